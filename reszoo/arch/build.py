@@ -1,0 +1,241 @@
+"""The plan as a Keras model of stock layers. Saved files open in plain Keras, on any backend, without reszoo."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
+from math import sqrt
+from typing import Any
+
+import keras
+from keras import initializers, layers
+
+from reszoo.arch.plan import Op, Segment, plan
+from reszoo.arch.recover import spec_of
+from reszoo.arch.spec import NetSpec
+from reszoo.arch.stock import LooksLinear, batch_normalization
+from reszoo.errors import ReszooError
+
+NEST_FROM, NEST_BLOCKS = 800, 16
+"""Keras walks a graph with a Python call per layer and meets the recursion limit near 1,000 layers: from 800 operations on,
+every 16 blocks become a sub-model of their own."""
+
+
+def build(spec: NetSpec, *, input_tensor: Any = None) -> keras.Model:
+    """Returns the network as a functional Keras model.
+
+    Args:
+        spec: the network.
+        input_tensor: a Keras tensor of the spec's input shape to build on.
+
+    Raises:
+        ReszooError: channels come first and the backend cannot run that.
+    """
+    if channels_first() and not spec.dense:
+        _check_channels_first(spec)
+    network = plan(spec)
+    shape = spec.input_shape if spec.dense or not channels_first() else (spec.input_shape[-1], *spec.input_shape[:-1])
+    if input_tensor is None:
+        inputs = x = keras.Input(shape, name="input")
+    elif keras.utils.is_keras_tensor(input_tensor):
+        inputs, x = keras.utils.get_source_inputs(input_tensor), input_tensor
+    else:
+        inputs = x = keras.Input(tensor=input_tensor, name="input")
+    nested = sum(len(segment.ops) for segment in network.segments) >= NEST_FROM
+    for chain in _chains(network.segments, nested):
+        x = _nest(chain, x) if nested and chain[0].branch else _apply(chain, x)
+    return keras.Model(inputs, x, name=spec.name)
+
+
+def features(model: keras.Model) -> keras.Model:
+    """Returns a model of the same layers and weights that puts out every stage's feature map.
+
+    The outputs are a dict `{"stage1": (batch, height, width, channels), "stage2": ...}`. Of a pre-activation network the
+    last one is normalised and activated, as its classifier sees it.
+
+    Raises:
+        ReszooError: the model is not one of reszoo's.
+    """
+    network = plan(spec_of(model))
+    parts, outputs = network.parts, {}
+    for part, segments in parts.items():
+        last = segments[-1]
+        if part.startswith("stage"):
+            outputs[part] = last.prefix + last.output.name
+    final = [op.name for op in parts.get("head", (Segment("", "", "", ()),))[0].ops if op.kind in ("norm", "act")]
+    if final:
+        outputs[part_of_last(outputs)] = final[-1]
+    found = {name: _output(model, name) for name in outputs.values()}
+    return keras.Model(
+        model.inputs, {part: found[name] for part, name in outputs.items()}, name=f"{model.name}_features"
+    )
+
+
+def part_of_last(parts: dict[str, Any]) -> str:
+    """Returns the last key."""
+    return next(reversed(parts))
+
+
+def _output(model: keras.Model, name: str) -> Any:
+    """The output of a layer, or of the sub-model that ends with it."""
+    for layer in model.layers:
+        if layer.name == name or (isinstance(layer, keras.Model) and layer.layers[-1].name == name):
+            return layer.output
+    raise ReszooError(model.name, given=f"no layer {name}", allowed="a model built by reszoo")
+
+
+def channels_first() -> bool:
+    """Whether Keras is set to `channels_first`."""
+    return bool(keras.config.image_data_format() == "channels_first")
+
+
+def channels_last(shape: Sequence[int | None]) -> tuple[int | None, ...]:
+    """Returns `(channels, height, width)` as `(height, width, channels)`."""
+    return (*shape[1:], shape[0])
+
+
+def shape_of(tensor: Any) -> tuple[int | None, ...]:
+    """Returns the shape of a tensor without its batch."""
+    return tuple(tensor.shape)[1:]
+
+
+def _check_channels_first(spec: NetSpec) -> None:
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        if not tf.config.list_physical_devices("GPU"):
+            allowed = "channels_last: TensorFlow has no channels_first convolution on the CPU"
+            mend = "keras.config.set_image_data_format('channels_last')"
+            raise ReszooError(f"{spec.name}.image_data_format", given="channels_first", allowed=allowed, mend=mend)
+
+
+def _chains(segments: tuple[Segment, ...], nested: bool) -> Iterator[tuple[Segment, ...]]:
+    """The segments in the pieces they are built in: all in one, or up to NEST_BLOCKS blocks of a stage at a time."""
+    if not nested:
+        yield segments
+        return
+    for _, part in groupby(segments, lambda segment: segment.part):
+        whole = tuple(part)
+        yield from (whole[i : i + NEST_BLOCKS] for i in range(0, len(whole), NEST_BLOCKS))
+
+
+def _nest(chain: tuple[Segment, ...], x: Any) -> Any:
+    inputs = keras.Input(x.shape[1:], name=f"{chain[0].name}_input")
+    inner = keras.Model(inputs, _apply(chain, inputs), name=f"{chain[0].name}_to_{chain[-1].name.rpartition('_')[2]}")
+    return inner(x)
+
+
+def _apply(chain: tuple[Segment, ...], x: Any) -> Any:
+    for segment in chain:
+        tensors = {"input": x}
+        for op in segment.ops:
+            inputs = [tensors[name] for name in op.inputs]
+            tensors[op.name] = LAYERS[op.kind](op, segment.prefix + op.name)(inputs if len(inputs) > 1 else inputs[0])
+        x = tensors[segment.output.name]
+    return x
+
+
+def _in_turn(*steps: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    def call(x: Any) -> Any:
+        for step in steps:
+            x = step(x)
+        return x
+
+    return call
+
+
+def _initializer(op: Op) -> Any:
+    if op.init == "looks_linear":
+        # A pair that was not rectified has twice its value in the difference.
+        return LooksLinear(gain=0.5 if op.reads == "linear" else 1.0, paired_input=op.reads != "raw")
+    if op.init == "orthogonal":
+        return initializers.Orthogonal(gain=sqrt(2.0))
+    return {"he": "he_normal", "glorot": "glorot_uniform", "zero": "zeros", "one": "ones"}[op.init]
+
+
+def _head_dtype() -> Any:
+    """Pooled features and logits stay in float32 under mixed precision."""
+    policy = keras.config.dtype_policy()
+    return policy.variable_dtype if policy.compute_dtype != policy.variable_dtype else None
+
+
+def _conv(op: Op, name: str) -> Callable[[Any], Any]:
+    # "same" is symmetric only at stride 1; strided it would pad one side, and imported weights give other numbers.
+    pad = op.stride > 1 and op.kernel > 1
+    layer = layers.Conv2D(
+        op.shape[-1],
+        op.kernel,
+        strides=op.stride,
+        padding="valid" if pad else "same",
+        dilation_rate=op.dilation,
+        groups=op.groups,
+        use_bias=op.bias,
+        kernel_initializer=_initializer(op),
+        name=name,
+    )
+    return _in_turn(layers.ZeroPadding2D((op.kernel - 1) // 2, name=f"{name}_pad"), layer) if pad else layer
+
+
+def _dense(op: Op, name: str) -> Callable[[Any], Any]:
+    word = {"activation": op.word, "dtype": _head_dtype()} if op.word else {}
+    return layers.Dense(op.shape[-1], use_bias=op.bias, kernel_initializer=_initializer(op), name=name, **word)
+
+
+def _norm(op: Op, name: str) -> Callable[[Any], Any]:
+    settings: dict[str, Any] = {
+        "axis": 1 if channels_first() and len(op.shape) == 3 else -1,
+        "epsilon": op.epsilon,
+        "gamma_initializer": _initializer(op),
+        "name": name,
+    }
+    if op.word == "group":
+        return layers.GroupNormalization(groups=op.groups, **settings)
+    return batch_normalization(momentum=op.momentum, **settings)
+
+
+def _pool(op: Op, name: str) -> Callable[[Any], Any]:
+    if op.word == "avg":
+        # The window of 2 starts at its own pixel and leaves out what lies beyond the border, as in ResNet-D.
+        return layers.AveragePooling2D(op.kernel, op.stride, padding="same" if op.kernel > 1 else "valid", name=name)
+    if op.reads == "rectified":
+        pad = layers.ZeroPadding2D((op.kernel - 1) // 2, name=f"{name}_pad")
+        return _in_turn(pad, layers.MaxPooling2D(op.kernel, op.stride, name=name))
+    # Zero is not neutral here: "same" at stride 1 pads both sides with the lowest number, and then every other pixel is taken.
+    whole = layers.MaxPooling2D(op.kernel, 1, padding="same", name=f"{name}_window")
+    return _in_turn(whole, layers.MaxPooling2D(1, op.stride, name=name))
+
+
+def _global_pool(op: Op, name: str) -> Callable[[Any], Any]:
+    kind = {"avg": layers.GlobalAveragePooling2D, "max": layers.GlobalMaxPooling2D}[op.word]
+    gate = len(op.shape) == 3
+    return kind(keepdims=gate, name=name, dtype=None if gate else _head_dtype())
+
+
+def _pad(op: Op, name: str) -> Callable[[Any], Any]:
+    """Zero channels, half before and half after: option A of He 2015 as its checkpoints have it."""
+    extra = op.shape[-1] - op.source[-1]
+    before_after = (extra // 2, extra - extra // 2)
+    # ZeroPadding2D pads two axes: told the other data format, the channels are one of them.
+    if channels_first():
+        return layers.ZeroPadding2D((before_after, (0, 0)), data_format="channels_last", name=name)
+    return layers.ZeroPadding2D(((0, 0), before_after), data_format="channels_first", name=name)
+
+
+def _drop_path(op: Op, name: str) -> Callable[[Any], Any]:
+    return layers.Dropout(op.rate, noise_shape=(None, *[1] * len(op.shape)), name=name)
+
+
+LAYERS: dict[str, Callable[[Op, str], Callable[[Any], Any]]] = {
+    "conv": _conv,
+    "dense": _dense,
+    "norm": _norm,
+    "act": lambda op, name: layers.Activation(op.word, name=name),
+    "pool": _pool,
+    "global_pool": _global_pool,
+    "pad": _pad,
+    "dropout": lambda op, name: layers.Dropout(op.rate, name=name),
+    "drop_path": _drop_path,
+    "scale": lambda op, name: layers.Multiply(name=name),
+    "add": lambda op, name: layers.Add(name=name),
+}
+"""Operation -> the stock layer (or two) that computes it."""

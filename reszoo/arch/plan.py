@@ -1,0 +1,352 @@
+"""The network, walked once: a spec lowered to operations in execution order. Everything else reads the plan."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import groupby
+from typing import Any, Literal, NamedTuple
+
+from reszoo.arch.spec import NetSpec, Stage, Unit
+
+Shape = tuple[int | None, ...]
+"""Of one example, without the batch: `(height, width, channels)` or `(features,)`."""
+
+SE_REDUCTION, SE_LEAST = 16, 8
+"""Hu et al. 2018, section 6.1: reduction 16; never narrower than 8, as timm has it."""
+
+
+class Order(NamedTuple):
+    """What stands around the weighted layers of a block, and at the two ends of the trunk."""
+
+    stem: tuple[str, ...]
+    lead: tuple[str, ...]
+    between: tuple[str, ...]
+    trail: tuple[str, ...]
+    after: tuple[str, ...]
+    final: tuple[str, ...]
+    between_belongs_to: Literal["unit before", "unit after"] = "unit before"
+
+
+ORDERS = {
+    "post": Order(("norm", "act"), (), ("norm", "act", "dropout"), ("norm",), ("act",), ()),
+    "inner": Order((), (), ("norm", "act", "dropout"), ("norm",), (), ()),
+    "pre": Order((), ("norm", "act"), ("norm", "act", "dropout"), (), (), ("norm", "act"), "unit after"),
+    "norm_first": Order((), ("norm",), ("act", "dropout"), (), (), ("norm", "act")),
+}
+"""He 2015 (Fig. 2); the same with a free identity path; He 2016 (Fig. 1b); Gorishniy 2021 (3.2)."""
+
+
+class Op(NamedTuple):
+    """One operation. Fields that a kind has no use for keep their defaults."""
+
+    kind: Literal["conv", "dense", "norm", "act", "pool", "global_pool", "pad", "dropout", "drop_path", "scale", "add"]
+    name: str
+    inputs: tuple[str, ...]
+    source: Shape
+    """Shape of the first input."""
+    shape: Shape
+    """Shape of the output."""
+    reads: Literal["raw", "linear", "rectified"] = "linear"
+    """What the first input is: the network's own input, of either sign, or never negative."""
+    word: str = ""
+    """Which activation, pooling or norm."""
+    kernel: int = 1
+    stride: int = 1
+    dilation: int = 1
+    groups: int = 1
+    bias: bool = False
+    rate: float = 0.0
+    epsilon: float = 0.0
+    momentum: float = 0.0
+    init: str = ""
+    """Initial value of the kernel or of the norm's scale."""
+
+    @property
+    def weights(self) -> dict[str, tuple[int, ...]]:
+        """Name and shape of each trainable variable, in Keras' order."""
+        if self.kind not in ("conv", "dense", "norm"):
+            return {}
+        fan_in, width = self.source[-1] or 0, self.shape[-1] or 0
+        if self.kind == "norm":
+            return {"gamma": (width,), "beta": (width,)}
+        kernel = (self.kernel, self.kernel, fan_in // self.groups, width) if self.kind == "conv" else (fan_in, width)
+        return {"kernel": kernel, "bias": (width,)} if self.bias else {"kernel": kernel}
+
+    @property
+    def statistics(self) -> dict[str, tuple[int, ...]]:
+        """Name and shape of each running statistic."""
+        return {"moving_mean": self.shape[-1:], "moving_variance": self.shape[-1:]} if self.word == "batch" else {}
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """The stem, one block, or the head: one input, one output (its last operation).
+
+    Its operations have names of their own; `prefix` makes them the network's. Blocks that are the same but for their
+    weights share one `ops`.
+    """
+
+    name: str
+    part: str
+    """stem, stage1, stage2, ..., head."""
+    prefix: str
+    ops: tuple[Op, ...]
+    branch: str = ""
+    """Of a block: the operation at the end of the branch F(x)."""
+
+    @property
+    def output(self) -> Op:
+        """The last operation."""
+        return self.ops[-1]
+
+
+class Run(NamedTuple):
+    """Consecutive segments that are the same but for their weights."""
+
+    ops: tuple[Op, ...]
+    segments: tuple[Segment, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A network in execution order: a chain of segments, each read by the next."""
+
+    spec: NetSpec
+    segments: tuple[Segment, ...]
+
+    @property
+    def blocks(self) -> tuple[Segment, ...]:
+        """The segments that are blocks."""
+        return tuple(segment for segment in self.segments if segment.branch)
+
+    @property
+    def parts(self) -> dict[str, tuple[Segment, ...]]:
+        """Segments by stem, stage1, stage2, ..., head."""
+        return {part: tuple(segments) for part, segments in groupby(self.segments, lambda segment: segment.part)}
+
+    @property
+    def runs(self) -> tuple[Run, ...]:
+        """The chain with equal neighbours together."""
+        grouped = (tuple(same) for _, same in groupby(self.segments, lambda segment: id(segment.ops)))
+        return tuple(Run(segments[0].ops, segments) for segments in grouped)
+
+    @cached_property
+    def ops(self) -> tuple[Op, ...]:
+        """Every operation under its name in the network; the network's input is called `input`."""
+        return tuple(self._named())
+
+    def _named(self) -> Iterator[Op]:
+        before = "input"
+        for segment in self.segments:
+            for op in segment.ops:
+                inputs = tuple(before if name == "input" else segment.prefix + name for name in op.inputs)
+                yield op._replace(name=segment.prefix + op.name, inputs=inputs)
+            before = segment.prefix + segment.output.name
+
+
+def plan(spec: NetSpec) -> Plan:
+    """Returns the network's operations, lowered from its spec."""
+    stem = _stem(spec)
+    segments = [Segment("stem", "stem", "stem_", stem.ops)]
+    here, blocks, total = stem.last, 0, sum(stage.depth for stage in spec.stages)
+    dilation = 1
+    lowered: dict[Any, tuple[tuple[Op, ...], str]] = {}
+    for number, stage in enumerate(spec.stages, 1):
+        for index in range(1, stage.depth + 1):
+            blocks += 1
+            rate = spec.block.drop_path * (blocks / total)
+            # Everything a block depends on: equal blocks are lowered once and share their operations.
+            place = _Place(stage, here.shape, _reads_after(here), stage.stride if index == 1 else 1, dilation, rate)
+            key = (number, *place[1:])
+            if key not in lowered:
+                lowered[key] = _block(spec, place)
+            ops, branch = lowered[key]
+            name = f"stage{number}_block{index}"
+            segments.append(Segment(name, f"stage{number}", f"{name}_", ops, branch))
+            here, dilation = ops[-1], stage.dilation
+    head = _head(spec, here)
+    if head.ops:
+        segments.append(Segment("head", "head", "", head.ops))
+    return Plan(spec, tuple(segments))
+
+
+class _Place(NamedTuple):
+    """Where a block stands: the stage, and everything else it depends on."""
+
+    stage: Stage
+    shape: Shape
+    reads: Any
+    stride: int
+    dilation: int
+    rate: float
+
+
+class _Walk:
+    """The operations of one segment, in the making."""
+
+    def __init__(self, spec: NetSpec, shape: Shape, reads: Any):
+        self.spec = spec
+        self._made: list[Op] = []
+        self._shapes = {"input": shape}
+        self._reads = {"input": reads}
+
+    @property
+    def ops(self) -> tuple[Op, ...]:
+        return tuple(self._made)
+
+    @property
+    def last(self) -> Op:
+        return self._made[-1]
+
+    def shape(self, name: str) -> Shape:
+        return self._shapes[name]
+
+    def emit(self, kind: Any, name: str, *inputs: str, shape: Shape | None = None, **attributes: Any) -> str:
+        source = self._shapes[inputs[0]]
+        shape = source if shape is None else shape
+        op = Op(
+            kind=kind, name=name, inputs=inputs, source=source, shape=shape, reads=self._reads[inputs[0]], **attributes
+        )
+        self._made.append(op)
+        self._shapes[name], self._reads[name] = shape, _reads_after(op)
+        return name
+
+    def weigh(
+        self, owner: str, x: str, kernel: int, width: int, *, init: str, bias: bool | None = None, **window: int
+    ) -> str:
+        """A conv, or where `kernel` is 0 a dense layer; `owner` opens its name."""
+        bias = self.spec.bias if bias is None else bias
+        if kernel == 0:
+            return self.emit("dense", f"{owner}dense", x, shape=(width,), bias=bias, init=init)
+        shape = (*_strided(self._shapes[x], window.get("stride", 1)), width)
+        return self.emit("conv", f"{owner}conv", x, shape=shape, kernel=kernel, bias=bias, init=init, **window)
+
+    def sequence(self, words: tuple[str, ...], owner: str, x: str, *, scale: str = "one") -> str:
+        """The norms, activations and dropouts that `words` asks for and the spec has."""
+        norm = self.spec.norm
+        for word in words:
+            if word == "norm" and norm.kind != "none":
+                groups = math.gcd(norm.groups, self._shapes[x][-1] or 1) if norm.kind == "group" else 1
+                settings = {"epsilon": norm.epsilon, "momentum": norm.momentum, "groups": groups}
+                x = self.emit("norm", f"{owner}norm", x, word=norm.kind, init=scale, **settings)
+            elif word == "act":
+                x = self.emit("act", f"{owner}act", x, word="relu")
+            elif word == "dropout":
+                x = self.dropout("dropout", f"{owner}dropout", x, self.spec.block.dropout)
+        return x
+
+    def dropout(self, kind: str, name: str, x: str, rate: float) -> str:
+        return self.emit(kind, name, x, rate=rate) if rate else x
+
+
+def _strided(shape: Shape, stride: int) -> Shape:
+    """Height and width after a layer that pads (kernel - 1) // 2 on both sides."""
+    return tuple(None if size is None else (size - 1) // stride + 1 for size in shape[:-1])
+
+
+def _reads_after(op: Op) -> Any:
+    if op.kind == "act":
+        return "rectified"
+    return op.reads if op.kind in ("pool", "global_pool", "dropout") else "linear"
+
+
+def _stem(spec: NetSpec) -> _Walk:
+    stem, order = spec.stem, ORDERS[spec.block.order]
+    walk, x = _Walk(spec, spec.input_shape, "raw"), "input"
+    for layer in range(1, stem.depth + 1):
+        # stem_conv where there is one layer, stem_unit2_conv where there are more.
+        owner, last = (f"unit{layer}_" if stem.depth > 1 else ""), layer == stem.depth
+        window = {"stride": stem.stride if layer == 1 else 1} if stem.kernel else {}
+        x = walk.weigh(owner, x, stem.kernel, stem.width if last else stem.width // 2, init=spec.init, **window)
+        x = walk.sequence(order.stem if last else ("norm", "act"), owner, x)
+    if stem.pool == "max":
+        shape = (*_strided(walk.shape(x), 2), stem.width)
+        walk.emit("pool", "pool", x, shape=shape, word="max", kernel=3, stride=2)
+    return walk
+
+
+def _block(spec: NetSpec, place: _Place) -> tuple[tuple[Op, ...], str]:
+    block, order, stage = spec.block, ORDERS[spec.block.order], place.stage
+    walk = _Walk(spec, place.shape, place.reads)
+    first = x = walk.sequence(order.lead, "unit1_", "input")
+    zero = block.start == "identity"
+    has_last_norm = "norm" in order.trail and spec.norm.kind != "none"
+    for number, unit in enumerate(block.body, 1):
+        last = number == len(block.body)
+        init = "zero" if zero and last and not has_last_norm else spec.init
+        window = _window(block.stride_at, unit, number, place)
+        x = walk.weigh(f"unit{number}_", x, unit.kernel, round(stage.width * unit.ratio), init=init, **window)
+        if not last:
+            owner = number + (order.between_belongs_to == "unit after")
+            x = walk.sequence(order.between, f"unit{owner}_", x)
+    x = walk.sequence(order.trail, f"unit{len(block.body)}_", x, scale="zero" if zero else "one")
+    if block.attention == "se":
+        x = _squeeze_excite(walk, x)
+    x = walk.dropout("dropout", "residual_dropout", x, block.residual_dropout)
+    branch = x = walk.dropout("drop_path", "drop_path", x, place.rate)
+    if block.shortcut != "none":
+        # He 2016, Fig. 1b and appendix: where the shortcut is not the identity it reads the shared pre-activation.
+        shortcut = _shortcut(walk, "input", first if "act" in order.lead else "input", place)
+        x = walk.emit("add", "add", x, shortcut)
+    walk.sequence(order.after, "", x)
+    return walk.ops, branch
+
+
+def _window(stride_at: int, unit: Unit, number: int, place: _Place) -> dict[str, int]:
+    """Stride, dilation and groups of one unit: what comes after the stride sees the stage's own dilation."""
+    if unit.kernel == 0:
+        return {}
+    dilation = place.dilation if number <= stride_at else place.stage.dilation
+    return {
+        "stride": place.stride if number == stride_at else 1,
+        "dilation": dilation if unit.kernel > 1 else 1,
+        "groups": unit.groups,
+    }
+
+
+def _shortcut(walk: _Walk, identity: str, x: str, place: _Place) -> str:
+    spec, width, stride = walk.spec, place.stage.width, place.stride
+    kind, order = spec.block.shortcut, ORDERS[spec.block.order]
+    changes = stride > 1 or walk.shape(identity)[-1] != width
+    if not changes and kind != "project_all":
+        return identity
+    smaller = (*_strided(walk.shape(x), stride), walk.shape(x)[-1])
+    if kind == "pad":
+        if stride > 1:
+            x = walk.emit("pool", "shortcut_pool", x, shape=smaller, word="avg", kernel=1, stride=stride)
+        return (
+            x if walk.shape(x)[-1] == width else walk.emit("pad", "shortcut_pad", x, shape=(*walk.shape(x)[:-1], width))
+        )
+    if kind == "pool_project":
+        if stride > 1 or place.dilation != place.stage.dilation:
+            x = walk.emit("pool", "shortcut_pool", x, shape=smaller, word="avg", kernel=2, stride=stride)
+        stride = 1
+    kernel, window = (0, {}) if spec.dense else (1, {"stride": stride})
+    x = walk.weigh("shortcut_", x, kernel, width, init=spec.init, **window)
+    return walk.sequence(order.trail, "shortcut_", x)
+
+
+def _squeeze_excite(walk: _Walk, x: str) -> str:
+    """Hu et al. 2018, Fig. 3: a gate between 0 and 1 for every channel."""
+    width = walk.shape(x)[-1] or 0
+    gate = walk.emit("global_pool", "se_pool", x, shape=(1, 1, width), word="avg")
+    gate = walk.weigh("se_reduce_", gate, 1, max(SE_LEAST, width // SE_REDUCTION), init="he", bias=True)
+    gate = walk.emit("act", "se_reduce_act", gate, word="relu")
+    gate = walk.weigh("se_expand_", gate, 1, width, init="glorot", bias=True)
+    gate = walk.emit("act", "se_gate", gate, word="sigmoid")
+    return walk.emit("scale", "se_scale", x, gate)
+
+
+def _head(spec: NetSpec, trunk: Op) -> _Walk:
+    head, order = spec.head, ORDERS[spec.block.order]
+    walk = _Walk(spec, trunk.shape, _reads_after(trunk))
+    x = walk.sequence(order.final, "final_", "input")
+    if not spec.dense and head.pooling != "none":
+        x = walk.emit("global_pool", "head_pool", x, shape=trunk.shape[-1:], word=head.pooling)
+    if head.classes:
+        x = walk.dropout("dropout", "head_dropout", x, head.dropout)
+        walk.emit("dense", "predictions", x, shape=(head.classes,), word=head.activation, bias=True, init="glorot")
+    return walk

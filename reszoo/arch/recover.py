@@ -1,0 +1,195 @@
+"""The inverse of `build`: the spec of a model, from the names and settings of its layers alone."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from itertools import product
+from math import sqrt
+from typing import Any
+
+from reszoo.arch.plan import ORDERS, Op, plan
+from reszoo.arch.spec import Init, NetSpec
+from reszoo.errors import ReszooError
+
+Config = dict[str, Any]
+
+_KERNELS: dict[str, Init] = {"HeNormal": "he", "GlorotUniform": "glorot"}
+
+
+def spec_of(model: Any) -> NetSpec:
+    """Returns the spec of a model that reszoo built, also of one loaded from a file by plain Keras.
+
+    Raises:
+        ReszooError: the model is not one of reszoo's, or its layers were changed since.
+    """
+    layers = dict(_flat(model))
+    blocks = _blocks(layers)
+    stem = [name for name in layers if re.fullmatch(r"stem_(unit\d+_)?(conv|dense)", name)]
+    if not stem or not blocks:
+        raise ReszooError(
+            f"{model.name}: not a network of reszoo",
+            given=f"layers {', '.join([*layers][:3])}, ...",
+            allowed="a model that reszoo built",
+        )
+    known = _known(model, layers, blocks, stem)
+    # What a few layers do not tell at sight is tried: a spec is right when its plan is the model.
+    shortcuts = ("none", "project", "pad", "project_all", "pool_project")
+    for order, shortcut, stride_at in product(ORDERS, shortcuts, range(1, len(known["block"]["body"]) + 1)):
+        block = known["block"] | {"order": order, "shortcut": shortcut, "stride_at": stride_at}
+        try:
+            spec = NetSpec.model_validate(known | {"block": block})
+        except ValueError:
+            continue
+        if _is_plan_of(spec, layers):
+            return spec
+    raise ReszooError(
+        f"{model.name}: not a network of reszoo",
+        given="layers that no spec describes",
+        allowed="a model that reszoo built, unchanged",
+    )
+
+
+def _flat(model: Any) -> Iterator[tuple[str, Any]]:
+    """Name and layer, sub-models opened."""
+    for layer in model.layers:
+        if hasattr(layer, "layers"):
+            yield from _flat(layer)
+        else:
+            yield layer.name, layer
+
+
+def _blocks(layers: dict[str, Any]) -> dict[int, dict[int, dict[str, Config]]]:
+    """Stage -> block -> name within the block -> the layer's settings."""
+    blocks: dict[int, dict[int, dict[str, Config]]] = defaultdict(lambda: defaultdict(dict))
+    for name, layer in layers.items():
+        if match := re.fullmatch(r"stage(\d+)_block(\d+)_(\w+)", name):
+            blocks[int(match[1])][int(match[2])][match[3]] = layer.get_config()
+    return blocks
+
+
+def _known(
+    model: Any, layers: dict[str, Any], blocks: dict[int, dict[int, dict[str, Config]]], stem: list[str]
+) -> Config:
+    """The fields that single layers tell."""
+    first, last = layers[stem[0]], layers[stem[-1]].get_config()
+    entry = layers.get(f"{stem[0]}_pad", first)
+    shape = tuple(entry.input.shape[1:])
+    settings = first.get_config()
+    if settings.get("data_format") == "channels_first":
+        shape = (*shape[1:], shape[0])
+    stages = [_stage(blocks[number]) for number in sorted(blocks)]
+    final = blocks[max(blocks)]
+    return {
+        "name": model.name.removesuffix("_features"),
+        "input_shape": shape,
+        "stem": {
+            "kernel": settings.get("kernel_size", [0])[0],
+            "width": _width(last),
+            "stride": settings.get("strides", [1])[0],
+            "depth": len(stem),
+            "pool": "max" if "stem_pool" in layers else "none",
+        },
+        "stages": stages,
+        "block": _block(
+            blocks[1][1], final[max(final)], [(stage["width"], blocks[i][1]) for i, stage in enumerate(stages, 1)]
+        ),
+        "norm": _norm(layers),
+        "head": _head(layers, dense="kernel_size" not in settings),
+        "bias": settings["use_bias"],
+        "init": _init(settings),
+    }
+
+
+def _width(config: Config) -> int:
+    return int(config["filters"] if "filters" in config else config["units"])
+
+
+def _units(block: dict[str, Config]) -> list[Config]:
+    names = (name for name in block if re.fullmatch(r"unit\d+_(conv|dense)", name))
+    return [block[name] for name in sorted(names, key=lambda name: int(name.split("_")[0][4:]))]
+
+
+def _stage(blocks: dict[int, dict[str, Config]]) -> Config:
+    units = [unit for block in blocks.values() for unit in _units(block)]
+    return {
+        "depth": len(blocks),
+        "width": _width(units[-1]),
+        "stride": max(unit.get("strides", [1])[0] for unit in units),
+        "dilation": max(unit.get("dilation_rate", [1])[0] for unit in units),
+    }
+
+
+def _block(first: dict[str, Config], last: dict[str, Config], by_width: list[tuple[int, dict[str, Config]]]) -> Config:
+    def rate(block: dict[str, Config], name: str) -> float:
+        return next((config["rate"] for key, config in block.items() if re.fullmatch(name, key)), 0.0)
+
+    units = _units(first)
+    scales = [config.get("gamma_initializer") or config.get("kernel_initializer") for config in first.values()]
+    return {
+        "body": [
+            {
+                "kernel": unit.get("kernel_size", [0])[0],
+                "ratio": _ratio([(width, _width(_units(block)[i])) for width, block in by_width]),
+                "groups": unit.get("groups", 1),
+            }
+            for i, unit in enumerate(units)
+        ],
+        "start": "identity" if any(scale and scale["class_name"] == "Zeros" for scale in scales) else "random",
+        "attention": "se" if "se_pool" in first else "none",
+        "dropout": rate(first, r"unit\d+_dropout"),
+        "residual_dropout": rate(first, "residual_dropout"),
+        "drop_path": rate(last, "drop_path"),
+    }
+
+
+def _ratio(widths: list[tuple[int, int]]) -> float:
+    """The shortest decimal that gives every unit its width."""
+    whole, part = max(widths)
+    decimals = (round(part / whole, digits) for digits in range(1, 17))
+    return next((ratio for ratio in decimals if all(round(w * ratio) == p for w, p in widths)), part / whole)
+
+
+def _norm(layers: dict[str, Any]) -> Config:
+    norms = [layer.get_config() for name, layer in layers.items() if name.endswith("norm")]
+    if not norms:
+        return {"kind": "none"}
+    if "groups" in norms[0]:
+        return {"kind": "group", "groups": max(norm["groups"] for norm in norms), "epsilon": norms[0]["epsilon"]}
+    return {"kind": "batch", "epsilon": norms[0]["epsilon"], "momentum": norms[0]["momentum"]}
+
+
+def _head(layers: dict[str, Any], *, dense: bool) -> Config:
+    top = layers["predictions"].get_config() if "predictions" in layers else None
+    pool = type(layers["head_pool"]).__name__ if "head_pool" in layers else None
+    pooling = {"GlobalAveragePooling2D": "avg", "GlobalMaxPooling2D": "max", None: "avg" if dense and top else "none"}[
+        pool
+    ]
+    if top is None:
+        return {"pooling": pooling, "classes": None}
+    dropout = layers["head_dropout"].get_config()["rate"] if "head_dropout" in layers else 0.0
+    return {"pooling": pooling, "classes": top["units"], "activation": top["activation"], "dropout": dropout}
+
+
+def _init(config: Config) -> Init:
+    kernel = config["kernel_initializer"]
+    if kernel["class_name"] == "Orthogonal":
+        return "orthogonal" if kernel["config"]["gain"] == sqrt(2.0) else "looks_linear"
+    return _KERNELS[kernel["class_name"]]
+
+
+def _is_plan_of(spec: NetSpec, layers: dict[str, Any]) -> bool:
+    """Whether the layers are those of the spec's plan: names, shapes of weights, windows."""
+    ops = {op.name: op for op in plan(spec).ops}
+    ours = {name for name in layers if re.match(r"(stem|stage\d+_block\d+|final|head)_|predictions$", name)}
+    built = {name.removesuffix("_pad").removesuffix("_window") if name not in ops else name for name in ours}
+    return built - {"stem"} == set(ops) and all(_is_op(op, layers[op.name]) for op in ops.values())
+
+
+def _is_op(op: Op, layer: Any) -> bool:
+    shapes = [*op.weights.values(), *op.statistics.values()]
+    if sorted(shapes) != sorted(tuple(weight.shape) for weight in layer.weights if "seed" not in weight.path):
+        return False
+    window = {"strides": op.stride, "dilation_rate": op.dilation, "groups": op.groups}
+    return op.kind != "conv" or all(getattr(layer, field) in (value, (value, value)) for field, value in window.items())

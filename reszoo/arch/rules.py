@@ -1,0 +1,88 @@
+"""The ways in which the parts of a spec can contradict each other: what single fields cannot say."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from reszoo.errors import ReszooError
+
+if TYPE_CHECKING:
+    from reszoo.arch.spec import NetSpec
+
+
+def impossible(spec: NetSpec) -> list[ReszooError]:
+    """What single fields cannot say: the ways in which parts of a spec contradict each other."""
+    block, problems = spec.block, []
+
+    def no(where: str, given: object, allowed: str, mend: str = "") -> None:
+        problems.append(ReszooError(where, given=given, allowed=allowed, mend=mend))
+
+    kernels = [("stem.kernel", spec.stem.kernel)]
+    kernels += [(f"block.body.{i}.kernel", unit.kernel) for i, unit in enumerate(block.body)]
+    for where, kernel in kernels:
+        if (kernel == 0) != spec.dense:
+            no(where, kernel, "0 in every unit and the stem (Dense), or in none of them")
+        elif kernel and kernel % 2 == 0:
+            no(where, kernel, "odd numbers, which have a centre")
+    if len(spec.input_shape) != (1 if spec.dense else 3) or spec.input_shape[-1] is None:
+        shape = "(features,)" if spec.dense else "(height, width, channels); height and width may be None"
+        no("input_shape", spec.input_shape, shape)
+    elif not spec.dense:
+        small = [size for size in spec.input_shape[:2] if size is not None and size < spec.stride]
+        if small:
+            least = f"height and width of at least {spec.stride}, the product of the strides"
+            no(
+                "input_shape",
+                spec.input_shape,
+                least,
+                f"give at least ({spec.stride}, {spec.stride}, ...), or stem='cifar'",
+            )
+    if block.stride_at > len(block.body):
+        no("block.stride_at", block.stride_at, f"1 to {len(block.body)}, the units of the block")
+    if block.shortcut == "none" and block.start == "identity":
+        no(
+            "block.start",
+            "identity",
+            "random in a plain net",
+            "without a shortcut a zero branch passes nothing: use .plain()",
+        )
+    if block.shortcut == "none" and block.drop_path:
+        no(
+            "block.drop_path",
+            block.drop_path,
+            "0.0 in a plain net",
+            "without a shortcut nothing passes a dropped branch",
+        )
+    if block.shortcut == "pad":
+        widths = [spec.stem.width, *(stage.width for stage in spec.stages)]
+        if any(after < before for before, after in zip(widths, widths[1:], strict=False)):
+            no(
+                "block.shortcut",
+                "pad",
+                "project where a stage is narrower than the one before it",
+                "padding only adds channels",
+            )
+    if spec.dense:
+        for where, given, allowed in (
+            ("block.shortcut", block.shortcut, ("none", "project", "project_all")),
+            ("block.attention", block.attention, ("none",)),
+            ("stem.pool", spec.stem.pool, ("none",)),
+            ("stem.stride", spec.stem.stride, (1,)),
+            *(("stages.stride", stage.stride, (1,)) for stage in spec.stages),
+            *(("stages.dilation", stage.dilation, (1,)) for stage in spec.stages),
+            *(("block.body.groups", unit.groups, (1,)) for unit in block.body),
+        ):
+            if given not in allowed:
+                no(where, given, f"{', '.join(map(str, allowed))} in a dense net")
+    elif spec.head.pooling == "none" and spec.head.classes:
+        no("head.pooling", "none", "avg, max", "a classifier needs a pooled map: give pooling or include_top=False")
+    for stage in spec.stages:
+        before = stage.width
+        for i, unit in enumerate(block.body):
+            width = round(stage.width * unit.ratio)
+            if width < 1:
+                no(f"block.body.{i}.ratio", unit.ratio, f"ratios that leave a channel of stage width {stage.width}")
+            elif width % unit.groups or before % unit.groups:
+                no(f"block.body.{i}.groups", unit.groups, f"divisors of the widths around it, {before} and {width}")
+            before = width
+    return problems

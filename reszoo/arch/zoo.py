@@ -1,0 +1,237 @@
+"""The zoo: named networks read from YAML, ours and the user's alike."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from reszoo.arch.change import replace
+from reszoo.arch.check import check
+from reszoo.arch.cost import Cost
+from reszoo.arch.cost import cost as _cost
+from reszoo.arch.plan import Plan
+from reszoo.arch.plan import plan as _plan
+from reszoo.arch.spec import Count, NetSpec, Part
+from reszoo.errors import ReszooError, UnknownNameError
+
+
+class Expect(Part):
+    """What a second source counts for an entry."""
+
+    params: Count
+    """Trainable parameters."""
+    macs: Count
+    """Multiply-accumulates, one per bias add included."""
+
+
+class Source(Part):
+    """What an entry says beside its spec."""
+
+    base: str | None = None
+    """The entry it differs from; without one, the entry is a whole spec."""
+    ref: str = ""
+    """Paper, section or table; and the second source of `expect`."""
+    expect: Expect | None = None
+    """What the second source counts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One network of a zoo."""
+
+    name: str
+    family: str
+    """Stem of the file it stands in: imagenet, cifar, dense, or the user's."""
+    source: Source
+    spec: NetSpec
+
+
+class Zoo:
+    """Networks from YAML files; what they do not define is looked up in `parent`."""
+
+    def __init__(self, files: Iterable[Path], parent: Zoo | None = None):
+        self._parent = parent
+        self._read: dict[str, tuple[Path, dict[str, Any]]] = {}
+        self._entries: dict[str, Entry] = {}
+        for file in files:
+            for name, fields in _read_yaml(file).items():
+                if name in self._read:
+                    raise ReszooError(
+                        f"{file.name}: {name}",
+                        given=f"again after {self._read[name][0].name}",
+                        allowed="one entry of a name",
+                    )
+                self._read[name] = (file, fields)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the zoo's own entries, in the files' order."""
+        return tuple(self._read)
+
+    def entry(self, name: str, _from: tuple[str, ...] = ()) -> Entry:
+        """Returns an entry by name.
+
+        Raises:
+            UnknownNameError: with the nearest names.
+            ReszooError: the entry is impossible; the message names file, entry and field.
+        """
+        if name in self._entries:
+            return self._entries[name]
+        if name not in self._read:
+            if self._parent:
+                return self._parent.entry(name, _from)
+            known = ", ".join(self.names[:4])
+            raise UnknownNameError(
+                "unknown model", given=name, known=self.names, allowed=f"{known}, ... (`reszoo list` shows all)"
+            )
+        file, fields = self._read[name]
+        where = f"{file.name}: {name}"
+        if name in _from:
+            raise ReszooError(
+                f"{where}.base", given=" -> ".join((*_from, name)), allowed="a base that does not lead back here"
+            )
+        if not isinstance(fields, dict) or not all(isinstance(key, str) for key in fields):
+            raise ReszooError(where, given=repr(fields), allowed="fields and their values")
+        source = check(Source, {key: fields[key] for key in Source.model_fields if key in fields}, where=where)
+        changes = {key: value for key, value in fields.items() if key not in Source.model_fields} | {"name": name}
+        if source.base is None:
+            spec = check(NetSpec, changes, where=where)
+        elif source.base == name and self._parent:
+            # A user's entry may stand on ours of the same name.
+            spec = replace(self._parent.entry(name).spec, changes, where=where)
+        else:
+            spec = replace(self.entry(source.base, (*_from, name)).spec, changes, where=where)
+        self._entries[name] = Entry(name, file.stem, source, spec)
+        return self._entries[name]
+
+
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """YAML in which a key may stand only once."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        keys = [key.value for key, _ in node.value]
+        for key, _ in node.value:
+            if keys.count(key.value) > 1:
+                raise yaml.MarkedYAMLError("a key that stands twice", key.start_mark, repr(key.value), key.start_mark)
+        return dict(super().construct_mapping(node, deep))
+
+
+def _read_yaml(file: Path) -> dict[str, Any]:
+    try:
+        with open(file, encoding="utf-8") as stream:
+            content = yaml.load(stream, Loader=_Loader)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ReszooError(
+            str(file), given=getattr(error, "strerror", None) or str(error), allowed="a readable YAML file"
+        ) from None
+    except yaml.YAMLError as error:
+        raise ReszooError(str(file), given=" ".join(str(error).split()), allowed="valid YAML") from None
+    if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
+        raise ReszooError(str(file), given=type(content).__name__, allowed="a mapping of names to networks")
+    return content
+
+
+def configs() -> Path:
+    """Returns the folder zoo_configs: inside the installed package, or beside it in a checkout."""
+    package = Path(__file__).parents[1]
+    return next(path for path in (package / "zoo_configs", package.parent / "zoo_configs") if path.is_dir())
+
+
+@cache
+def builtin() -> Zoo:
+    """Returns the package's own zoo."""
+    return Zoo(
+        sorted((configs() / "models").glob("*.yaml"), key=lambda file: ("imagenet", "cifar", "dense").index(file.stem))
+    )
+
+
+def load(path: str | Path) -> Zoo:
+    """Returns the zoo of a user's YAML file; its entries may be based on ours.
+
+    Raises:
+        ReszooError: the file cannot be read or is not a mapping of names to networks.
+    """
+    path = Path(path).expanduser().absolute()
+    return _load(path, path.stat().st_mtime_ns if path.exists() else 0)
+
+
+@lru_cache(maxsize=32)
+def _load(path: Path, _changed: int) -> Zoo:
+    return Zoo([path], parent=builtin())
+
+
+def entry(name: str) -> Entry:
+    """Returns an entry by `name`, or by `file.yaml:name` from a user's file.
+
+    Raises:
+        UnknownNameError: with the nearest names.
+        ReszooError: the file or the entry is impossible.
+    """
+    file, _, own = name.rpartition(":")
+    return load(file).entry(own) if file else builtin().entry(own)
+
+
+def spec(model: str | NetSpec, /, **changes: Any) -> NetSpec:
+    """Returns the spec of a network, by name (or given), with changes (see `NetSpec.replace`).
+
+    `spec("resnet50", depths=[2, 2, 2, 2]).plain()`; `spec("my_nets.yaml:wide_thing")`
+    """
+    found = model if isinstance(model, NetSpec) else entry(model).spec
+    return replace(found, changes, where=found.name) if changes else found
+
+
+def plan(model: str | NetSpec, /, **changes: Any) -> Plan:
+    """Returns the plan of a network, by name or spec: its operations in execution order."""
+    return _plan(spec(model, **changes))
+
+
+def cost(model: str | NetSpec, /, **changes: Any) -> Cost:
+    """Returns the cost of a network, by name or spec, without building it.
+
+    `cost("resnet50", input_shape=(160, 160, 3)).macs`
+
+    Raises:
+        ReszooError: an unknown name, an impossible change, or an open input size.
+    """
+    return _cost(plan(model, **changes))
+
+
+def list_models(
+    pattern: str = "*",
+    *,
+    family: str | None = None,
+    max_params: float | None = None,
+    max_macs: float | None = None,
+    zoo: str | Path | None = None,
+) -> list[str]:
+    """Returns the names of the zoo that match a shell pattern and stay under the given cost.
+
+    Args:
+        pattern: such as `resnet*` or `*_cifar`.
+        family: `imagenet`, `cifar` or `dense`.
+        max_params: trainable parameters.
+        max_macs: multiply-accumulates at the network's own input size.
+        zoo: a YAML file to list instead of ours.
+
+    Raises:
+        UnknownNameError: no such family.
+    """
+    source = load(zoo) if zoo else builtin()
+    entries = [source.entry(name) for name in source.names]
+    families = {item.family for item in entries}
+    if family is not None and family not in families:
+        raise UnknownNameError("unknown family", given=family, known=families)
+    limits: Mapping[str, float | None] = {"params": max_params, "macs": max_macs}
+    return [
+        item.name
+        for item in entries
+        if fnmatch(item.name, pattern)
+        and family in (None, item.family)
+        and all(limit is None or getattr(cost(item.spec), field) <= limit for field, limit in limits.items())
+    ]

@@ -1,0 +1,117 @@
+"""The builders users import, `resnet18` to `tabular_resnet`: one for every entry of the zoo."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from reszoo.arch import zoo
+from reszoo.arch.change import replace
+from reszoo.arch.spec import NetSpec
+from reszoo.errors import ReszooError
+
+if TYPE_CHECKING:
+    import keras
+
+OWN = "own"
+"""Stands for what the network itself has."""
+
+
+def create(
+    model: str | NetSpec,
+    /,
+    include_top: bool = True,
+    weights: str | Path | None = None,
+    input_tensor: Any = None,
+    input_shape: Sequence[int | None] | None = None,
+    pooling: str | None = None,
+    classes: int | None = None,
+    classifier_activation: str | None = OWN,
+    name: str | None = None,
+    *,
+    features: bool = False,
+    **changes: Any,
+) -> keras.Model:
+    """Returns a Keras model of stock layers, by the name of a network (or from its spec).
+
+    The arguments up to `name` are those of `keras.applications`, in its order. `changes` are those of `NetSpec.replace`:
+    `create("resnet50", depths=[2, 2, 2, 2], stem="cifar", norm="group")`; `create("my_nets.yaml:wide_thing")`.
+
+    Args:
+        model: a name (`reszoo.list_models()`), `file.yaml:name`, or a spec.
+        include_top: whether the model ends with the classifier; without it, input height and width may vary.
+        weights: None for random initial weights, or a weights file that Keras wrote for the same network. (This default
+            differs from `keras.applications`: nothing is ever downloaded unasked.)
+        input_tensor: a Keras tensor to build on.
+        input_shape: of one image, in the order of `keras.config.image_data_format()`; `(features,)` for a dense net.
+        pooling: `avg`, `max` or None; None means `avg` under a classifier and a feature map without one.
+        classes: width of the classifier; by default the network's own.
+        classifier_activation: None for logits; by default the network's own.
+        name: of the model; by default the network's.
+        features: return the feature maps of all stages instead, as a dict `{"stage1": ..., "stage2": ...}`.
+
+    Raises:
+        ReszooError: impossible arguments; raised before anything is built.
+    """
+    found = zoo.spec(model)
+    if weights is not None and not Path(weights).is_file():
+        allowed = "None (random initial weights) or a weights file that Keras wrote for this network"
+        raise ReszooError(f"{found.name}.weights", given=repr(str(weights)), allowed=allowed)
+    from reszoo.arch import build
+
+    channels_first = build.channels_first() and not found.dense
+    shape = build.shape_of(input_tensor) if input_tensor is not None else input_shape
+    if input_tensor is not None and input_shape is not None and tuple(input_shape) != shape:
+        raise ReszooError(
+            f"{found.name}.input_shape",
+            given=tuple(input_shape),
+            allowed=f"{shape}, the shape of input_tensor, or None",
+        )
+    said: dict[str, Any] = {"name": name, "classes": classes, "pooling": pooling}
+    if shape is not None:
+        said["input_shape"] = build.channels_last(shape) if channels_first else tuple(shape)
+    elif not include_top and not found.dense:
+        said["input_shape"] = (None, None, found.input_shape[-1])
+    if classifier_activation != OWN:
+        changes["classifier_activation"] = classifier_activation
+    if features or not include_top:
+        changes["head"] = {"classes": None, "pooling": "none"}
+    changes |= {argument: value for argument, value in said.items() if value is not None}
+    spec = replace(found, changes, where=found.name, also=_ARGUMENTS)
+    network = build.build(spec, input_tensor=input_tensor)
+    if weights is not None:
+        network.load_weights(str(weights))
+    return build.features(network) if features else network
+
+
+_ARGUMENTS = tuple(create.__annotations__)
+
+
+def __getattr__(name: str) -> Any:
+    """The builder of a zoo entry: `create` with the name filled in."""
+    if name.startswith("_") or name not in zoo.builtin().names:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    builder = globals()[name] = _builder(zoo.builtin().entry(name))
+    return builder
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *zoo.builtin().names]
+
+
+def _builder(entry: zoo.Entry) -> Any:
+    import inspect
+
+    def build(*arguments: Any, **named: Any) -> keras.Model:
+        return create(entry.name, *arguments, **named)
+
+    build.__name__ = build.__qualname__ = entry.name
+    build.__doc__ = (
+        f"Returns {entry.name} as a Keras model ({entry.source.ref}).\n\n"
+        f"{entry.source.expect and f'{entry.source.expect.params:,} parameters, {entry.source.expect.macs:,} MACs. '}"
+        "The arguments are those of `reszoo.create`."
+    )
+    parameters = list(inspect.signature(create).parameters.values())[1:]
+    build.__signature__ = inspect.signature(create).replace(parameters=parameters)  # type: ignore[attr-defined]
+    return build

@@ -1,0 +1,1 @@
+"""Fitting: data, runs, and the quickstart."""

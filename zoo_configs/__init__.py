@@ -1,0 +1,1 @@
+"""The zoo as YAML: `models/` holds the networks."""
