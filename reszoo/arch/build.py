@@ -37,10 +37,9 @@ def build(spec: NetSpec, *, input_tensor: Any = None) -> keras.Model:
     shape = spec.input_shape if spec.dense or not channels_first() else (spec.input_shape[-1], *spec.input_shape[:-1])
     if input_tensor is None:
         inputs = x = keras.Input(shape, name="input")
-    elif keras.utils.is_keras_tensor(input_tensor):
-        inputs, x = keras.utils.get_source_inputs(input_tensor), input_tensor
     else:
-        inputs = x = keras.Input(tensor=input_tensor, name="input")
+        sources, x = keras.utils.get_source_inputs(input_tensor), input_tensor
+        inputs = sources[0] if len(sources) == 1 else sources
     nested = sum(len(segment.ops) for segment in network.segments) >= NEST_FROM
     for chain in _chains(network.segments, nested):
         x = _nest(chain, x) if nested and chain[0].branch else _apply(chain, x)
@@ -56,24 +55,13 @@ def features(model: keras.Model) -> keras.Model:
     Raises:
         ReszooError: the model is not one of reszoo's.
     """
-    network = plan(spec_of(model))
-    parts, outputs = network.parts, {}
-    for part, segments in parts.items():
-        last = segments[-1]
-        if part.startswith("stage"):
-            outputs[part] = last.prefix + last.output.name
-    final = [op.name for op in parts.get("head", (Segment("", "", "", ()),))[0].ops if op.kind in ("norm", "act")]
-    if final:
-        outputs[part_of_last(outputs)] = final[-1]
-    found = {name: _output(model, name) for name in outputs.values()}
-    return keras.Model(
-        model.inputs, {part: found[name] for part, name in outputs.items()}, name=f"{model.name}_features"
-    )
-
-
-def part_of_last(parts: dict[str, Any]) -> str:
-    """Returns the last key."""
-    return next(reversed(parts))
+    parts = plan(spec_of(model)).parts
+    stages = {part: segments[-1] for part, segments in parts.items() if part.startswith("stage")}
+    names = {part: last.prefix + last.output.name for part, last in stages.items()}
+    # The final norm and activation of a pre-activation network stand in its head.
+    names |= {[*names][-1]: op.name for head in parts.get("head", ()) for op in head.ops if op.kind in ("norm", "act")}
+    outputs = {part: _output(model, name) for part, name in names.items()}
+    return keras.Model(model.input, outputs, name=f"{model.name}_features")
 
 
 def _output(model: keras.Model, name: str) -> Any:
@@ -95,7 +83,13 @@ def channels_last(shape: Sequence[int | None]) -> tuple[int | None, ...]:
 
 
 def shape_of(tensor: Any) -> tuple[int | None, ...]:
-    """Returns the shape of a tensor without its batch."""
+    """Returns the shape of a Keras tensor without its batch.
+
+    Raises:
+        ReszooError: it is not a Keras tensor.
+    """
+    if not keras.utils.is_keras_tensor(tensor):
+        raise ReszooError("input_tensor", given=repr(tensor), allowed="a Keras tensor, such as keras.Input(...)")
     return tuple(tensor.shape)[1:]
 
 

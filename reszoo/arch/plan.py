@@ -80,6 +80,20 @@ class Op(NamedTuple):
         """Name and shape of each running statistic."""
         return {"moving_mean": self.shape[-1:], "moving_variance": self.shape[-1:]} if self.word == "batch" else {}
 
+    @property
+    def told(self) -> str:
+        """What the operation does, in a few words."""
+        window = f"{self.kernel}x{self.kernel}/{self.stride}" if self.kind in ("conv", "pool") else ""
+        numbers = {"dilation": self.dilation, "groups": self.groups}
+        extra = [f"{name} {number}" for name, number in numbers.items() if number != 1]
+        extra += [f"rate {self.rate:g}"] if self.rate else []
+        extra += ["bias"] if self.bias else []
+        return " ".join(filter(None, [self.kind, self.word, window, *extra, self.init and f"from {self.init}"]))
+
+
+def _size(shape: Shape) -> str:
+    return "x".join("?" if size is None else str(size) for size in shape)
+
 
 @dataclass(frozen=True, slots=True)
 class Segment:
@@ -137,6 +151,15 @@ class Plan:
     def ops(self) -> tuple[Op, ...]:
         """Every operation under its name in the network; the network's input is called `input`."""
         return tuple(self._named())
+
+    def text(self) -> str:
+        """Returns the operations as text, equal neighbours once, names without the block's."""
+        lines = [f"{self.spec.name}: {_size(self.spec.input_shape)}"]
+        for run in self.runs:
+            first, last = run.segments[0].name, run.segments[-1].name
+            lines.append(first if first == last else f"{first} to {last.rpartition('_')[2]}")
+            lines += [f"  {op.name:18} {op.told:38} {_size(op.shape):12} <- {', '.join(op.inputs)}" for op in run.ops]
+        return "\n".join(lines) + "\n"
 
     def _named(self) -> Iterator[Op]:
         before = "input"

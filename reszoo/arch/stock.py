@@ -44,7 +44,7 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
     def _fused(self, inputs: Any, *, learning: bool, channels_first: bool) -> Any:
         import tensorflow as tf
 
-        shape, width = tf.shape(inputs), inputs.shape[1 if channels_first else -1]
+        width = inputs.shape[1 if channels_first else -1]
         # Dense activations are images of one pixel.
         image = tf.reshape(inputs, (-1, 1, 1, width)) if len(inputs.shape) == 2 else inputs
         outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
@@ -59,11 +59,11 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
         )
         if learning:
             # The fused operation gives the unbiased variance; Keras keeps the biased one.
-            count = tf.cast(tf.size(image) // width, variance.dtype)
-            variance *= tf.maximum(count - 1.0, 1.0) / count
+            variance -= variance * width / tf.cast(tf.size(image), variance.dtype)
             self.moving_mean.assign(self.moving_mean * self.momentum + mean * (1.0 - self.momentum))
             self.moving_variance.assign(self.moving_variance * self.momentum + variance * (1.0 - self.momentum))
-        return tf.cast(tf.reshape(outputs, shape), self.compute_dtype)
+        outputs = tf.reshape(outputs, (-1, width)) if len(inputs.shape) == 2 else outputs
+        return ops.cast(outputs, self.compute_dtype)
 
 
 def batch_normalization(**settings: Any) -> keras.layers.BatchNormalization:

@@ -1,0 +1,37 @@
+"""Shared by all tests: shared files, and what to skip where something is not installed."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of shared data and checkpoints."""
+    folder = os.environ.get("RESZOO_TEST_DATA")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("RESZOO_TEST_DATA does not name a folder of shared files")
+    return Path(folder)
+
+
+def needs(*modules: str) -> pytest.MarkDecorator:
+    """Skips a test where a module is not installed, and says which."""
+    missing = [module for module in modules if importlib.util.find_spec(module) is None]
+    return pytest.mark.skipif(bool(missing), reason=f"not installed: {', '.join(missing)}")
+
+
+def python(code: str, *, backend: str = "tensorflow", without_reszoo: bool = False, folder: Path | None = None) -> str:
+    """Runs code in a fresh Python and returns what it prints."""
+    if without_reszoo:
+        code = "import sys; sys.modules['reszoo'] = None\n" + code
+    environment = {**os.environ, "KERAS_BACKEND": backend, "CUDA_VISIBLE_DEVICES": "-1"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, cwd=folder)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout

@@ -1,0 +1,393 @@
+"""The plan as a Keras model: agreement with the counted cost, parity with other libraries and backends, files that open anywhere."""
+
+import re
+
+import keras
+import numpy as np
+import pytest
+from conftest import needs, python
+
+import reszoo
+from reszoo.arch import zoo
+from reszoo.errors import ReszooError
+
+FLAT = [name for name in zoo.builtin().names if len(reszoo.plan(name).blocks) < 100]
+DEEP = [name for name in zoo.builtin().names if name not in FLAT]
+
+
+@pytest.fixture(autouse=True)
+def _fresh():
+    keras.utils.set_random_seed(1)
+    yield
+    keras.backend.clear_session()
+
+
+def randomise(model, seed=0):
+    """Random weights and statistics of a size that keeps numbers near one."""
+    rng = np.random.default_rng(seed)
+    values = []
+    for weight in model.weights:
+        if len(weight.shape) > 1:
+            values.append(rng.normal(0, np.prod(weight.shape[:-1]) ** -0.5, weight.shape))
+        elif weight.name in ("gamma", "moving_variance"):
+            values.append(rng.uniform(0.5, 1.5, weight.shape))
+        elif weight.name == "seed_generator_state":
+            values.append(keras.ops.convert_to_numpy(weight))
+        else:
+            values.append(rng.normal(0, 0.1, weight.shape))
+    model.set_weights(values)
+
+
+def predict(model, x):
+    return keras.ops.convert_to_numpy(model(x, training=False))
+
+
+def images(*shape, seed=0):
+    return np.random.default_rng(seed).normal(size=shape).astype("float32")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FLAT)
+def test_built_model_is_what_was_counted_and_tells_its_spec(name):
+    model, counted = reszoo.create(name), reszoo.cost(name)
+    assert model.count_params() == counted.params_all
+    assert sum(int(np.prod(weight.shape)) for weight in model.trainable_weights) == counted.params
+    assert reszoo.spec_of(model) == reszoo.spec(name)
+    assert model.name == name
+    stock = {type(layer).__module__.split(".")[0] for layer in model.layers}
+    assert stock == {"keras"}
+
+
+CHANGES = [
+    ("resnet18", {"stem": "cifar", "input_shape": (16, 16, 1), "classes": 3, "width_multiplier": 0.25}),
+    ("resnet50", {"output_stride": 8, "width_multiplier": 0.125, "norm": "group"}),
+    ("resnet50", {"drop_path": 0.2, "dropout": 0.3, "width_multiplier": 0.125, "depths": 2}),
+    ("resnet20_cifar", {"norm": "group", "classifier_activation": None}),
+    ("resnet20_cifar", {"shortcut": "C", "init": "orthogonal"}),
+    ("resnet20_cifar", {"norm": "none", "bias": True, "init": "glorot", "pooling": "max"}),
+    ("plain20_cifar", {"init": "looks_linear"}),
+    ("resnet50d", {"width_multiplier": 0.125, "include_top": False}),
+    ("preact_resnet50", {"width_multiplier": 0.125, "include_top": False, "pooling": "max"}),
+    ("preact_resnet50", {"width_multiplier": 0.125, "block": {"stride_at": 1, "dropout": 0.1}}),
+    ("se_resnet50", {"width_multiplier": 0.125, "depths": [1, 2, 1], "widths": [32, 64, 96]}),
+    ("residual_mlp18", {"depths": 3, "widths": [64], "stem": {"width": 32}, "input_shape": (20,), "norm": "none"}),
+    ("tabular_resnet", {"block": {"body": [{"kernel": 0, "ratio": 1.37}, {"kernel": 0}], "residual_dropout": 0.1}}),
+]
+
+
+@pytest.mark.parametrize(("name", "changes"), CHANGES, ids=lambda value: str(value)[:50])
+def test_spec_of_changed_networks(name, changes):
+    model = reszoo.create(name, **changes)
+    spec = reszoo.spec_of(model)
+    rebuilt = reszoo.create(spec)
+    assert reszoo.spec_of(rebuilt) == spec
+    assert [weight.shape for weight in rebuilt.weights] == [weight.shape for weight in model.weights]
+    mine = {key: value for key, value in changes.items() if key not in ("include_top",)}
+    if "include_top" not in changes:
+        assert spec == reszoo.spec(name, **mine)
+
+
+def test_spec_of_refuses_what_is_not_ours():
+    with pytest.raises(ReszooError, match="not a network of reszoo"):
+        reszoo.spec_of(keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)]))
+    model = reszoo.create("resnet20_cifar", depths=1)
+    changed = keras.Model(model.inputs, keras.layers.ReLU(name="head_extra")(model.outputs[0]))
+    with pytest.raises(ReszooError, match="not a network of reszoo"):
+        reszoo.spec_of(changed)
+
+
+def applications_name(name):
+    """Our name of a layer -> that of keras.applications."""
+    if match := re.fullmatch(r"stage(\d+)_block(\d+)_(.*)", name):
+        stage, block, rest = match.groups()
+        return f"conv{int(stage) + 1}_block{block}_" + rest.replace("shortcut", "0").replace("unit", "").replace(
+            "norm", "bn"
+        )
+    return name.replace("stem_", "conv1_").replace("norm", "bn")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("depth", [50, 101, 152])
+def test_v1_is_the_network_of_keras_applications(depth):
+    theirs = getattr(keras.applications, f"ResNet{depth}")(weights=None, classifier_activation=None, classes=10)
+    ours = reszoo.create(f"resnet{depth}_v1", classifier_activation=None, classes=10)
+    randomise(theirs)
+    for layer in ours.layers:
+        if layer.weights:
+            layer.set_weights(theirs.get_layer(applications_name(layer.name)).get_weights())
+    x = images(2, 224, 224, 3)
+    expected = predict(theirs, x)
+    np.testing.assert_allclose(predict(ours, x), expected, atol=1e-5 * max(1.0, np.abs(expected).max()))
+
+
+def test_arguments_are_those_of_keras_applications():
+    from reszoo import resnet18
+
+    small = {"input_shape": [32, 32, 3]}
+    assert resnet18(True, None, None, (32, 32, 3), None, 7, "softmax", "mine").name == "mine"
+    assert resnet18(include_top=False, depths=1).output_shape == (None, None, None, 512)
+    assert resnet18(include_top=False, pooling="avg", depths=1).output_shape == (None, 512)
+    assert resnet18(**small, classes=np.int64(5), depths=1).output_shape == (None, 5)
+    assert resnet18(**small, classifier_activation=None).layers[-1].activation is keras.activations.linear
+    given = keras.Input((40, 48, 3))
+    scaled = keras.layers.Rescaling(1 / 255)(given)
+    model = resnet18(input_tensor=scaled, classes=4, depths=1)
+    assert model.input is given and model.output_shape == (None, 4)
+    assert reszoo.spec_of(model).input_shape == (40, 48, 3)
+    assert "keras.applications" not in (resnet18.__doc__ or "") and resnet18.__name__ == "resnet18"
+
+
+BAD_ARGUMENTS = [
+    ({"weights": "imagenet"}, ["resnet18.weights", "'imagenet'", "None"]),
+    ({"classes": 0}, ["classes", "given 0", "at least 1"]),
+    ({"weight": None}, ["unknown argument", "'weight'", "did you mean 'weights'"]),
+    ({"input_shape": (16, 16, 3)}, ["input_shape", "at least 32"]),
+    ({"input_tensor": "here", "input_shape": (32, 32, 3)}, ["input_tensor", "a Keras tensor"]),
+]
+
+
+@pytest.mark.parametrize(("arguments", "said"), BAD_ARGUMENTS, ids=lambda value: str(value)[:40])
+def test_bad_argument_is_named(arguments, said):
+    with pytest.raises(ReszooError) as caught:
+        reszoo.create("resnet18", **arguments)
+    for words in said:
+        assert words in str(caught.value)
+
+
+def test_input_shape_must_be_the_tensors():
+    with pytest.raises(ReszooError, match="the shape of input_tensor"):
+        reszoo.create("resnet18", input_tensor=keras.Input((64, 64, 3)), input_shape=(32, 32, 3))
+
+
+def test_features_are_the_stages():
+    for name, widths in (("resnet18", [64, 128, 256, 512]), ("preact_resnet18", [64, 128, 256, 512])):
+        model = reszoo.create(name, features=True, input_shape=(64, 64, 3))
+        outputs = model(images(1, 64, 64, 3))
+        assert list(outputs) == ["stage1", "stage2", "stage3", "stage4"]
+        assert [tuple(value.shape[1:]) for value in outputs.values()] == [
+            (16 >> i, 16 >> i, w) for i, w in enumerate(widths)
+        ]
+    whole = reszoo.create("preact_resnet18", input_shape=(64, 64, 3), depths=1)
+    x = images(1, 64, 64, 3)
+    last = keras.ops.convert_to_numpy(reszoo.features(whole)(x)["stage4"])
+    pooled = keras.Model(whole.input, whole.get_layer("head_pool").output)
+    np.testing.assert_allclose(last.mean(axis=(1, 2)), predict(pooled, x), atol=1e-5)
+
+
+def test_logits_stay_float32_under_mixed_precision():
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        model = reszoo.create("resnet20_cifar", depths=1)
+        assert model.get_layer("stage1_block1_unit1_conv").compute_dtype == "bfloat16"
+        assert model.get_layer("head_pool").compute_dtype == model.get_layer("predictions").compute_dtype == "float32"
+        assert model(images(2, 32, 32, 3)).dtype == "float32"
+    finally:
+        keras.config.set_dtype_policy("float32")
+
+
+def test_a_block_that_starts_as_identity_is_one():
+    """He et al. 2015, 3.1: with a zero branch the deeper network computes what the shallower one does."""
+    for name in ("resnet20_cifar", "preact_resnet110_cifar", "residual_mlp18"):
+        depth = {"depths": 2} if name == "residual_mlp18" else {"depths": [1, 1, 1]}
+        deeper = {"depths": 6} if name == "residual_mlp18" else {"depths": [3, 3, 3]}
+        shallow, deep = reszoo.create(name, **depth), reszoo.create(name, **deeper)
+        for layer in shallow.layers:
+            if layer.weights:
+                deep.get_layer(layer.name).set_weights(layer.get_weights())
+        x = images(4, *shallow.input_shape[1:])
+        np.testing.assert_array_equal(predict(shallow, x), predict(deep, x))
+
+
+def test_pad_shortcut_puts_half_of_the_new_channels_before():
+    # As the CIFAR checkpoints of option A have it: facts of their own code, x[:, ::2, ::2] padded on both sides.
+    model = reszoo.create("resnet20_cifar", depths=1)
+    probe = keras.Model(
+        model.input, [model.get_layer(f"stage2_block1_{name}").output for name in ("shortcut_pool", "shortcut_pad")]
+    )
+    source = keras.Model(model.input, model.get_layer("stage1_block1_act").output)
+    x = images(1, 32, 32, 3)
+    pooled, padded = (keras.ops.convert_to_numpy(value) for value in probe(x))
+    np.testing.assert_array_equal(pooled, predict(source, x)[:, ::2, ::2])
+    np.testing.assert_array_equal(padded, np.pad(pooled, ((0, 0), (0, 0), (0, 0), (8, 8))))
+
+
+def test_preactivation_stem_pools_without_the_border():
+    # PyTorch pads a max pool with the lowest number; a zero would win over negative neighbours.
+    model = reszoo.create("preact_resnet18", input_shape=(32, 32, 3))
+    probe = keras.Model(model.input, [model.get_layer(name).output for name in ("stem_conv", "stem_pool")])
+    conv, pooled = (keras.ops.convert_to_numpy(value)[0] for value in probe(-np.abs(images(1, 32, 32, 3))))
+    padded = np.pad(conv, ((1, 1), (1, 1), (0, 0)), constant_values=-np.inf)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(0, 1)).max(axis=(-2, -1))
+    np.testing.assert_array_equal(pooled, windows[::2, ::2])
+
+
+def test_looks_linear_plain_net_starts_as_a_linear_map():
+    """Balduzzi et al. 2017: f(x) - f(0) is linear in x, and its size is kept over 50 layers."""
+    for changes in ({}, {"block": {"order": "post"}}):
+        trunk = reszoo.create("plain_mlp50", norm="none", bias=False, init="looks_linear", include_top=False, **changes)
+        a, b = images(5, 784, seed=1), images(5, 784, seed=2)
+        fa, fb, fsum = (predict(trunk, x) for x in (a, b, a + b))
+        signed = [value[:, :128] - value[:, 128:] for value in (fa, fb, fsum)]
+        np.testing.assert_allclose(signed[0] + signed[1], signed[2], atol=1e-3)
+        assert 0.1 < np.linalg.norm(signed[0]) / np.linalg.norm(a) < 10
+
+
+BATCH_NORM_CASES = [
+    ((8, 6, 5, 7), "float32"),
+    ((64, 9), "float32"),
+    ((8, 6, 5, 7), "mixed_bfloat16"),
+    ((1, 1, 1, 4), "float32"),
+]
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="the fused operation is TensorFlow's")
+@pytest.mark.parametrize(("shape", "policy"), BATCH_NORM_CASES, ids=str)
+@pytest.mark.parametrize("mode", ["training", "inference", "frozen"])
+def test_fused_norm_is_the_stock_layer(shape, policy, mode):
+    import tensorflow as tf
+
+    from reszoo.arch.stock import FusedBatchNormalization
+
+    settings = {"momentum": 0.9, "epsilon": 1e-5, "dtype": policy}
+    layers = keras.layers.BatchNormalization(**settings), FusedBatchNormalization(**settings)
+    x, up = images(*shape) * 3 + 1, images(*shape, seed=1)
+    found = []
+    for layer in layers:
+        layer.build(shape)
+        randomise(layer)
+        layer.trainable = mode != "frozen"
+        inputs = tf.cast(x, layer.compute_dtype)
+        with tf.GradientTape() as tape:
+            tape.watch(inputs)
+            outputs = tf.function(layer)(inputs, training=mode != "inference")
+            loss = tf.reduce_sum(tf.cast(outputs, "float32") * up)
+        gradients = tape.gradient(loss, [inputs, layer.gamma.value, layer.beta.value])
+        found.append([outputs, *gradients, layer.moving_mean, layer.moving_variance])
+        assert outputs.dtype == layer.compute_dtype
+    close = {"rtol": 2e-2, "atol": 2e-2} if "bfloat16" in policy else {"rtol": 1e-4, "atol": 1e-4}
+    for stock, fused in zip(*found, strict=True):
+        stock, fused = (keras.ops.convert_to_numpy(keras.ops.cast(value, "float32")) for value in (stock, fused))
+        np.testing.assert_allclose(fused, stock, **close)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="the fused operation is TensorFlow's")
+def test_fused_norm_is_saved_as_the_stock_layer():
+    from reszoo.arch.stock import FusedBatchNormalization, LooksLinear
+
+    for ours, theirs in (
+        (FusedBatchNormalization(name="norm"), keras.layers.BatchNormalization(name="norm")),
+        (LooksLinear(gain=0.5, seed=3), keras.initializers.Orthogonal(gain=0.5, seed=3)),
+    ):
+        saved, stock = keras.saving.serialize_keras_object(ours), keras.saving.serialize_keras_object(theirs)
+        assert {**saved, "registered_name": None} == {**stock, "registered_name": None}
+        assert type(keras.saving.deserialize_keras_object(saved)) is type(theirs)
+
+
+LOAD = """
+import keras, numpy as np
+model = keras.models.load_model("model.keras")
+np.save("out_{backend}.npy", keras.ops.convert_to_numpy(model(np.load("x.npy"), training=False)))
+print(keras.backend.backend(), sorted({{type(layer).__module__.split(".")[0] for layer in model.layers}}))
+"""
+
+SAVED = [
+    ("se_resnet50", {"depths": [1, 2, 1, 1], "drop_path": 0.1}),
+    ("preact_resnet18", {}),
+    ("resnet20_cifar", {}),
+    ("resnet50d", {}),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "backend", ["tensorflow", pytest.param("jax", marks=needs("jax")), pytest.param("torch", marks=needs("torch"))]
+)
+@pytest.mark.parametrize(("name", "changes"), SAVED, ids=lambda value: str(value)[:20])
+def test_saved_file_opens_without_reszoo_on_every_backend(tmp_path, name, changes, backend):
+    model = reszoo.create(name, input_shape=(64, 64, 3), classifier_activation=None, classes=10, **changes)
+    randomise(model)
+    x = images(2, 64, 64, 3)
+    np.save(tmp_path / "x.npy", x)
+    model.save(tmp_path / "model.keras")
+    said = python(LOAD.format(backend=backend), backend=backend, without_reszoo=True, folder=tmp_path)
+    assert f"{backend} ['keras']" in said
+    expected = predict(model, x)
+    np.testing.assert_allclose(
+        np.load(tmp_path / f"out_{backend}.npy"), expected, atol=1e-4 * max(1.0, np.abs(expected).max())
+    )
+    assert reszoo.spec_of(keras.models.load_model(tmp_path / "model.keras")) == reszoo.spec_of(model)
+
+
+CHANNELS_FIRST = """
+import keras, numpy as np
+keras.config.set_image_data_format("channels_first")
+import reszoo
+model = reszoo.create("{name}", input_shape=(3, 40, 48), classes=10, classifier_activation=None)
+assert reszoo.spec_of(model).input_shape == (40, 48, 3)
+model.set_weights([value for _, value in sorted(np.load("weights.npz").items())])
+x = np.load("x.npy").transpose(0, 3, 1, 2)
+np.save("first.npy", keras.ops.convert_to_numpy(model(x, training=False)))
+maps = reszoo.features(model)(x)
+print(maps["stage1"].shape[1])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "backend", [pytest.param("jax", marks=needs("jax")), pytest.param("torch", marks=needs("torch"))]
+)
+@pytest.mark.parametrize(
+    ("name", "width"), [("resnet20_cifar", 16), ("resnet50d", 256), ("preact_resnet18", 64), ("se_resnet50", 256)]
+)
+def test_channels_first_gives_the_same_logits(tmp_path, name, width, backend):
+    model = reszoo.create(name, input_shape=(40, 48, 3), classes=10, classifier_activation=None)
+    randomise(model)
+    x = images(2, 40, 48, 3)
+    np.save(tmp_path / "x.npy", x)
+    np.savez(tmp_path / "weights.npz", **{f"{i:05d}": value for i, value in enumerate(model.get_weights())})
+    assert python(CHANNELS_FIRST.format(name=name), backend=backend, folder=tmp_path).strip() == str(width)
+    expected = predict(model, x)
+    np.testing.assert_allclose(np.load(tmp_path / "first.npy"), expected, atol=1e-4 * max(1.0, np.abs(expected).max()))
+
+
+def test_channels_first_is_refused_where_it_cannot_run():
+    import tensorflow as tf
+
+    if keras.backend.backend() != "tensorflow" or tf.config.list_physical_devices("GPU"):
+        pytest.skip("needs TensorFlow without a GPU")
+    keras.config.set_image_data_format("channels_first")
+    try:
+        with pytest.raises(ReszooError, match="given channels_first; allowed channels_last"):
+            reszoo.create("resnet18", input_shape=(3, 32, 32))
+        assert reszoo.create("residual_mlp18").input_shape == (None, 784)
+    finally:
+        keras.config.set_image_data_format("channels_last")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in DEEP if not name.startswith("plain")])
+def test_a_thousand_layers_build_fit_save_and_load(tmp_path, name):
+    """In a fresh process, with Python's own recursion limit, the file opened by plain Keras."""
+    said = python(
+        f"""
+import sys, keras, numpy as np, reszoo
+limit = sys.getrecursionlimit()
+model = reszoo.create("{name}", input_shape=(8, 8, 3))
+assert model.count_params() == reszoo.cost("{name}").params_all
+assert reszoo.spec_of(model) == reszoo.spec("{name}", input_shape=(8, 8, 3))
+# Eager: tracing a graph of this depth takes minutes.
+model.compile("sgd", "sparse_categorical_crossentropy", run_eagerly=True)
+x = np.random.default_rng(0).normal(size=(2, 8, 8, 3)).astype("float32")
+before = model.get_layer("predictions").get_weights()[0]
+model.fit(x, np.array([0, 1]), verbose=0)
+assert abs(model.get_layer("predictions").get_weights()[0] - before).max() > 0
+model.save("model.keras")
+np.save("x.npy", x)
+np.save("expected.npy", keras.ops.convert_to_numpy(model(x, training=False)))
+print(sorted(reszoo.features(model).output_names), sys.getrecursionlimit() == limit)
+""",
+        folder=tmp_path,
+    )
+    assert "['stage1', 'stage2', 'stage3'] True" in said
+    python(LOAD.format(backend="tensorflow"), without_reszoo=True, folder=tmp_path)
+    np.testing.assert_allclose(np.load(tmp_path / "out_tensorflow.npy"), np.load(tmp_path / "expected.npy"), atol=1e-5)
