@@ -1,7 +1,7 @@
 """reszoo: residual networks and their plain twins for Keras 3.
 
-`from reszoo import resnet50`; the public names are listed, with their signatures, in `__init__.pyi`, and are imported when
-they are first used: `import reszoo` itself loads neither Keras nor NumPy.
+`from reszoo import resnet50`; the public names are listed in `__init__.pyi` and imported when they are first used:
+`import reszoo` itself loads neither Keras nor NumPy.
 """
 
 import lazy_loader

@@ -14,7 +14,8 @@ import yaml
 from rich.console import Console
 
 from reszoo.arch import zoo
-from reszoo.arch.cost import cost, cost_by_part
+from reszoo.arch.cost import cost_by_part
+from reszoo.arch.plan import size
 from reszoo.errors import ReszooError
 from reszoo.report.tables import short, table
 
@@ -30,8 +31,8 @@ console = Console(highlight=False)
 
 def main() -> None:
     """Runs the command; bad input ends it with one line and exit code 2."""
-    # TensorFlow reads these when it is first imported. oneDNN's kernels are its default on some CPUs only; on the others
-    # they train these networks about 1.7 times faster (benchmarks/train_step.py).
+    # TensorFlow reads these when it is first imported. oneDNN's kernels are its default on some CPUs only; on the
+    # others they make training these networks 1.3 to 1.7 times faster.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
@@ -51,19 +52,16 @@ def list_(
     family: Annotated[str | None, typer.Option(help="imagenet, cifar or dense")] = None,
     max_params: Annotated[float | None, typer.Option(help="most trainable parameters, such as 5e6")] = None,
     max_macs: Annotated[float | None, typer.Option(help="most multiply-accumulates, such as 1e9")] = None,
-    zoo_file: Annotated[
-        Path | None, typer.Option("--zoo", help="a YAML file of networks to list instead of ours")
-    ] = None,
+    zoo_file: Annotated[Path | None, typer.Option("--zoo", help="a YAML file to list instead of our networks")] = None,
 ) -> None:
-    """List networks: size, multiply-accumulates, depth."""
+    """List networks: size, multiply-accumulates, weighted layers."""
     names = zoo.list_models(pattern, family=family, max_params=max_params, max_macs=max_macs, zoo=zoo_file)
-    source = zoo.load(zoo_file) if zoo_file else zoo.builtin()
-    rows = []
-    for name in names:
-        entry = source.entry(name)
-        counted = cost(zoo.plan(entry.spec))
-        size = "x".join(map(str, entry.spec.input_shape))
-        rows.append((name, entry.family, short(counted.params), short(counted.macs), counted.depth, size))
+    entries = [zoo.load(zoo_file).entry(name) if zoo_file else zoo.entry(name) for name in names]
+    costs = [zoo.cost(entry.spec) for entry in entries]
+    rows = [
+        (entry.name, entry.family, short(c.params), short(c.macs), c.depth, size(entry.spec.input_shape))
+        for entry, c in zip(entries, costs, strict=True)
+    ]
     console.print(table(f"{len(rows)} networks", ("name", "family", "params", "MACs", "layers", "input"), rows))
 
 
@@ -77,46 +75,35 @@ def info(
     """Show one network: its spec, what its parts cost, where it comes from, its plain twin."""
     entry = zoo.entry(name)
     spec = zoo.spec(entry.spec, **_changes(change or []))
-    total = cost(zoo.plan(spec))
+    plan, total = zoo.plan(spec), zoo.cost(spec)
     rows = [
         (
             part,
-            len(zoo.plan(spec).parts[part]),
-            "x".join(map(str, c.shape)),
-            f"{c.params:,}",
-            f"{c.macs:,}",
-            f"{c.activations:,}",
-            c.receptive_field or "-",
+            len(plan.parts[part]),
+            size(c.shape),
+            *_grouped(c.params, c.macs, c.activations, c.receptive_field),
         )
-        for part, c in cost_by_part(zoo.plan(spec)).items()
+        for part, c in cost_by_part(plan).items()
     ]
-    whole = (
-        "total",
-        sum(row[1] for row in rows),
-        "",
-        f"{total.params:,}",
-        f"{total.macs:,}",
-        f"{total.activations:,}",
-        "",
-    )
+    whole = ("total", len(plan.segments), "", *_grouped(total.params, total.macs, total.activations), "")
+    title = f"{total.depth} weighted layers; {total.params_all:,} parameters with running statistics"
     columns = ("part", "pieces", "output", "params", "MACs", "activations", "field")
-    console.print(f"[bold]{spec.name}[/bold]  {_escaped(entry.source.ref)}\n")
-    console.print(_escaped(_yaml(spec.model_dump(mode="json", exclude_defaults=True))))
-    console.print(
-        table(
-            f"{total.depth} weighted layers; {total.params_all:,} parameters with running statistics",
-            columns,
-            [*rows, whole],
-        )
-    )
+    console.print(f"[bold]{spec.name}[/bold]: {_escaped(entry.source.ref)}\n", soft_wrap=True)
+    console.print(_escaped(_yaml(spec.model_dump(mode="json", exclude_defaults=True))), soft_wrap=True)
+    console.print(table(title, columns, [*rows, whole]))
     if spec.block.shortcut == "none":
-        console.print("\nThis is a plain net.")
-    else:
-        plain = cost(zoo.plan(spec.plain()))
-        console.print(
-            f"\nPlain twin (`reszoo.spec({name!r}).plain()`): {plain.params:,} parameters, {total.params - plain.params:,} fewer; "
-            f"{plain.macs:,} MACs, {total.macs - plain.macs:,} fewer."
-        )
+        console.print("\nA plain net: there is no shortcut in it.")
+        return
+    plain = zoo.cost(spec.plain())
+    console.print(
+        f"\nIts plain twin, reszoo.spec({name!r}).plain(), has {total.params - plain.params:,} parameters and "
+        f"{total.macs - plain.macs:,} MACs fewer.",
+        soft_wrap=True,
+    )
+
+
+def _grouped(*numbers: int) -> tuple[str, ...]:
+    return tuple(f"{number:,}" if number else "-" for number in numbers)
 
 
 def _yaml(data: Any) -> str:
@@ -149,13 +136,15 @@ def quickstart(
 ) -> None:
     """Train residual nets and their plain twins at two depths on handwritten digits: under two minutes on two cores."""
     from reszoo.report.curves import draw_curves
-    from reszoo.training import data, quickstart as job
+    from reszoo.training import data
+    from reszoo.training import quickstart as job
 
-    output.mkdir(parents=True, exist_ok=True)
     digits = data.digits(seed=seed)
+    specs = job.specs(depths, digits)
+    output.mkdir(parents=True, exist_ok=True)
     results = []
-    for spec in job.specs(depths, digits):
-        console.print(f"\n[bold]{spec.name}[/bold]: {cost(zoo.plan(spec)).params:,} parameters")
+    for number, spec in enumerate(specs, 1):
+        console.print(f"\n[bold]{spec.name}[/bold] ({number} of {len(specs)}): {zoo.cost(spec).params:,} parameters")
         results.append(job.run(spec, digits, seed=seed))
     columns = ("network", "params", "loss", "train (batch BN)", "train (moving BN)", "test")
     rows = [
@@ -163,9 +152,7 @@ def quickstart(
             r.name,
             f"{r.params:,}",
             f"{r.losses[-1]:.3f}",
-            f"{r.batch_accuracy:.1%}",
-            f"{r.train_accuracy:.1%}",
-            f"{r.test_accuracy:.1%}",
+            *_percent(r.batch_accuracy, r.train_accuracy, r.test_accuracy),
         )
         for r in results
     ]
@@ -173,15 +160,11 @@ def quickstart(
     console.print(table("scikit-learn's digits, 6 epochs of SGD at 0.1", columns, rows))
     for line in job.reading(results):
         console.print(f"- {_escaped(line)}.", soft_wrap=True)
-    panels = {
-        word: {r.name: r.losses for r in results if r.residual == residual}
-        for word, residual in (("plain", False), ("residual", True))
-    }
-    draw_curves(
-        panels,
-        output / "curves.png",
-        title="Deeper plain nets train worse; residual nets do not",
-        ylabel="training loss (nats)",
-    )
+    curves = {kind: {r.name: r.losses for r in results if r.kind == kind} for kind in ("plain", "residual")}
+    draw_curves(curves, output / "curves.png", title="Training at two depths", ylabel="training loss (nats)")
     (output / "results.json").write_text(json.dumps([asdict(result) for result in results], indent=2))
     console.print(f"\nWritten: {output / 'curves.png'} and {output / 'results.json'}")
+
+
+def _percent(*shares: float) -> tuple[str, ...]:
+    return tuple(f"{share:.1%}" for share in shares)

@@ -35,8 +35,8 @@ def create(
 ) -> keras.Model:
     """Returns a Keras model of stock layers, by the name of a network (or from its spec).
 
-    The arguments up to `name` are those of `keras.applications`, in its order. `changes` are those of `NetSpec.replace`:
-    `create("resnet50", depths=[2, 2, 2, 2], stem="cifar", norm="group")`; `create("my_nets.yaml:wide_thing")`.
+    The arguments up to `name` are those of `keras.applications`, in its order. `changes` are those of
+    `NetSpec.replace`: `create("resnet50", depths=[2, 2, 2, 2], stem="cifar")`; `create("my_nets.yaml:wide_thing")`.
 
     Args:
         model: a name (`reszoo.list_models()`), `file.yaml:name`, or a spec.

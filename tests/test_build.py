@@ -1,4 +1,4 @@
-"""The plan as a Keras model: agreement with the counted cost, parity with other libraries and backends, files that open anywhere."""
+"""The plan as a Keras model: agreement with the cost, parity with other libraries and backends, files that open."""
 
 import re
 

@@ -17,8 +17,8 @@ from reszoo.arch.stock import LooksLinear, batch_normalization
 from reszoo.errors import ReszooError
 
 NEST_FROM, NEST_BLOCKS = 800, 16
-"""Keras walks a graph with a Python call per layer and meets the recursion limit near 1,000 layers: from 800 operations on,
-every 16 blocks become a sub-model of their own."""
+"""Keras walks a graph with a Python call per layer and meets the recursion limit near 1,000 layers: from 800 operations
+on, every 16 blocks become a sub-model of their own."""
 
 
 def build(spec: NetSpec, *, input_tensor: Any = None) -> keras.Model:
@@ -49,8 +49,8 @@ def build(spec: NetSpec, *, input_tensor: Any = None) -> keras.Model:
 def features(model: keras.Model) -> keras.Model:
     """Returns a model of the same layers and weights that puts out every stage's feature map.
 
-    The outputs are a dict `{"stage1": (batch, height, width, channels), "stage2": ...}`. Of a pre-activation network the
-    last one is normalised and activated, as its classifier sees it.
+    The outputs are a dict `{"stage1": (batch, height, width, channels), "stage2": ...}`. Of a pre-activation network
+    the last one is normalised and activated, as its classifier sees it.
 
     Raises:
         ReszooError: the model is not one of reszoo's.
@@ -157,7 +157,7 @@ def _conv(op: Op, name: str) -> Callable[[Any], Any]:
     # "same" is symmetric only at stride 1; strided it would pad one side, and imported weights give other numbers.
     pad = op.stride > 1 and op.kernel > 1
     layer = layers.Conv2D(
-        op.shape[-1],
+        op.width,
         op.kernel,
         strides=op.stride,
         padding="valid" if pad else "same",
@@ -172,7 +172,7 @@ def _conv(op: Op, name: str) -> Callable[[Any], Any]:
 
 def _dense(op: Op, name: str) -> Callable[[Any], Any]:
     word = {"activation": op.word, "dtype": _head_dtype()} if op.word else {}
-    return layers.Dense(op.shape[-1], use_bias=op.bias, kernel_initializer=_initializer(op), name=name, **word)
+    return layers.Dense(op.width, use_bias=op.bias, kernel_initializer=_initializer(op), name=name, **word)
 
 
 def _norm(op: Op, name: str) -> Callable[[Any], Any]:
@@ -194,7 +194,7 @@ def _pool(op: Op, name: str) -> Callable[[Any], Any]:
     if op.reads == "rectified":
         pad = layers.ZeroPadding2D((op.kernel - 1) // 2, name=f"{name}_pad")
         return _in_turn(pad, layers.MaxPooling2D(op.kernel, op.stride, name=name))
-    # Zero is not neutral here: "same" at stride 1 pads both sides with the lowest number, and then every other pixel is taken.
+    # Zero is not neutral here. "same" at stride 1 pads both sides with the lowest number; then pixels are left out.
     whole = layers.MaxPooling2D(op.kernel, 1, padding="same", name=f"{name}_window")
     return _in_turn(whole, layers.MaxPooling2D(1, op.stride, name=name))
 
@@ -207,7 +207,7 @@ def _global_pool(op: Op, name: str) -> Callable[[Any], Any]:
 
 def _pad(op: Op, name: str) -> Callable[[Any], Any]:
     """Zero channels, half before and half after: option A of He 2015 as its checkpoints have it."""
-    extra = op.shape[-1] - op.source[-1]
+    extra = op.width - op.width_in
     before_after = (extra // 2, extra - extra // 2)
     # ZeroPadding2D pads two axes: told the other data format, the channels are one of them.
     if channels_first():

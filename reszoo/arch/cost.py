@@ -36,10 +36,19 @@ def cost(plan: Plan) -> Cost:
         ReszooError: the spec leaves height or width open (None).
     """
     rows = list(cost_by_part(plan).values())
-    totals = (
-        sum(getattr(row, name) for row in rows) for name in ("params", "params_all", "macs", "activations", "depth")
+
+    def total(field: str) -> int:
+        return sum(getattr(row, field) for row in rows)
+
+    return Cost(
+        params=total("params"),
+        params_all=total("params_all"),
+        macs=total("macs"),
+        activations=total("activations"),
+        depth=total("depth"),
+        receptive_field=rows[-1].receptive_field,
+        shape=rows[-1].shape,
     )
-    return Cost(*totals, rows[-1].receptive_field, rows[-1].shape)
 
 
 def cost_by_part(plan: Plan) -> dict[str, Cost]:
@@ -55,23 +64,26 @@ def cost_by_part(plan: Plan) -> dict[str, Cost]:
             allowed="whole numbers",
             mend="a cost is that of one size",
         )
-    field, jump, rows, known = 1, 1, {}, {}
+    field, jump = 1, 1
+    rows: dict[str, Cost] = {}
+    known: dict[int, tuple[tuple[int, int, int, int], tuple[int, int, int]]] = {}
     for part, segments in plan.parts.items():
-        counts, length = [0, 0, 0, 0], 0
+        params = statistics = macs = activations = length = 0
         for segment in segments:
             ops = segment.ops
             if id(ops) not in known:
                 known[id(ops)] = (_counts(ops), _path(ops))
-            numbers, (growth, stride, depth) = known[id(ops)]
-            counts = [total + number for total, number in zip(counts, numbers, strict=True)]
-            field, jump = field + growth * jump, jump * stride
-            length += depth
-        rows[part] = Cost(*counts, length, 0 if plan.spec.dense else field, segments[-1].output.shape)
+            counts, (growth, stride, depth) = known[id(ops)]
+            params, statistics = params + counts[0], statistics + counts[1]
+            macs, activations = macs + counts[2], activations + counts[3]
+            field, jump, length = field + growth * jump, jump * stride, length + depth
+        seen, shape = (0 if plan.spec.dense else field), segments[-1].output.shape
+        rows[part] = Cost(params, params + statistics, macs, activations, length, seen, shape)
     return rows
 
 
 def _counts(ops: tuple[Op, ...]) -> tuple[int, int, int, int]:
-    """params, params_all, macs and activations of one segment."""
+    """Trainable parameters, running statistics, macs and activations of one segment."""
     params = statistics = macs = activations = 0
     for op in ops:
         weights = op.weights
@@ -80,14 +92,14 @@ def _counts(ops: tuple[Op, ...]) -> tuple[int, int, int, int]:
         params += sum(map(prod, weights.values()))
         statistics += sum(map(prod, op.statistics.values()))
         if "kernel" in weights:
-            outputs = prod(size or 0 for size in op.shape)
+            outputs = prod(filter(None, op.shape))
             macs += outputs * (prod(weights["kernel"][:-1]) + op.bias)
             activations += outputs
-    return params, params + statistics, macs, activations
+    return params, statistics, macs, activations
 
 
 def _path(ops: tuple[Op, ...]) -> tuple[int, int, int]:
-    """Growth of the receptive field over a segment (in steps of its input), its stride, and its weighted layers in a row."""
+    """Growth of the receptive field over a segment, in steps of its input; its stride; its weighted layers in a row."""
     reached = {"input": (0, 1, 0)}
     for op in ops:
         growth, stride, depth = reached[op.inputs[0]]

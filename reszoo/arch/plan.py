@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import groupby
 from typing import Any, Literal, NamedTuple
 
@@ -65,20 +65,31 @@ class Op(NamedTuple):
     """Initial value of the kernel or of the norm's scale."""
 
     @property
+    def width(self) -> int:
+        """Channels or features that leave the operation."""
+        return self.shape[-1] or 0
+
+    @property
+    def width_in(self) -> int:
+        """Channels or features of the first input."""
+        return self.source[-1] or 0
+
+    @property
     def weights(self) -> dict[str, tuple[int, ...]]:
         """Name and shape of each trainable variable, in Keras' order."""
         if self.kind not in ("conv", "dense", "norm"):
             return {}
-        fan_in, width = self.source[-1] or 0, self.shape[-1] or 0
+        width = self.shape[-1] or 0
         if self.kind == "norm":
             return {"gamma": (width,), "beta": (width,)}
-        kernel = (self.kernel, self.kernel, fan_in // self.groups, width) if self.kind == "conv" else (fan_in, width)
+        window = (self.kernel, self.kernel) if self.kind == "conv" else ()
+        kernel = (*window, self.width_in // self.groups, width)
         return {"kernel": kernel, "bias": (width,)} if self.bias else {"kernel": kernel}
 
     @property
     def statistics(self) -> dict[str, tuple[int, ...]]:
         """Name and shape of each running statistic."""
-        return {"moving_mean": self.shape[-1:], "moving_variance": self.shape[-1:]} if self.word == "batch" else {}
+        return {"moving_mean": (self.width,), "moving_variance": (self.width,)} if self.word == "batch" else {}
 
     @property
     def told(self) -> str:
@@ -91,7 +102,8 @@ class Op(NamedTuple):
         return " ".join(filter(None, [self.kind, self.word, window, *extra, self.init and f"from {self.init}"]))
 
 
-def _size(shape: Shape) -> str:
+def size(shape: Shape) -> str:
+    """Returns a shape as text, such as 224x224x3."""
     return "x".join("?" if size is None else str(size) for size in shape)
 
 
@@ -154,11 +166,11 @@ class Plan:
 
     def text(self) -> str:
         """Returns the operations as text, equal neighbours once, names without the block's."""
-        lines = [f"{self.spec.name}: {_size(self.spec.input_shape)}"]
+        lines = [f"{self.spec.name}: {size(self.spec.input_shape)}"]
         for run in self.runs:
             first, last = run.segments[0].name, run.segments[-1].name
             lines.append(first if first == last else f"{first} to {last.rpartition('_')[2]}")
-            lines += [f"  {op.name:18} {op.told:38} {_size(op.shape):12} <- {', '.join(op.inputs)}" for op in run.ops]
+            lines += [f"  {op.name:18} {op.told:38} {size(op.shape):12} <- {', '.join(op.inputs)}" for op in run.ops]
         return "\n".join(lines) + "\n"
 
     def _named(self) -> Iterator[Op]:
@@ -170,8 +182,9 @@ class Plan:
             before = segment.prefix + segment.output.name
 
 
+@lru_cache(maxsize=256)
 def plan(spec: NetSpec) -> Plan:
-    """Returns the network's operations, lowered from its spec."""
+    """Returns the network's operations, lowered from its spec; both are frozen, so recent plans are remembered."""
     stem = _stem(spec)
     segments = [Segment("stem", "stem", "stem_", stem.ops)]
     here, blocks, total = stem.last, 0, sum(stage.depth for stage in spec.stages)
@@ -238,7 +251,7 @@ class _Walk:
         return name
 
     def weigh(
-        self, owner: str, x: str, kernel: int, width: int, *, init: str, bias: bool | None = None, **window: int
+        self, owner: str, x: str, kernel: int, width: int, *, init: str, bias: bool | None = None, **window: Any
     ) -> str:
         """A conv, or where `kernel` is 0 a dense layer; `owner` opens its name."""
         bias = self.spec.bias if bias is None else bias
@@ -253,7 +266,7 @@ class _Walk:
         for word in words:
             if word == "norm" and norm.kind != "none":
                 groups = math.gcd(norm.groups, self._shapes[x][-1] or 1) if norm.kind == "group" else 1
-                settings = {"epsilon": norm.epsilon, "momentum": norm.momentum, "groups": groups}
+                settings: dict[str, Any] = {"epsilon": norm.epsilon, "momentum": norm.momentum, "groups": groups}
                 x = self.emit("norm", f"{owner}norm", x, word=norm.kind, init=scale, **settings)
             elif word == "act":
                 x = self.emit("act", f"{owner}act", x, word="relu")
@@ -282,7 +295,7 @@ def _stem(spec: NetSpec) -> _Walk:
     for layer in range(1, stem.depth + 1):
         # stem_conv where there is one layer, stem_unit2_conv where there are more.
         owner, last = (f"unit{layer}_" if stem.depth > 1 else ""), layer == stem.depth
-        window = {"stride": stem.stride if layer == 1 else 1} if stem.kernel else {}
+        window: dict[str, Any] = {"stride": stem.stride if layer == 1 else 1} if stem.kernel else {}
         x = walk.weigh(owner, x, stem.kernel, stem.width if last else stem.width // 2, init=spec.init, **window)
         x = walk.sequence(order.stem if last else ("norm", "act"), owner, x)
     if stem.pool == "max":
@@ -318,7 +331,7 @@ def _block(spec: NetSpec, place: _Place) -> tuple[tuple[Op, ...], str]:
     return walk.ops, branch
 
 
-def _window(stride_at: int, unit: Unit, number: int, place: _Place) -> dict[str, int]:
+def _window(stride_at: int, unit: Unit, number: int, place: _Place) -> dict[str, Any]:
     """Stride, dilation and groups of one unit: what comes after the stride sees the stage's own dilation."""
     if unit.kernel == 0:
         return {}
@@ -347,8 +360,8 @@ def _shortcut(walk: _Walk, identity: str, x: str, place: _Place) -> str:
         if stride > 1 or place.dilation != place.stage.dilation:
             x = walk.emit("pool", "shortcut_pool", x, shape=smaller, word="avg", kernel=2, stride=stride)
         stride = 1
-    kernel, window = (0, {}) if spec.dense else (1, {"stride": stride})
-    x = walk.weigh("shortcut_", x, kernel, width, init=spec.init, **window)
+    window: dict[str, Any] = {} if spec.dense else {"stride": stride}
+    x = walk.weigh("shortcut_", x, 0 if spec.dense else 1, width, init=spec.init, **window)
     return walk.sequence(order.trail, "shortcut_", x)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from reszoo.errors import ReszooError
@@ -55,7 +56,7 @@ def impossible(spec: NetSpec) -> list[ReszooError]:
         )
     if block.shortcut == "pad":
         widths = [spec.stem.width, *(stage.width for stage in spec.stages)]
-        if any(after < before for before, after in zip(widths, widths[1:], strict=False)):
+        if any(after < before for before, after in pairwise(widths)):
             no(
                 "block.shortcut",
                 "pad",

@@ -36,9 +36,11 @@ class Block(Part):
     body: Annotated[tuple[Unit, ...], Strict(False), Field(min_length=1)]
     """The weighted layers of the branch."""
     order: Literal["post", "pre", "inner", "norm_first"] = "post"
-    """Where norms and activations stand: `post` He 2015; `pre` He 2016; `inner` as post, but nothing after the addition; `norm_first` Gorishniy 2021."""
+    """Where norms and activations stand: `post` He 2015; `pre` He 2016; `inner` as post, nothing after the addition;
+    `norm_first` Gorishniy 2021."""
     shortcut: Literal["none", "pad", "project", "project_all", "pool_project"] = "project"
-    """`none` makes the plain twin; `pad`, `project`, `project_all` are options A, B, C of He 2015, 3.3; `pool_project` is ResNet-D's."""
+    """`none` makes the plain twin; `pad`, `project`, `project_all` are options A, B, C of He 2015, 3.3; `pool_project`
+    is ResNet-D's."""
     stride_at: Count = 1
     """Which unit of a stage's first block takes the stride, from 1."""
     start: Literal["identity", "random"] = "random"

@@ -74,10 +74,11 @@ def batch_normalization(**settings: Any) -> keras.layers.BatchNormalization:
 
 @saved_as_parent
 class LooksLinear(keras.initializers.Orthogonal):
-    """Kernels with which a network of rectifiers computes a linear, orthogonal map at first (Balduzzi et al. 2017, section 4).
+    """Kernels with which a network of rectifiers computes a linear, orthogonal map at first (Balduzzi et al. 2017, 4).
 
-    Features come in pairs (z, -z): after a rectifier the difference of a pair is z again. With Q orthogonal, a kernel that
-    reads pairs is [[Q, -Q], [-Q, Q]]; one that reads the network's input is [Q, -Q]. Saved as Orthogonal of the same gain.
+    Features come in pairs (z, -z): after a rectifier the difference of a pair is z again. With Q orthogonal, a kernel
+    that reads pairs is [[Q, -Q], [-Q, Q]]; one that reads the network's input is [Q, -Q]. Saved as Orthogonal of the
+    same gain.
     """
 
     def __init__(self, gain: float = 1.0, seed: int | None = None, paired_input: bool = True):

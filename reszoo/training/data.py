@@ -18,7 +18,7 @@ class Split:
 
 
 def digits(*, seed: int = 0) -> Split:
-    """Returns scikit-learn's handwritten digits: 1,797 images of `(8, 8, 1)` in [-1, 1], a fifth of every class for testing."""
+    """Returns scikit-learn's digits: 1,797 images of `(8, 8, 1)` in [-1, 1], a fifth of every class for testing."""
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 

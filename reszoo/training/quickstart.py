@@ -1,4 +1,4 @@
-"""The founding experiment in two minutes: residual nets and their plain twins at two depths, on real images (He 2015, Fig. 6)."""
+"""The founding experiment (He 2015, Fig. 6) in two minutes: residual nets and their plain twins at two depths."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from reszoo.arch import zoo
 from reszoo.arch.cost import cost
 from reszoo.arch.plan import plan
 from reszoo.arch.spec import NetSpec
+from reszoo.errors import ReszooError
 from reszoo.training.data import Split
 
 RECIPE = {"learning_rate": 0.1, "momentum": 0.9, "batch": 64, "epochs": 6}
@@ -22,7 +23,8 @@ class Result:
 
     name: str
     depth: int
-    residual: bool
+    kind: str
+    """plain or residual."""
     params: int
     losses: tuple[float, ...]
     """Mean training loss of every epoch, BatchNorm using the batch's own statistics."""
@@ -35,9 +37,17 @@ class Result:
 
 
 def specs(depths: Sequence[int], data: Split) -> list[NetSpec]:
-    """Returns the narrow CIFAR form of every depth (6n + 2) and its plain twin: equal in parameters, since option A has none."""
+    """Returns the narrow CIFAR form of every depth (6n + 2) and its plain twin: equal in parameters by option A.
+
+    Raises:
+        ReszooError: a depth that is not 6n + 2, or fewer than two depths.
+    """
     found = []
     for depth in depths:
+        if depth < 8 or (depth - 2) % 6 or len(set(depths)) < 2:
+            raise ReszooError(
+                "depths", given=tuple(depths), allowed="two different depths of the form 6n + 2: 8, 14, 20, ..."
+            )
         residual = zoo.spec(
             "resnet20_cifar",
             name=f"resnet{depth}",
@@ -69,7 +79,7 @@ def run(spec: NetSpec, data: Split, *, seed: int = 0, verbose: str | int = "auto
     return Result(
         name=spec.name,
         depth=counted.depth,
-        residual=spec.block.shortcut != "none",
+        kind="plain" if spec.block.shortcut == "none" else "residual",
         params=counted.params,
         losses=tuple(history["loss"]),
         batch_accuracy=history["accuracy"][-1],
@@ -81,19 +91,19 @@ def run(spec: NetSpec, data: Split, *, seed: int = 0, verbose: str | int = "auto
 def reading(results: Sequence[Result]) -> list[str]:
     """Returns what the numbers say, and what they do not."""
     lines = []
-    for residual, word in ((False, "plain"), (True, "residual")):
-        shallow, *_, deep = sorted((item for item in results if item.residual == residual), key=lambda item: item.depth)
+    for kind in ("plain", "residual"):
+        shallow, *_, deep = sorted((item for item in results if item.kind == kind), key=lambda item: item.depth)
         change = deep.losses[-1] - shallow.losses[-1]
         verdict = "deeper is worse in training: degradation" if change > 0.1 else "deeper is no worse in training"
         lines.append(
-            f"{word}: training loss {shallow.losses[-1]:.3f} at {shallow.depth} layers, {deep.losses[-1]:.3f} at "
+            f"{kind}: training loss {shallow.losses[-1]:.3f} at {shallow.depth} layers, {deep.losses[-1]:.3f} at "
             f"{deep.depth} ({change:+.3f}): {verdict}"
         )
     gap = max(results, key=lambda item: abs(item.batch_accuracy - item.train_accuracy))
-    lines += [
-        f"BatchNorm: {gap.name} gets {gap.batch_accuracy:.1%} of its training images right with the batch's statistics and "
-        f"{gap.train_accuracy:.1%} with the moving ones, after so short a run; both are reported",
+    return [
+        *lines,
+        f"BatchNorm: {gap.name} gets {gap.batch_accuracy:.1%} of its training images right with the batch's statistics "
+        f"and {gap.train_accuracy:.1%} with the moving ones, after so short a run; the table has both",
         "One seed, one learning rate, 138 steps on 1,437 small images: a mechanism, not a benchmark. A lower rate or "
-        "another initialisation narrows the gap; it does not show that gradients vanish (He 2015, 4.1, says they do not)",
+        "another initialisation narrows the gap; that gradients vanish is not shown (He 2015, 4.1, says they do not)",
     ]
-    return lines

@@ -1,0 +1,97 @@
+"""The command: what it prints, and how it fails."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from conftest import needs
+
+import reszoo
+from reszoo.arch import zoo
+from reszoo.arch.schema import schema
+
+
+def run(*arguments, folder=None, fails=False):
+    done = subprocess.run([sys.executable, "-m", "reszoo", *arguments], capture_output=True, text=True, cwd=folder)
+    assert (done.returncode != 0) == fails, done.stderr
+    return done.stderr if fails else done.stdout
+
+
+def test_list():
+    said = run("list")
+    for name in zoo.builtin().names:
+        assert f"\n{name} " in said
+    assert "resnet50 " not in run("list", "*_cifar")
+    assert run("list", "--max-params", "3e5").startswith("2 networks")
+
+
+def test_list_of_a_users_file(tmp_path):
+    (tmp_path / "my_nets.yaml").write_text("wide_thing: {base: resnet50, widths: [512, 1024, 2048, 4096]}\n")
+    assert "wide_thing" in run("list", "--zoo", "my_nets.yaml", folder=tmp_path)
+    assert "4096" in run("info", "my_nets.yaml:wide_thing", folder=tmp_path)
+
+
+def test_info_tells_cost_reference_and_twin():
+    said, cost = run("info", "resnet50"), reszoo.cost("resnet50")
+    plain = reszoo.cost(reszoo.spec("resnet50").plain())
+    for words in (
+        "He et al. 2015",
+        f"{cost.params:,}",
+        f"{cost.macs:,}",
+        f"{cost.params - plain.params:,}",
+        "56x56x256",
+    ):
+        assert words in said
+    assert "28x28x10" not in said
+    assert "12 weighted layers" in run("info", "resnet18", "--set", "depths=[1,1,1,2]", "--set", "stem=cifar")
+    assert "no shortcut" in run("info", "plain34")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("info", "resnet51"), "did you mean 'resnet50'"),
+        (("info", "resnet50", "--set", "depths"), "field=value"),
+        (("info", "resnet50", "--set", "stem=cifr"), "did you mean 'cifar'"),
+        (("list", "--family", "cifra"), "did you mean 'cifar'"),
+        (("list", "--zoo", "nowhere.yaml"), "No such file"),
+        (("quickstart", "--depths", "20", "21"), "6n + 2"),
+    ],
+)
+def test_bad_input_is_one_line(arguments, said, tmp_path):
+    error = run(*arguments, folder=tmp_path, fails=True)
+    assert said in error and error.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+@needs("jsonschema")
+def test_schema_takes_our_files_and_refuses_others():
+    import jsonschema
+    import yaml
+
+    made = schema()
+    assert json.loads(run("schema")) == made
+    for file in (zoo.configs() / "models").glob("*.yaml"):
+        jsonschema.validate(yaml.safe_load(file.read_text()), made)
+    for wrong in (
+        {"colour": "red"},
+        {"shortcut": "non"},
+        {"block": {"kernel": 3}},
+        {"depths": "three"},
+        {"drop_path": 1.5},
+    ):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate({"mine": {"base": "resnet50"} | wrong}, made)
+
+
+@pytest.mark.slow
+def test_quickstart_shows_degradation_and_its_absence(tmp_path):
+    said = run("quickstart", "--depths", "20", "38", "--output", str(tmp_path / "out"))
+    results = {item["name"]: item for item in json.loads((tmp_path / "out" / "results.json").read_text())}
+    assert (tmp_path / "out" / "curves.png").stat().st_size > 10_000
+    assert results["plain38"]["losses"][-1] > results["plain20"]["losses"][-1] + 0.3
+    assert results["resnet38"]["losses"][-1] < 0.2
+    assert results["plain38"]["params"] == results["resnet38"]["params"]
+    for item in results.values():
+        assert f"{item['train_accuracy']:.1%}" in said and f"{item['batch_accuracy']:.1%}" in said

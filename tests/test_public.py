@@ -1,0 +1,104 @@
+"""The public face: lazy, in step with the zoo, and built of rooms that import only what stands above them."""
+
+import ast
+import importlib
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import python
+
+import reszoo
+from reszoo.arch import zoo
+
+PACKAGE = Path(reszoo.__file__).parent
+
+# DESIGN, rooms: what each may import of the package.
+ROOMS = {
+    "errors": set(),
+    "arch": {"errors"},
+    "models": {"errors", "arch"},
+    "training": {"errors", "arch", "models"},
+    "report": set(),
+    "cli": {"errors", "arch", "models", "training", "report"},
+}
+KERAS_ROOMS = {"arch/build.py", "arch/stock.py"}
+
+
+def imports(file):
+    """What a module imports: (name, whether at its top level)."""
+    tree = ast.parse(file.read_text())
+    for node in ast.walk(tree):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: relative import"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        for name in names:
+            yield name, node in tree.body
+
+
+@pytest.mark.parametrize("file", sorted(PACKAGE.rglob("*.py")), ids=lambda file: str(file.relative_to(PACKAGE)))
+def test_rooms_import_only_what_stands_above_them(file):
+    place = file.relative_to(PACKAGE)
+    room = place.parts[0].removesuffix(".py")
+    for name, at_top in imports(file):
+        first, *rest = name.split(".")
+        if first == "reszoo" and room in ROOMS and rest:
+            assert rest[0] in ROOMS[room] | {room}, f"{place} imports {name}"
+        if first in ("keras", "tensorflow", "numpy") and at_top:
+            assert str(place) in KERAS_ROOMS, f"{place} imports {name} at its top"
+
+
+def test_the_stub_names_every_network():
+    stub = (PACKAGE / "__init__.pyi").read_text()
+    for name in zoo.builtin().names:
+        assert f"    {name} as {name},\n" in stub, f"add `{name} as {name},` to reszoo/__init__.pyi"
+
+
+def test_every_public_name_exists_and_says_what_it_is():
+    assert set(zoo.builtin().names) <= set(dir(reszoo))
+    for name in reszoo.__all__:
+        assert inspect.getdoc(getattr(reszoo, name)), name
+
+
+def test_the_builder_stub_has_the_signature_of_create():
+    stub = ast.parse((PACKAGE / "models.pyi").read_text())
+    create = next(node for node in stub.body if isinstance(node, ast.FunctionDef) and node.name == "create")
+    call = next(node for node in ast.walk(stub) if isinstance(node, ast.FunctionDef) and node.name == "__call__")
+    real = [*inspect.signature(reszoo.create).parameters]
+    for node in (create, call):
+        named = [argument.arg for argument in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)]
+        assert [*named[1:], node.args.kwarg.arg] == real[1:]
+    assert [*inspect.signature(reszoo.resnet50).parameters] == real[1:]
+
+
+def test_import_is_lazy_and_cost_needs_no_keras():
+    heavy = "[m for m in ('keras', 'tensorflow', 'numpy', 'jax', 'torch') if m in sys.modules]"
+    assert python(f"import sys, reszoo; print({heavy})").strip() == "[]"
+    code = f"import sys, reszoo; reszoo.cost('resnet50'); reszoo.list_models(); print({heavy})"
+    assert python(code).strip() == "[]"
+
+
+def test_the_networks_are_a_package_resource():
+    folder = Path(importlib.import_module("reszoo.zoo_configs").__file__).parent
+    assert {file.name for file in (folder / "models").iterdir()} >= {"imagenet.yaml", "cifar.yaml", "dense.yaml"}
+
+
+def test_unknown_public_name():
+    with pytest.raises(AttributeError):
+        reszoo.resnet51  # noqa: B018
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "file", sorted((Path(__file__).parents[1] / "examples").glob("*.py")), ids=lambda file: file.stem
+)
+def test_examples_run(tmp_path, file):
+    assert len(file.read_text().splitlines()) <= 60
+    done = subprocess.run([sys.executable, str(file)], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout
