@@ -15,7 +15,7 @@ from rich.console import Console
 
 from reszoo.arch import zoo
 from reszoo.arch.cost import cost_by_part
-from reszoo.arch.plan import size
+from reszoo.arch.ops import size
 from reszoo.errors import ReszooError
 from reszoo.report.tables import short, table
 

@@ -202,6 +202,7 @@ BAD_CHANGES = [
     ({"block": {"stride_at": 4}}, ["resnet50.block.stride_at", "given 4", "1 to 3"]),
     ({"block": {"shortcut": "none"}}, ["resnet50.block.start", "identity", ".plain()"]),
     ({"shortcut": "none", "drop_path": 0.1}, ["resnet50.block.drop_path", "0.1", "0.0 in a plain net"]),
+    ({"drop_path": 0.1, "shortcut": "none"}, ["resnet50.block.drop_path", "0.1", "0.0 in a plain net"]),
     ({"shortcut": "pad", "widths": [64, 32, 64, 64]}, ["resnet50.block.shortcut", "pad", "project"]),
     ({"head": {"pooling": "none"}}, ["resnet50.head.pooling", "none", "include_top=False"]),
     ({"init": "he_normal"}, ["resnet50.init", "'he_normal'", "he, glorot, orthogonal, looks_linear"]),

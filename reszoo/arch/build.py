@@ -10,7 +10,8 @@ from typing import Any
 import keras
 from keras import initializers, layers
 
-from reszoo.arch.plan import Op, Segment, plan
+from reszoo.arch.ops import Op, Segment
+from reszoo.arch.plan import plan
 from reszoo.arch.recover import spec_of
 from reszoo.arch.spec import NetSpec
 from reszoo.arch.stock import LooksLinear, batch_normalization
@@ -68,7 +69,8 @@ def _output(model: keras.Model, name: str) -> Any:
     """The output of a layer, or of the sub-model that ends with it."""
     for layer in model.layers:
         if layer.name == name or (isinstance(layer, keras.Model) and layer.layers[-1].name == name):
-            return layer.output
+            # A sub-model's own `output` is the one inside it; an operation's is the one in this graph.
+            return keras.Operation.output.fget(layer)
     raise ReszooError(model.name, given=f"no layer {name}", allowed="a model built by reszoo")
 
 
@@ -114,7 +116,7 @@ def _chains(segments: tuple[Segment, ...], nested: bool) -> Iterator[tuple[Segme
 
 
 def _nest(chain: tuple[Segment, ...], x: Any) -> Any:
-    inputs = keras.Input(x.shape[1:], name=f"{chain[0].name}_input")
+    inputs = keras.Input(x.shape[1:], name="input")
     inner = keras.Model(inputs, _apply(chain, inputs), name=f"{chain[0].name}_to_{chain[-1].name.rpartition('_')[2]}")
     return inner(x)
 

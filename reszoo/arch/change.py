@@ -54,13 +54,20 @@ def replace(spec: NetSpec, changes: Mapping[str, Any], *, where: str, also: Iter
     """Returns `spec` with `changes`; `where` opens an error's message, `also` are further words it offers."""
     data = spec.model_dump()
     known = [*NetSpec.model_fields, *SHORTHANDS]
-    # Stages first, so that what is said of all stages (a multiplier, an output stride) is said of the new ones.
-    for name, value in sorted(changes.items(), key=lambda item: item[0] in ("width_multiplier", "output_stride")):
-        if name not in known:
-            raise UnknownNameError(f"{where}: unknown argument", given=name, known={*known, *also})
-        value = _to_plain_python(value)
-        _merge(data, _expand(name, value, data, where))
+    unknown = [name for name in changes if name not in known]
+    if unknown:
+        raise UnknownNameError(f"{where}: unknown argument", given=unknown[0], known={*known, *also})
+    for name, value in sorted(changes.items(), key=_turn):
+        _merge(data, _expand(name, _to_plain_python(value), data, where))
     return check(NetSpec, data, where=where)
+
+
+def _turn(change: tuple[str, Any]) -> int:
+    """Words come first, so that what is also said field by field stands; what is said of all stages comes last."""
+    name, value = change
+    if name in ("width_multiplier", "output_stride"):
+        return 2
+    return 0 if isinstance(value, (str, type(None))) and value in WORDS.get(name, ()) else 1
 
 
 def _to_plain_python(value: Any) -> Any:
@@ -71,6 +78,8 @@ def _to_plain_python(value: Any) -> Any:
         return value.tolist()
     if isinstance(value, (list, tuple)):
         return [_to_plain_python(item) for item in value]
+    if isinstance(value, Mapping):
+        return {key: _to_plain_python(item) for key, item in value.items()}
     return value
 
 

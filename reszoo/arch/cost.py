@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import prod
 
-from reszoo.arch.plan import Op, Plan
+from reszoo.arch.ops import Op, Plan
 from reszoo.errors import ReszooError
 
 

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cached_property, lru_cache
-from itertools import groupby
+from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
+from reszoo.arch.ops import Op, Plan, Segment, Shape
 from reszoo.arch.spec import NetSpec, Stage, Unit
-
-Shape = tuple[int | None, ...]
-"""Of one example, without the batch: `(height, width, channels)` or `(features,)`."""
 
 SE_REDUCTION, SE_LEAST = 16, 8
 """Hu et al. 2018, section 6.1: reduction 16; never narrower than 8, as timm has it."""
@@ -37,149 +32,6 @@ ORDERS = {
     "norm_first": Order((), ("norm",), ("act", "dropout"), (), (), ("norm", "act")),
 }
 """He 2015 (Fig. 2); the same with a free identity path; He 2016 (Fig. 1b); Gorishniy 2021 (3.2)."""
-
-
-class Op(NamedTuple):
-    """One operation. Fields that a kind has no use for keep their defaults."""
-
-    kind: Literal["conv", "dense", "norm", "act", "pool", "global_pool", "pad", "dropout", "drop_path", "scale", "add"]
-    name: str
-    inputs: tuple[str, ...]
-    source: Shape
-    """Shape of the first input."""
-    shape: Shape
-    """Shape of the output."""
-    reads: Literal["raw", "linear", "rectified"] = "linear"
-    """What the first input is: the network's own input, of either sign, or never negative."""
-    word: str = ""
-    """Which activation, pooling or norm."""
-    kernel: int = 1
-    stride: int = 1
-    dilation: int = 1
-    groups: int = 1
-    bias: bool = False
-    rate: float = 0.0
-    epsilon: float = 0.0
-    momentum: float = 0.0
-    init: str = ""
-    """Initial value of the kernel or of the norm's scale."""
-
-    @property
-    def width(self) -> int:
-        """Channels or features that leave the operation."""
-        return self.shape[-1] or 0
-
-    @property
-    def width_in(self) -> int:
-        """Channels or features of the first input."""
-        return self.source[-1] or 0
-
-    @property
-    def weights(self) -> dict[str, tuple[int, ...]]:
-        """Name and shape of each trainable variable, in Keras' order."""
-        if self.kind not in ("conv", "dense", "norm"):
-            return {}
-        width = self.shape[-1] or 0
-        if self.kind == "norm":
-            return {"gamma": (width,), "beta": (width,)}
-        window = (self.kernel, self.kernel) if self.kind == "conv" else ()
-        kernel = (*window, self.width_in // self.groups, width)
-        return {"kernel": kernel, "bias": (width,)} if self.bias else {"kernel": kernel}
-
-    @property
-    def statistics(self) -> dict[str, tuple[int, ...]]:
-        """Name and shape of each running statistic."""
-        return {"moving_mean": (self.width,), "moving_variance": (self.width,)} if self.word == "batch" else {}
-
-    @property
-    def told(self) -> str:
-        """What the operation does, in a few words."""
-        window = f"{self.kernel}x{self.kernel}/{self.stride}" if self.kind in ("conv", "pool") else ""
-        numbers = {"dilation": self.dilation, "groups": self.groups}
-        extra = [f"{name} {number}" for name, number in numbers.items() if number != 1]
-        extra += [f"rate {self.rate:g}"] if self.rate else []
-        extra += ["bias"] if self.bias else []
-        return " ".join(filter(None, [self.kind, self.word, window, *extra, self.init and f"from {self.init}"]))
-
-
-def size(shape: Shape) -> str:
-    """Returns a shape as text, such as 224x224x3."""
-    return "x".join("?" if size is None else str(size) for size in shape)
-
-
-@dataclass(frozen=True, slots=True)
-class Segment:
-    """The stem, one block, or the head: one input, one output (its last operation).
-
-    Its operations have names of their own; `prefix` makes them the network's. Blocks that are the same but for their
-    weights share one `ops`.
-    """
-
-    name: str
-    part: str
-    """stem, stage1, stage2, ..., head."""
-    prefix: str
-    ops: tuple[Op, ...]
-    branch: str = ""
-    """Of a block: the operation at the end of the branch F(x)."""
-
-    @property
-    def output(self) -> Op:
-        """The last operation."""
-        return self.ops[-1]
-
-
-class Run(NamedTuple):
-    """Consecutive segments that are the same but for their weights."""
-
-    ops: tuple[Op, ...]
-    segments: tuple[Segment, ...]
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A network in execution order: a chain of segments, each read by the next."""
-
-    spec: NetSpec
-    segments: tuple[Segment, ...]
-
-    @property
-    def blocks(self) -> tuple[Segment, ...]:
-        """The segments that are blocks."""
-        return tuple(segment for segment in self.segments if segment.branch)
-
-    @property
-    def parts(self) -> dict[str, tuple[Segment, ...]]:
-        """Segments by stem, stage1, stage2, ..., head."""
-        return {part: tuple(segments) for part, segments in groupby(self.segments, lambda segment: segment.part)}
-
-    @property
-    def runs(self) -> tuple[Run, ...]:
-        """The chain with equal neighbours together."""
-        grouped = (tuple(same) for _, same in groupby(self.segments, lambda segment: id(segment.ops)))
-        return tuple(Run(segments[0].ops, segments) for segments in grouped)
-
-    @cached_property
-    def ops(self) -> tuple[Op, ...]:
-        """Every operation under its name in the network; the network's input is called `input`."""
-        return tuple(self._named())
-
-    def text(self) -> str:
-        """Returns the operations as text, equal neighbours once, names without the block's."""
-        lines = [f"{self.spec.name}: {size(self.spec.input_shape)}"]
-        for run in self.runs:
-            first, last = run.segments[0].name, run.segments[-1].name
-            lines.append(first if first == last else f"{first} to {last.rpartition('_')[2]}")
-            lines += [f"  {op.name:18} {op.told:38} {size(op.shape):12} <- {', '.join(op.inputs)}" for op in run.ops]
-        return "\n".join(lines) + "\n"
-
-    def _named(self) -> Iterator[Op]:
-        before = "input"
-        for segment in self.segments:
-            for op in segment.ops:
-                inputs = tuple(before if name == "input" else segment.prefix + name for name in op.inputs)
-                yield op._replace(name=segment.prefix + op.name, inputs=inputs)
-            before = segment.prefix + segment.output.name
 
 
 @lru_cache(maxsize=256)

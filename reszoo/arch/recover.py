@@ -9,7 +9,8 @@ from itertools import product
 from math import sqrt
 from typing import Any
 
-from reszoo.arch.plan import ORDERS, Op, plan
+from reszoo.arch.ops import Op
+from reszoo.arch.plan import ORDERS, plan
 from reszoo.arch.spec import Init, NetSpec
 from reszoo.errors import ReszooError
 
@@ -113,11 +114,14 @@ def _units(block: dict[str, Config]) -> list[Config]:
 
 def _stage(blocks: dict[int, dict[str, Config]]) -> Config:
     units = [unit for block in blocks.values() for unit in _units(block)]
+    dilation = max(unit.get("dilation_rate", [1])[0] for unit in units)
+    # A stage of one block may show its dilation only by the pooling before its projection, whose stride it took.
+    silent = len(blocks) == 1 and blocks[1].get("shortcut_pool", {}).get("strides", [0])[0] == 1
     return {
         "depth": len(blocks),
         "width": _width(units[-1]),
         "stride": max(unit.get("strides", [1])[0] for unit in units),
-        "dilation": max(unit.get("dilation_rate", [1])[0] for unit in units),
+        "dilation": 2 * dilation if silent else dilation,
     }
 
 
