@@ -146,7 +146,8 @@ def _initializer(op: Op) -> Any:
         return LooksLinear(gain=0.5 if op.reads == "linear" else 1.0, paired_input=op.reads != "raw")
     if op.init == "orthogonal":
         return initializers.Orthogonal(gain=sqrt(2.0))
-    return {"he": "he_normal", "glorot": "glorot_uniform", "zero": "zeros", "one": "ones"}[op.init]
+    # He's variance, drawn uniformly: drawing normal numbers would take a fifth of the time of building ResNet-50.
+    return {"he": "he_uniform", "glorot": "glorot_uniform", "zero": "zeros", "one": "ones"}[op.init]
 
 
 def _head_dtype() -> Any:

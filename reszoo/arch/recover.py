@@ -16,7 +16,7 @@ from reszoo.errors import ReszooError
 
 Config = dict[str, Any]
 
-_KERNELS: dict[str, Init] = {"HeNormal": "he", "GlorotUniform": "glorot"}
+_KERNELS: dict[str, Init] = {"HeUniform": "he", "GlorotUniform": "glorot"}
 
 
 def spec_of(model: Any) -> NetSpec:

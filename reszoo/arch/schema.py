@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
+from itertools import pairwise
 from typing import Any
 
+from reszoo.arch import spec, zoo
 from reszoo.arch.change import SHORTHANDS, WORDS
-from reszoo.arch.spec import NetSpec
-from reszoo.arch.zoo import Source
 
 
 def schema() -> dict[str, Any]:
     """Returns the JSON schema (draft 2020-12) of a file of networks such as those in zoo_configs/models."""
-    spec, source = NetSpec.model_json_schema(), Source.model_json_schema()
-    parts = spec["$defs"] | source["$defs"]
-    fields = {name: field for name, field in spec["properties"].items() if name != "name"} | source["properties"]
+    net, source = spec.NetSpec.model_json_schema(), zoo.Source.model_json_schema()
+    parts = net["$defs"] | source["$defs"]
+    for kind, part in {**parts, "NetSpec": net, "Source": source}.items():
+        for field, text in _described(kind).items():
+            part["properties"][field]["description"] = text
+    fields = {name: field for name, field in net["properties"].items() if name != "name"} | source["properties"]
     for name, shorthand in SHORTHANDS.items():
         part, field = shorthand.path
         if part == "stages":
@@ -39,3 +44,15 @@ def schema() -> dict[str, Any]:
         "additionalProperties": entry,
         "$defs": parts,
     }
+
+
+def _described(kind: str) -> dict[str, str]:
+    """The texts under the fields of a part; pydantic can read them too, but at every import."""
+    part = getattr(zoo, kind, None) or getattr(spec, kind)
+    (body,) = ast.parse(inspect.getsource(part)).body
+    lines = body.body if isinstance(body, ast.ClassDef) else []
+    texts = {}
+    for field, text in pairwise(lines):
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(text, ast.Expr):
+            texts[field.target.id] = " ".join(str(ast.literal_eval(text.value)).split())
+    return texts

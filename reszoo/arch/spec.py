@@ -16,7 +16,7 @@ Init = Literal["he", "glorot", "orthogonal", "looks_linear"]
 class Part(BaseModel):
     """What every part of a spec has in common: frozen, no unknown fields, no conversions."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 class Unit(Part):
@@ -124,7 +124,8 @@ class NetSpec(Part):
     bias: bool = False
     """Whether the weighted layers of stem and blocks have a bias (the classifier always has)."""
     init: Init = "he"
-    """Initial weights of stem and blocks: He 2015b, Glorot 2010, Saxe 2014 (gain sqrt 2) or Balduzzi 2017."""
+    """Initial weights of stem and blocks: He 2015b and Glorot 2010 (their variance, drawn uniformly), Saxe 2014 (gain
+    sqrt 2) or Balduzzi 2017."""
 
     @property
     def dense(self) -> bool:
