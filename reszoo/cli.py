@@ -157,7 +157,7 @@ def quickstart(
         for r in results
     ]
     console.print()
-    console.print(table("scikit-learn's digits, 6 epochs of SGD at 0.1", columns, rows))
+    console.print(table("scikit-learn's digits, 5 epochs of SGD at 0.1", columns, rows))
     for line in job.reading(results):
         console.print(f"- {_escaped(line)}.", soft_wrap=True)
     curves = {kind: {r.name: r.losses for r in results if r.kind == kind} for kind in ("plain", "residual")}

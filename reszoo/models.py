@@ -68,15 +68,18 @@ def create(
             given=tuple(input_shape),
             allowed=f"{shape}, the shape of input_tensor, or None",
         )
-    said: dict[str, Any] = {"name": name, "classes": classes, "pooling": pooling}
+    said: dict[str, Any] = {"name": name, "pooling": pooling}
     if shape is not None:
         said["input_shape"] = build.channels_last(shape) if channels_first else tuple(shape)
     elif not include_top and not found.dense:
         said["input_shape"] = (None, None, found.input_shape[-1])
-    if classifier_activation != OWN:
-        changes["classifier_activation"] = classifier_activation
-    if features or not include_top:
-        changes["head"] = {"classes": None, "pooling": "none"}
+    if include_top and not features:
+        said["classes"] = classes
+        if classifier_activation != OWN:
+            changes["classifier_activation"] = classifier_activation
+    else:
+        # What is said of the classifier is not used without one, as in keras.applications.
+        changes["head"] = {**changes.get("head", {}), "classes": None, "pooling": "none"}
     changes |= {argument: value for argument, value in said.items() if value is not None}
     spec = replace(found, changes, where=found.name, also=_ARGUMENTS)
     network = build.build(spec, input_tensor=input_tensor)

@@ -128,6 +128,7 @@ def test_arguments_are_those_of_keras_applications():
     assert resnet18(True, None, None, (32, 32, 3), None, 7, "softmax", "mine").name == "mine"
     assert resnet18(include_top=False, depths=1).output_shape == (None, None, None, 512)
     assert resnet18(include_top=False, pooling="avg", depths=1).output_shape == (None, 512)
+    assert resnet18(include_top=False, pooling="max", classes=5, depths=1).output_shape == (None, 512)
     assert resnet18(**small, classes=np.int64(5), depths=1).output_shape == (None, 5)
     assert resnet18(**small, classifier_activation=None).layers[-1].activation is keras.activations.linear
     given = keras.Input((40, 48, 3))

@@ -5,6 +5,7 @@ A file that holds them opens in plain Keras, where the stock part takes over: re
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import keras
@@ -13,17 +14,18 @@ from keras import ops
 Kind = TypeVar("Kind", bound=type)
 
 
-def saved_as_parent(kind: Kind) -> Kind:
-    """Makes Keras serialise a subclass under its parent's public name."""
-    parent = kind.__bases__[0]
-    kind.__module__ = {keras.layers.Layer: "keras.layers", keras.initializers.Initializer: "keras.initializers"}[
-        keras.layers.Layer if issubclass(parent, keras.layers.Layer) else keras.initializers.Initializer
-    ]
-    kind.__name__ = kind.__qualname__ = parent.__name__
-    return kind
+def saved_as(module: str, name: str) -> Callable[[Kind], Kind]:
+    """Makes Keras serialise a subclass under the public name of the stock class it extends."""
+
+    def rename(kind: Kind) -> Kind:
+        kind.__module__ = module
+        kind.__name__ = kind.__qualname__ = name
+        return kind
+
+    return rename
 
 
-@saved_as_parent
+@saved_as("keras.layers", "BatchNormalization")
 class FusedBatchNormalization(keras.layers.BatchNormalization):
     """keras.layers.BatchNormalization on TensorFlow's fused operation; on other backends, the stock layer.
 
@@ -72,7 +74,7 @@ def batch_normalization(**settings: Any) -> keras.layers.BatchNormalization:
     return kind(**settings)
 
 
-@saved_as_parent
+@saved_as("keras.initializers", "Orthogonal")
 class LooksLinear(keras.initializers.Orthogonal):
     """Kernels with which a network of rectifiers computes a linear, orthogonal map at first (Balduzzi et al. 2017, 4).
 

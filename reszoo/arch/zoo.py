@@ -146,9 +146,7 @@ def configs() -> Path:
 @cache
 def builtin() -> Zoo:
     """Returns the package's own zoo."""
-    return Zoo(
-        sorted((configs() / "models").glob("*.yaml"), key=lambda file: ("imagenet", "cifar", "dense").index(file.stem))
-    )
+    return Zoo(sorted((configs() / "models").glob("*.yaml")))
 
 
 def load(path: str | Path) -> Zoo:

@@ -13,8 +13,8 @@ from reszoo.arch.spec import NetSpec
 from reszoo.errors import ReszooError
 from reszoo.training.data import Split
 
-RECIPE = {"learning_rate": 0.1, "momentum": 0.9, "batch": 64, "epochs": 6}
-"""SGD as in He 2015, 4.2, for 138 steps."""
+RECIPE = {"learning_rate": 0.1, "momentum": 0.9, "batch": 64, "epochs": 5}
+"""SGD as in He 2015, 4.2, for 115 steps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +72,6 @@ def run(spec: NetSpec, data: Split, *, seed: int = 0, verbose: str | int = "auto
     model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
     batch, epochs = int(RECIPE["batch"]), int(RECIPE["epochs"])
     history: dict[str, Any] = model.fit(data.x, data.y, batch_size=batch, epochs=epochs, verbose=verbose).history
-    scores = [
-        model.evaluate(x, y, batch_size=512, verbose=0) for x, y in ((data.x, data.y), (data.x_test, data.y_test))
-    ]
     counted = cost(plan(spec))
     return Result(
         name=spec.name,
@@ -83,9 +80,16 @@ def run(spec: NetSpec, data: Split, *, seed: int = 0, verbose: str | int = "auto
         params=counted.params,
         losses=tuple(history["loss"]),
         batch_accuracy=history["accuracy"][-1],
-        train_accuracy=scores[0][1],
-        test_accuracy=scores[1][1],
+        train_accuracy=_accuracy(model, data.x, data.y),
+        test_accuracy=_accuracy(model, data.x_test, data.y_test),
     )
+
+
+def _accuracy(model: Any, x: Any, y: Any) -> float:
+    """Accuracy in inference mode, without tracing one more graph for so few images."""
+    import keras
+
+    return float((keras.ops.convert_to_numpy(model(x, training=False)).argmax(axis=-1) == y).mean())
 
 
 def reading(results: Sequence[Result]) -> list[str]:
@@ -104,6 +108,6 @@ def reading(results: Sequence[Result]) -> list[str]:
         *lines,
         f"BatchNorm: {gap.name} gets {gap.batch_accuracy:.1%} of its training images right with the batch's statistics "
         f"and {gap.train_accuracy:.1%} with the moving ones, after so short a run; the table has both",
-        "One seed, one learning rate, 138 steps on 1,437 small images: a mechanism, not a benchmark. A lower rate or "
+        "One seed, one learning rate, 115 steps on 1,437 small images: a mechanism, not a benchmark. A lower rate or "
         "another initialisation narrows the gap; that gradients vanish is not shown (He 2015, 4.1, says they do not)",
     ]
