@@ -1,7 +1,7 @@
 """The public face: lazy, in step with the zoo, and built of rooms that import only what stands above them."""
 
 import ast
-import importlib
+import importlib.util
 import inspect
 import subprocess
 import sys
@@ -84,6 +84,8 @@ def test_import_is_lazy_and_cost_needs_no_keras():
 
 
 def test_the_networks_are_a_package_resource():
+    if importlib.util.find_spec("reszoo.zoo_configs") is None:
+        pytest.skip("reszoo is not installed: this is a checkout on the path")
     folder = Path(importlib.import_module("reszoo.zoo_configs").__file__).parent
     assert {file.name for file in (folder / "models").iterdir()} >= {"imagenet.yaml", "cifar.yaml", "dense.yaml"}
 

@@ -196,6 +196,7 @@ BAD_CHANGES = [
     ({"norm": "layer"}, ["resnet50.norm", "'layer'", "batch, group, none"]),
     ({"norm": {"epsilon": "1e-5"}}, ["resnet50.norm.epsilon", "'1e-5'", "write 1.0e-5"]),
     ({"stem": "cifr"}, ["resnet50.stem", "'cifr'", "did you mean 'cifar'?"]),
+    ({"stem": {"depth": 3, "width": 1}}, ["resnet50.stem.width", "given 1", "at least 2"]),
     ({"output_stride": 12}, ["resnet50.output_stride", "12", "4, 8, 16, 32"]),
     ({"block": {"body": [{"kernel": 2}]}}, ["resnet50.block.body.0.kernel", "given 2", "odd"]),
     ({"block": {"body": [{"kernel": 3, "groups": 5}], "stride_at": 1}}, ["block.body.0.groups", "given 5", "divisors"]),

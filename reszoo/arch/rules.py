@@ -25,6 +25,8 @@ def impossible(spec: NetSpec) -> list[ReszooError]:
             no(where, kernel, "0 in every unit and the stem (Dense), or in none of them")
         elif kernel and kernel % 2 == 0:
             no(where, kernel, "odd numbers, which have a centre")
+    if spec.stem.depth > 1 and spec.stem.width < 2:
+        no("stem.width", spec.stem.width, "at least 2 where the stem has several layers: the first are half as wide")
     if len(spec.input_shape) != (1 if spec.dense else 3) or spec.input_shape[-1] is None:
         shape = "(features,)" if spec.dense else "(height, width, channels); height and width may be None"
         no("input_shape", spec.input_shape, shape)

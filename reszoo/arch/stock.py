@@ -37,7 +37,9 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
         axis = self.axis % len(inputs.shape)
         fusible = (len(inputs.shape) == 4 and axis in (1, 3)) or (len(inputs.shape) == 2 and axis == 1)
         half_or_single = keras.backend.standardize_dtype(inputs.dtype) in ("float32", "bfloat16", "float16")
-        if mask is not None or self.synchronized or self.renorm or not (fusible and half_or_single):
+        # Batch renormalisation is younger than the oldest Keras that reszoo runs on.
+        special = mask is not None or self.synchronized or getattr(self, "renorm", False)
+        if special or not (fusible and half_or_single):
             return super().call(inputs, training=training, mask=mask)
         return self._fused(
             inputs, learning=bool(training and self.trainable), channels_first=len(inputs.shape) == 4 and axis == 1
