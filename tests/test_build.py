@@ -91,6 +91,10 @@ def test_spec_of_refuses_what_is_not_ours():
     with pytest.raises(ReszooError, match="not a network of reszoo"):
         reszoo.spec_of(keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)]))
     model = reszoo.create("resnet20_cifar", depths=1)
+    model.get_layer("stem_conv").kernel_initializer = keras.initializers.Ones()
+    with pytest.raises(ReszooError, match="without 'Ones'"):
+        reszoo.spec_of(model)
+    model = reszoo.create("resnet20_cifar", depths=1)
     changed = keras.Model(model.inputs, keras.layers.ReLU(name="head_extra")(model.outputs[0]))
     with pytest.raises(ReszooError, match="not a network of reszoo"):
         reszoo.spec_of(changed)

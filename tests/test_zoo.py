@@ -267,6 +267,12 @@ def test_unknown_model_offers_the_nearest():
         reszoo.spec("nowhere.yaml:resnet50")
 
 
+def test_what_is_no_model_is_named():
+    for call in (reszoo.spec, reszoo.cost, reszoo.create, reszoo.spec_of):
+        with pytest.raises(ReszooError, match="given 3; allowed"):
+            call(3)
+
+
 def test_cost_of_an_open_size_is_refused():
     with pytest.raises(ReszooError, match="a cost is that of one size"):
         reszoo.cost("resnet50", input_shape=(None, None, 3))

@@ -62,7 +62,7 @@ def features(model: keras.Model) -> keras.Model:
     # The final norm and activation of a pre-activation network stand in its head.
     names |= {[*names][-1]: op.name for head in parts.get("head", ()) for op in head.ops if op.kind in ("norm", "act")}
     outputs = {part: _output(model, name) for part, name in names.items()}
-    return keras.Model(model.input, outputs, name=f"{model.name}_features")
+    return keras.Model(model.input, outputs, name=model.name)
 
 
 def _output(model: keras.Model, name: str) -> Any:

@@ -25,6 +25,8 @@ def spec_of(model: Any) -> NetSpec:
     Raises:
         ReszooError: the model is not one of reszoo's, or its layers were changed since.
     """
+    if not hasattr(model, "layers"):
+        raise ReszooError("spec_of", given=repr(model), allowed="a Keras model")
     layers = dict(_flat(model))
     blocks = _blocks(layers)
     stem = [name for name in layers if re.fullmatch(r"stem_(unit\d+_)?(conv|dense)", name)]
@@ -34,7 +36,11 @@ def spec_of(model: Any) -> NetSpec:
             given=f"layers {', '.join([*layers][:3])}, ...",
             allowed="a model that reszoo built",
         )
-    known = _known(model, layers, blocks, stem)
+    try:
+        known = _known(model, layers, blocks, stem)
+    except KeyError as missing:
+        given, allowed = f"layers without {missing}", "a model that reszoo built, unchanged"
+        raise ReszooError(f"{model.name}: not a network of reszoo", given=given, allowed=allowed) from None
     # What a few layers do not tell at sight is tried: a spec is right when its plan is the model.
     shortcuts = ("none", "project", "pad", "project_all", "pool_project")
     for order, shortcut, stride_at in product(ORDERS, shortcuts, range(1, len(known["block"]["body"]) + 1)):
@@ -83,7 +89,7 @@ def _known(
     stages = [_stage(blocks[number]) for number in sorted(blocks)]
     final = blocks[max(blocks)]
     return {
-        "name": model.name.removesuffix("_features"),
+        "name": model.name,
         "input_shape": shape,
         "stem": {
             "kernel": settings.get("kernel_size", [0])[0],

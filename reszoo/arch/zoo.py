@@ -180,6 +180,8 @@ def spec(model: str | NetSpec, /, **changes: Any) -> NetSpec:
 
     `spec("resnet50", depths=[2, 2, 2, 2]).plain()`; `spec("my_nets.yaml:wide_thing")`
     """
+    if not isinstance(model, (str, NetSpec)):
+        raise ReszooError("model", given=repr(model), allowed="the name of a network, file.yaml:name, or a spec")
     found = model if isinstance(model, NetSpec) else entry(model).spec
     return replace(found, changes, where=found.name) if changes else found
 
