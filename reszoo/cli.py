@@ -136,8 +136,7 @@ def quickstart(
 ) -> None:
     """Train residual nets and their plain twins at two depths on handwritten digits: under two minutes on two cores."""
     from reszoo.report.curves import draw_curves
-    from reszoo.training import data
-    from reszoo.training import quickstart as job
+    from reszoo.training import data, quickstart as job
 
     digits = data.digits(seed=seed)
     specs = job.specs(depths, digits)

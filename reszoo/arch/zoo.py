@@ -13,8 +13,7 @@ import yaml
 
 from reszoo.arch.change import replace
 from reszoo.arch.check import check
-from reszoo.arch.cost import Cost
-from reszoo.arch.cost import cost as _cost
+from reszoo.arch.cost import Cost, cost as _cost
 from reszoo.arch.ops import Plan
 from reszoo.arch.plan import plan as _plan
 from reszoo.arch.spec import Count, NetSpec, Part
