@@ -1,5 +1,6 @@
 """Shared by all tests: shared files, and what to skip where something is not installed."""
 
+import contextlib
 import importlib.util
 import os
 import subprocess
@@ -25,6 +26,17 @@ def needs(*modules: str) -> pytest.MarkDecorator:
     """Skips a test where a module is not installed, and says which."""
     missing = [module for module in modules if importlib.util.find_spec(module) is None]
     return pytest.mark.skipif(bool(missing), reason=f"not installed: {', '.join(missing)}")
+
+
+@contextlib.contextmanager
+def refused(said):
+    """Expects an error of the package that says all of `said`: the place, the given, the allowed, the mend."""
+    from reszoo.errors import ReszooError
+
+    with pytest.raises(ReszooError) as caught:
+        yield
+    for words in said:
+        assert words in str(caught.value)
 
 
 def python(code: str, *, backend: str = "tensorflow", without_reszoo: bool = False, folder: Path | None = None) -> str:

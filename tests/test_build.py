@@ -5,7 +5,7 @@ import re
 import keras
 import numpy as np
 import pytest
-from conftest import needs, python
+from conftest import needs, python, refused
 
 import reszoo
 from reszoo.arch import zoo
@@ -154,10 +154,8 @@ BAD_ARGUMENTS = [
 
 @pytest.mark.parametrize(("arguments", "said"), BAD_ARGUMENTS, ids=lambda value: str(value)[:40])
 def test_bad_argument_is_named(arguments, said):
-    with pytest.raises(ReszooError) as caught:
+    with refused(said):
         reszoo.create("resnet18", **arguments)
-    for words in said:
-        assert words in str(caught.value)
 
 
 def test_input_shape_must_be_the_tensors():

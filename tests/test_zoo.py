@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from conftest import refused
 
 import reszoo
 from reszoo.arch import zoo
@@ -212,10 +213,8 @@ BAD_CHANGES = [
 
 @pytest.mark.parametrize(("changes", "said"), BAD_CHANGES, ids=lambda value: str(value)[:40])
 def test_bad_change_is_named(changes, said):
-    with pytest.raises(ReszooError) as caught:
+    with refused(said):
         reszoo.spec("resnet50", **changes)
-    for words in said:
-        assert words in str(caught.value)
 
 
 BAD_DENSE = [
@@ -228,10 +227,8 @@ BAD_DENSE = [
 
 @pytest.mark.parametrize(("changes", "said"), BAD_DENSE, ids=lambda value: str(value)[:40])
 def test_what_a_dense_net_cannot_have(changes, said):
-    with pytest.raises(ReszooError) as caught:
+    with refused(said):
         reszoo.spec("residual_mlp18", **changes)
-    for words in said:
-        assert words in str(caught.value)
 
 
 BAD_YAML = [
@@ -254,10 +251,8 @@ BAD_YAML = [
 def test_bad_yaml_is_named(tmp_path, text, said):
     file = tmp_path / "nets.yaml"
     file.write_text(text)
-    with pytest.raises(ReszooError) as caught:
+    with refused(said):
         reszoo.spec(f"{file}:a")
-    for words in said:
-        assert words in str(caught.value)
 
 
 def test_unknown_model_offers_the_nearest():
