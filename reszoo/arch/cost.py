@@ -90,8 +90,9 @@ def _counts(ops: tuple[Op, ...]) -> tuple[int, int, int, int]:
         if not weights:
             continue
         params += sum(map(prod, weights.values()))
-        statistics += sum(map(prod, op.statistics.values()))
-        if "kernel" in weights:
+        if op.kind == "norm":
+            statistics += sum(map(prod, op.statistics.values()))
+        else:
             outputs = prod(filter(None, op.shape))
             macs += outputs * (prod(weights["kernel"][:-1]) + op.bias)
             activations += outputs

@@ -93,13 +93,11 @@ class _Walk:
         return self._shapes[name]
 
     def emit(self, kind: Any, name: str, *inputs: str, shape: Shape | None = None, **attributes: Any) -> str:
-        source = self._shapes[inputs[0]]
-        shape = source if shape is None else shape
-        op = Op(
-            kind=kind, name=name, inputs=inputs, source=source, shape=shape, reads=self._reads[inputs[0]], **attributes
-        )
+        first = inputs[0]
+        source = self._shapes[first]
+        op = Op(kind, name, inputs, source, source if shape is None else shape, self._reads[first], **attributes)
         self._made.append(op)
-        self._shapes[name], self._reads[name] = shape, _reads_after(op)
+        self._shapes[name], self._reads[name] = op.shape, _reads_after(op)
         return name
 
     def weigh(
