@@ -155,8 +155,9 @@ def quickstart(
         )
         for r in results
     ]
+    title = "scikit-learn's digits, {epochs} epochs of SGD at {learning_rate}".format(**job.RECIPE)
     console.print()
-    console.print(table("scikit-learn's digits, 5 epochs of SGD at 0.1", columns, rows))
+    console.print(table(title, columns, rows))
     for line in job.reading(results):
         console.print(f"- {_escaped(line)}.", soft_wrap=True)
     curves = {kind: {r.name: r.losses for r in results if r.kind == kind} for kind in ("plain", "residual")}

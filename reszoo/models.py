@@ -55,22 +55,23 @@ def create(
         ReszooError: impossible arguments; raised before anything is built.
     """
     found = zoo.spec(model)
-    if weights is not None and not Path(weights).is_file():
+    if weights is not None and not (isinstance(weights, (str, Path)) and Path(weights).is_file()):
         allowed = "None (random initial weights) or a weights file that Keras wrote for this network"
         raise ReszooError(f"{found.name}.weights", given=repr(str(weights)), allowed=allowed)
     from reszoo.arch import build
 
     channels_first = build.channels_first() and not found.dense
-    shape = build.shape_of(input_tensor) if input_tensor is not None else input_shape
-    if input_tensor is not None and input_shape is not None and tuple(input_shape) != shape:
+    given = tuple(input_shape) if isinstance(input_shape, Sequence) else input_shape
+    shape = build.shape_of(input_tensor) if input_tensor is not None else given
+    if input_tensor is not None and given is not None and given != shape:
         raise ReszooError(
             f"{found.name}.input_shape",
-            given=tuple(input_shape),
+            given=given,
             allowed=f"{shape}, the shape of input_tensor, or None",
         )
     said: dict[str, Any] = {"name": name, "pooling": pooling}
     if shape is not None:
-        said["input_shape"] = build.channels_last(shape) if channels_first else tuple(shape)
+        said["input_shape"] = build.channels_last(shape) if channels_first and isinstance(shape, tuple) else shape
     elif not include_top and not found.dense:
         said["input_shape"] = (None, None, found.input_shape[-1])
     if include_top and not features:

@@ -140,7 +140,7 @@ def test_arguments_are_those_of_keras_applications():
     model = resnet18(input_tensor=scaled, classes=4, depths=1)
     assert model.input is given and model.output_shape == (None, 4)
     assert reszoo.spec_of(model).input_shape == (40, 48, 3)
-    assert "keras.applications" not in (resnet18.__doc__ or "") and resnet18.__name__ == "resnet18"
+    assert resnet18.__name__ == "resnet18"
 
 
 BAD_ARGUMENTS = [
@@ -148,6 +148,8 @@ BAD_ARGUMENTS = [
     ({"classes": 0}, ["classes", "given 0", "at least 1"]),
     ({"weight": None}, ["unknown argument", "'weight'", "did you mean 'weights'"]),
     ({"input_shape": (16, 16, 3)}, ["input_shape", "at least 32"]),
+    ({"weights": 3}, ["resnet18.weights", "3", "None"]),
+    ({"input_shape": 224}, ["resnet18.input_shape", "given 224", "valid tuple"]),
     ({"input_tensor": "here", "input_shape": (32, 32, 3)}, ["input_tensor", "a Keras tensor"]),
 ]
 

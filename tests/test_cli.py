@@ -43,7 +43,6 @@ def test_info_tells_cost_reference_and_twin():
         "56x56x256",
     ):
         assert words in said
-    assert "28x28x10" not in said
     assert "12 weighted layers" in run("info", "resnet18", "--set", "depths=[1,1,1,2]", "--set", "stem=cifar")
     assert "no shortcut" in run("info", "plain34")
 

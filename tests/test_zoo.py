@@ -170,6 +170,15 @@ def test_a_users_yaml_works_like_ours(tmp_path):
     assert reszoo.list_models("small*", zoo=file) == ["smaller"]
 
 
+def test_a_users_entry_may_bear_the_name_of_one_of_ours(tmp_path):
+    file = tmp_path / "my_nets.yaml"
+    file.write_text("resnet34: {base: resnet50, depths: 1}\nresnet18: {base: resnet18, depths: 1}\n")
+    # Our resnet50 stands on our resnet34: that is no cycle, whichever is read first.
+    mine = zoo.Zoo([file], parent=zoo.Zoo((zoo.configs() / "models").glob("*.yaml")))
+    assert mine.entry("resnet34").spec.block == reszoo.spec("resnet50").block
+    assert reszoo.cost(mine.entry("resnet18").spec).depth == 10
+
+
 def test_list_models_filters():
     assert reszoo.list_models("resnet*", family="cifar", max_params=5e5) == ["resnet20_cifar", "resnet32_cifar"]
     assert "resnet50" not in reszoo.list_models(max_macs=4e9)

@@ -84,7 +84,7 @@ class Zoo:
             return self._entries[name]
         if name not in self._read:
             if self._parent:
-                return self._parent.entry(name, _from)
+                return self._parent.entry(name)
             known = ", ".join(self.names[:4])
             raise UnknownNameError(
                 "unknown model", given=name, known=self.names, allowed=f"{known}, ... (`reszoo list` shows all)"

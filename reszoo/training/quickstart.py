@@ -14,7 +14,7 @@ from reszoo.errors import ReszooError
 from reszoo.training.data import Split
 
 RECIPE = {"learning_rate": 0.1, "momentum": 0.9, "batch": 64, "epochs": 5}
-"""SGD as in He 2015, 4.2, for 115 steps."""
+"""SGD as in He 2015, 4.2, for a short run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +108,6 @@ def reading(results: Sequence[Result]) -> list[str]:
         *lines,
         f"BatchNorm: {gap.name} gets {gap.batch_accuracy:.1%} of its training images right with the batch's statistics "
         f"and {gap.train_accuracy:.1%} with the moving ones, after so short a run; the table has both",
-        "One seed, one learning rate, 115 steps on 1,437 small images: a mechanism, not a benchmark. A lower rate or "
+        "One seed, one learning rate, a short run on small images: a mechanism, not a benchmark. A lower rate or "
         "another initialisation narrows the gap; that gradients vanish is not shown (He 2015, 4.1, says they do not)",
     ]
