@@ -250,7 +250,7 @@ BAD_YAML = [
     ("a: {input_shape: [4]}", ["nets.yaml: a", "given nothing"]),
     ("a: {base: resnet50}\na: {base: resnet34}", ["nets.yaml", "stands twice", "'a'"]),
     ("a: [1, 2]", ["nets.yaml: a", "[1, 2]"]),
-    ("- a", ["nets.yaml", "list", "a mapping of names to networks"]),
+    ("- a", ["nets.yaml", "list", "a mapping of names"]),
     ("a: {base: [}", ["nets.yaml", "valid YAML", "line 1"]),
     ("a: {base: resnet50, expect: {params: many}}", ["nets.yaml: a.expect.params", "'many'"]),
 ]

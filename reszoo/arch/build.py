@@ -158,19 +158,18 @@ def _head_dtype() -> Any:
 
 def _conv(op: Op, name: str) -> Callable[[Any], Any]:
     # "same" is symmetric only at stride 1; strided it would pad one side, and imported weights give other numbers.
-    pad = op.stride > 1 and op.kernel > 1
     layer = layers.Conv2D(
         op.width,
         op.kernel,
         strides=op.stride,
-        padding="valid" if pad else "same",
+        padding="valid" if op.padded else "same",
         dilation_rate=op.dilation,
         groups=op.groups,
         use_bias=op.bias,
         kernel_initializer=_initializer(op),
         name=name,
     )
-    return _in_turn(layers.ZeroPadding2D((op.kernel - 1) // 2, name=f"{name}_pad"), layer) if pad else layer
+    return _in_turn(layers.ZeroPadding2D((op.kernel - 1) // 2, name=f"{name}_pad"), layer) if op.padded else layer
 
 
 def _dense(op: Op, name: str) -> Callable[[Any], Any]:

@@ -67,6 +67,11 @@ class Op(NamedTuple):
         return {"moving_mean": (self.width,), "moving_variance": (self.width,)} if self.word == "batch" else {}
 
     @property
+    def padded(self) -> bool:
+        """Whether the window is strided: then Keras' own padding would be one-sided, and a layer of its own pads."""
+        return self.kind == "conv" and self.stride > 1 and self.kernel > 1
+
+    @property
     def told(self) -> str:
         """What the operation does, in a few words."""
         window = f"{self.kernel}x{self.kernel}/{self.stride}" if self.kind in ("conv", "pool") else ""

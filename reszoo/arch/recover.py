@@ -1,13 +1,13 @@
-"""The inverse of `build`: the spec of a model, from the names and settings of its layers alone."""
+"""The inverse of `build`: the spec of a model or a file, from the names and settings of its layers alone."""
 
 from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from math import sqrt
-from typing import Any
+from typing import Any, NamedTuple
 
 from reszoo.arch.ops import Op
 from reszoo.arch.plan import ORDERS, plan
@@ -19,6 +19,18 @@ Config = dict[str, Any]
 _KERNELS: dict[str, Init] = {"HeUniform": "he", "GlorotUniform": "glorot"}
 
 
+class Described(NamedTuple):
+    """A layer without its framework: what a model or a file says of it."""
+
+    kind: str
+    """Name of its class."""
+    config: Config
+    shapes: Sequence[tuple[int, ...]]
+    """Of its weights and running statistics."""
+    input_shape: tuple[int | None, ...]
+    """Of its first input, without the batch."""
+
+
 def spec_of(model: Any) -> NetSpec:
     """Returns the spec of a model that reszoo built, also of one loaded from a file by plain Keras.
 
@@ -27,20 +39,25 @@ def spec_of(model: Any) -> NetSpec:
     """
     if not hasattr(model, "layers"):
         raise ReszooError("spec_of", given=repr(model), allowed="a Keras model")
-    layers = dict(_flat(model))
+    return spec_of_layers(model.name, dict(_described(model)))
+
+
+def spec_of_layers(name: str, layers: Mapping[str, Described]) -> NetSpec:
+    """Returns the spec of a network from its layers by name, sub-models opened.
+
+    Raises:
+        ReszooError: they are not the layers of a network that reszoo built.
+    """
     blocks = _blocks(layers)
-    stem = [name for name in layers if re.fullmatch(r"stem_(unit\d+_)?(conv|dense)", name)]
+    stem = [layer for layer in layers if re.fullmatch(r"stem_(unit\d+_)?(conv|dense)", layer)]
     if not stem or not blocks:
-        raise ReszooError(
-            f"{model.name}: not a network of reszoo",
-            given=f"layers {', '.join([*layers][:3])}, ...",
-            allowed="a model that reszoo built",
-        )
+        given = f"layers {', '.join([*layers][:3])}, ..."
+        raise ReszooError(f"{name}: not a network of reszoo", given=given, allowed="a model that reszoo built")
     try:
-        known = _known(model, layers, blocks, stem)
-    except KeyError as missing:
+        known = _known(name, layers, blocks, stem)
+    except (KeyError, IndexError, TypeError) as missing:
         given, allowed = f"layers without {missing}", "a model that reszoo built, unchanged"
-        raise ReszooError(f"{model.name}: not a network of reszoo", given=given, allowed=allowed) from None
+        raise ReszooError(f"{name}: not a network of reszoo", given=given, allowed=allowed) from None
     # What a few layers do not tell at sight is tried: a spec is right when its plan is the model.
     shortcuts = ("none", "project", "pad", "project_all", "pool_project")
     for order, shortcut, stride_at in product(ORDERS, shortcuts, range(1, len(known["block"]["body"]) + 1)):
@@ -52,44 +69,44 @@ def spec_of(model: Any) -> NetSpec:
         if _is_plan_of(spec, layers):
             return spec
     raise ReszooError(
-        f"{model.name}: not a network of reszoo",
+        f"{name}: not a network of reszoo",
         given="layers that no spec describes",
         allowed="a model that reszoo built, unchanged",
     )
 
 
-def _flat(model: Any) -> Iterator[tuple[str, Any]]:
-    """Name and layer, sub-models opened."""
+def _described(model: Any) -> Iterator[tuple[str, Described]]:
+    """Name and description of every layer, sub-models opened."""
     for layer in model.layers:
         if hasattr(layer, "layers"):
-            yield from _flat(layer)
+            yield from _described(layer)
         else:
-            yield layer.name, layer
+            shapes = [tuple(weight.shape) for weight in layer.weights if "seed" not in weight.path]
+            shape = getattr(layer.input, "shape", (None,))[1:] if layer.name.startswith("stem") else ()
+            yield layer.name, Described(type(layer).__name__, layer.get_config(), shapes, tuple(shape))
 
 
-def _blocks(layers: dict[str, Any]) -> dict[int, dict[int, dict[str, Config]]]:
+def _blocks(layers: Mapping[str, Described]) -> dict[int, dict[int, dict[str, Config]]]:
     """Stage -> block -> name within the block -> the layer's settings."""
     blocks: dict[int, dict[int, dict[str, Config]]] = defaultdict(lambda: defaultdict(dict))
     for name, layer in layers.items():
         if match := re.fullmatch(r"stage(\d+)_block(\d+)_(\w+)", name):
-            blocks[int(match[1])][int(match[2])][match[3]] = layer.get_config()
+            blocks[int(match[1])][int(match[2])][match[3]] = layer.config
     return blocks
 
 
 def _known(
-    model: Any, layers: dict[str, Any], blocks: dict[int, dict[int, dict[str, Config]]], stem: list[str]
+    name: str, layers: Mapping[str, Described], blocks: dict[int, dict[int, dict[str, Config]]], stem: list[str]
 ) -> Config:
     """The fields that single layers tell."""
-    first, last = layers[stem[0]], layers[stem[-1]].get_config()
-    entry = layers.get(f"{stem[0]}_pad", first)
-    shape = tuple(entry.input.shape[1:])
-    settings = first.get_config()
+    settings, last = layers[stem[0]].config, layers[stem[-1]].config
+    shape = layers.get(f"{stem[0]}_pad", layers[stem[0]]).input_shape
     if settings.get("data_format") == "channels_first":
         shape = (*shape[1:], shape[0])
     stages = [_stage(blocks[number]) for number in sorted(blocks)]
     final = blocks[max(blocks)]
     return {
-        "name": model.name,
+        "name": name,
         "input_shape": shape,
         "stem": {
             "kernel": settings.get("kernel_size", [0])[0],
@@ -141,7 +158,7 @@ def _block(first: dict[str, Config], last: dict[str, Config], by_width: list[tup
         "body": [
             {
                 "kernel": unit.get("kernel_size", [0])[0],
-                "ratio": _ratio([(width, _width(_units(block)[i])) for width, block in by_width]),
+                "ratio": shortest_ratio([(width, _width(_units(block)[i])) for width, block in by_width]),
                 "groups": unit.get("groups", 1),
             }
             for i, unit in enumerate(units)
@@ -154,15 +171,15 @@ def _block(first: dict[str, Config], last: dict[str, Config], by_width: list[tup
     }
 
 
-def _ratio(widths: list[tuple[int, int]]) -> float:
-    """The shortest decimal that gives every unit its width."""
+def shortest_ratio(widths: list[tuple[int, int]]) -> float:
+    """Returns the shortest decimal that gives every unit its width, from pairs of a stage's width and the unit's."""
     whole, part = max(widths)
     decimals = (round(part / whole, digits) for digits in range(1, 17))
     return next((ratio for ratio in decimals if all(round(w * ratio) == p for w, p in widths)), part / whole)
 
 
-def _norm(layers: dict[str, Any]) -> Config:
-    norms = [layer.get_config() for name, layer in layers.items() if name.endswith("norm")]
+def _norm(layers: Mapping[str, Described]) -> Config:
+    norms = [layer.config for name, layer in layers.items() if name.endswith("norm")]
     if not norms:
         return {"kind": "none"}
     if "groups" in norms[0]:
@@ -170,15 +187,15 @@ def _norm(layers: dict[str, Any]) -> Config:
     return {"kind": "batch", "epsilon": norms[0]["epsilon"], "momentum": norms[0]["momentum"]}
 
 
-def _head(layers: dict[str, Any], *, dense: bool) -> Config:
-    top = layers["predictions"].get_config() if "predictions" in layers else None
-    pool = type(layers["head_pool"]).__name__ if "head_pool" in layers else None
+def _head(layers: Mapping[str, Described], *, dense: bool) -> Config:
+    top = layers["predictions"].config if "predictions" in layers else None
+    pool = layers["head_pool"].kind if "head_pool" in layers else None
     pooling = {"GlobalAveragePooling2D": "avg", "GlobalMaxPooling2D": "max", None: "avg" if dense and top else "none"}[
         pool
     ]
     if top is None:
         return {"pooling": pooling, "classes": None}
-    dropout = layers["head_dropout"].get_config()["rate"] if "head_dropout" in layers else 0.0
+    dropout = layers["head_dropout"].config["rate"] if "head_dropout" in layers else 0.0
     return {"pooling": pooling, "classes": top["units"], "activation": top["activation"], "dropout": dropout}
 
 
@@ -189,7 +206,7 @@ def _init(config: Config) -> Init:
     return _KERNELS[kernel["class_name"]]
 
 
-def _is_plan_of(spec: NetSpec, layers: dict[str, Any]) -> bool:
+def _is_plan_of(spec: NetSpec, layers: Mapping[str, Described]) -> bool:
     """Whether the layers are those of the spec's plan: names, shapes of weights, windows."""
     ops = {op.name: op for op in plan(spec).ops}
     ours = {name for name in layers if re.match(r"(stem|stage\d+_block\d+|final|head)_|predictions$", name)}
@@ -197,9 +214,10 @@ def _is_plan_of(spec: NetSpec, layers: dict[str, Any]) -> bool:
     return built - {"stem"} == set(ops) and all(_is_op(op, layers[op.name]) for op in ops.values())
 
 
-def _is_op(op: Op, layer: Any) -> bool:
-    shapes = [*op.weights.values(), *op.statistics.values()]
-    if sorted(shapes) != sorted(tuple(weight.shape) for weight in layer.weights if "seed" not in weight.path):
+def _is_op(op: Op, layer: Described) -> bool:
+    if sorted([*op.weights.values(), *op.statistics.values()]) != sorted(layer.shapes):
         return False
     window = {"strides": op.stride, "dilation_rate": op.dilation, "groups": op.groups}
-    return op.kind != "conv" or all(getattr(layer, field) in (value, (value, value)) for field, value in window.items())
+    return op.kind != "conv" or all(
+        layer.config[field] in (value, (value, value), [value, value]) for field, value in window.items()
+    )

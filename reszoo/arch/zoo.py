@@ -59,7 +59,7 @@ class Zoo:
         self._read: dict[str, tuple[Path, dict[str, Any]]] = {}
         self._entries: dict[str, Entry] = {}
         for file in files:
-            for name, fields in _read_yaml(file).items():
+            for name, fields in read_yaml(file).items():
                 if name in self._read:
                     raise ReszooError(
                         f"{file.name}: {name}",
@@ -121,7 +121,12 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
         return dict(super().construct_mapping(node, deep))
 
 
-def _read_yaml(file: Path) -> dict[str, Any]:
+def read_yaml(file: Path) -> dict[str, Any]:
+    """Returns a YAML file of named things.
+
+    Raises:
+        ReszooError: it cannot be read, is no mapping, or has a key twice.
+    """
     try:
         with open(file, encoding="utf-8") as stream:
             content = yaml.load(stream, Loader=_Loader)
@@ -132,7 +137,7 @@ def _read_yaml(file: Path) -> dict[str, Any]:
     except yaml.YAMLError as error:
         raise ReszooError(str(file), given=" ".join(str(error).split()), allowed="valid YAML") from None
     if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
-        raise ReszooError(str(file), given=type(content).__name__, allowed="a mapping of names to networks")
+        raise ReszooError(str(file), given=type(content).__name__, allowed="a mapping of names")
     return content
 
 

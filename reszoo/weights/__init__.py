@@ -1,0 +1,1 @@
+"""Foreign weights: read from files without their library, matched to the plan, placed or refused as a whole."""

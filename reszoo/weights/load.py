@@ -1,0 +1,141 @@
+"""Weights into models: all of a file's plan is carried out, or nothing is."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from reszoo.arch.recover import spec_of
+from reszoo.arch.zoo import spec as changed
+from reszoo.errors import ReszooError
+from reszoo.weights import infer
+from reszoo.weights.dialects import translate
+from reszoo.weights.files import read
+from reszoo.weights.match import Match, Report, Strict, match
+from reszoo.weights.tensors import BrokenFileError, Tensor
+
+
+class Loaded(NamedTuple):
+    """A model made from a checkpoint, and what went where."""
+
+    model: Any
+    report: Report
+
+
+def load_weights(
+    model: Any,
+    source: str | Path,
+    /,
+    *,
+    strict: Strict = True,
+    names: Mapping[str, Any] | str | Path | None = None,
+    key: str | None = None,
+) -> Report:
+    """Places a checkpoint's weights in a model and returns what went where.
+
+    Everything is matched, judged and read before the first weight is placed: when this raises, the model is as it was.
+
+    Args:
+        model: a model that reszoo built.
+        source: a file or folder (see `reszoo.weights.files.read`).
+        strict: True: every variable gets its tensor and every tensor its place; `trunk`: the classifier may stay
+            as initialised; False: what fits is placed, the rest is reported.
+        names: a map of our names to theirs where no known library's names are in the file (see `translate`).
+        key: of a PyTorch file that wraps several networks, the one to take.
+
+    Raises:
+        ReszooError: the file is unreadable, or holds another network than the model.
+    """
+    found = translate(read(source, key=key), names)
+    matched = match(spec_of(model), found, strict=strict)
+    place(model, matched)
+    return matched.report
+
+
+def from_checkpoint(
+    source: str | Path,
+    /,
+    *,
+    names: Mapping[str, Any] | str | Path | None = None,
+    key: str | None = None,
+    **changes: Any,
+) -> Loaded:
+    """Returns the network that a checkpoint holds as a model with its weights, and the report of it.
+
+    Kind of blocks, depths, widths, stem, classes, groups and shortcuts are read off names and shapes; what these do not
+    tell is as the library that wrote the file has it (`reszoo.weights.infer.specs`). The classifier puts out what that
+    library's does: logits, or probabilities for Keras' files. Height and width of the input are open.
+
+    Args:
+        source: a file or folder.
+        names: see `load_weights`.
+        key: see `load_weights`.
+        changes: what you know better, as in `NetSpec.replace`: `input_shape=(224, 224, 3)`, `shortcut="none"`.
+            With other `classes` the classifier is new; with other channels the first convolution is adapted.
+
+    Raises:
+        ReszooError: the file is unreadable, or no network of the zoo has such weights.
+    """
+    found = translate(read(source, key=key), names)
+    spec = changed(infer.specs(found)[0], **changes)
+    strict: Strict = "trunk" if {"classes", "head"} & {*changes} else True
+    matched = match(spec, found, strict=strict, held=(spec,))
+    from reszoo.arch.build import build
+
+    model = build(spec)
+    place(model, matched)
+    return Loaded(model, matched.report)
+
+
+def place(model: Any, matched: Match) -> None:
+    """Carries a plan of placement out.
+
+    Raises:
+        BrokenFileError: a tensor cannot be read; the model is as it was.
+    """
+    variables = {f"{layer}/{variable.name}": variable for layer, variable in _variables(model)}
+    absent = [target for target in matched.tensors if target not in variables]
+    if absent:
+        raise ReszooError(model.name, given=f"no variable {absent[0]}", allowed="a model that reszoo built, unchanged")
+    arrays = {}
+    not_finite = []
+    for target, tensor in matched.tensors.items():
+        arrays[target] = _read(tensor, target, matched.report)
+        if not _finite(arrays[target]):
+            not_finite.append(target)
+    for target in [*arrays]:
+        variables[target].assign(_plain(arrays.pop(target)))
+    if not_finite:
+        named = ", ".join(not_finite[:3]) + (", ..." if len(not_finite) > 3 else "")
+        message = f"{matched.report.file}: {len(not_finite)} tensors hold NaN or infinity ({named})"
+        warnings.warn(message, stacklevel=3)
+
+
+def _read(tensor: Tensor, target: str, report: Report) -> Any:
+    try:
+        return tensor.read()
+    except BrokenFileError:
+        raise
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise ReszooError(f"{report.file}: {target}", given=f"a tensor that cannot be read ({error})") from None
+
+
+def _finite(array: Any) -> bool:
+    import numpy as np
+
+    return array.dtype.kind in "iub" or bool(np.isfinite(array).all())
+
+
+def _plain(array: Any) -> Any:
+    """In a type that every backend takes: bfloat16 is NumPy's only by an extension."""
+    return array.astype("float32") if array.dtype.name == "bfloat16" else array
+
+
+def _variables(model: Any) -> Iterator[tuple[str, Any]]:
+    for layer in model.layers:
+        if hasattr(layer, "layers"):
+            yield from _variables(layer)
+        else:
+            yield from ((layer.name, variable) for variable in layer.weights)
