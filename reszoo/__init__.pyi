@@ -1,9 +1,10 @@
 from .arch.build import features as features
 from .arch.recover import spec_of as spec_of
-from .arch.zoo import cost as cost, list_models as list_models, plan as plan, spec as spec
+from .arch.zoo import cost as cost, plan as plan, spec as spec
 from .errors import ReszooError as ReszooError
 from .models import (
     create as create,
+    list_models as list_models,
     plain18 as plain18,
     plain20_cifar as plain20_cifar,
     plain32_cifar as plain32_cifar,
@@ -64,3 +65,14 @@ from .models import (
     wide_resnet50_2 as wide_resnet50_2,
     wide_resnet101_2 as wide_resnet101_2,
 )
+from .weights.catalogue import (
+    Preprocessing as Preprocessing,
+    Record as Record,
+    list_weights as list_weights,
+    record as record,
+)
+from .weights.convert import convert as convert
+from .weights.labels import decode_predictions as decode_predictions
+from .weights.load import from_checkpoint as from_checkpoint, load_weights as load_weights
+from .weights.match import Report as Report
+from .weights.preprocessing import Origin as Origin, origin as origin, preprocessing as preprocessing

@@ -53,8 +53,12 @@ def list_(
     max_params: Annotated[float | None, typer.Option(help="most trainable parameters, such as 5e6")] = None,
     max_macs: Annotated[float | None, typer.Option(help="most multiply-accumulates, such as 1e9")] = None,
     zoo_file: Annotated[Path | None, typer.Option("--zoo", help="a YAML file to list instead of our networks")] = None,
+    pretrained: Annotated[bool, typer.Option("--pretrained", help="published weights instead of networks")] = False,
 ) -> None:
     """List networks: size, multiply-accumulates, weighted layers."""
+    if pretrained:
+        _list_weights(pattern, family)
+        return
     names = zoo.list_models(pattern, family=family, max_params=max_params, max_macs=max_macs, zoo=zoo_file)
     entries = [zoo.load(zoo_file).entry(name) if zoo_file else zoo.entry(name) for name in names]
     costs = [zoo.cost(entry.spec) for entry in entries]
@@ -65,14 +69,41 @@ def list_(
     console.print(table(f"{len(rows)} networks", ("name", "family", "params", "MACs", "layers", "input"), rows))
 
 
+def _list_weights(pattern: str, family: str | None) -> None:
+    from reszoo.weights.catalogue import records
+
+    names = {*zoo.list_models(pattern, family=family)}
+    found = [record for record in records().values() if record.model in names]
+    rows = [
+        (
+            record.name,
+            *(f"{number:.2f}" if number else "-" for number in _accuracy(record)),
+            f"{record.preprocessing.crop}",
+            record.classes,
+            record.dialect,
+            record.licence,
+        )
+        for record in found
+    ]
+    columns = ("weights", "top-1 %", "top-5 %", "crop", "classes", "dialect", "licence")
+    console.print(table(f"{len(rows)} published weights; the first of a network is its default", columns, rows))
+
+
+def _accuracy(record: Any) -> tuple[float | None, float | None]:
+    return (record.accuracy[0].top1, record.accuracy[0].top5) if record.accuracy else (None, None)
+
+
 @app.command()
 def info(
-    name: Annotated[str, typer.Argument(help="a name, or file.yaml:name")],
+    name: Annotated[str, typer.Argument(help="a name, file.yaml:name, a checkpoint, or published weights")],
     change: Annotated[
         list[str] | None, typer.Option("--set", help="field=value, in YAML: --set depths=[2,2,2,2] --set stem=cifar")
     ] = None,
 ) -> None:
-    """Show one network: its spec, what its parts cost, where it comes from, its plain twin."""
+    """Show one network: its spec, what its parts cost, its source and plain twin; or what a checkpoint holds."""
+    if Path(name).exists() and not name.endswith((".yaml", ".yml")):
+        _info_of_file(name)
+        return
     entry = zoo.entry(name)
     spec = zoo.spec(entry.spec, **_changes(change or []))
     plan, total = zoo.plan(spec), zoo.cost(spec)
@@ -100,6 +131,30 @@ def info(
         f"{total.macs - plain.macs:,} MACs fewer.",
         soft_wrap=True,
     )
+
+
+def _info_of_file(name: str) -> None:
+    from reszoo.weights.summary import summary
+
+    console.print(_escaped(summary(name)), soft_wrap=True)
+
+
+@app.command()
+def convert(
+    source: Annotated[str, typer.Argument(help="a checkpoint of any kind: file or folder")],
+    target: Annotated[Path, typer.Argument(help=".keras, .weights.h5, .safetensors or .pth")],
+    to: Annotated[
+        str | None, typer.Option(help="whose names and layout: torchvision, hugging_face, reszoo, ...")
+    ] = None,
+    key: Annotated[str | None, typer.Option(help="of a file that wraps several networks, the one to take")] = None,
+    names: Annotated[Path | None, typer.Option(help="a YAML file of our names to theirs")] = None,
+) -> None:
+    """Write a checkpoint in another format, and check that it computes the same."""
+    from reszoo.weights.convert import convert as job
+
+    made = job(source, target, to=to, key=key, names=names)
+    told = f"{made.path}: {made.spec.name}, {made.dialect}; outputs differ by {made.difference:.1e} of the greatest"
+    console.print(_escaped(told), soft_wrap=True)
 
 
 def _grouped(*numbers: int) -> tuple[str, ...]:

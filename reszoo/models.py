@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reszoo.arch import zoo
+from reszoo.arch import zoo as networks
 from reszoo.arch.change import replace
 from reszoo.arch.spec import NetSpec
 from reszoo.errors import ReszooError
+from reszoo.weights.catalogue import records
 
 if TYPE_CHECKING:
     import keras
@@ -41,8 +43,10 @@ def create(
     Args:
         model: a name (`reszoo.list_models()`), `file.yaml:name`, or a spec.
         include_top: whether the model ends with the classifier; without it, input height and width may vary.
-        weights: None for random initial weights, or a weights file that Keras wrote for the same network. (This default
-            differs from `keras.applications`: nothing is ever downloaded unasked.)
+        weights: None for random initial weights (this default differs from `keras.applications`: nothing is ever
+            downloaded unasked); `"imagenet"` or a tag of `reszoo.list_weights(name)`; a file or folder that
+            `reszoo.load_weights` reads; `https://...`; `hf://org/repo[@revision]`. With `classes` given the classifier
+            is new where the file's has another width; with other channels the first convolution is adapted.
         input_tensor: a Keras tensor to build on.
         input_shape: of one image, in the order of `keras.config.image_data_format()`; `(features,)` for a dense net.
         pooling: `avg`, `max` or None; None means `avg` under a classifier and a feature map without one.
@@ -52,12 +56,10 @@ def create(
         features: return the feature maps of all stages instead, as a dict `{"stage1": ..., "stage2": ...}`.
 
     Raises:
-        ReszooError: impossible arguments; raised before anything is built.
+        ReszooError: impossible arguments, weights that cannot be had, or weights of another network; raised before
+            anything is built.
     """
-    found = zoo.spec(model)
-    if weights is not None and not (isinstance(weights, (str, Path)) and Path(weights).is_file()):
-        allowed = "None (random initial weights) or a weights file that Keras wrote for this network"
-        raise ReszooError(f"{found.name}.weights", given=repr(str(weights)), allowed=allowed)
+    found = networks.spec(model)
     from reszoo.arch import build
 
     channels_first = build.channels_first() and not found.dense
@@ -83,10 +85,58 @@ def create(
         changes["head"] = {**changes.get("head", {}), "classes": None, "pooling": "none"}
     changes |= {argument: value for argument, value in said.items() if value is not None}
     spec = replace(found, changes, where=found.name, also=_ARGUMENTS)
-    network = build.build(spec, input_tensor=input_tensor)
-    if weights is not None:
-        network.load_weights(str(weights))
+    if weights is None:
+        network = build.build(spec, input_tensor=input_tensor)
+    else:
+        network = _pretrained(spec, weights, input_tensor, new_head=classes is not None)
     return build.features(network) if features else network
+
+
+def _pretrained(spec: NetSpec, weights: str | Path, input_tensor: Any, *, new_head: bool) -> keras.Model:
+    from reszoo.arch.build import build
+    from reszoo.weights.load import place
+    from reszoo.weights.match import match
+    from reszoo.weights.preprocessing import Origin, remember
+    from reszoo.weights.sources import open_weights
+
+    if not isinstance(weights, (str, Path)):
+        allowed = "None, a tag (reszoo.list_weights()), a file or folder, https://..., hf://org/repo"
+        raise ReszooError(f"{spec.name}.weights", given=repr(weights), allowed=allowed)
+    opened = open_weights(weights, spec)
+    matched = match(spec, opened.found, strict="trunk" if new_head else True)
+    network = build(spec, input_tensor=input_tensor)
+    place(network, matched)
+    remember(network, Origin(matched.report, opened.record, opened.found.checkpoint))
+    if matched.report.adapted or matched.report.new:
+        logging.getLogger("reszoo").warning(matched.report)
+    return network
+
+
+def list_models(
+    pattern: str = "*",
+    *,
+    pretrained: bool = False,
+    family: str | None = None,
+    max_params: float | None = None,
+    max_macs: float | None = None,
+    zoo: str | Path | None = None,
+) -> list[str]:
+    """Returns the names of networks that match a shell pattern, stay under the given cost, and have weights.
+
+    Args:
+        pattern: such as `resnet*` or `*_cifar`.
+        pretrained: only those with published weights (`reszoo.list_weights`).
+        family: `imagenet`, `cifar` or `dense`.
+        max_params: trainable parameters.
+        max_macs: multiply-accumulates at the network's own input size.
+        zoo: a YAML file to list instead of ours.
+
+    Raises:
+        UnknownNameError: no such family.
+    """
+    names = networks.list_models(pattern, family=family, max_params=max_params, max_macs=max_macs, zoo=zoo)
+    published = {record.model for record in records().values()} if pretrained else set()
+    return [name for name in names if not pretrained or name in published]
 
 
 _ARGUMENTS = tuple(create.__annotations__)
@@ -94,17 +144,17 @@ _ARGUMENTS = tuple(create.__annotations__)
 
 def __getattr__(name: str) -> Any:
     """The builder of a zoo entry: `create` with the name filled in."""
-    if name.startswith("_") or name not in zoo.builtin().names:
+    if name.startswith("_") or name not in networks.builtin().names:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    builder = globals()[name] = _builder(zoo.builtin().entry(name))
+    builder = globals()[name] = _builder(networks.builtin().entry(name))
     return builder
 
 
 def __dir__() -> list[str]:
-    return [*globals(), *zoo.builtin().names]
+    return [*globals(), *networks.builtin().names]
 
 
-def _builder(entry: zoo.Entry) -> Any:
+def _builder(entry: networks.Entry) -> Any:
     import inspect
 
     def build(*arguments: Any, **named: Any) -> keras.Model:

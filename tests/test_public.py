@@ -19,12 +19,13 @@ PACKAGE = Path(reszoo.__file__).parent
 ROOMS = {
     "errors": set(),
     "arch": {"errors"},
-    "models": {"errors", "arch"},
-    "training": {"errors", "arch", "models"},
+    "weights": {"errors", "arch"},
+    "models": {"errors", "arch", "weights"},
+    "training": {"errors", "arch", "weights", "models"},
     "report": set(),
-    "cli": {"errors", "arch", "models", "training", "report"},
+    "cli": {"errors", "arch", "weights", "models", "training", "report"},
 }
-KERAS_ROOMS = {"arch/build.py", "arch/stock.py"}
+KERAS_ROOMS = {"arch/build.py", "arch/stock.py", "weights/layers.py"}
 
 
 def imports(file):

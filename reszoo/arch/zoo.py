@@ -214,18 +214,7 @@ def list_models(
     max_macs: float | None = None,
     zoo: str | Path | None = None,
 ) -> list[str]:
-    """Returns the names of the zoo that match a shell pattern and stay under the given cost.
-
-    Args:
-        pattern: such as `resnet*` or `*_cifar`.
-        family: `imagenet`, `cifar` or `dense`.
-        max_params: trainable parameters.
-        max_macs: multiply-accumulates at the network's own input size.
-        zoo: a YAML file to list instead of ours.
-
-    Raises:
-        UnknownNameError: no such family.
-    """
+    """Returns the names of the zoo that match a shell pattern and stay under the given cost: `reszoo.list_models`."""
     source = load(zoo) if zoo else builtin()
     entries = [source.entry(name) for name in source.names]
     families = {item.family for item in entries}

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from fnmatch import fnmatch
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
+
+from pydantic import Field
 
 from reszoo.arch import zoo
 from reszoo.arch.check import check
@@ -39,7 +41,7 @@ class Dialect(Part):
     """`torch`: kernels are (out, in, height, width) and variables `weight`, `bias`, `running_mean`, `running_var`."""
     names: dict[str, str | None]
     """Our layer -> theirs, both with fields; null where the base's has no counterpart."""
-    also: dict[str, str] = {}
+    also: dict[str, str] = Field(default_factory=dict)
     """Further names of theirs that mean one of `names`."""
     prefix: str = ""
     """Put before the names of the trunk where there is a head."""
@@ -60,7 +62,7 @@ class Dialect(Part):
     architectures: tuple[str, ...] | None = None
     """Patterns of the names that a `config.json` may give such a network; others have the same weights and compute
     something else."""
-    config: dict[str, dict[str | bool, dict[str, Any]]] = {}
+    config: dict[str, dict[str | bool, dict[str, Any]]] = Field(default_factory=dict)
     """Field of a `config.json` -> its known values -> what they change here."""
     refuse: str = ""
     """Why such a file cannot be read."""
@@ -277,8 +279,3 @@ def written(layer: str, variable: str, dialect: Dialect) -> str | None:
     if dialect.layout == "keras":
         return f"{theirs}/{variable}"
     return f"{theirs if layer == 'predictions' else dialect.prefix + theirs}.{_variables(layer)[variable]}"
-
-
-def names_of(dialect: Dialect) -> Iterator[str]:
-    """Their names, with fields."""
-    return (theirs for theirs in dialect.names.values() if theirs)

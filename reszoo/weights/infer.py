@@ -47,6 +47,11 @@ def specs(found: Translated) -> tuple[NetSpec, ...]:
     raise ReszooError(where, given=given, allowed="a network whose blocks are all of one kind")
 
 
+def tells_epsilon(found: Translated) -> bool:
+    """Returns whether file or dialect say what is added to the variance."""
+    return found.dialect.epsilon is not None or _told_by_the_file(found) is not None
+
+
 def weights_of(spec: NetSpec) -> dict[str, tuple[int, ...]]:
     """Returns `layer/variable` -> shape of everything a network's checkpoint holds."""
     return {f"{op.name}/{name}": shape for op in plan(spec).ops for name, shape in variables(op).items()}

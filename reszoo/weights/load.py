@@ -14,6 +14,8 @@ from reszoo.weights import infer
 from reszoo.weights.dialects import translate
 from reszoo.weights.files import read
 from reszoo.weights.match import Match, Report, Strict, match
+from reszoo.weights.preprocessing import Origin, remember
+from reszoo.weights.sources import published
 from reszoo.weights.tensors import BrokenFileError, Tensor
 
 
@@ -51,6 +53,7 @@ def load_weights(
     found = translate(read(source, key=key), names)
     matched = match(spec_of(model), found, strict=strict)
     place(model, matched)
+    remember(model, Origin(matched.report, published(source), found.checkpoint))
     return matched.report
 
 
@@ -86,6 +89,7 @@ def from_checkpoint(
 
     model = build(spec)
     place(model, matched)
+    remember(model, Origin(matched.report, published(source), found.checkpoint))
     return Loaded(model, matched.report)
 
 

@@ -11,7 +11,7 @@ from reszoo.arch.plan import plan
 from reszoo.arch.spec import NetSpec
 from reszoo.errors import ReszooError
 from reszoo.weights import infer
-from reszoo.weights.dialects import Named, Translated, written
+from reszoo.weights.dialects import Named, Translated
 from reszoo.weights.tensors import Tensor
 
 Strict = bool | Literal["trunk"]
@@ -103,6 +103,8 @@ def match(spec: NetSpec, found: Translated, *, strict: Strict = True, held: tupl
     known = _known(found) if held is None else held
     theirs = min(known, key=lambda one: len(differences(spec, one)), default=None)
     apart = differences(spec, theirs) if theirs else {}
+    if held is None and not infer.tells_epsilon(found):
+        apart = _without_epsilon(apart)
     placements, tensors = _place(spec, found, strict)
     _refuse(spec, found, placements, apart, theirs, strict)
     notes += _told(found, known, apart, spec)
@@ -119,6 +121,11 @@ def _known(found: Translated) -> tuple[NetSpec, ...]:
     except ReszooError:
         # Names and shapes may still fit one by one; where they do not, the diff says more than this would.
         return ()
+
+
+def _without_epsilon(changes: dict[str, Any]) -> dict[str, Any]:
+    norm = {field: value for field, value in changes.get("norm", {}).items() if field != "epsilon"}
+    return {name: value for name, value in (changes | {"norm": norm}).items() if value != {}}
 
 
 def differences(ours: NetSpec, theirs: NetSpec) -> dict[str, Any]:
@@ -232,7 +239,7 @@ def _refuse(
     is_a = f"weights of {found.dialect.title}"
     if apart and theirs is not None:
         name = infer.named_like(theirs)
-        arguments = ", ".join(f"{argument}={value!r}" for argument, value in _shown(apart).items())
+        arguments = ", ".join(f"{argument}={value!r}" for argument, value in shown(apart).items())
         mend = f"build the model with {arguments}" + (f", or reszoo.{name}" if name else "")
         raise ReszooError(
             where, given=f"{is_a}, a network that differs from the model", mend=f"{mend}{_diff(placements)}"
@@ -250,7 +257,7 @@ def _refuse(
     raise ReszooError(where, given=given, mend=f"strict=False loads what fits{_diff(placements)}")
 
 
-def _shown(changes: Mapping[str, Any]) -> dict[str, Any]:
+def shown(changes: Mapping[str, Any]) -> dict[str, Any]:
     """Changes as a user would write them."""
     shown = dict(changes)
     for part in ("stem", "block", "norm"):
@@ -281,7 +288,7 @@ def _told(found: Translated, known: tuple[NetSpec, ...], apart: dict[str, Any], 
     if not known:
         notes.append("the network in the file could not be told: only names and shapes were compared")
     if apart:
-        notes.append(f"the file's network differs: {', '.join(f'{k}={v!r}' for k, v in _shown(apart).items())}")
+        notes.append(f"the file's network differs: {', '.join(f'{k}={v!r}' for k, v in shown(apart).items())}")
     kinds = sorted({one.block.shortcut for one in known})
     if len(kinds) > 1:
         notes.append(

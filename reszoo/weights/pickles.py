@@ -1,4 +1,4 @@
-"""A closed reader of pickles: a stack machine that knows a list of names and never imports, calls or executes any other.
+"""A closed reader of pickles: a stack machine that knows a list of names and never imports, calls or runs any other.
 
 Python's own `pickle` is open by design, and even a restricted `Unpickler` allocates whatever a file promises (a memo
 index of 2**30, a bytearray of any length). `pickletools` parses the opcodes and checks every length against the file;

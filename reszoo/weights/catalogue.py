@@ -1,0 +1,155 @@
+"""The catalogue of published weights: records as data (zoo_configs/weights/published), and their names."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, Strict
+
+from reszoo.arch import zoo
+from reszoo.arch.check import check
+from reszoo.arch.spec import Count, NetSpec, Part
+from reszoo.errors import ReszooError, UnknownNameError
+from reszoo.weights import infer
+
+DEFAULT = "imagenet"
+"""The tag that stands for a network's first record."""
+
+Three = Annotated[tuple[float, float, float], Strict(False)]
+
+
+class Preprocessing(Part):
+    """What was done to images before they met the weights."""
+
+    resize: Count
+    """Shorter side, in pixels, before the crop."""
+    crop: Count
+    """Side of the central square."""
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    scale: float = 255
+    """The pixel value that becomes 1."""
+    mean: Three
+    """Of red, green and blue, after scaling."""
+    std: Three
+    """Of red, green and blue, after scaling."""
+    channels: Literal["rgb", "bgr"] = "rgb"
+    """The order in which the network takes the channels."""
+
+
+class File(Part):
+    """One place where the weights lie."""
+
+    url: str
+    """`https://...`, or `hf://org/repo[@revision]`."""
+    sha256: str | None = None
+    """Its hash or the first digits of it; PyTorch puts eight into the file's name."""
+    md5: str | None = None
+    megabytes: float | None = None
+    """Millions of bytes."""
+
+
+class Accuracy(Part):
+    """Percent right, and on what."""
+
+    top1: float
+    top5: float | None = None
+    protocol: str
+
+
+class Record(Part):
+    """One set of published weights."""
+
+    name: str
+    """`network.tag`."""
+    files: Annotated[tuple[File, ...], Strict(False)]
+    """Mirrors, tried in turn."""
+    dialect: str
+    licence: str
+    """SPDX identifier."""
+    source: str
+    labels: Literal["imagenet", "cifar10", "cifar100"]
+    classes: Count
+    preprocessing: Preprocessing
+    accuracy: Annotated[tuple[Accuracy, ...], Strict(False)] = ()
+    changes: dict[str, Any] = Field(default_factory=dict)
+    """What the weights' network has other than the zoo's."""
+
+    @property
+    def model(self) -> str:
+        """Name of the network."""
+        return self.name.partition(".")[0]
+
+    @property
+    def tag(self) -> str:
+        """Name among the network's weights."""
+        return self.name.partition(".")[2]
+
+    @property
+    def non_commercial(self) -> bool:
+        """Whether the licence forbids commercial use."""
+        return "-NC" in self.licence.upper()
+
+
+@cache
+def records() -> dict[str, Record]:
+    """Returns all records by name; of one network, its default comes first."""
+    found: dict[str, Record] = {}
+    for file in sorted((zoo.configs() / "weights" / "published").glob("*.yaml")):
+        content = zoo.read_yaml(file)
+        for name, fields in content["records"].items():
+            data = {"name": name, **content.get("shared", {}), **fields}
+            found[name] = check(Record, data, where=f"{file.name}: {name}")
+    return found
+
+
+def record(name: str) -> Record:
+    """Returns a record of the catalogue, by `network.tag`.
+
+    Raises:
+        UnknownNameError: there is none; with the nearest names.
+    """
+    if name not in records():
+        some = ", ".join([*records()][:3])
+        allowed = f"{some}, ... (`reszoo list --pretrained` shows all)"
+        raise UnknownNameError("unknown weights", given=name, known=records(), allowed=allowed)
+    return records()[name]
+
+
+def list_weights(model: str | None = None) -> list[str]:
+    """Returns the names of published weights, of one network or of all; the first one is a network's `"imagenet"`.
+
+    `list_weights("resnet50")[0] == "resnet50.tv2_in1k"`
+
+    Raises:
+        UnknownNameError: no such network.
+    """
+    if model is not None:
+        zoo.entry(model)
+    return [name for name, found in records().items() if model in (None, found.model)]
+
+
+def find(weights: str, spec: NetSpec) -> Record:
+    """Returns the record that a tag means for a network.
+
+    Raises:
+        ReszooError: no such tag; with the network's tags, or the network that has it.
+    """
+    if weights in records():
+        return records()[weights]
+    model = spec.name if spec.name in zoo.builtin().names else infer.named_like(spec) or spec.name
+    tags = [found.tag for found in records().values() if found.model == model]
+    if weights == DEFAULT and tags:
+        return records()[f"{model}.{tags[0]}"]
+    if weights in tags:
+        return records()[f"{model}.{weights}"]
+    known = [DEFAULT, *tags] if tags else []
+    elsewhere = [found.name for found in records().values() if found.tag == weights]
+    allowed = f"a file, https://..., hf://org/repo, {', '.join(known) or f'and no tag: none is published for {model}'}"
+    if elsewhere:
+        mend = f"other networks have it: {', '.join(elsewhere[:4])}"
+        raise ReszooError(f"{spec.name}.weights", given=repr(weights), allowed=allowed, mend=mend)
+    if Path(weights).suffix:
+        raise ReszooError(f"{spec.name}.weights", given=f"no such file {weights!r}", allowed=allowed)
+    raise UnknownNameError(f"{spec.name}.weights", given=weights, known=known, allowed=allowed)

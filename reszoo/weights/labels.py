@@ -1,0 +1,66 @@
+"""Class numbers back to words."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any, NamedTuple
+
+from reszoo.arch import zoo
+from reszoo.errors import ReszooError
+from reszoo.weights.preprocessing import origin
+
+
+class Prediction(NamedTuple):
+    """One class and how likely it is."""
+
+    label: str
+    probability: float
+
+
+def decode_predictions(predictions: Any, /, *, top: int = 5, labels: Any = "imagenet") -> list[list[Prediction]]:
+    """Returns the likeliest classes of every image, the likeliest first.
+
+    Args:
+        predictions: `(images, classes)`, probabilities or logits.
+        top: classes per image.
+        labels: `imagenet`, `cifar10`, `cifar100`, a list of words, or a model into which reszoo loaded weights.
+            ImageNet's words are fetched by `keras.applications` the first time.
+
+    Raises:
+        ReszooError: as many labels as classes are needed.
+    """
+    import numpy as np
+
+    scores = np.asarray(predictions, "float64")
+    if hasattr(labels, "layers"):
+        known = origin(labels)
+        labels = known.labels if known else None
+    words = _words(labels)
+    if scores.ndim != 2 or words is None or len(words) != scores.shape[1]:
+        given = f"predictions of shape {scores.shape} and {'no' if words is None else len(words)} labels"
+        raise ReszooError("decode_predictions", given=given, allowed="(images, classes) and a label for every class")
+    if (scores < 0).any() or not np.allclose(scores.sum(axis=1), 1, atol=1e-2):
+        scores = np.exp(scores - scores.max(axis=1, keepdims=True))
+        scores /= scores.sum(axis=1, keepdims=True)
+    best = np.argsort(-scores, axis=1, kind="stable")[:, :top]
+    return [[Prediction(words[i], float(row[i])) for i in order] for row, order in zip(scores, best, strict=True)]
+
+
+def _words(labels: Any) -> list[str] | None:
+    if labels == "imagenet":
+        import numpy as np
+        from keras.applications.imagenet_utils import decode_predictions as of_keras
+
+        # Keras' function gives the words in the order of the scores.
+        return [word for _, word, _ in of_keras(np.arange(1000, 0, -1, dtype="float32")[None], top=1000)[0]]
+    if isinstance(labels, str):
+        if labels not in _ours():
+            raise ReszooError("labels", given=repr(labels), allowed=f"imagenet, {', '.join(_ours())}, a list, a model")
+        return _ours()[labels]
+    return None if labels is None else [str(word) for word in labels]
+
+
+@cache
+def _ours() -> dict[str, list[str]]:
+    words = zoo.read_yaml(zoo.configs() / "weights" / "labels.yaml")
+    return {name: text.split() for name, text in words.items()}
