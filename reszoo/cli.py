@@ -78,14 +78,12 @@ def _list_weights(pattern: str, family: str | None) -> None:
         (
             record.name,
             *(f"{number:.2f}" if number else "-" for number in _accuracy(record)),
-            f"{record.preprocessing.crop}",
-            record.classes,
-            record.dialect,
+            record.preprocessing.crop,
             record.licence,
         )
         for record in found
     ]
-    columns = ("weights", "top-1 %", "top-5 %", "crop", "classes", "dialect", "licence")
+    columns = ("weights", "top-1 %", "top-5 %", "pixels", "licence")
     console.print(table(f"{len(rows)} published weights; the first of a network is its default", columns, rows))
 
 

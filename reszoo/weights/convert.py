@@ -143,7 +143,7 @@ def _compare(model: Any, spec: NetSpec, file: Path, target: Path, dialect: Diale
         given = f"{spec.name}, which {dialect.title} would compute with {told}"
         raise ReszooError(str(target), given=given, allowed="a network that the format's library computes the same")
     side = max(64, 2 * spec.stride)
-    size: tuple[Any, ...] = spec.input_shape if spec.dense else (side, side, spec.input_shape[-1])
+    size = tuple(given or side for given in spec.input_shape)
     x = np.random.default_rng(0).normal(size=(2, *size)).astype("float32")
     same = spec.head.activation == spec_again.head.activation
     one, other = (

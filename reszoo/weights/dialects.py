@@ -242,8 +242,11 @@ def _translate(checkpoint: Checkpoint, dialect: Dialect, prefix: str) -> Transla
         else:
             tensor = _in_keras_layout(ours, tensor) if dialect.layout == "torch" else tensor
             tensors[f"{ours}/{variable}"] = Named(tensor, name)
-    own = checkpoint.layers if dialect is dialects()["reszoo"] else frozenset()
-    return Translated(checkpoint, dialect, tensors, tuple(unknown), tuple(ignored), own)
+    own = dialect is dialects()["reszoo"]
+    # A file that lists layers without weights lists them all.
+    complete = checkpoint.layers - {name.rpartition(separator)[0] for name in checkpoint.tensors}
+    layers = checkpoint.layers if own and complete else frozenset()
+    return Translated(checkpoint, dialect, tensors, tuple(unknown), tuple(ignored), layers)
 
 
 def _in_keras_layout(layer: str, tensor: Tensor) -> Tensor:

@@ -40,7 +40,8 @@ def specs(found: Translated) -> tuple[NetSpec, ...]:
     possible = list(_possible(known, shapes, found))
     fitting = [spec for spec in possible if weights_of(spec) == shapes and _has_layers(spec, found.layers)]
     if fitting:
-        return tuple(fitting)
+        # Where a file of ours shows no padding, strides of 1 or strided 1x1 windows: a network has strides.
+        return tuple(sorted(fitting, key=lambda spec: -spec.stride))
     nearest = min((set(weights_of(spec).items()) ^ set(shapes.items()) for spec in possible), key=len, default=set())
     layers = ", ".join(sorted({name for name, _ in nearest})[:6])
     given = f"tensors that no network of the zoo has ({layers or 'blocks of different kinds'})"
@@ -111,7 +112,7 @@ def _known(shapes: Shapes, found: Translated) -> dict[str, Any]:
     layers = {name.partition("/")[0]: shape for name, shape in shapes.items() if name.endswith("/kernel")}
     stem = [layers[name] for name in _stem_layers(layers)]
     dense = len(stem[0]) == 2
-    stages, units = _stages(layers, found)
+    stages, units = _stages(layers)
     deep, kernel = len(stem) > 1, 0 if dense else stem[0][0]
     imagenet = not dense and (deep or kernel > 3)
     if found.layers:
@@ -145,8 +146,8 @@ def _stem_layers(layers: Mapping[str, Any]) -> list[str]:
     return sorted(names)
 
 
-def _stages(layers: Mapping[str, tuple[int, ...]], found: Translated) -> tuple[list[Any], list[Any]]:
-    """Stages, and the units of their blocks."""
+def _stages(layers: Mapping[str, tuple[int, ...]]) -> tuple[list[Any], list[Any]]:
+    """Stages without their strides, and the units of their blocks."""
     blocks: dict[int, dict[int, list[tuple[int, tuple[int, ...]]]]] = {}
     for name, shape in layers.items():
         if match := re.fullmatch(r"stage(\d+)_block(\d+)_unit(\d+)_(conv|dense)", name):
@@ -157,14 +158,7 @@ def _stages(layers: Mapping[str, tuple[int, ...]], found: Translated) -> tuple[l
     first = [[shape for _, shape in sorted(blocks[stage][min(blocks[stage])])] for stage in sorted(blocks)]
     widths = [units[-1][-1] for units in first]
     dense = len(first[0][0]) == 2
-    stages = [
-        {
-            "depth": len(blocks[stage]),
-            "width": width,
-            "stride": 1 if dense else _stride(index, stage, found),
-        }
-        for index, (stage, width) in enumerate(zip(sorted(blocks), widths, strict=True))
-    ]
+    stages = [{"depth": len(blocks[stage]), "width": w} for stage, w in zip(sorted(blocks), widths, strict=True)]
     units = []
     for place in range(min(len(units) for units in first)):
         kernel = 0 if dense else first[0][place][0]
@@ -174,12 +168,15 @@ def _stages(layers: Mapping[str, tuple[int, ...]], found: Translated) -> tuple[l
     return stages, units
 
 
-def _stride(index: int, stage: int, found: Translated) -> int:
-    if found.layers:
-        # A Keras file of ours shows the padding that only strided windows have; a strided 1x1 shows nothing.
-        padded = any(re.match(rf"stage{stage}_block1_unit\d+_conv_pad", layer) for layer in found.layers)
-        return 2 if padded or (index and f"stage{stage}_block1_shortcut_conv" in found.layers) else 1
-    return 2 if index else found.dialect.first_stride
+def _stride(stage: int, window: int, found: Translated) -> int:
+    """Of a stage whose stride stands at a unit with this window."""
+    if window == 0:
+        return 1
+    if not found.layers:
+        return 2 if stage > 1 else found.dialect.first_stride
+    # A Keras file of ours shows the padding that only strided windows have; a strided 1x1 shows nothing.
+    padded = any(re.match(rf"stage{stage}_block1_unit\d+_conv_pad", layer) for layer in found.layers)
+    return 2 if padded or (window == 1 and stage > 1) else 1
 
 
 def _norm(shapes: Shapes, dialect: Dialect) -> dict[str, Any]:
@@ -208,8 +205,10 @@ def _possible(known: dict[str, Any], shapes: Shapes, found: Translated) -> Itera
     places = {"first": [1], "spatial": [spatial]}.get(dialect.stride_on or "", sorted({spatial, 1}, reverse=True))
     for order, shortcut, stride_at in product(orders, shortcuts, places):
         block = known["block"] | {"order": order, "shortcut": shortcut, "stride_at": stride_at}
+        window = body[stride_at - 1]["kernel"]
+        stages = [stage | {"stride": _stride(i, window, found)} for i, stage in enumerate(known["stages"], 1)]
         try:
-            yield NetSpec.model_validate(known | {"block": block})
+            yield NetSpec.model_validate(known | {"block": block, "stages": stages})
         except ValueError:
             continue
 
