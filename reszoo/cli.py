@@ -99,8 +99,8 @@ def info(
     ] = None,
 ) -> None:
     """Show one network: its spec, what its parts cost, its source and plain twin; or what a checkpoint holds."""
-    if Path(name).exists() and not name.endswith((".yaml", ".yml")):
-        _info_of_file(name)
+    if ("." in name or Path(name).exists()) and not name.rpartition(":")[0]:
+        _info_of_weights(name)
         return
     entry = zoo.entry(name)
     spec = zoo.spec(entry.spec, **_changes(change or []))
@@ -131,10 +131,15 @@ def info(
     )
 
 
-def _info_of_file(name: str) -> None:
+def _info_of_weights(name: str) -> None:
+    from reszoo.weights.catalogue import records
     from reszoo.weights.summary import summary
 
-    console.print(_escaped(summary(name)), soft_wrap=True)
+    if name in records():
+        data = records()[name].model_dump(mode="json", exclude_defaults=True)
+        console.print(_escaped(_yaml(data)), soft_wrap=True)
+    else:
+        console.print(_escaped(summary(name)), soft_wrap=True)
 
 
 @app.command()

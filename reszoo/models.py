@@ -99,9 +99,6 @@ def _pretrained(spec: NetSpec, weights: str | Path, input_tensor: Any, *, new_he
     from reszoo.weights.preprocessing import Origin, remember
     from reszoo.weights.sources import open_weights
 
-    if not isinstance(weights, (str, Path)):
-        allowed = "None, a tag (reszoo.list_weights()), a file or folder, https://..., hf://org/repo"
-        raise ReszooError(f"{spec.name}.weights", given=repr(weights), allowed=allowed)
     opened = open_weights(weights, spec)
     matched = match(spec, opened.found, strict="trunk" if new_head else True)
     network = build(spec, input_tensor=input_tensor)

@@ -1,4 +1,4 @@
-"""Foreign weights: recognised, matched, placed as a whole or refused; the same numbers as the library they come from."""
+"""Foreign weights: recognised, matched, placed whole or refused; the same numbers as the library's they come from."""
 
 import json
 import re
@@ -487,7 +487,7 @@ WRONG = [
     ("keras_in1k", ["other networks have it", "resnet50_v1.keras_in1k"]),
     ("missing.pth", ["no such file"]),
     ("ftp://host/file.pth", ["ftp://", "https://"]),
-    (3, ["given 3", "a tag"]),
+    (3, ["given 3", "reszoo.list_weights()"]),
 ]
 
 

@@ -130,26 +130,33 @@ def list_weights(model: str | None = None) -> list[str]:
     return [name for name, found in records().items() if model in (None, found.model)]
 
 
-def find(weights: str, spec: NetSpec) -> Record:
-    """Returns the record that a tag means for a network.
+def find(weights: str, spec: NetSpec | None) -> Record:
+    """Returns the record that a name or a network's tag means.
 
     Raises:
-        ReszooError: no such tag; with the network's tags, or the network that has it.
+        ReszooError: there is none; with the network's tags, or the network that has it.
     """
     if weights in records():
         return records()[weights]
-    model = spec.name if spec.name in zoo.builtin().names else infer.named_like(spec) or spec.name
-    tags = [found.tag for found in records().values() if found.model == model]
-    if weights == DEFAULT and tags:
-        return records()[f"{model}.{tags[0]}"]
-    if weights in tags:
-        return records()[f"{model}.{weights}"]
-    known = [DEFAULT, *tags] if tags else []
+    model = None
+    if spec is not None:
+        model = spec.name if spec.name in zoo.builtin().names else infer.named_like(spec) or spec.name
+    own = {found.tag: found for found in records().values() if found.model == model}
+    if own and weights == DEFAULT:
+        return next(iter(own.values()))
+    if weights in own:
+        return own[weights]
+    where = f"{spec.name}.weights" if spec else "weights"
+    tags = f"{model}'s {', '.join([DEFAULT, *own])}" if own else f"no tag: none is published for {model}"
+    allowed = f"{WEIGHTS}; {tags}" if spec else WEIGHTS
+    if Path(weights).suffix in _SUFFIXES:
+        raise ReszooError(where, given=f"no such file {weights!r}", allowed=allowed)
     elsewhere = [found.name for found in records().values() if found.tag == weights]
-    allowed = f"a file, https://..., hf://org/repo, {', '.join(known) or f'and no tag: none is published for {model}'}"
     if elsewhere:
         mend = f"other networks have it: {', '.join(elsewhere[:4])}"
-        raise ReszooError(f"{spec.name}.weights", given=repr(weights), allowed=allowed, mend=mend)
-    if Path(weights).suffix:
-        raise ReszooError(f"{spec.name}.weights", given=f"no such file {weights!r}", allowed=allowed)
-    raise UnknownNameError(f"{spec.name}.weights", given=weights, known=known, allowed=allowed)
+        raise ReszooError(where, given=repr(weights), allowed=allowed, mend=mend)
+    raise UnknownNameError(where, given=weights, known=own or records(), allowed=allowed)
+
+
+WEIGHTS = "a file or folder, https://..., hf://org/repo[@revision], a name of reszoo.list_weights()"
+_SUFFIXES = (".pth", ".pt", ".th", ".bin", ".safetensors", ".h5", ".keras", ".json", ".tar")

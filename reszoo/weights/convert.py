@@ -11,10 +11,10 @@ from reszoo.arch.plan import plan
 from reszoo.arch.spec import NetSpec
 from reszoo.errors import ReszooError, UnknownNameError
 from reszoo.weights import infer
-from reszoo.weights.dialects import COUNTER, Dialect, dialects, translate, written
-from reszoo.weights.files import read
+from reszoo.weights.dialects import COUNTER, Dialect, dialects, written
 from reszoo.weights.load import from_checkpoint
 from reszoo.weights.match import differences, shown
+from reszoo.weights.sources import open_weights
 from reszoo.weights.write import renamed_when_whole, write_arrays, write_torch
 
 FORMATS = (".keras", ".weights.h5", ".safetensors", ".pth")
@@ -67,7 +67,7 @@ def convert(
             told = dialects()["reszoo"]
             (first.model.save if target.suffix == ".keras" else first.model.save_weights)(temporary)
         else:
-            found = translate(read(source, key=key), names)
+            found = open_weights(source, names=names, key=key).found
             told = _dialect(spec, to or ("reszoo" if target.suffix == ".safetensors" else None), target)
             arrays = {name: named.tensor.read() for name, named in found.tensors.items()}
             metadata = {"reszoo_spec": spec.model_dump_json()} if told is dialects()["reszoo"] else None

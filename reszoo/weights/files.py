@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +9,8 @@ from typing import Any
 
 from reszoo.errors import ReszooError
 from reszoo.weights import keras_files, torch_files
-from reszoo.weights.tensors import BrokenFileError, Checkpoint, Tensor
+from reszoo.weights.archives import checked_zip
+from reszoo.weights.tensors import JSON_LIMIT, BrokenFileError, Checkpoint, Tensor, json_object
 
 KNOWN = (
     "PyTorch (.pth .pt .th .bin, zip or legacy), .safetensors, Keras (.keras .weights.h5 .h5), a Hugging Face folder"
@@ -32,36 +31,71 @@ def read(path: str | Path, *, key: str | None = None) -> Checkpoint:
         ReszooError: there is no such file.
         BrokenFileError: it is truncated, damaged, made to harm or no checkpoint.
     """
-    path = Path(path).expanduser()
+    checkpoint = _opened(Path(path).expanduser(), key)
+    return replace(checkpoint, tensors=_without_prefix(checkpoint.tensors))
+
+
+def _opened(path: Path, key: str | None) -> Checkpoint:
     if path.is_dir():
         return _folder(path, key)
     if not path.is_file():
         raise ReszooError(str(path), given="no such file", allowed=KNOWN)
     try:
-        checkpoint = _reader(path)(path, key)
+        reader = _reader(path)
+        return _sharded(path, key) if reader is _sharded else _checked(reader(path, key))
     except OSError as error:
         raise BrokenFileError(path, f"a file that cannot be read ({error})") from None
-    return replace(checkpoint, tensors=_without_prefix(checkpoint.tensors))
 
 
 def _reader(path: Path) -> Callable[[Path, str | None], Checkpoint]:
     with path.open("rb") as stream:
         head = stream.read(512)
     if head.startswith(b"PK"):
-        try:
-            names = zipfile.ZipFile(path).namelist()
-        except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, EOFError) as error:
-            raise BrokenFileError(path, f"a damaged or truncated zip archive ({error})") from None
-        return keras_files.read_keras if {"config.json", "model.weights.h5"} <= {*names} else torch_files.read_zip
+        names = {*checked_zip(path).namelist()}
+        return keras_files.read_keras if {"config.json", "model.weights.h5"} <= names else torch_files.read_zip
     if head.startswith(b"\x89HDF\r\n\x1a\n"):
         return keras_files.read_h5
     if head.startswith(torch_files.MAGIC):
         return torch_files.read_legacy
-    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 100_000_000:
-        return _safetensors
     if path.name.endswith(".index.json"):
         return _sharded
+    if head[8:9] == b"{":
+        return _safetensors
     raise BrokenFileError(path, _told(head), allowed=KNOWN)
+
+
+_NAME = 1000
+"""Longest name of a tensor."""
+
+
+def _checked(checkpoint: Checkpoint) -> Checkpoint:
+    """A file's tensors, with names fit to print and sizes fit for the file, and named where they cannot be read."""
+    path, tensors = checkpoint.path, checkpoint.tensors
+    for name in tensors:
+        if len(name) > _NAME or not name.isprintable():
+            raise BrokenFileError(path, f"a tensor with the name {name[:100]!r}", allowed=f"{_NAME} printable letters")
+    promised, size = sum(tensor.nbytes for tensor in tensors.values()), path.stat().st_size
+    # Tensors may share what is stored, but hardly all of them.
+    if promised > 64 * size:
+        raise BrokenFileError(path, f"tensors of {promised:,} bytes in a file of {size:,}")
+    return replace(checkpoint, tensors={name: _named(path, name, tensor) for name, tensor in tensors.items()})
+
+
+def _named(path: Path, name: str, tensor: Tensor) -> Tensor:
+    def read() -> Any:
+        try:
+            array = tensor.read()
+            if (array.shape, array.dtype.name) == (tensor.shape, tensor.dtype):
+                return array
+            why = "another shape or type than promised"
+        except BrokenFileError as error:
+            why = str(error.given)
+        except Exception as error:
+            # The file was cut or overwritten since it was opened, or NumPy cannot hold what it promises.
+            why = f"{type(error).__name__}: {error}"
+        raise BrokenFileError(path, f"tensor {name!r}, which cannot be read ({why})")
+
+    return replace(tensor, read=read)
 
 
 def _told(head: bytes) -> str:
@@ -77,48 +111,52 @@ def _told(head: bytes) -> str:
 
 
 def _safetensors(path: Path, _key: str | None = None) -> Checkpoint:
-    from safetensors import SafetensorError, safe_open
+    from safetensors import safe_open
 
     # The library checks header and offsets against the file before anything is read.
     try:
-        file = safe_open(path, "np")
+        file: Any = safe_open(path, "np")
         slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
-        told = {name: (tuple(part.get_shape()), _DTYPES[part.get_dtype()]) for name, part in slices.items()}
+        told = {name: (tuple(part.get_shape()), part.get_dtype()) for name, part in slices.items()}
         metadata = file.metadata() or {}
-    except KeyError as error:
-        raise BrokenFileError(path, f"tensors of type {error}", allowed=", ".join(_DTYPES)) from None
-    except (SafetensorError, OSError, ValueError) as error:
+    except Exception as error:
         raise BrokenFileError(path, f"a damaged or truncated safetensors file ({error})") from None
 
     def tensor(name: str) -> Tensor:
-        return Tensor(*told[name], read=lambda: file.get_tensor(name))
+        shape, dtype = told[name]
+        if dtype not in _DTYPES:
+            raise BrokenFileError(path, f"tensor {name!r} of type {dtype}", allowed=", ".join(_DTYPES))
+        return Tensor(shape, _DTYPES[dtype], read=lambda: file.get_tensor(name))
 
     return Checkpoint(path, "safetensors", {name: tensor(name) for name in told}, metadata)
 
 
 _DTYPES = {
-    **{"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "BOOL": "bool", "U8": "uint8"},
-    **{"I64": "int64", "I32": "int32", "I16": "int16", "I8": "int8"},
+    **{"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "BOOL": "bool"},
+    **{
+        f"{letter}{8 * size}": f"{word}{8 * size}"
+        for letter, word in (("I", "int"), ("U", "uint"))
+        for size in (1, 2, 4, 8)
+    },
 }
 
 
 def _sharded(path: Path, key: str | None = None) -> Checkpoint:
-    try:
-        shards = json.loads(path.read_text(encoding="utf-8"))["weight_map"]
-        names = sorted({str(name) for name in shards.values()})
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise BrokenFileError(path, f"an index of shards that is none ({type(error).__name__}: {error})") from None
+    shards = _json(path).get("weight_map")
+    if not isinstance(shards, dict) or not shards or not all(isinstance(name, str) for name in shards.values()):
+        raise BrokenFileError(path, "an index of shards that is none", allowed="a weight_map of tensors to files")
+    names = sorted({*shards.values()})
     for name in names:
-        if Path(name).name != name:
-            raise BrokenFileError(path, f"a shard {name!r} outside the folder")
+        # A shard that is an index could name itself.
+        if Path(name).name != name or not name.isprintable() or name.endswith(".index.json"):
+            raise BrokenFileError(path, f"the shard {name!r}", allowed="names of files in the same folder")
         if not (path.parent / name).is_file():
             raise BrokenFileError(path, f"a missing shard {name!r}", mend=f"put it into {path.parent}")
-    parts = {name: read(path.parent / name, key=key) for name in names}
-    tensors = {}
+    parts = {name: _opened(path.parent / name, key) for name in names}
     for tensor, name in shards.items():
         if tensor not in parts[name].tensors:
             raise BrokenFileError(path, f"tensor {tensor!r}, which is not in its shard {name!r}")
-        tensors[tensor] = parts[name].tensors[tensor]
+    tensors = {tensor: parts[name].tensors[tensor] for tensor, name in shards.items()}
     return Checkpoint(path, f"{len(names)} shards", tensors)
 
 
@@ -132,18 +170,14 @@ def _folder(folder: Path, key: str | None) -> Checkpoint:
     found = next((folder / name for name in _IN_FOLDER if (folder / name).is_file()), None)
     if found is None:
         raise ReszooError(str(folder), given="a folder without a checkpoint", allowed=", ".join(_IN_FOLDER))
-    checkpoint = read(found, key=key)
-    return replace(checkpoint, config={**checkpoint.config, **_json(folder / "config.json")})
+    checkpoint = _opened(found, key)
+    config = _json(folder / "config.json") if (folder / "config.json").is_file() else {}
+    return replace(checkpoint, config={**checkpoint.config, **config})
 
 
 def _json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise BrokenFileError(path, f"a file that is not JSON ({error})") from None
-    return content if isinstance(content, dict) else {}
+    with path.open("rb") as stream:
+        return json_object(path, stream.read(JSON_LIMIT + 1), path.name)
 
 
 _WRAPPERS = ("module.", "_orig_mod.")
@@ -151,7 +185,12 @@ _WRAPPERS = ("module.", "_orig_mod.")
 
 
 def _without_prefix(tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    for prefix in _WRAPPERS:
-        if tensors and sum(name.startswith(prefix) for name in tensors) > len(tensors) // 2:
-            return _without_prefix({name.removeprefix(prefix): tensor for name, tensor in tensors.items()})
+    # Not before all: averaged weights come with a count of the averages.
+    while wrapped := [
+        prefix for prefix in _WRAPPERS if 2 * sum(name.startswith(prefix) for name in tensors) > len(tensors)
+    ]:
+        bare = {name.removeprefix(wrapped[0]): tensor for name, tensor in tensors.items()}
+        if len(bare) < len(tensors):
+            break
+        tensors = bare
     return tensors

@@ -1,17 +1,17 @@
-"""Keras' files: legacy `.h5`, `.weights.h5` and `.keras`. Their configuration is read as data, never deserialised."""
+"""Keras' HDF5 files, legacy and `.weights.h5`, and the `.keras` archive; of a model nothing but its weights is read."""
 
 from __future__ import annotations
 
-import json
+import math
 import re
-import shutil
-import tempfile
 from collections.abc import Iterator
+from itertools import chain, count, takewhile
 from pathlib import Path
 from typing import Any
 
-from reszoo.weights.archives import checked_zip, read_member
-from reszoo.weights.tensors import BrokenFileError, Checkpoint, Tensor
+from reszoo.weights.archives import checked_zip, read_member, stored_member
+from reszoo.weights.hdf5 import File, Hdf5Error, Node
+from reszoo.weights.tensors import ITEM_SIZES, JSON_LIMIT, BrokenFileError, Checkpoint, Tensor, json_object
 
 VARIABLES = {
     "conv2d": ("kernel", "bias"),
@@ -28,13 +28,7 @@ def read_h5(path: Path, _key: str | None = None) -> Checkpoint:
     Raises:
         BrokenFileError: the file is damaged, refers to other files, or is not Keras'.
     """
-    try:
-        return _open(path, path)
-    except BrokenFileError:
-        raise
-    except Exception as error:
-        # h5py raises whatever a damaged file leads it to: OSError, KeyError, RuntimeError, ValueError, ...
-        raise BrokenFileError(path, f"a damaged HDF5 file ({type(error).__name__}: {error})") from None
+    return _open(path, 0, path.stat().st_size)
 
 
 def read_keras(path: Path, _key: str | None = None) -> Checkpoint:
@@ -44,126 +38,104 @@ def read_keras(path: Path, _key: str | None = None) -> Checkpoint:
         BrokenFileError: the archive is damaged or made to harm.
     """
     archive = checked_zip(path)
-    try:
-        config = json.loads(read_member(path, archive, "config.json"))
-    except (ValueError, RecursionError) as error:
-        raise BrokenFileError(path, f"a config.json that is not JSON ({error})") from None
-    folder = tempfile.TemporaryDirectory(prefix="reszoo_")
-    inner = Path(folder.name) / "model.weights.h5"
-    try:
-        with archive.open("model.weights.h5") as source, inner.open("wb") as target:
-            shutil.copyfileobj(source, target)
-        found = _open(path, inner, keep=folder)
-    except BrokenFileError:
-        raise
-    except Exception as error:
-        raise BrokenFileError(path, f"damaged weights ({type(error).__name__}: {error})") from None
+    config = json_object(path, read_member(path, archive, "config.json", limit=JSON_LIMIT), "a config.json")
+    found = _open(path, *stored_member(path, archive, "model.weights.h5"))
     return Checkpoint(path, "Keras archive", found.tensors, config, found.layers)
 
 
-def _open(path: Path, place: Path, keep: Any = None) -> Checkpoint:
-    import h5py
-
-    file = h5py.File(place, "r")
-    root = file.get("model_weights", file)
-    if "layer_names" in root.attrs or "layer_names0" in root.attrs:
-        kind, found = "Keras legacy HDF5", _legacy(root)
-        layers = frozenset(_texts(root.attrs, "layer_names"))
-    else:
-        kind, found = "Keras weights", _numbered(file)
-        layers = frozenset(
-            name
-            for group in _groups(file)
-            if group.name.endswith("/vars") and isinstance(name := group.attrs.get("name"), str)
-        )
-    tensors = {name: _tensor(path, name, dataset, (file, keep)) for name, dataset in found}
-    if not tensors:
-        raise BrokenFileError(path, f"an HDF5 file without Keras weights ({', '.join([*file][:5]) or 'empty'})")
-    stored = sum(tensor.size for tensor in tensors.values())
-    if stored > 64 * place.stat().st_size:
-        raise BrokenFileError(path, f"arrays of {stored:,} numbers in a file of {place.stat().st_size:,} bytes")
-    return Checkpoint(path, kind, tensors, _config(file), layers)
-
-
-def _config(file: Any) -> dict[str, Any]:
-    """The model's configuration, where a legacy file holds the whole model."""
-    text = file.attrs.get("model_config")
-    content = json.loads(text) if isinstance(text, (str, bytes)) else {}
-    return content if isinstance(content, dict) else {}
+def _open(path: Path, start: int, size: int) -> Checkpoint:
+    """Opens the HDF5 file that lies in a file from byte `start` on."""
+    try:
+        with path.open("rb") as stream:
+            file = File(stream, start, size)
+            root = file.root.find("model_weights") or file.root
+            layers = _texts(root, "layer_names")
+            kind, found = "Keras weights", _numbered(file.root)
+            if layers is not None:
+                kind, found = "Keras legacy HDF5", _legacy(root, layers)
+            tensors: dict[str, Tensor] = {}
+            for name, full, node in found:
+                # Layers within layers of an unknown kind may share a name.
+                tensors[full if name in tensors else name] = _tensor(path, name, node, start, size)
+            if not tensors:
+                held = ", ".join([*file.root.members][:5]) or "empty"
+                raise BrokenFileError(path, f"an HDF5 file without Keras weights ({held})")
+            if layers is None:
+                layers = [name for _, group in _groups(file.root) for name in group.texts("name") or ()]
+            config = json_object(path, "".join(file.root.texts("model_config") or "{}"), "a model_config")
+    except BrokenFileError:
+        raise
+    except Exception as error:
+        # Whatever a damaged file leads to: Hdf5Error, UnicodeDecodeError, KeyError, IndexError, ...
+        why = str(error) if isinstance(error, Hdf5Error) else type(error).__name__
+        raise BrokenFileError(path, f"a damaged HDF5 file ({why})") from None
+    return Checkpoint(path, kind, tensors, config, frozenset(layers))
 
 
-def _tensor(path: Path, name: str, dataset: Any, keep: Any) -> Tensor:
-    if dataset.dtype.kind not in "fiub" and dataset.dtype.name != "bfloat16":
-        raise BrokenFileError(path, f"tensor {name!r} of type {dataset.dtype}", allowed="numbers")
-    if dataset.external or dataset.is_virtual:
-        raise BrokenFileError(path, f"tensor {name!r}, whose numbers lie in another file")
+def _tensor(path: Path, name: str, node: Node | None, start: int, total: int) -> Tensor:
+    try:
+        array = node.array() if node is not None else None
+    except Hdf5Error as error:
+        raise BrokenFileError(path, f"tensor {name!r}, which is {error}", mend="save the weights with Keras") from None
+    if array is None:
+        raise BrokenFileError(path, f"tensor {name!r}, which is not in the file")
+    size, dtype = math.prod(array.shape), array.dtype
+    # An array that was never written has no place; of no numbers, it needs none.
+    if size and array.offset + size * ITEM_SIZES[dtype] > total:
+        raise BrokenFileError(path, f"tensor {name!r} of {size:,} numbers in a file of {total:,} bytes")
 
     def read() -> Any:
-        try:
-            return dataset[()]
-        except Exception as error:
-            raise BrokenFileError(path, f"tensor {name!r}, which cannot be read ({error})") from None
+        import ml_dtypes
+        import numpy as np
 
-    # The tensor keeps what it reads from: the file, and the folder it was unpacked into.
-    read.keep = keep  # type: ignore[attr-defined]
-    return Tensor(tuple(dataset.shape), dataset.dtype.name, read)
+        stored = np.dtype(ml_dtypes.bfloat16) if dtype == "bfloat16" else np.dtype(dtype).newbyteorder(array.order)
+        place = start + array.offset if size else 0
+        return np.fromfile(path, stored, count=size, offset=place).reshape(array.shape)
 
-
-def _members(group: Any) -> Iterator[tuple[str, Any]]:
-    """What lies in a group itself: links to elsewhere are never followed."""
-    import h5py
-
-    for name in group:
-        if type(group.get(name, getlink=True)) is h5py.HardLink:
-            yield name, group[name]
+    return Tensor(array.shape, dtype, read)
 
 
-def _groups(group: Any, depth: int = 0) -> Iterator[Any]:
-    import h5py
-
-    if depth > 32:
-        raise ValueError("groups nested more than 32 deep")
-    for _, item in _members(group):
-        if isinstance(item, h5py.Group):
-            yield item
-            yield from _groups(item, depth + 1)
-
-
-def _texts(attributes: Any, name: str) -> list[str]:
-    """A list of texts; one too long for an attribute is chunked into `name0`, `name1`, ..."""
-    if name in attributes:
-        values = list(attributes[name])
-    else:
-        values, number = [], 0
-        while f"{name}{number}" in attributes:
-            values += list(attributes[f"{name}{number}"])
-            number += 1
-    return [value.decode() if isinstance(value, bytes) else str(value) for value in values]
-
-
-def _legacy(root: Any) -> Iterator[tuple[str, Any]]:
-    for layer in _texts(root.attrs, "layer_names"):
-        group = dict(_members(root)).get(layer)
-        if group is None:
-            continue
-        for weight in _texts(group.attrs, "weight_names"):
-            dataset = group
-            for step in weight.split("/"):
-                dataset = dict(_members(dataset))[step]
+def _legacy(root: Node, layers: list[str]) -> Iterator[tuple[str, str, Node | None]]:
+    for layer in dict.fromkeys(layers):
+        group = root.find(layer)
+        for weight in (_texts(group, "weight_names") or ()) if group else ():
             # A sub-model's weights bear the name of their own layer before the variable's.
             *path, variable = weight.partition(":")[0].split("/")
-            yield f"{path[-1] if path else layer}/{variable}", dataset
+            yield f"{path[-1] if path else layer}/{variable}", f"{layer}/{weight}", group and group.find(weight)
 
 
-def _numbered(file: Any) -> Iterator[tuple[str, Any]]:
+def _texts(node: Node, name: str) -> list[str] | None:
+    """Texts of an attribute; a list too long for one is chunked into `name0`, `name1`, ..."""
+    if (whole := node.texts(name)) is not None:
+        return whole
+    parts = takewhile(lambda part: part is not None, (node.texts(f"{name}{number}") for number in count()))
+    chunks = [part for part in parts if part is not None]
+    return [*chain.from_iterable(chunks)] if chunks else None
+
+
+def _groups(root: Node) -> Iterator[tuple[str, Node]]:
+    """Path and group of all that hold a layer's variables, each once: a group may lie within itself."""
+    waiting, seen = [("", root)], {root.address}
+    while waiting:
+        path, node = waiting.pop()
+        if path.endswith("/vars"):
+            yield path, node
+        for name in reversed(node.members):
+            inner = node.find(name)
+            if inner is not None and inner.address not in seen:
+                seen.add(inner.address)
+                waiting.append((f"{path}/{name}", inner))
+
+
+def _numbered(root: Node) -> Iterator[tuple[str, str, Node | None]]:
     """`.weights.h5`: a group of a layer's class, its number, and the layer's name as an attribute of `vars`."""
-    for group in _groups(file):
-        *_, kind, last = group.name.split("/")
-        if last != "vars" or "optimizer" in group.name or "seed_generator" in group.name:
+    for path, group in _groups(root):
+        kind = path.split("/")[-2]
+        if "optimizer" in path or "seed_generator" in path:
             continue
-        variables = VARIABLES.get(re.sub(r"_\d+$", "", kind))
+        variables = VARIABLES.get(re.sub(r"_\d+$", "", kind), ())
         # Before Keras kept the names, class and number are all there is.
-        name = group.attrs.get("name", kind)
-        for number, dataset in _members(group):
-            known = variables and number.isdecimal() and int(number) < len(variables)
-            yield f"{name}/{variables[int(number)] if known and variables else number}", dataset
+        name = "".join(group.texts("name") or [kind])
+        for number in group.members:
+            known = number.isdecimal() and int(number) < len(variables)
+            yield f"{name}/{variables[int(number)] if known else number}", f"{path}/{number}", group.find(number)

@@ -11,11 +11,9 @@ from reszoo.arch.recover import spec_of
 from reszoo.arch.zoo import spec as changed
 from reszoo.errors import ReszooError
 from reszoo.weights import infer
-from reszoo.weights.dialects import translate
-from reszoo.weights.files import read
 from reszoo.weights.match import Match, Report, Strict, match
 from reszoo.weights.preprocessing import Origin, remember
-from reszoo.weights.sources import published
+from reszoo.weights.sources import open_weights
 from reszoo.weights.tensors import BrokenFileError, Tensor
 
 
@@ -41,7 +39,8 @@ def load_weights(
 
     Args:
         model: a model that reszoo built.
-        source: a file or folder (see `reszoo.weights.files.read`).
+        source: a file or folder (see `reszoo.weights.files.read`), `https://...`, `hf://org/repo[@revision]`, or
+            published weights: `tv2_in1k`, `resnet50.tv2_in1k`.
         strict: True: every variable gets its tensor and every tensor its place; `trunk`: the classifier may stay
             as initialised; False: what fits is placed, the rest is reported.
         names: a map of our names to theirs where no known library's names are in the file (see `translate`).
@@ -50,10 +49,11 @@ def load_weights(
     Raises:
         ReszooError: the file is unreadable, or holds another network than the model.
     """
-    found = translate(read(source, key=key), names)
-    matched = match(spec_of(model), found, strict=strict)
+    spec = spec_of(model)
+    opened = open_weights(source, spec, names=names, key=key)
+    matched = match(spec, opened.found, strict=strict)
     place(model, matched)
-    remember(model, Origin(matched.report, published(source), found.checkpoint))
+    remember(model, Origin(matched.report, opened.record, opened.found.checkpoint))
     return matched.report
 
 
@@ -72,7 +72,7 @@ def from_checkpoint(
     library's does: logits, or probabilities for Keras' files. Height and width of the input are open.
 
     Args:
-        source: a file or folder.
+        source: see `load_weights`; published weights by their whole name.
         names: see `load_weights`.
         key: see `load_weights`.
         changes: what you know better, as in `NetSpec.replace`: `input_shape=(224, 224, 3)`, `shortcut="none"`.
@@ -81,15 +81,15 @@ def from_checkpoint(
     Raises:
         ReszooError: the file is unreadable, or no network of the zoo has such weights.
     """
-    found = translate(read(source, key=key), names)
-    spec = changed(infer.specs(found)[0], **changes)
+    opened = open_weights(source, names=names, key=key)
+    spec = changed(infer.specs(opened.found)[0], **changes)
     strict: Strict = "trunk" if {"classes", "head"} & {*changes} else True
-    matched = match(spec, found, strict=strict, held=(spec,))
+    matched = match(spec, opened.found, strict=strict, held=(spec,))
     from reszoo.arch.build import build
 
     model = build(spec)
     place(model, matched)
-    remember(model, Origin(matched.report, published(source), found.checkpoint))
+    remember(model, Origin(matched.report, opened.record, opened.found.checkpoint))
     return Loaded(model, matched.report)
 
 

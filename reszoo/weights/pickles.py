@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import pickletools
 from collections.abc import Callable, Mapping
-from typing import IO, Any
+from itertools import islice
+from typing import IO, Any, cast
 
 Constructor = Callable[..., Any]
 
@@ -35,6 +36,31 @@ def inert(*_: Any) -> Inert:
     return Inert()
 
 
+LIMIT = 1 << 26
+"""Bytes of the longest pickle that is read. The tensors' numbers are no part of it."""
+
+_OPERATIONS = 1 << 22
+"""A network of a thousand layers takes some hundred thousand."""
+
+
+class _Bounded:
+    """A stream that ends in an error where a pickle promises more than one can need."""
+
+    def __init__(self, stream: IO[bytes]):
+        self._stream, self._left = stream, LIMIT
+
+    def read(self, size: int) -> bytes:
+        self._left -= size
+        if self._left < 0:
+            raise PickleRefusedError(f"a pickle that promises more than {LIMIT:,} bytes")
+        return self._stream.read(size)
+
+    def readline(self) -> bytes:
+        line = self._stream.readline(min(self._left, 1 << 20))
+        self._left -= len(line)
+        return line
+
+
 def load(stream: IO[bytes], names: Mapping[str, Any], persistent: Constructor) -> Any:
     """Returns what one pickle holds, made of dicts, lists, tuples, numbers, text and what `names` makes.
 
@@ -48,7 +74,8 @@ def load(stream: IO[bytes], names: Mapping[str, Any], persistent: Constructor) -
     """
     machine = _Machine(names, persistent)
     try:
-        for opcode, argument, _ in pickletools.genops(stream):
+        operations: Any = pickletools.genops(cast(IO[bytes], _Bounded(stream)))
+        for opcode, argument, _ in islice(operations, _OPERATIONS):
             if opcode.name == "STOP":
                 return machine.stack.pop()
             machine.do(opcode.name, argument)
@@ -57,7 +84,7 @@ def load(stream: IO[bytes], names: Mapping[str, Any], persistent: Constructor) -
     except Exception as error:
         # Whatever goes wrong with a made-up sequence of opcodes, the pickle is no good: nothing else runs in here.
         raise PickleRefusedError(f"a damaged pickle ({type(error).__name__}: {error})") from None
-    raise PickleRefusedError("a pickle that does not end")
+    raise PickleRefusedError(f"a pickle of more than {_OPERATIONS:,} operations")
 
 
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
@@ -87,6 +114,9 @@ class _Machine:
         elif name in _EMPTY:
             stack.append(_EMPTY[name]())
         elif name in ("BINPUT", "LONG_BINPUT", "PUT"):
+            # Text opcodes may write an index of any length, and thousands of them with one hash.
+            if not 0 <= argument < 1 << 32:
+                raise PickleRefusedError("a pickle with a memo of no use")
             self._memo[argument] = stack[-1]
         elif name == "MEMOIZE":
             self._memo[len(self._memo)] = stack[-1]
@@ -157,8 +187,10 @@ class _Machine:
 
     def _reduce(self, _: Any) -> None:
         arguments, made_by = self.stack.pop(), self.stack.pop()
-        if not callable(made_by) or made_by not in self._names.values() or not isinstance(arguments, tuple):
+        if not callable(made_by) or made_by not in self._names.values():
             raise PickleRefusedError("a pickle that calls something that is no listed name")
+        if not isinstance(arguments, tuple) or len(arguments) > 64:
+            raise PickleRefusedError("a pickle that calls a name with arguments of no use")
         self.stack.append(made_by(*arguments))
 
     _newobj = _reduce
@@ -180,8 +212,8 @@ def _with_items(into: Any, items: list[Any]) -> Any:
             return into
         raise PickleRefusedError("a pickle that sets an item of what is no dict")
     for key, value in zip(items[::2], items[1::2], strict=True):
-        # The hash of tuples within tuples within tuples would take for ever.
-        if not isinstance(key, (str, int, float, bytes, type(None))):
+        # The hash of tuples within tuples would take for ever, and so would a million large numbers with one hash.
+        if not isinstance(key, str) and not (isinstance(key, int) and abs(key) < 1 << 60):
             key = f"a {type(key).__name__}"
         into[key] = value
     return into

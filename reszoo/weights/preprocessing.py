@@ -37,11 +37,11 @@ def origin(model: Any) -> Origin | None:
 
 
 def preprocessing(of: Any, /, *, inside: bool = False, size: int | None = None) -> Any:
-    """Returns what images go through before these weights see them, as stock Keras layers.
+    """Returns what images go through before these weights see them, as a model of stock Keras layers.
 
     Resize the shorter side, crop the centre, scale, normalise, and where the weights ask for it turn RGB to BGR. Takes
-    images of one size with values from 0 to 255, channels last: `(batch, height, width, 3)` or one without the batch.
-    Warns when called with numbers that were clearly scaled or normalised already.
+    images of one size with values from 0 to 255, channels last: `(batch, height, width, 3)`. Warns when called with
+    numbers that were clearly scaled or normalised already.
 
     Args:
         of: a model into which reszoo loaded published weights, a record of the catalogue or its name, or a
@@ -57,14 +57,13 @@ def preprocessing(of: Any, /, *, inside: bool = False, size: int | None = None) 
     known_size = getattr(of, "input_shape", (None, None))[1] if hasattr(of, "layers") else None
     crop = size or known_size or found.crop
     resize = round(found.resize * crop / found.crop)
-    from reszoo.weights.layers import Preprocess, layers
+    if inside and not hasattr(of, "layers"):
+        raise ReszooError("preprocessing: inside", given=type(of).__name__, allowed="a model")
+    from reszoo.weights.layers import preprocess
 
-    stack = layers(found, resize, crop)
     if inside:
-        if not hasattr(of, "layers"):
-            raise ReszooError("preprocessing: inside", given=type(of).__name__, allowed="a model")
-        return Preprocess([*stack, of], name=f"{of.name}_with_preprocessing")
-    return Preprocess(stack, name="preprocessing")
+        return preprocess(found, resize, crop, of, name=f"{of.name}_with_preprocessing")
+    return preprocess(found, resize, crop, name="preprocessing")
 
 
 def _of(of: Any) -> Preprocessing:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import re
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from reszoo.arch.spec import NetSpec
 from reszoo.errors import ReszooError
 from reszoo.weights import infer
-from reszoo.weights.catalogue import File, Record, find, records
+from reszoo.weights.catalogue import WEIGHTS, File, Record, find, records
 from reszoo.weights.dialects import Translated, translate
 from reszoo.weights.download import at, digest, fetch, home
 from reszoo.weights.files import read
@@ -25,25 +26,36 @@ class Opened(NamedTuple):
     record: Record | None
 
 
-def open_weights(weights: str | Path, spec: NetSpec) -> Opened:
-    """Returns opened weights for a network.
+def open_weights(
+    weights: str | Path,
+    spec: NetSpec | None = None,
+    *,
+    names: Mapping[str, Any] | str | Path | None = None,
+    key: str | None = None,
+) -> Opened:
+    """Returns opened weights.
 
     Args:
-        weights: a tag of the catalogue (`tv2_in1k`, `resnet50.tv2_in1k`, `imagenet`), a file or folder,
-            `https://...`, or `hf://org/repo[@revision]`.
+        weights: a file or folder, `https://...`, `hf://org/repo[@revision]`, or weights of the catalogue
+            (`resnet50.tv2_in1k`; for a network also `tv2_in1k` and `imagenet`).
         spec: the network for which a tag is looked up.
+        names: a map of our names to theirs (see `translate`).
+        key: of a PyTorch file that wraps several networks, the one to take.
 
     Raises:
         ReszooError: there are no such weights, they cannot be fetched, or they cannot be read.
     """
+    where = f"{spec.name}.weights" if spec else "weights"
+    if not isinstance(weights, (str, Path)):
+        raise ReszooError(where, given=repr(weights), allowed=WEIGHTS)
     text = str(weights)
     if isinstance(weights, Path) or Path(text).expanduser().exists():
-        found = translate(read(weights))
+        found = translate(read(weights, key=key), names)
         return Opened(found, published(text))
     if re.match(r"https?://|hf://", text):
         return Opened(_fetched(f"from_{hashlib.sha256(text.encode()).hexdigest()[:12]}", (at(text),)), None)
     if "://" in text:
-        raise ReszooError(f"{spec.name}.weights", given=repr(text), allowed="https://..., hf://org/repo[@revision]")
+        raise ReszooError(where, given=repr(text), allowed="https://..., hf://org/repo[@revision]")
     record = find(text, spec)
     if record.non_commercial:
         message = f"{record.name}: its licence, {record.licence}, forbids commercial use"

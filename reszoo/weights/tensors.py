@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -9,6 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from reszoo.errors import ReszooError
+
+ITEM_SIZES = {
+    **{"bool": 1, "uint8": 1, "int8": 1, "uint16": 2, "int16": 2, "uint32": 4, "int32": 4, "uint64": 8, "int64": 8},
+    **{"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8},
+}
+"""The types that a checkpoint's numbers may have, and the bytes of one number."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +32,11 @@ class Tensor:
     def size(self) -> int:
         """Number of elements."""
         return math.prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the array."""
+        return self.size * ITEM_SIZES[self.dtype]
 
     def permuted(self, axes: tuple[int, ...]) -> Tensor:
         """Returns the tensor with its axes in another order."""
@@ -62,7 +74,30 @@ class BrokenFileError(ReszooError):
     """A file that is truncated, damaged, made to harm or no checkpoint at all."""
 
     def __init__(self, path: Path, found: str, *, allowed: str = "", mend: str = ""):
-        super().__init__(str(path), given=found, allowed=allowed, mend=mend or MEND)
+        # What is found may quote the file: it stays one line of a length that can be read.
+        short = " ".join(found[:400].split()) + ("..." if len(found) > 400 else "")
+        super().__init__(str(path), given=short, allowed=allowed, mend=mend or MEND)
 
 
 MEND = "download or save the file again"
+
+
+def json_object(path: Path, text: str | bytes, what: str) -> dict[str, Any]:
+    """Returns the object that a JSON text holds.
+
+    Raises:
+        BrokenFileError: it is too long, damaged, nested too deep or no object.
+    """
+    # A list of empty lists takes twenty times the memory of its text.
+    if len(text) > JSON_LIMIT:
+        raise BrokenFileError(path, f"{what} of {len(text):,} bytes", allowed=f"up to {JSON_LIMIT:,}")
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise BrokenFileError(path, f"{what} that is not JSON ({error})") from None
+    if not isinstance(content, dict):
+        raise BrokenFileError(path, f"{what} that is no JSON object")
+    return content
+
+
+JSON_LIMIT = 1 << 24

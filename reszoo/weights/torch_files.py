@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from reszoo.weights import pickles
 from reszoo.weights.archives import checked_zip, read_member
 from reszoo.weights.pickles import PickleRefusedError, inert
-from reszoo.weights.tensors import BrokenFileError, Checkpoint, Tensor
+from reszoo.weights.tensors import ITEM_SIZES, BrokenFileError, Checkpoint, Tensor
 
 MAGIC = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
 """The pickle that opens a legacy file."""
@@ -50,27 +50,32 @@ class _View:
 
 
 def _rebuild_tensor(storage: Any, offset: Any, shape: Any, stride: Any, *_: Any) -> _View:
-    numbers = (offset, *shape, *stride)
-    whole = all(isinstance(number, int) and not isinstance(number, bool) and number >= 0 for number in numbers)
-    if not isinstance(storage, _Storage) or not whole or len(shape) != len(stride):
+    if not isinstance(storage, _Storage) or not isinstance(shape, tuple) or not isinstance(stride, tuple):
         raise PickleRefusedError("a tensor that is no window on a storage")
-    if len(shape) > 32:
-        raise PickleRefusedError(f"a tensor of {len(shape)} axes")
-    last = offset + sum((size - 1) * step for size, step in zip(shape, stride, strict=True))
-    # A stride of zero would turn one stored number into any number of them.
-    if math.prod(shape) and (last >= storage.elements or math.prod(shape) > storage.elements):
-        raise PickleRefusedError(f"a tensor of shape {shape} in a storage of {storage.elements} elements")
-    return _View(storage, offset, tuple(shape), tuple(stride))
+    if len(shape) != len(stride) or len(shape) > 32:
+        raise PickleRefusedError(f"a tensor of {len(shape)} axes with {len(stride)} steps")
+    if not all(_whole(number) for number in (offset, *shape, *stride)):
+        raise PickleRefusedError("a tensor with sizes that are no whole numbers")
+    size = math.prod(shape)
+    last = offset + sum((axis - 1) * step for axis, step in zip(shape, stride, strict=True))
+    # A stride of zero would turn one stored number into any number of them; NumPy minds the axes of an empty array too.
+    held = last < storage.elements and size <= storage.elements if size else math.prod(filter(None, shape)) < 1 << 60
+    if not held:
+        raise PickleRefusedError(f"a tensor of shape {shape} in a storage of {storage.elements:,} elements")
+    return _View(storage, offset, shape, stride)
+
+
+def _whole(number: Any) -> bool:
+    return isinstance(number, int) and not isinstance(number, bool) and 0 <= number < 1 << 60
 
 
 def _rebuild_typed(
     storage: Any, offset: Any, shape: Any, stride: Any, _grad: Any, _hooks: Any, kind: Any, *_: Any
 ) -> Any:
-    if isinstance(storage, _Storage) and isinstance(kind, _Kind):
-        size = _item_size(kind.dtype)
-        elements = storage.elements * _item_size(storage.dtype) // size
-        storage = storage._replace(dtype=kind.dtype, elements=elements)
-    return _rebuild_tensor(storage, offset, shape, stride)
+    if not isinstance(storage, _Storage) or storage.offset or not isinstance(kind, _Kind):
+        raise PickleRefusedError("a tensor that is no window on a storage")
+    elements = storage.elements * ITEM_SIZES[storage.dtype] // ITEM_SIZES[kind.dtype]
+    return _rebuild_tensor(storage._replace(dtype=kind.dtype, elements=elements), offset, shape, stride)
 
 
 def _first(first: Any = None, *_: Any) -> Any:
@@ -84,7 +89,12 @@ def _from_type(function: Any, _type: Any, arguments: Any, *_: Any) -> Any:
 
 
 def _dict(items: Any = (), *_: Any) -> dict[Any, Any]:
-    return {key: value for key, value in items if isinstance(key, (str, int))} if isinstance(items, list) else {}
+    """An ordered dict: of Python 3 it is made empty, of Python 2 from a list of pairs."""
+    made = {key: value for key, value in items if isinstance(key, str)} if isinstance(items, list) else {}
+    if isinstance(items, list):
+        # Used up: a million dicts of one list of a million pairs would never end.
+        items.clear()
+    return made
 
 
 NAMES: dict[str, Any] = {
@@ -101,7 +111,7 @@ NAMES: dict[str, Any] = {
     "torch.Size": _first,
     **{f"torch.{word}Storage": _Kind(dtype) for word, dtype in _DTYPES.items()},
     **{f"torch.cuda.{word}Storage": _Kind(dtype) for word, dtype in _DTYPES.items()},
-    **{f"torch.{dtype}": _Kind(dtype) for dtype in _DTYPES.values()},
+    **{f"torch.{dtype}": _Kind(dtype) for dtype in ITEM_SIZES},
     "torch.storage.UntypedStorage": _Kind("uint8"),
     # Beside the weights there may be the state of a training run: told apart, never looked into.
     **dict.fromkeys(("torch.device", "argparse.Namespace", "types.SimpleNamespace", "pathlib.PosixPath"), inert),
@@ -114,17 +124,14 @@ NAMES: dict[str, Any] = {
 
 def _storage(identifier: Any) -> _Storage:
     match identifier:
-        case ("storage", _Kind(dtype), str(key), _, int(elements), *view) if elements >= 0:
-            start = view[0][1] if view and isinstance(view[0], tuple) and len(view[0]) == 3 else 0
-            if isinstance(start, int) and start >= 0:
-                return _Storage(key, dtype, elements, start)
+        case ("storage", _Kind(dtype), str(key), _, elements, *view) if _whole(elements):
+            match view:
+                case [] | [None]:
+                    return _Storage(key, dtype, elements, 0)
+                # A legacy file's storage may be a piece of another.
+                case [(_, start, size)] if _whole(start) and _whole(size) and start + size <= elements:
+                    return _Storage(key, dtype, size, start)
     raise PickleRefusedError("a storage of a kind that no checkpoint has")
-
-
-def _item_size(dtype: str) -> int:
-    return {"bool": 1, "uint8": 1, "int8": 1, "int16": 2, "float16": 2, "bfloat16": 2}.get(
-        dtype, 4 if dtype in ("int32", "float32") else 8
-    )
 
 
 def _numpy_dtype(name: str, byteorder: str) -> Any:
@@ -169,21 +176,18 @@ def read_zip(path: Path, key: str | None = None) -> Checkpoint:
     if len(pickled) != 1:
         raise BrokenFileError(path, f"a zip archive with {len(pickled)} members data.pkl", allowed="one")
     root = pickled[0].removesuffix("data.pkl")
-    order = read_member(path, archive, f"{root}byteorder") if f"{root}byteorder" in sizes else b"little"
-    byteorder = "big" if order == b"big" else "little"
-    content = _load(path, io.BytesIO(read_member(path, archive, pickled[0])))
+    order = read_member(path, archive, f"{root}byteorder", limit=9) if f"{root}byteorder" in sizes else b"little"
+    if order not in (b"little", b"big"):
+        raise BrokenFileError(path, f"numbers in the byte order {order!r}", allowed="little, big")
+    content = _load(path, io.BytesIO(read_member(path, archive, pickled[0], limit=pickles.LIMIT)))
 
     @lru_cache(maxsize=1)
     def stored(key: str) -> bytes:
         # Read whole, so that its checksum is checked; the last one is kept for tensors that share it.
         return read_member(path, archive, f"{root}data/{key}")
 
-    def fits(view: _View) -> bool:
-        storage = view.storage
-        held = sizes.get(f"{root}data/{storage.key}", -1)
-        return (storage.offset + storage.elements) * _item_size(storage.dtype) <= held
-
-    return _checkpoint(path, "PyTorch zip", content, key, fits, stored, byteorder)
+    held = {name.removeprefix(f"{root}data/"): size for name, size in sizes.items() if name.startswith(f"{root}data/")}
+    return _checkpoint(path, "PyTorch zip", content, key, held, stored, order.decode())
 
 
 def read_legacy(path: Path, key: str | None = None) -> Checkpoint:
@@ -201,35 +205,28 @@ def read_legacy(path: Path, key: str | None = None) -> Checkpoint:
         return storage
 
     with path.open("rb") as stream:
-        _magic, _protocol, system = (_load(path, stream) for _ in range(3))
-        content, keys = (_load(path, stream, persistent) for _ in range(2))
-        byteorder = "big" if isinstance(system, dict) and system.get("little_endian") is False else "little"
-        places: dict[str, tuple[int, int]] = {}
-        for storage in keys if isinstance(keys, list) else ():
+        _magic, _protocol, _system, content, keys = (_load(path, stream, persistent) for _ in range(5))
+        places: dict[str, int] = {}
+        held: dict[str, int] = {}
+        if not isinstance(keys, list) or not all(isinstance(storage, str) for storage in keys):
+            raise BrokenFileError(path, "a legacy file without a list of its storages")
+        for storage in keys:
             head = stream.read(8)
-            size = int.from_bytes(head, "little", signed=True) * _item_size(kinds.get(str(storage), "uint8"))
+            size = int.from_bytes(head, "little", signed=True) * ITEM_SIZES[kinds.get(storage, "uint8")]
             start = stream.tell()
             if len(head) < 8 or size < 0 or start + size > total:
-                raise BrokenFileError(path, f"a file of {total:,} bytes that ends within storage {str(storage)[:40]!r}")
-            places[str(storage)] = (start, size)
+                raise BrokenFileError(path, f"a file of {total:,} bytes that ends within storage {storage[:40]!r}")
+            places[storage], held[storage] = start, size
             stream.seek(size, 1)
 
     @lru_cache(maxsize=1)
     def stored(key: str) -> bytes:
-        start, size = places[key]
         with path.open("rb") as stream:
-            stream.seek(start)
-            data = stream.read(size)
-        if len(data) < size:
-            raise BrokenFileError(path, f"a file that ends within storage {key!r}")
-        return data
+            stream.seek(places[key])
+            return stream.read(held[key])
 
-    def fits(view: _View) -> bool:
-        storage = view.storage
-        held = places.get(storage.key, (0, -1))[1]
-        return (storage.offset + storage.elements) * _item_size(storage.dtype) <= held
-
-    return _checkpoint(path, "PyTorch legacy pickle", content, key, fits, stored, byteorder)
+    # Written in little endian, whatever the machine.
+    return _checkpoint(path, "PyTorch legacy pickle", content, key, held, stored, "little")
 
 
 def _load(path: Path, stream: Any, persistent: Callable[[Any], Any] = _storage) -> Any:
@@ -245,55 +242,71 @@ def _load(path: Path, stream: Any, persistent: Callable[[Any], Any] = _storage) 
 
 
 def _checkpoint(
-    path: Path, container: str, content: Any, key: str | None, fits: Callable[[_View], bool], stored: Stored, order: str
+    path: Path,
+    container: str,
+    content: Any,
+    key: str | None,
+    held: Mapping[str, int],
+    stored: Stored,
+    order: str,
 ) -> Checkpoint:
     where, found, notes = _state_dict(path, content, key)
     tensors = {}
     for name, view in found.items():
-        if not fits(view):
-            wanted = f"{view.storage.elements:,} elements of {view.storage.dtype}"
-            raise BrokenFileError(path, f"tensor {name!r} in a storage that should hold {wanted} and does not")
+        storage = view.storage
+        bytes_held = held.get(storage.key, -1)
+        if (storage.offset + storage.elements) * ITEM_SIZES[storage.dtype] > bytes_held:
+            promised = f"{storage.elements:,} elements of {storage.dtype}"
+            has = f"has {bytes_held:,} bytes" if bytes_held >= 0 else "is not in the file"
+            raise BrokenFileError(path, f"tensor {name!r} in a storage that should hold {promised} and {has}")
         tensors[name] = _tensor(view, stored, order)
     return Checkpoint(path, container + (f", key {where!r}" if where else ""), tensors, notes=notes)
 
 
-_PREFERRED = ("", "state_dict_ema", "model_ema", "ema", "state_dict", "model", "module", "net", "network", "weights")
+_PREFERRED = ("state_dict_ema", "model_ema", "ema", "state_dict", "model", "module", "net", "network", "weights", "")
 """Averaged weights come before the last ones, as in timm: they are what is published and evaluated."""
 
 
 def _state_dict(path: Path, content: Any, key: str | None) -> tuple[str, dict[str, _View], tuple[str, ...]]:
     """The network's tensors, looked for in the dicts of up to three levels."""
-    candidates = {where: tensors for where, tensors in _dicts(content, "", 3) if tensors}
-    if key is not None and key not in candidates:
-        allowed = ", ".join(map(repr, candidates)) or "a checkpoint with tensors"
-        raise BrokenFileError(path, f"no tensors under key {key!r}", allowed=allowed, mend="choose one of them")
-    where = key if key is not None else _preferred(candidates)
-    if where is None:
-        if not candidates:
-            raise BrokenFileError(path, "no tensors", allowed="a state_dict", mend="save model.state_dict()")
+    candidates = dict(_dicts(content))
+    ranked = sorted(filter(_usual, candidates), key=_rank)
+    if not candidates:
+        raise BrokenFileError(path, "no tensors", allowed="a state_dict", mend="save model.state_dict()")
+    if key is None and not ranked and len(candidates) > 1:
         found = f"tensors under {', '.join(map(repr, [*candidates][:6]))}"
         raise BrokenFileError(path, found, allowed="one network", mend="say which with key=...")
-    others = [other for other in candidates if other != where and _plain(other)]
-    note = f"taken: {where!r}; also in the file: {', '.join(map(repr, others))} (choose with key=...)"
-    return where, candidates[where], (note,) if others else ()
+    where = key if key is not None else [*ranked, *candidates][0]
+    if where not in candidates:
+        allowed = ", ".join(map(repr, [*candidates][:6]))
+        raise BrokenFileError(path, f"no tensors under key {key!r}", allowed=allowed, mend="choose one of them")
+    others = ", ".join(repr(other) for other in ranked[:6] if other != where)
+    notes = (f"taken: {where!r}; also in the file: {others} (choose with key=...)",) if others else ()
+    return where, candidates[where], notes
 
 
-def _plain(where: str) -> bool:
+def _rank(where: str) -> int:
+    """How much a place among the dicts is preferred; 0 is most."""
+    return min(_PREFERRED.index(part) for part in where.split(".") if part in _PREFERRED)
+
+
+def _usual(where: str) -> bool:
     return where.rpartition(".")[2] in _PREFERRED
 
 
-def _preferred(candidates: Mapping[str, Any]) -> str | None:
-    for word in _PREFERRED:
-        for where in candidates:
-            if where.rpartition(".")[2] == word:
-                return where
-    return next(iter(candidates)) if len(candidates) == 1 else None
-
-
-def _dicts(content: Any, where: str, levels: int) -> Any:
-    if isinstance(content, dict) and levels:
-        views = {key: value for key, value in content.items() if isinstance(key, str) and isinstance(value, _View)}
-        yield where, views
-        for key, value in content.items():
-            if isinstance(key, str) and "optim" not in key:
-                yield from _dicts(value, f"{where}.{key}" if where else key, levels - 1)
+def _dicts(content: Any) -> Iterator[tuple[str, dict[str, _View]]]:
+    """Dicts of tensors and where they lie, the outer ones first; each once, wherever a file refers to it again."""
+    level, seen = [("", content)], {id(content)}
+    for _ in range(3):
+        inner = []
+        for where, items in level:
+            if not isinstance(items, dict):
+                continue
+            named = {key: value for key, value in items.items() if isinstance(key, str)}
+            if views := {key: value for key, value in named.items() if isinstance(value, _View)}:
+                yield where, views
+            for key, value in named.items():
+                if isinstance(value, dict) and "optim" not in key and len(key) < 100 and id(value) not in seen:
+                    seen.add(id(value))
+                    inner.append((f"{where}.{key}" if where else key, value))
+        level = inner

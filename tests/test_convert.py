@@ -1,0 +1,133 @@
+"""From one format to another and back: the same bits, the same network, or nothing at all."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from conftest import needs, refused
+from test_weights import FORMS, in_dialect, random_arrays, small
+
+import reszoo
+from reszoo.weights.dialects import dialects, translate
+from reszoo.weights.files import read
+from reszoo.weights.write import write_arrays, write_torch
+
+
+def arrays_of(path):
+    return {name: tensor.read() for name, tensor in read(path).tensors.items()}
+
+
+TORCH = [name for name in FORMS if dialects()[name].layout == "torch"]
+
+
+@pytest.mark.parametrize("name", TORCH)
+def test_through_keras_and_back_to_the_same_bits(tmp_path, name):
+    given = in_dialect(FORMS[name], dialects()[name])
+    write_torch(given, tmp_path / "given.pth")
+    reszoo.convert(tmp_path / "given.pth", tmp_path / "keras.keras")
+    made = reszoo.convert(tmp_path / "keras.keras", tmp_path / "back.pth", to=name)
+    assert made.difference < 1e-6 and made.dialect == dialects()[name].title
+    found = arrays_of(tmp_path / "back.pth")
+    counters = {key for key in found if key.endswith("num_batches_tracked")}
+    assert set(found) - counters == set(given)
+    assert len(counters) == sum(key.endswith("running_mean") for key in given)
+    assert all(found[key].tobytes() == given[key].tobytes() for key in given)
+
+
+@needs("torch")
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "float64"])
+def test_pytorch_reads_what_is_written_and_the_other_way_round(tmp_path, dtype):
+    import torch
+
+    random = {name: torch.randn(3, 2, 3, 3).to(getattr(torch, dtype)) for name in ("a.weight", "b")}
+    random |= {"number": torch.tensor(7), "empty": torch.zeros(0, 4), "turned": torch.randn(4, 3).t()}
+    torch.save(random, tmp_path / "given.pth")
+    write_torch(arrays_of(tmp_path / "given.pth"), tmp_path / "made.pth")
+    made = torch.load(tmp_path / "made.pth", weights_only=True)
+    assert [*made] == [*random]
+    for name, tensor in random.items():
+        assert made[name].dtype == tensor.dtype and torch.equal(made[name], tensor), name
+
+
+@needs("torch")
+def test_the_shared_network_of_torchvision_comes_back_as_it_was(tmp_path, shared):
+    import torch
+
+    source = shared / "weights" / "torchvision_resnet18_random_fp16.pth"
+    reszoo.convert(source, tmp_path / "whole.keras")
+    reszoo.convert(tmp_path / "whole.keras", tmp_path / "back.pth")
+    given, back = (torch.load(path, weights_only=True) for path in (source, tmp_path / "back.pth"))
+    assert [*given] == [*back]
+    assert all(torch.equal(back[name], given[name].to(back[name].dtype)) for name in given)
+
+
+CHAIN = [".safetensors", ".keras", ".weights.h5", ".pth"]
+
+
+@pytest.mark.parametrize("name", ["torchvision", "torchvision_d", "resnetv2", "cifar_option_a"])
+def test_every_format_from_every_format(tmp_path, name):
+    spec = FORMS[name]
+    write_torch(in_dialect(spec, dialects()[name]), tmp_path / "start.pth")
+    before = tmp_path / "start.pth"
+    for suffix in CHAIN:
+        if before.name.endswith(".weights.h5"):
+            # Such a file does not say which epsilon it was trained with; ours is the default.
+            assert "(assumed)" in told(before)
+        after = tmp_path / f"next{suffix}"
+        reszoo.convert(before, after)
+        before = after
+    for target, array in random_arrays(spec).items():
+        np.testing.assert_array_equal(translate(read(before)).tensors[target].tensor.read(), array)
+
+
+def told(path):
+    from reszoo.weights.summary import summary
+
+    return summary(path)
+
+
+TABULAR = small("tabular_resnet", input_shape=(5,), depths=[2], widths=[8])
+
+REFUSED = [
+    ("resnet50_v1", "out.pth", None, ["stride_at", "epsilon"]),
+    ("resnet50", "out.pth", "resnetv2", ["resnetv2", "no names"]),
+    ("resnet50", "out.doc", None, ["format '.doc'", ".safetensors"]),
+    ("resnet50", "out.pth", "torchvison", ["did you mean 'torchvision'"]),
+    ("tabular_resnet", "out.pth", None, ["no names", "to='reszoo'"]),
+]
+
+
+@pytest.mark.parametrize(("name", "target", "to", "said"), REFUSED, ids=lambda value: str(value)[:20])
+def test_what_a_format_cannot_hold_leaves_no_file(tmp_path, name, target, to, said):
+    spec = TABULAR if name == "tabular_resnet" else small(name)
+    reszoo.create(spec).save(tmp_path / "whole.keras")
+    with refused(said):
+        reszoo.convert(tmp_path / "whole.keras", tmp_path / target, to=to)
+    assert [file.name for file in tmp_path.iterdir()] == ["whole.keras"]
+
+
+def test_our_own_names_hold_every_network(tmp_path):
+    spec = TABULAR
+    reszoo.create(spec).save(tmp_path / "whole.keras")
+    reszoo.convert(tmp_path / "whole.keras", tmp_path / "out.safetensors")
+    assert reszoo.from_checkpoint(tmp_path / "out.safetensors").report.spec == spec
+
+
+def test_the_command(tmp_path):
+    spec = small()
+    write_arrays(in_dialect(spec, dialects()["hugging_face"]), tmp_path / "model.safetensors")
+
+    def command(*arguments):
+        return subprocess.run(
+            [sys.executable, "-m", "reszoo", *arguments], cwd=tmp_path, capture_output=True, text=True
+        )
+
+    done = command("convert", "model.safetensors", "out.pth", "--to", "torchvision")
+    assert done.returncode == 0 and "torchvision" in done.stdout, done.stderr
+    done = command("info", "out.pth")
+    assert "PyTorch zip" in done.stdout and "depths [1, 2], widths [16, 32]" in done.stdout
+    done = command("convert", "out.pth", "out.onnx")
+    assert done.returncode == 2 and "format '.onnx'" in done.stderr and "Traceback" not in done.stderr
+    done = command("info", "gone.pth")
+    assert done.returncode == 2 and "Traceback" not in done.stderr
