@@ -77,5 +77,5 @@ from .weights.catalogue import (
 from .weights.convert import convert as convert
 from .weights.labels import decode_predictions as decode_predictions
 from .weights.load import from_checkpoint as from_checkpoint, load_weights as load_weights
-from .weights.match import Report as Report
 from .weights.preprocessing import Origin as Origin, origin as origin, preprocessing as preprocessing
+from .weights.report import Report as Report

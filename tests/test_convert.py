@@ -9,8 +9,9 @@ from conftest import needs, refused
 from test_weights import FORMS, in_dialect, random_arrays, small
 
 import reszoo
-from reszoo.weights.dialects import dialects, translate
+from reszoo.weights.dialects import dialects
 from reszoo.weights.files import read
+from reszoo.weights.translate import translate
 from reszoo.weights.write import write_arrays, write_torch
 
 

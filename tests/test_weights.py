@@ -14,11 +14,12 @@ from reszoo.arch import zoo
 from reszoo.arch.plan import plan
 from reszoo.weights import infer
 from reszoo.weights.catalogue import records
-from reszoo.weights.dialects import Dialect, dialects, translate, written
+from reszoo.weights.dialects import Dialect, dialects, written
 from reszoo.weights.files import read
 from reszoo.weights.load import place
 from reszoo.weights.match import match
 from reszoo.weights.tensors import Tensor
+from reszoo.weights.translate import translate
 from reszoo.weights.write import write_arrays, write_torch
 
 SMALL = {"depths": [1, 2], "widths": [16, 32], "classes": 3, "stem": {"width": 8}, "input_shape": (None, None, 3)}

@@ -13,7 +13,8 @@ from reszoo.arch.plan import ORDERS, plan
 from reszoo.arch.recover import Described, shortest_ratio, spec_of_layers
 from reszoo.arch.spec import NetSpec
 from reszoo.errors import ReszooError
-from reszoo.weights.dialects import Dialect, Translated
+from reszoo.weights.dialects import Dialect
+from reszoo.weights.translate import Translated
 
 Shapes = Mapping[str, tuple[int, ...]]
 """`layer/variable` -> shape, in Keras' layout."""

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from reszoo.weights.archives import checked_zip, read_member, stored_member
-from reszoo.weights.hdf5 import File, Hdf5Error, Node
+from reszoo.weights.hdf5 import Node, root as root_of
+from reszoo.weights.hdf5_blocks import Hdf5Error
 from reszoo.weights.tensors import ITEM_SIZES, JSON_LIMIT, BrokenFileError, Checkpoint, Tensor, json_object
 
 VARIABLES = {
@@ -20,6 +21,9 @@ VARIABLES = {
     "group_normalization": ("gamma", "beta"),
 }
 """Class of a layer, in snake case -> its variables in the order in which `.weights.h5` numbers them."""
+
+_PATH = 4000
+"""The longest path of a group."""
 
 
 def read_h5(path: Path, _key: str | None = None) -> Checkpoint:
@@ -47,10 +51,10 @@ def _open(path: Path, start: int, size: int) -> Checkpoint:
     """Opens the HDF5 file that lies in a file from byte `start` on."""
     try:
         with path.open("rb") as stream:
-            file = File(stream, start, size)
-            root = file.root.find("model_weights") or file.root
+            top = root_of(stream, start, size)
+            root = top.find("model_weights") or top
             layers = _texts(root, "layer_names")
-            kind, found = "Keras weights", _numbered(file.root)
+            kind, found = "Keras weights", _numbered(top)
             if layers is not None:
                 kind, found = "Keras legacy HDF5", _legacy(root, layers)
             tensors: dict[str, Tensor] = {}
@@ -58,11 +62,11 @@ def _open(path: Path, start: int, size: int) -> Checkpoint:
                 # Layers within layers of an unknown kind may share a name.
                 tensors[full if name in tensors else name] = _tensor(path, name, node, start, size)
             if not tensors:
-                held = ", ".join([*file.root.members][:5]) or "empty"
+                held = ", ".join(map(repr, [*top.members][:5])) or "empty"
                 raise BrokenFileError(path, f"an HDF5 file without Keras weights ({held})")
             if layers is None:
-                layers = [name for _, group in _groups(file.root) for name in group.texts("name") or ()]
-            config = json_object(path, "".join(file.root.texts("model_config") or "{}"), "a model_config")
+                layers = [name for _, group in _groups(top) for name in group.texts("name") or ()]
+            config = json_object(path, "".join(top.texts("model_config") or "{}"), "a model_config")
     except BrokenFileError:
         raise
     except Exception as error:
@@ -118,6 +122,8 @@ def _groups(root: Node) -> Iterator[tuple[str, Node]]:
     waiting, seen = [("", root)], {root.address}
     while waiting:
         path, node = waiting.pop()
+        if len(path) > _PATH:
+            raise Hdf5Error("groups nested too deep")
         if path.endswith("/vars"):
             yield path, node
         for name in reversed(node.members):

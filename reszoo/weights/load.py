@@ -11,8 +11,9 @@ from reszoo.arch.recover import spec_of
 from reszoo.arch.zoo import spec as changed
 from reszoo.errors import ReszooError
 from reszoo.weights import infer
-from reszoo.weights.match import Match, Report, Strict, match
+from reszoo.weights.match import Match, Strict, match
 from reszoo.weights.preprocessing import Origin, remember
+from reszoo.weights.report import Report
 from reszoo.weights.sources import open_weights
 from reszoo.weights.tensors import BrokenFileError, Tensor
 

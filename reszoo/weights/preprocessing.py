@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary
 
 from reszoo.errors import ReszooError
 from reszoo.weights.catalogue import Preprocessing, Record, record
-from reszoo.weights.match import Report
+from reszoo.weights.report import Report
 from reszoo.weights.tensors import Checkpoint
 
 

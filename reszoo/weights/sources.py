@@ -13,9 +13,9 @@ from reszoo.arch.spec import NetSpec
 from reszoo.errors import ReszooError
 from reszoo.weights import infer
 from reszoo.weights.catalogue import WEIGHTS, File, Record, find, records
-from reszoo.weights.dialects import Translated, translate
 from reszoo.weights.download import at, digest, fetch, home
 from reszoo.weights.files import read
+from reszoo.weights.translate import Translated, translate
 from reszoo.weights.write import write_safetensors
 
 

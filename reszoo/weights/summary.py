@@ -8,9 +8,9 @@ from reszoo.arch.cost import cost
 from reszoo.arch.plan import plan
 from reszoo.errors import ReszooError
 from reszoo.weights import infer
-from reszoo.weights.dialects import translate
 from reszoo.weights.files import read
 from reszoo.weights.sources import published
+from reszoo.weights.translate import translate
 
 
 def summary(path: str | Path, *, key: str | None = None) -> str:

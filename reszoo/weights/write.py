@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from reszoo.arch.spec import NetSpec
-from reszoo.weights.dialects import Translated
+from reszoo.weights.translate import Translated
 
 STORAGES = {
     **{"float32": "FloatStorage", "float64": "DoubleStorage", "float16": "HalfStorage", "bfloat16": "BFloat16Storage"},
