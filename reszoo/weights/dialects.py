@@ -59,6 +59,8 @@ class Dialect(Part):
     something else."""
     config: dict[str, dict[str | bool, dict[str, Any]]] = Field(default_factory=dict)
     """Field of a `config.json` -> its known values -> what they change here."""
+    layers: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """Beginning of the name of a layer without weights -> what it changes here where the file has it."""
     refuse: str = ""
     """Why such a file cannot be read."""
 

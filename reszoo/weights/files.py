@@ -42,7 +42,8 @@ def _opened(path: Path, key: str | None) -> Checkpoint:
         raise ReszooError(str(path), given="no such file", allowed=KNOWN)
     try:
         reader = _reader(path)
-        return _sharded(path, key) if reader is _sharded else _checked(reader(path, key))
+        found = _sharded(path, key) if reader is _sharded else _checked(reader(path, key))
+        return _with_config(found, path.parent) if path.name in _IN_FOLDER else found
     except OSError as error:
         raise BrokenFileError(path, f"a file that cannot be read ({error})") from None
 
@@ -170,7 +171,14 @@ def _folder(folder: Path, key: str | None) -> Checkpoint:
     found = next((folder / name for name in _IN_FOLDER if (folder / name).is_file()), None)
     if found is None:
         raise ReszooError(str(folder), given="a folder without a checkpoint", allowed=", ".join(_IN_FOLDER))
-    checkpoint = _opened(found, key)
+    checkpoint, task = _opened(found, key), folder / "task.weights.h5"
+    # KerasHub keeps the classifier in a file of its own.
+    more = _opened(task, key).tensors if task.is_file() else {}
+    return replace(checkpoint, tensors={**checkpoint.tensors, **more})
+
+
+def _with_config(checkpoint: Checkpoint, folder: Path) -> Checkpoint:
+    """What a `config.json` beside a file says of it; a folder is no more than its file."""
     config = _json(folder / "config.json") if (folder / "config.json").is_file() else {}
     return replace(checkpoint, config={**checkpoint.config, **config})
 

@@ -13,7 +13,7 @@ from reszoo.arch.plan import ORDERS, plan
 from reszoo.arch.recover import Described, shortest_ratio, spec_of_layers
 from reszoo.arch.spec import NetSpec
 from reszoo.errors import ReszooError
-from reszoo.weights.dialects import Dialect
+from reszoo.weights.dialects import Dialect, dialects
 from reszoo.weights.translate import Translated
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -86,7 +86,7 @@ def _told_by_the_file(found: Translated) -> NetSpec | None:
             return NetSpec.model_validate_json(config["reszoo_spec"])
         except ValueError as error:
             raise ReszooError(str(found.checkpoint.path), given=f"a spec that is none ({error})") from None
-    if not found.layers or "config" not in config:
+    if found.dialect is not dialects()["reszoo"] or not isinstance(config.get("config"), dict):
         return None
     try:
         layers = dict(_layers(config, found))
@@ -97,13 +97,16 @@ def _told_by_the_file(found: Translated) -> NetSpec | None:
 
 
 def _layers(config: Mapping[str, Any], found: Translated) -> Iterator[tuple[str, Described]]:
-    for layer in config["config"]["layers"]:
+    layers = config["config"]["layers"]
+    # A legacy file has no `build_config`: what the network's first layer reads is told by its input alone.
+    inputs = [layer["config"].get("batch_shape") for layer in layers if layer["class_name"] == "InputLayer"]
+    for layer in layers:
         if "layers" in layer["config"]:
             yield from _layers(layer, found)
         else:
             name = layer["config"]["name"]
             shapes = [named.tensor.shape for key, named in found.tensors.items() if key.startswith(f"{name}/")]
-            shape = (layer.get("build_config") or {}).get("input_shape") or [None]
+            shape = (layer.get("build_config") or {}).get("input_shape") or next(iter(inputs), None) or [None]
             shape = shape[0] if isinstance(shape[0], list) else shape
             yield name, Described(layer["class_name"], layer["config"], shapes, tuple(shape[1:]))
 
@@ -116,17 +119,19 @@ def _known(shapes: Shapes, found: Translated) -> dict[str, Any]:
     stages, units = _stages(layers)
     deep, kernel = len(stem) > 1, 0 if dense else stem[0][0]
     imagenet = not dense and (deep or kernel > 3)
+    stride, pool = (2, "max") if imagenet else (1, "none")
     if found.layers:
-        imagenet = "stem_pool" in found.layers
+        padded = {"stem_conv_pad", "stem_unit1_conv_pad"} & found.layers
+        stride, pool = 2 if padded else 1, "max" if "stem_pool" in found.layers else "none"
     return {
         "name": re.sub(r"[^\w.-]", "_", found.checkpoint.path.name.partition(".")[0]) or "network",
         "input_shape": (stem[0][0],) if dense else (None, None, stem[0][2]),
         "stem": {
             "kernel": kernel,
             "width": stem[-1][-1],
-            "stride": 2 if imagenet else 1,
+            "stride": stride,
             "depth": len(stem),
-            "pool": "max" if imagenet else "none",
+            "pool": pool,
         },
         "stages": stages,
         "block": {"body": units, "attention": "se" if any("_se_" in layer for layer in layers) else "none"},
@@ -134,10 +139,23 @@ def _known(shapes: Shapes, found: Translated) -> dict[str, Any]:
         "head": {
             "classes": layers["predictions"][-1] if "predictions" in layers else None,
             "pooling": "avg" if "predictions" in layers and not dense else ("avg" if dense else "none"),
-            "activation": found.dialect.activation or "softmax",
+            "activation": _activation(found),
         },
         "bias": any(re.match(r"(stem|stage\d+_block\d+_unit).*/bias$", name) for name in shapes),
     }
+
+
+def _activation(found: Translated) -> str:
+    """Of the classifier: as a Keras model's configuration has it, or else as the library does."""
+    source = found.tensors["predictions/kernel"].source if "predictions/kernel" in found.tensors else ""
+    inner = found.checkpoint.config.get("config")
+    layers = inner.get("layers") if isinstance(inner, dict) else None
+    for layer in layers if isinstance(layers, list) else ():
+        told = layer.get("config") if isinstance(layer, dict) else None
+        named = isinstance(told, dict) and told.get("name") == source.partition("/")[0]
+        if named and told.get("activation") in ("softmax", "sigmoid", "linear"):
+            return str(told["activation"])
+    return found.dialect.activation or "softmax"
 
 
 def _stem_layers(layers: Mapping[str, Any]) -> list[str]:
@@ -226,5 +244,7 @@ def _has_layers(spec: NetSpec, layers: frozenset[str]) -> bool:
         return True
     ops = plan(spec).ops
     names = {op.name for op in ops} | {f"{op.name}_pad" for op in ops if op.padded}
-    shown = {name for name in layers if re.match(r"stage\d+_block\d+_", name)}
-    return {name for name in names if name.startswith("stage")} == shown
+    # Dropout changes nothing but training; a chain of many blocks is a sub-model of its own, named by its ends.
+    idle = re.compile(r".*_(dropout|drop_path|to_block\d+)")
+    shown = {name for name in layers if re.match(r"stage\d+_block\d+_", name) and not idle.fullmatch(name)}
+    return {name for name in names if name.startswith("stage") and not idle.fullmatch(name)} == shown

@@ -14,6 +14,9 @@ from reszoo.weights.hdf5 import Node, root as root_of
 from reszoo.weights.hdf5_blocks import Hdf5Error
 from reszoo.weights.tensors import ITEM_SIZES, JSON_LIMIT, BrokenFileError, Checkpoint, Tensor, json_object
 
+KERAS_1 = {"W": "kernel", "b": "bias", "running_mean": "moving_mean", "running_std": "moving_variance"}
+"""Keras 1's name of a variable -> today's."""
+
 VARIABLES = {
     "conv2d": ("kernel", "bias"),
     "dense": ("kernel", "bias"),
@@ -105,6 +108,9 @@ def _legacy(root: Node, layers: list[str]) -> Iterator[tuple[str, str, Node | No
         for weight in (_texts(group, "weight_names") or ()) if group else ():
             # A sub-model's weights bear the name of their own layer before the variable's.
             *path, variable = weight.partition(":")[0].split("/")
+            if old := re.fullmatch(re.escape(layer) + r"_([A-Za-z_]+?)(_\d+)?", variable):
+                # Keras 1, in which the first published weights were saved; its `running_std` is the variance.
+                variable = KERAS_1.get(old[1], old[1])
             yield f"{path[-1] if path else layer}/{variable}", f"{layer}/{weight}", group and group.find(weight)
 
 

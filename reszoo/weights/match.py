@@ -71,7 +71,7 @@ def _known(found: Translated) -> tuple[NetSpec, ...]:
 
 
 def _without_epsilon(changes: dict[str, Any]) -> dict[str, Any]:
-    norm = {field: value for field, value in changes.get("norm", {}).items() if field != "epsilon"}
+    norm = {field: value for field, value in changes.get("norm", {}).items() if field not in ("epsilon", "groups")}
     return {name: value for name, value in (changes | {"norm": norm}).items() if value != {}}
 
 

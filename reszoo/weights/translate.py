@@ -58,7 +58,7 @@ def translate(checkpoint: Checkpoint, names: Mapping[str, Any] | str | Path | No
     )
     where, dialect = str(checkpoint.path), found.dialect
     if names is None and len(found.tensors) < max(2, len(found.unknown)):
-        given = f"names of no known library ({', '.join([*checkpoint.tensors][:4])}, ...)"
+        given = f"names of no known library ({', '.join(found.unknown[:4])}, ...)"
         known = "; ".join(dialect.title for dialect in dialects().values() if not dialect.refuse)
         mend = "a map of our names to theirs can be given: names={'stem_conv': 'conv_1', ...}"
         raise ReszooError(where, given=given, allowed=known, mend=mend)
@@ -98,9 +98,9 @@ def _translate(checkpoint: Checkpoint, dialect: Dialect, prefix: str) -> Transla
             tensor = _in_keras_layout(ours, tensor) if dialect.layout == "torch" else tensor
             tensors[f"{ours}/{variable}"] = Named(tensor, name)
     own = dialect is dialects()["reszoo"]
-    # A file that lists layers without weights lists them all.
-    complete = checkpoint.layers - {name.rpartition(separator)[0] for name in checkpoint.tensors}
-    layers = checkpoint.layers if own and complete else frozenset()
+    # A file that lists layers without weights lists them all; a legacy one lists a sub-model, and not what is in it.
+    weighted = {name.rpartition(separator)[0] for name in checkpoint.tensors}
+    layers = checkpoint.layers if own and weighted < checkpoint.layers else frozenset()
     return Translated(checkpoint, dialect, tensors, tuple(unknown), tuple(ignored), layers)
 
 
@@ -126,4 +126,6 @@ def _configured(checkpoint: Checkpoint, dialect: Dialect) -> Dialect:
         if value is not None and (not isinstance(value, (str, bool)) or value not in values):
             raise ReszooError(f"{where}: {field}", given=repr(value), allowed=", ".join(map(repr, values)))
         changes |= values.get(value, {}) if value is not None else {}
+    for begins, change in dialect.layers.items():
+        changes |= change if any(layer.startswith(begins) for layer in checkpoint.layers) else {}
     return dialect.model_copy(update=changes) if changes else dialect
