@@ -102,7 +102,7 @@ def _pretrained(spec: NetSpec, weights: str | Path, input_tensor: Any, *, new_he
     opened = open_weights(weights, spec)
     matched = match(spec, opened.found, strict="trunk" if new_head else True)
     network = build(spec, input_tensor=input_tensor)
-    place(network, matched)
+    place(network, matched, fresh=True)
     remember(network, Origin(matched.report, opened.record, opened.found.checkpoint))
     if matched.report.adapted or matched.report.new:
         logging.getLogger("reszoo").warning(matched.report)

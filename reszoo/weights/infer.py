@@ -152,8 +152,9 @@ def _activation(found: Translated) -> str:
     layers = inner.get("layers") if isinstance(inner, dict) else None
     for layer in layers if isinstance(layers, list) else ():
         told = layer.get("config") if isinstance(layer, dict) else None
-        named = isinstance(told, dict) and told.get("name") == source.partition("/")[0]
-        if named and told.get("activation") in ("softmax", "sigmoid", "linear"):
+        if not isinstance(told, dict) or told.get("name") != source.partition("/")[0]:
+            continue
+        if told.get("activation") in ("softmax", "sigmoid", "linear"):
             return str(told["activation"])
     return found.dialect.activation or "softmax"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -89,29 +90,37 @@ def from_checkpoint(
     from reszoo.arch.build import build
 
     model = build(spec)
-    place(model, matched)
+    place(model, matched, fresh=True)
     remember(model, Origin(matched.report, opened.record, opened.found.checkpoint))
     return Loaded(model, matched.report)
 
 
-def place(model: Any, matched: Match) -> None:
+def place(model: Any, matched: Match, *, fresh: bool = False) -> None:
     """Carries a plan of placement out.
 
+    Args:
+        model: the model that the plan was made for.
+        matched: the plan.
+        fresh: the model is given up if this fails: then tensors are read one at a time, and memory holds one of them
+            instead of all.
+
     Raises:
-        BrokenFileError: a tensor cannot be read; the model is as it was.
+        BrokenFileError: a tensor cannot be read; unless it is fresh, the model is as it was.
     """
     variables = {f"{layer}/{variable.name}": variable for layer, variable in _variables(model)}
     absent = [target for target in matched.tensors if target not in variables]
     if absent:
         raise ReszooError(model.name, given=f"no variable {absent[0]}", allowed="a model that reszoo built, unchanged")
-    arrays = {}
+    tensors = dict(matched.tensors)
+    if not fresh:
+        held = {target: _read(tensor, target, matched.report) for target, tensor in tensors.items()}
+        tensors = {target: Tensor(tensors[target].shape, "", partial(held.pop, target)) for target in tensors}
     not_finite = []
-    for target, tensor in matched.tensors.items():
-        arrays[target] = _read(tensor, target, matched.report)
-        if not _finite(arrays[target]):
+    for target, tensor in tensors.items():
+        array = _read(tensor, target, matched.report)
+        if not _finite(array):
             not_finite.append(target)
-    for target in [*arrays]:
-        variables[target].assign(_plain(arrays.pop(target)))
+        variables[target].assign(_plain(array))
     if not_finite:
         named = ", ".join(not_finite[:3]) + (", ..." if len(not_finite) > 3 else "")
         message = f"{matched.report.file}: {len(not_finite)} tensors hold NaN or infinity ({named})"
