@@ -144,11 +144,11 @@ def test_arguments_are_those_of_keras_applications():
 
 
 BAD_ARGUMENTS = [
-    ({"weights": "imagenet"}, ["resnet18.weights", "'imagenet'", "None"]),
+    ({"weights": "imagenot"}, ["resnet18.weights", "'imagenot'", "did you mean 'imagenet'"]),
     ({"classes": 0}, ["classes", "given 0", "at least 1"]),
     ({"weight": None}, ["unknown argument", "'weight'", "did you mean 'weights'"]),
     ({"input_shape": (16, 16, 3)}, ["input_shape", "at least 32"]),
-    ({"weights": 3}, ["resnet18.weights", "3", "None"]),
+    ({"weights": 3}, ["resnet18.weights", "given 3", "a file or folder"]),
     ({"input_shape": 224}, ["resnet18.input_shape", "given 224", "valid tuple"]),
     ({"input_tensor": "here", "input_shape": (32, 32, 3)}, ["input_tensor", "a Keras tensor"]),
 ]
