@@ -58,7 +58,7 @@ def replace(spec: NetSpec, changes: Mapping[str, Any], *, where: str, also: Iter
     if unknown:
         raise UnknownNameError(f"{where}: unknown argument", given=unknown[0], known={*known, *also})
     for name, value in sorted(changes.items(), key=_turn):
-        _merge(data, _expand(name, _to_plain_python(value), data, where))
+        merge(data, _expand(name, _to_plain_python(value), data, where))
     return check(NetSpec, data, where=where)
 
 
@@ -83,11 +83,11 @@ def _to_plain_python(value: Any) -> Any:
     return value
 
 
-def _merge(data: dict[str, Any], changes: Mapping[str, Any]) -> None:
+def merge(data: dict[str, Any], changes: Mapping[str, Any]) -> None:
     """Writes `changes` into `data`, dict by dict; anything else replaces what was there."""
     for key, value in changes.items():
         if isinstance(value, Mapping) and isinstance(data.get(key), dict):
-            _merge(data[key], value)
+            merge(data[key], value)
         else:
             data[key] = value
 

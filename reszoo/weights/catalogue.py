@@ -155,7 +155,8 @@ def find(weights: str, spec: NetSpec | None) -> Record:
     if elsewhere:
         mend = f"other networks have it: {', '.join(elsewhere[:4])}"
         raise ReszooError(where, given=repr(weights), allowed=allowed, mend=mend)
-    raise UnknownNameError(where, given=weights, known=own or records(), allowed=allowed)
+    known = [DEFAULT, *own] if own else records()
+    raise UnknownNameError(where, given=weights, known=known, allowed=allowed)
 
 
 WEIGHTS = "a file or folder, https://..., hf://org/repo[@revision], a name of reszoo.list_weights()"
