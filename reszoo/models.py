@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -88,25 +87,10 @@ def create(
     if weights is None:
         network = build.build(spec, input_tensor=input_tensor)
     else:
-        network = _pretrained(spec, weights, input_tensor, new_head=classes is not None)
+        from reszoo.weights.load import pretrained
+
+        network = pretrained(spec, weights, strict="trunk" if classes is not None else True, input_tensor=input_tensor)
     return build.features(network) if features else network
-
-
-def _pretrained(spec: NetSpec, weights: str | Path, input_tensor: Any, *, new_head: bool) -> keras.Model:
-    from reszoo.arch.build import build
-    from reszoo.weights.load import place
-    from reszoo.weights.match import match
-    from reszoo.weights.preprocessing import Origin, remember
-    from reszoo.weights.sources import open_weights
-
-    opened = open_weights(weights, spec)
-    matched = match(spec, opened.found, strict="trunk" if new_head else True)
-    network = build(spec, input_tensor=input_tensor)
-    place(network, matched, fresh=True)
-    remember(network, Origin(matched.report, opened.record, opened.found.checkpoint))
-    if matched.report.adapted or matched.report.new:
-        logging.getLogger("reszoo").warning(matched.report)
-    return network
 
 
 def list_models(

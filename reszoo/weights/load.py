@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from reszoo.arch.recover import spec_of
+from reszoo.arch.spec import NetSpec
 from reszoo.arch.zoo import spec as changed
 from reszoo.errors import ReszooError
 from reszoo.weights import infer
@@ -93,6 +95,24 @@ def from_checkpoint(
     place(model, matched, fresh=True)
     remember(model, Origin(matched.report, opened.record, opened.found.checkpoint))
     return Loaded(model, matched.report)
+
+
+def pretrained(spec: NetSpec, weights: str | Path, *, strict: Strict = True, input_tensor: Any = None) -> Any:
+    """Returns a network with weights; what is adapted or new is logged.
+
+    Raises:
+        ReszooError: there are no such weights, or they belong to another network; nothing is built then.
+    """
+    opened = open_weights(weights, spec)
+    matched = match(spec, opened.found, strict=strict)
+    from reszoo.arch.build import build
+
+    model = build(spec, input_tensor=input_tensor)
+    place(model, matched, fresh=True)
+    remember(model, Origin(matched.report, opened.record, opened.found.checkpoint))
+    if matched.report.adapted or matched.report.new:
+        logging.getLogger("reszoo").warning(matched.report)
+    return model
 
 
 def place(model: Any, matched: Match, *, fresh: bool = False) -> None:

@@ -1,0 +1,47 @@
+"""What a `.keras` file says of its data: class names and scaling, in a member of the archive that Keras passes over."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from reszoo.errors import ReszooError
+from reszoo.training.data import Data, Scaling
+
+MEMBER = "reszoo.json"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a trained network must know of its data."""
+
+    classes: tuple[str, ...]
+    scaling: Scaling
+    data: str
+
+
+def write_facts(path: Path, data: Data) -> None:
+    """Adds the facts to a `.keras` file."""
+    told = {"classes": list(data.classes), "scaling": asdict(data.scaling), "data": data.name}
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr(MEMBER, json.dumps(told))
+
+
+def read_facts(path: str | Path) -> Facts:
+    """Returns the facts in a `.keras` file.
+
+    Raises:
+        ReszooError: there are none: the file does not come from a run.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            told: dict[str, Any] = json.loads(archive.read(MEMBER))
+        scaling = told["scaling"]
+        made = Scaling(float(scaling["scale"]), tuple(scaling["mean"]), tuple(scaling["std"]))
+        return Facts(tuple(map(str, told["classes"])), made, str(told["data"]))
+    except (OSError, KeyError, ValueError, TypeError, zipfile.BadZipFile) as error:
+        allowed = "a .keras file of a run (reszoo train)"
+        raise ReszooError(str(path), given=f"no facts about its data ({error})", allowed=allowed) from None
