@@ -194,9 +194,9 @@ def quickstart(
 ) -> None:
     """Train residual nets and their plain twins at two depths on handwritten digits: under two minutes on two cores."""
     from reszoo.report.curves import draw_curves
-    from reszoo.training import data, quickstart as job
+    from reszoo.training import quickstart as job
 
-    digits = data.digits(seed=seed)
+    digits = job.digits(seed=seed)
     specs = job.specs(depths, digits)
     output.mkdir(parents=True, exist_ok=True)
     results = []

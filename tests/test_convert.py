@@ -115,6 +115,14 @@ def test_our_own_names_hold_every_network(tmp_path):
     assert reszoo.from_checkpoint(tmp_path / "out.safetensors").report.spec == spec
 
 
+def test_a_plain_net_comes_back_plain(tmp_path):
+    spec = small("plain18")
+    reszoo.create(spec).save(tmp_path / "whole.keras")
+    assert reszoo.convert(tmp_path / "whole.keras", tmp_path / "out.pth").difference == 0
+    report = reszoo.load_weights(reszoo.create(spec), tmp_path / "out.pth")
+    assert "no tensor tells the shortcut" in str(report)
+
+
 def test_the_command(tmp_path):
     spec = small()
     write_arrays(in_dialect(spec, dialects()["hugging_face"]), tmp_path / "model.safetensors")

@@ -329,10 +329,30 @@ def test_a_plain_net_and_option_a_look_alike_and_that_is_said(tmp_path):
     report = reszoo.load_weights(reszoo.create(spec), checkpoint(tmp_path, spec))
     assert "no tensor tells the shortcut" in str(report)
     write_torch(in_dialect(spec, dialects()["cifar_option_a"]), tmp_path / "option_a.pth")
-    with refused(["'shortcut': 'pad'"]):
+    with pytest.warns(UserWarning, match="have shortcuts, which no tensor shows"):
         reszoo.load_weights(reszoo.create(spec), tmp_path / "option_a.pth")
-    model, _ = reszoo.from_checkpoint(tmp_path / "option_a.pth", shortcut="none")
+    model, report = reszoo.from_checkpoint(tmp_path / "option_a.pth")
+    assert reszoo.spec_of(model).block.shortcut == "pad" and "(none or pad): taken as pad" in str(report)
+    with pytest.warns(UserWarning, match="have shortcuts"):
+        model, _ = reszoo.from_checkpoint(tmp_path / "option_a.pth", shortcut="none")
     assert reszoo.spec_of(model).block.shortcut == "none"
+
+
+def test_what_a_file_does_not_tell_is_noted_and_free(tmp_path):
+    spec = small(norm={"kind": "group", "groups": 4, "epsilon": 1e-3})
+    model = reszoo.create(spec)
+    model.save_weights(tmp_path / "only.weights.h5")
+    assert "does not tell" in str(reszoo.load_weights(reszoo.create(spec), tmp_path / "only.weights.h5"))
+    notes = reszoo.from_checkpoint(tmp_path / "only.weights.h5").report.notes
+    assert any("epsilon 1e-05, groups 32" in note for note in notes)
+    write_torch(in_dialect(spec, dialects()["torchvision"]), tmp_path / "group.pth")
+    again = small(norm={"kind": "group", "groups": 4})
+    assert "groups 4" in str(reszoo.load_weights(reszoo.create(again), tmp_path / "group.pth"))
+
+
+def test_without_the_classifier_of_a_checkpoint(tmp_path):
+    model, report = reszoo.from_checkpoint(checkpoint(tmp_path, small()), include_top=False)
+    assert model.output_shape == (None, None, None, 32) and len(report.ignored) == 2
 
 
 def test_nan_is_warned_of(tmp_path):
@@ -397,6 +417,8 @@ CONFIGS = [
     ({"architecture": "resnetblur50"}, ["resnetblur50", "another network"]),
     ({"architecture": "ecaresnet50t"}, ["ecaresnet50t"]),
     ({"architectures": ["RegNetModel"]}, ["RegNetModel"]),
+    ({"architecture": "resnet50", "model_args": {"num_classes": 3}}, None),
+    ({"architecture": "resnet50", "model_args": {"act_layer": "silu"}}, ["model_args", "act_layer"]),
 ]
 
 

@@ -65,26 +65,23 @@ class Batches(keras.utils.PyDataset):
     def _through_layers(self, random: Any, x: Any, labels: Any) -> tuple[Any, Any]:
         """Keras' augmentations, their generators set for this batch."""
         mixing = [layer for layer in self._layers if isinstance(layer, (keras.layers.MixUp, keras.layers.CutMix))]
-        chosen = mixing[int(random.integers(len(mixing)))] if mixing else None
+        alone = [layer for layer in self._layers if layer not in mixing]
+        chosen = [mixing[random.integers(len(mixing))]] if mixing else []
+        made = {"images": x, "labels": labels}
         with self._one_at_a_time:
-            for layer in self._layers:
-                if layer in mixing and layer is not chosen:
-                    continue
-                for generator in _generators(layer):
-                    generator.state.assign(random.integers(0, 2**31, 2).astype("uint32"))
-                if layer is chosen:
-                    mixed = layer({"images": x, "labels": labels}, training=True)
-                    x, labels = (keras.ops.convert_to_numpy(mixed[key]) for key in ("images", "labels"))
-                else:
-                    x = keras.ops.convert_to_numpy(layer(x, training=True))
-        return x, labels
+            for layer in (*alone, *chosen):
+                reseed(layer, random)
+                made = layer(made, training=True)
+        return keras.ops.convert_to_numpy(made["images"]), keras.ops.convert_to_numpy(made["labels"])
 
 
-def _generators(layer: Any) -> list[Any]:
-    """The random generators of a layer and of the layers in it."""
-    own = [value for value in vars(layer).values() if isinstance(value, keras.random.SeedGenerator)]
-    inner = [part for part in vars(layer).values() if isinstance(part, keras.layers.Layer)]
-    return own + [generator for part in inner for generator in _generators(part)]
+def reseed(layer: Any, random: Any) -> None:
+    """Sets the random generators of a layer and of the layers in it."""
+    for part in vars(layer).values():
+        if isinstance(part, keras.random.SeedGenerator):
+            part.state.assign(random.integers(0, 2**31, 2).astype("uint32"))
+        elif isinstance(part, keras.layers.Layer):
+            reseed(part, random)
 
 
 def _layers(told: Augmentation, scaling: Scaling) -> list[Any]:

@@ -19,8 +19,9 @@ VALIDATION = 0.1
 class Examples(Protocol):
     """Images or rows with their labels."""
 
-    labels: Any
-    """Class numbers, `(examples,)`."""
+    @property
+    def labels(self) -> Any:
+        """Class numbers, `(examples,)`."""
 
     def __len__(self) -> int: ...
 

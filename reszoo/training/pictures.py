@@ -134,9 +134,9 @@ class Pictures:
         from PIL import Image
 
         try:
-            with Image.open(path) as image:
-                image.draft("RGB", (2 * self.size, 2 * self.size))
-                image = image.convert("RGB")
+            with Image.open(path) as file:
+                file.draft("RGB", (2 * self.size, 2 * self.size))
+                image = file.convert("RGB")
         except Exception as error:
             raise ReszooError(str(path), given=f"an image that cannot be read ({error})") from None
         share = 2 * self.size / min(image.size)

@@ -11,7 +11,6 @@ from reszoo.arch.cost import cost
 from reszoo.arch.plan import plan
 from reszoo.arch.spec import NetSpec
 from reszoo.errors import ReszooError
-from reszoo.training.data import Split
 
 RECIPE = {"learning_rate": 0.1, "momentum": 0.9, "batch": 64, "epochs": 5}
 """SGD as in He 2015, 4.2, for a short run."""
@@ -34,6 +33,28 @@ class Result:
     """Training accuracy afterwards, BatchNorm using its moving statistics (inference mode)."""
     test_accuracy: float
     """Test accuracy, in inference mode."""
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Images `x` (float32), labels `y` (int), for training and for testing."""
+
+    x: Any
+    y: Any
+    x_test: Any
+    y_test: Any
+    classes: int
+
+
+def digits(*, seed: int = 0) -> Split:
+    """Returns scikit-learn's digits: 1,797 images of `(8, 8, 1)` in [-1, 1], a fifth of every class for testing."""
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    images, labels = load_digits(return_X_y=True)
+    images = (images.reshape(-1, 8, 8, 1) / 8.0 - 1.0).astype("float32")
+    x, x_test, y, y_test = train_test_split(images, labels, test_size=0.2, random_state=seed, stratify=labels)
+    return Split(x, y, x_test, y_test, classes=10)
 
 
 def specs(depths: Sequence[int], data: Split) -> list[NetSpec]:

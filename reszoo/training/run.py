@@ -5,18 +5,20 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
 from reszoo._version import __version__
 from reszoo.arch.build import build
 from reszoo.arch.spec import NetSpec
 from reszoo.errors import ReszooError
-from reszoo.training.batches import Batches
+from reszoo.training.batches import Batches, reseed
 from reszoo.training.data import Data
 from reszoo.training.facts import write_facts
 from reszoo.training.optimise import loss, optimizer, regularise
@@ -98,7 +100,7 @@ def run(
     # The keeper comes last: averaged weights are swapped back before the state is written.
     averaged = [keras.callbacks.SwapEMAWeights()] if recipe.ema else []
     logs = keras.callbacks.TensorBoard(str(folder / "logs"), write_graph=False)
-    watch = [_Finite(), *averaged, logs, *callbacks, keeper]
+    watch = [_Reseed(seed), _Finite(), *averaged, logs, *callbacks, keeper]
     if len(history) < recipe.epochs:
         try:
             model.fit(
@@ -182,6 +184,20 @@ def _restore(folder: Path, model: Any) -> list[dict[str, float]]:
     return list(told)
 
 
+@contextmanager
+def _averaged(model: Any) -> Iterator[None]:
+    """The averaged weights, where there are any, in the place of the last ones."""
+    averages = getattr(model.optimizer, "_model_variables_moving_average", ()) if model.optimizer.use_ema else ()
+    kept = [keras.ops.convert_to_numpy(variable) for variable in model.trainable_variables] if averages else []
+    for variable, average in zip(model.trainable_variables, averages, strict=False):
+        variable.assign(average)
+    try:
+        yield
+    finally:
+        for variable, value in zip(model.trainable_variables, kept, strict=False):
+            variable.assign(value)
+
+
 def _write(path: Path, text: str) -> None:
     with renamed_when_whole(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
@@ -194,6 +210,21 @@ def _save(model: Any, path: Path, data: Data, spec: NetSpec) -> None:
     with renamed_when_whole(path) as temporary:
         bare.save(temporary)
         write_facts(temporary, data)
+
+
+class _Reseed(keras.callbacks.Callback):
+    """Sets the generators of dropout and drop path anew in every epoch: their state is not in a weights file."""
+
+    def __init__(self, seed: int):
+        super().__init__()
+        self._seed = seed
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        random = np.random.default_rng([self._seed, epoch, 1])
+        for layer in self.model.layers:
+            reseed(layer, random)
+            for inner in getattr(layer, "layers", ()):
+                reseed(inner, random)
 
 
 class _Finite(keras.callbacks.Callback):
@@ -224,7 +255,8 @@ class _Keeper(keras.callbacks.Callback):
         self.history.append({**row, "learning_rate": rate})
         best = max(self.history, key=lambda row: row["val_accuracy"])
         if best is self.history[-1]:
-            _save(self.model, self._folder / BEST, self._data, self._spec)
+            with _averaged(self.model):
+                _save(self.model, self._folder / BEST, self._data, self._spec)
         self._keep(epoch + 1)
         _write(self._folder / HISTORY, "".join(json.dumps(row) + "\n" for row in self.history))
 

@@ -43,15 +43,25 @@ def specs(found: Translated) -> tuple[NetSpec, ...]:
     if fitting:
         # Where a file of ours shows no padding, strides of 1 or strided 1x1 windows: a network has strides.
         return tuple(sorted(fitting, key=lambda spec: -spec.stride))
-    nearest = min((set(weights_of(spec).items()) ^ set(shapes.items()) for spec in possible), key=len, default=set())
-    layers = ", ".join(sorted({name for name, _ in nearest})[:6])
-    given = f"tensors that no network of the zoo has ({layers or 'blocks of different kinds'})"
-    raise ReszooError(where, given=given, allowed="a network whose blocks are all of one kind")
+    raise ReszooError(where, given="tensors that no network of the zoo has", mend=_nearest(possible, found, shapes))
 
 
-def tells_epsilon(found: Translated) -> bool:
-    """Returns whether file or dialect say what is added to the variance."""
-    return found.dialect.epsilon is not None or _told_by_the_file(found) is not None
+def _nearest(possible: list[NetSpec], found: Translated, shapes: Shapes) -> str:
+    """What the likeliest network has (-) and the file has instead (+), three of each."""
+    told = (({*weights_of(spec).items()}, {*shapes.items()}) for spec in possible)
+    wanted, given = min(((a - b, b - a) for a, b in told), key=lambda pair: sum(map(len, pair)), default=(set(), set()))
+    lines = [f"\n  - {name} {shape}" for name, shape in sorted(wanted)[:3]]
+    lines += [f"\n  + {found.tensors[name].source} {shape}" for name, shape in sorted(given)[:3]]
+    return f"the nearest one differs:{''.join(lines)}" if lines else "every block is to have the same kind of units"
+
+
+def assumed(found: Translated) -> tuple[str, ...]:
+    """Returns the fields of the norm that neither the file nor its library tells; they are taken as is usual."""
+    if _told_by_the_file(found) is not None or not any(name.endswith("/gamma") for name in found.tensors):
+        return ()
+    statistics = any(name.endswith("/moving_mean") for name in found.tensors)
+    unknown = {"epsilon": found.dialect.epsilon is None, "groups": not statistics}
+    return tuple(field for field, is_unknown in unknown.items() if is_unknown)
 
 
 def weights_of(spec: NetSpec) -> dict[str, tuple[int, ...]]:
@@ -220,7 +230,7 @@ def _possible(known: dict[str, Any], shapes: Shapes, found: Translated) -> Itera
         shortcuts = [dialect.shortcut or "project", "project_all"]
         shortcuts += ["pool_project"] if dialect.shortcut is None else []
     else:
-        shortcuts = ["pad"] if dialect.shortcut == "pad" else ["project", "pad", "none"]
+        shortcuts = ["pad", "none"] if dialect.shortcut == "pad" else ["project", "pad", "none"]
     spatial = next((number for number, unit in enumerate(body, 1) if unit["kernel"] > 1), 1)
     places = {"first": [1], "spatial": [spatial]}.get(dialect.stride_on or "", sorted({spatial, 1}, reverse=True))
     for order, shortcut, stride_at in product(orders, shortcuts, places):

@@ -65,6 +65,7 @@ def from_checkpoint(
     source: str | Path,
     /,
     *,
+    include_top: bool = True,
     names: Mapping[str, Any] | str | Path | None = None,
     key: str | None = None,
     **changes: Any,
@@ -77,6 +78,7 @@ def from_checkpoint(
 
     Args:
         source: see `load_weights`; published weights by their whole name.
+        include_top: whether the model ends with the classifier.
         names: see `load_weights`.
         key: see `load_weights`.
         changes: what you know better, as in `NetSpec.replace`: `input_shape=(224, 224, 3)`, `shortcut="none"`.
@@ -86,9 +88,11 @@ def from_checkpoint(
         ReszooError: the file is unreadable, or no network of the zoo has such weights.
     """
     opened = open_weights(source, names=names, key=key)
+    if not include_top:
+        changes["head"] = {"classes": None, "pooling": "none"}
     spec = changed(infer.specs(opened.found)[0], **changes)
     strict: Strict = "trunk" if {"classes", "head"} & {*changes} else True
-    matched = match(spec, opened.found, strict=strict, held=(spec,))
+    matched = match(spec, opened.found, strict=strict, inferred=True)
     from reszoo.arch.build import build
 
     model = build(spec)

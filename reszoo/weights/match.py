@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -30,7 +31,7 @@ class Match:
     report: Report
 
 
-def match(spec: NetSpec, found: Translated, *, strict: Strict = True, held: tuple[NetSpec, ...] | None = None) -> Match:
+def match(spec: NetSpec, found: Translated, *, strict: Strict = True, inferred: bool = False) -> Match:
     """Returns which tensor of a file goes where in a network.
 
     Args:
@@ -39,7 +40,7 @@ def match(spec: NetSpec, found: Translated, *, strict: Strict = True, held: tupl
         strict: True: every variable gets its tensor and every tensor its place; `trunk`: the classifier may be
             new; False: what fits is placed, the rest is reported. The first convolution is adapted to another number
             of channels in any case.
-        held: what the file may hold, where that is known; by default what its names, shapes and dialect allow.
+        inferred: whether the network was made for this very file, and is not to be compared with what it may hold.
 
     Raises:
         ReszooError: the file holds another network; with the argument that makes them agree, or a `-`/`+` diff.
@@ -47,14 +48,15 @@ def match(spec: NetSpec, found: Translated, *, strict: Strict = True, held: tupl
     if strict not in (True, False, "trunk"):
         raise ReszooError("strict", given=repr(strict), allowed="True, 'trunk', False")
     notes = list(found.checkpoint.notes)
-    known = _known(found) if held is None else held
-    theirs = min(known, key=lambda one: len(differences(spec, one)), default=None)
-    apart = differences(spec, theirs) if theirs else {}
-    if held is None and not infer.tells_epsilon(found):
-        apart = _without_epsilon(apart)
+    known = _known(found)
+    theirs = spec if inferred else min(known, key=lambda one: len(differences(spec, one)), default=None)
+    apart = _without(infer.assumed(found), differences(spec, theirs)) if theirs else {}
     placements, tensors = _place(spec, found, strict)
-    _refuse(spec, found, placements, apart, theirs, strict)
+    _refuse(spec, found, placements, apart, theirs, strict, inferred=inferred)
     notes += _told(found, known, apart, spec)
+    if found.dialect.shortcut == "pad" and spec.block.shortcut == "none":
+        told = f"{found.dialect.title} have shortcuts, which no tensor shows; {spec.name} has none"
+        warnings.warn(f"{found.checkpoint.path.name}: {told}", stacklevel=4)
     checkpoint = found.checkpoint
     report = Report(
         checkpoint.path.name, checkpoint.container, found.dialect.title, theirs or spec, tuple(placements), tuple(notes)
@@ -70,8 +72,8 @@ def _known(found: Translated) -> tuple[NetSpec, ...]:
         return ()
 
 
-def _without_epsilon(changes: dict[str, Any]) -> dict[str, Any]:
-    norm = {field: value for field, value in changes.get("norm", {}).items() if field not in ("epsilon", "groups")}
+def _without(fields: tuple[str, ...], changes: dict[str, Any]) -> dict[str, Any]:
+    norm = {field: value for field, value in changes.get("norm", {}).items() if field not in fields}
     return {name: value for name, value in (changes | {"norm": norm}).items() if value != {}}
 
 
@@ -179,10 +181,12 @@ def _refuse(
     apart: dict[str, Any],
     theirs: NetSpec | None,
     strict: Strict,
+    *,
+    inferred: bool,
 ) -> None:
     if strict is False:
         return
-    where = f"{found.checkpoint.path.name} into {spec.name}"
+    where = found.checkpoint.path.name + ("" if inferred else f" into {spec.name}")
     is_a = f"weights of {found.dialect.title}"
     if apart and theirs is not None:
         name = infer.named_like(theirs)
@@ -201,7 +205,8 @@ def _refuse(
         given = f"{is_a}, {classes[0].why or 'without a classifier'}"
         raise ReszooError(where, given=given, allowed=f"{spec.head.classes} classes", mend=mend)
     given = f"{is_a}, of which {len(missing)} variables are missing and {len(extra)} tensors have no place"
-    raise ReszooError(where, given=given, mend=f"strict=False loads what fits{_diff(placements)}")
+    partly = "build that network and use load_weights(model, file, strict=False), which" if inferred else "strict=False"
+    raise ReszooError(where, given=given, mend=f"{partly} loads what fits{_diff(placements)}")
 
 
 def shown(changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -238,7 +243,11 @@ def _told(found: Translated, known: tuple[NetSpec, ...], apart: dict[str, Any], 
         notes.append(f"the file's network differs: {', '.join(f'{k}={v!r}' for k, v in shown(apart).items())}")
     kinds = sorted({one.block.shortcut for one in known})
     if len(kinds) > 1:
-        notes.append(
-            f"no tensor tells the shortcut ({' or '.join(kinds)}): taken as the model's, {spec.block.shortcut}"
-        )
+        notes.append(f"no tensor tells the shortcut ({' or '.join(kinds)}): taken as {spec.block.shortcut}")
+    if guessed := [f"{field} {getattr(spec.norm, field):g}" for field in infer.assumed(found) if _matters(spec, field)]:
+        notes.append(f"the file does not tell, and taken is: {', '.join(guessed)}")
     return notes
+
+
+def _matters(spec: NetSpec, field: str) -> bool:
+    return field == "epsilon" or spec.norm.kind == "group"

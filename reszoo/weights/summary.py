@@ -43,7 +43,7 @@ def summary(path: str | Path, *, key: str | None = None) -> str:
         f"  stem {spec.stem.kernel}x{spec.stem.kernel}, {spec.stem.depth} deep, {spec.stem.width} wide; "
         f"{spec.input_shape[-1]} channels in; {spec.head.classes or 'no'} classes",
         f"  {cost(plan(spec.replace(input_shape=_closed(spec.input_shape)))).params:,} parameters; "
-        f"epsilon {spec.norm.epsilon:g}{'' if infer.tells_epsilon(found) else ' (assumed)'}",
+        f"epsilon {spec.norm.epsilon:g}{' (assumed)' if 'epsilon' in infer.assumed(found) else ''}",
     ]
     if found.unknown:
         lines.append(f"  {len(found.unknown)} tensors with other names: {', '.join(found.unknown[:3])}")

@@ -180,7 +180,7 @@ def _state_dict(path: Path, content: Any, key: str | None) -> tuple[str, dict[st
     if where not in candidates:
         allowed = ", ".join(map(repr, [*candidates][:6]))
         raise BrokenFileError(path, f"no tensors under key {key!r}", allowed=allowed, mend="choose one of them")
-    others = ", ".join(repr(other) for other in ranked[:6] if other != where)
+    others = ", ".join(repr(other) + ("" if other else " (the top level)") for other in ranked[:6] if other != where)
     notes = (f"taken: {where!r}; also in the file: {others} (choose with key=...)",) if others else ()
     return where, candidates[where], notes
 

@@ -14,6 +14,9 @@ from reszoo.errors import ReszooError
 from reszoo.weights.dialects import IGNORED, Dialect, Template, dialects
 from reszoo.weights.tensors import Checkpoint, Tensor
 
+HARMLESS = {"in_chans", "num_classes", "drop_rate", "drop_path_rate", "zero_init_last", "global_pool"}
+"""Arguments of timm's builders that do not change what its weights compute, or that shapes tell."""
+
 
 class Named(NamedTuple):
     """A tensor under our name, in Keras' layout."""
@@ -59,7 +62,7 @@ def translate(checkpoint: Checkpoint, names: Mapping[str, Any] | str | Path | No
     where, dialect = str(checkpoint.path), found.dialect
     if names is None and len(found.tensors) < max(2, len(found.unknown)):
         given = f"names of no known library ({', '.join(found.unknown[:4])}, ...)"
-        known = "; ".join(dialect.title for dialect in dialects().values() if not dialect.refuse)
+        known = ", ".join(name for name, dialect in dialects().items() if not dialect.refuse)
         mend = "a map of our names to theirs can be given: names={'stem_conv': 'conv_1', ...}"
         raise ReszooError(where, given=given, allowed=known, mend=mend)
     if dialect.refuse:
@@ -121,6 +124,10 @@ def _configured(checkpoint: Checkpoint, dialect: Dialect) -> Dialect:
         given = f"architecture {named!r}, whose weights look like those of {dialect.title}"
         raise ReszooError(where, given=given, allowed=", ".join(patterns) or "none", mend="it is another network")
     changes: dict[str, Any] = {}
+    strange = sorted({*(config.get("model_args") or {})} - HARMLESS) if patterns is not None else []
+    if strange:
+        allowed = ", ".join(sorted(HARMLESS))
+        raise ReszooError(f"{where}: model_args", given=strange[0], allowed=allowed, mend="it is another network")
     for field, values in dialect.config.items():
         value = config.get(field)
         if value is not None and (not isinstance(value, (str, bool)) or value not in values):
