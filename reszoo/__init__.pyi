@@ -68,6 +68,9 @@ from .models import (
     wide_resnet50_2 as wide_resnet50_2,
     wide_resnet101_2 as wide_resnet101_2,
 )
+from .training.data import Data as Data, open_data as open_data
+from .training.recipes import Recipe as Recipe, list_recipes as list_recipes, recipe as recipe
+from .training.train import train as train
 from .weights.catalogue import (
     Preprocessing as Preprocessing,
     Record as Record,

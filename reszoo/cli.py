@@ -37,6 +37,9 @@ def main() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
         app()
+    except KeyboardInterrupt:
+        Console(stderr=True).print("stopped; what was finished is kept")
+        sys.exit(130)
     except ReszooError as error:
         Console(stderr=True, highlight=False).print(f"[red]error[/red] {_escaped(str(error))}", soft_wrap=True)
         sys.exit(2)
@@ -176,6 +179,57 @@ def _changes(said: list[str]) -> dict[str, Any]:
             raise ReszooError("--set", given=item, allowed="field=value")
         changes[field] = yaml.safe_load(value)
     return changes
+
+
+@app.command()
+def train(
+    model: Annotated[str, typer.Option(help="a name, or file.yaml:name")],
+    data: Annotated[str, typer.Option(help="a folder of class folders, a .npz, a .csv, digits, cifar10, ...")],
+    output: Annotated[Path, typer.Option(help="folder of the run; the same command goes on with what is in it")],
+    recipe: Annotated[str | None, typer.Option(help="reszoo.list_recipes(); by default one for the data")] = None,
+    epochs: Annotated[int | None, typer.Option(help="passes over the data; by default the recipe's")] = None,
+    seed: Annotated[int, typer.Option(help="of split, weights, order and augmentation")] = 0,
+    weights: Annotated[str | None, typer.Option(help="pretrained: a tag, a file, https://..., hf://org/repo")] = None,
+    size: Annotated[int | None, typer.Option(help="side of the images of a folder, in pixels")] = None,
+    test: Annotated[str | None, typer.Option(help="a second source, for testing once at the end")] = None,
+    target: Annotated[str | None, typer.Option(help="of a .csv, the column of classes")] = None,
+    change: Annotated[
+        list[str] | None, typer.Option("--set", help="of the recipe: --set optimizer.momentum=0.95")
+    ] = None,
+    net: Annotated[list[str] | None, typer.Option("--net", help="of the network: --net depths=[2,2,2,2]")] = None,
+) -> None:
+    """Train a network on your data; killed at any moment, the same command goes on after the last finished epoch."""
+    from reszoo.report.curves import draw_curves
+    from reszoo.training.data import open_data
+    from reszoo.training.train import train as job
+
+    opened = open_data(data, size=size, test=test, target=target, seed=seed)
+    for note in opened.notes:
+        console.print(_escaped(note), soft_wrap=True)
+    rows = [(name, *counts) for name, counts in opened.counts().items()]
+    console.print(table(f"{opened.name}: examples", ("class", "training", "validation"), rows))
+    said = _nested(_changes(change or [])) | ({"epochs": epochs} if epochs else {})
+    changes = _changes(net or [])
+    done = job(model, opened, output=output, recipe=recipe, changes=changes, weights=weights, seed=seed, **said)
+    losses = {"training": "loss", "validation": "val_loss"}
+    curves = {name: [row[key] for row in done.history] for name, key in losses.items()}
+    draw_curves({"loss": curves}, output / "curves.png", title=done.model.name, ylabel="loss (nats, penalty included)")
+    best = done.best
+    told = f"best validation accuracy {best['val_accuracy']:.2%} after epoch {best['epoch']:.0f} of {len(done.history)}"
+    tested = "" if done.test_accuracy is None else f"; test accuracy of the last weights {done.test_accuracy:.2%}"
+    console.print(f"\n{told}{tested}\nWritten: {output}", soft_wrap=True)
+
+
+def _nested(flat: dict[str, Any]) -> dict[str, Any]:
+    """`optimizer.momentum: 0.9` as `optimizer: {momentum: 0.9}`."""
+    made: dict[str, Any] = {}
+    for path, value in flat.items():
+        *parts, last = path.split(".")
+        here = made
+        for part in parts:
+            here = here.setdefault(part, {})
+        here[last] = value
+    return made
 
 
 @app.command()

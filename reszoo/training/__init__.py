@@ -1,1 +1,1 @@
-"""Fitting: data, runs, and the quickstart."""
+"""Fitting: data sources, recipes, runs that survive, and the quickstart."""

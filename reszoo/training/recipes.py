@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import deepcopy
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -122,7 +123,7 @@ def _whole(name: str, entries: Mapping[str, Any], seen: tuple[str, ...] = ()) ->
         raise ReszooError(
             f"recipe {name}.base", given=" -> ".join((*seen, name)), allowed="a base that does not lead back"
         )
-    own = dict(entries[name])
+    own = deepcopy(entries[name])
     base = own.pop("base", None)
     data = _whole(base, entries, (*seen, name)) if base else {}
     merge(data, {**own, "name": name})

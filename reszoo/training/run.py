@@ -19,13 +19,14 @@ from reszoo.arch.build import build
 from reszoo.arch.spec import NetSpec
 from reszoo.errors import ReszooError
 from reszoo.training.batches import Batches, reseed
+from reszoo.training.card import card
 from reszoo.training.data import Data
 from reszoo.training.facts import write_facts
 from reszoo.training.optimise import loss, optimizer, regularise
 from reszoo.training.recipes import Recipe
 from reszoo.weights.write import renamed_when_whole
 
-STATE, HISTORY, BEST, FINAL, PLAN = "state", "history.jsonl", "best.keras", "model.keras", "run.json"
+STATE, HISTORY, BEST, FINAL, PLAN, CARD = "state", "history.jsonl", "best.keras", "model.keras", "run.json", "README.md"
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,8 @@ class Trained:
     model: Any
     history: list[dict[str, float]]
     """What was measured after every epoch; losses hold the L2 penalty where the recipe has one."""
+    test_accuracy: float | None
+    """Of the last weights, where the data has a test part."""
 
     @property
     def best(self) -> dict[str, float]:
@@ -61,8 +64,9 @@ def run(
     """Returns a network trained by a recipe, in a run folder that can be gone on with.
 
     The folder holds `run.json` (spec, recipe, data, seed, versions), `history.jsonl`, TensorBoard's `logs`, the last
-    state, `best.keras` and at the end `model.keras`. Killed at any moment and called again, it goes on after the last
-    finished epoch; on a CPU it ends with the same weights and history as if it had not been killed.
+    state, `best.keras`, and at the end `model.keras` and a model card, `README.md`. Killed at any moment and called
+    again, it goes on after the last finished epoch; on a CPU it ends with the same weights and history as if it had not
+    been killed.
 
     Args:
         spec: the network; its input shape and classes are the data's.
@@ -118,7 +122,12 @@ def run(
     if recipe.ema:
         model.optimizer.finalize_variable_values(model.trainable_variables)
     _save(model, folder / FINAL, data, spec)
-    return Trained(folder, model, keeper.history)
+    test_accuracy = None
+    if data.test is not None:
+        rows = Batches(data.test, **settings)
+        test_accuracy = float(model.evaluate(rows, verbose=0, return_dict=True)["accuracy"])
+    _write(folder / CARD, card(folder, test_accuracy=test_accuracy))
+    return Trained(folder, model, keeper.history, test_accuracy)
 
 
 def _pretrained(spec: NetSpec, weights: Any) -> Any:

@@ -1,0 +1,88 @@
+"""From a name and a data source to a trained network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from reszoo.arch import zoo
+from reszoo.arch.spec import NetSpec
+from reszoo.errors import ReszooError
+from reszoo.training.data import Data, Scaling, open_data
+from reszoo.training.recipes import Recipe, recipe as named
+
+
+def train(
+    model: str | NetSpec,
+    data: Any,
+    /,
+    *,
+    output: str | Path,
+    recipe: str | Recipe | None = None,
+    changes: Mapping[str, Any] | None = None,
+    weights: str | Path | None = None,
+    size: int | None = None,
+    test: Any = None,
+    target: str | None = None,
+    seed: int = 0,
+    verbose: str | int = "auto",
+    **recipe_changes: Any,
+) -> Any:
+    """Returns a finished run (`reszoo.training.run.Trained`): the network, its history, and the folder it lies in.
+
+    `train("resnet20_cifar", "digits", output="runs/a", epochs=4, seed=3)`. Killed and called again it goes on after the
+    last finished epoch.
+
+    Args:
+        model: a name, `file.yaml:name`, or a spec; it takes the data's shape and classes.
+        data: see `open_data`, or a `Data`.
+        output: folder of the run.
+        recipe: a name of `reszoo.list_recipes()`, or one of your own; by default one for the kind of data.
+        changes: of the network, as in `NetSpec.replace`.
+        weights: pretrained ones to begin with; images are then scaled as these weights want them.
+        size: see `open_data`.
+        test: see `open_data`.
+        target: see `open_data`.
+        seed: of the split, initial weights, order and augmentation.
+        verbose: as in `fit()`.
+        recipe_changes: of the recipe: `epochs=4, batch=64, optimizer={"momentum": 0.95}`.
+
+    Raises:
+        ReszooError: an impossible network, recipe or source; or the folder holds another run.
+    """
+    opened = data if isinstance(data, Data) else open_data(data, size=size, test=test, target=target, seed=seed)
+    how = named(recipe or default_recipe(opened, weights), **recipe_changes)
+    activation = "sigmoid" if how.loss == "binary_cross_entropy" else "softmax"
+    own = {"input_shape": opened.shape, "classes": len(opened.classes), "classifier_activation": activation}
+    spec = zoo.spec(model).replace(**{**(changes or {}), **own})
+    if weights is not None:
+        opened = _scaled_for(weights, spec, opened)
+    from reszoo.training.run import run
+
+    return run(spec, opened, how, output, seed=seed, weights=weights, verbose=verbose)
+
+
+def default_recipe(data: Data, weights: Any) -> str:
+    """Returns the name of a recipe for a kind of data: rows, pretrained, small pictures of symbols, or pictures."""
+    if len(data.shape) == 1:
+        return "tabular"
+    if weights is not None:
+        return "fine_tune_small"
+    return "fast_symbols" if data.shape[-1] == 1 else "fast"
+
+
+def _scaled_for(weights: str | Path, spec: NetSpec, data: Data) -> Data:
+    from reszoo.weights.sources import open_weights
+
+    record = open_weights(weights, spec).record
+    if record is None or len(data.shape) == 1:
+        return data
+    told = record.preprocessing
+    if told.channels != "rgb" or data.shape[-1] != 3:
+        given = f"weights that take {told.channels} images, and images with {data.shape[-1]} channels"
+        raise ReszooError(
+            f"train: {record.name}", given=given, allowed="weights that take rgb, and images of 3 channels"
+        )
+    return replace(data, scaling=Scaling(data.scaling.scale * told.scale / 255, told.mean, told.std))

@@ -1,0 +1,335 @@
+"""Training: data sources, recipes, and runs that end as if they had never been killed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+from conftest import python, refused
+from PIL import Image
+
+import reszoo
+from reszoo.training import optimise
+from reszoo.training.batches import Batches
+from reszoo.training.data import Scaling, split
+from reszoo.training.facts import read_facts
+from reszoo.training.recipes import Augmentation, LearningRate
+
+TINY = {"depths": 1, "width_multiplier": 0.25}
+PLAIN_SCALE = Scaling(1.0, (0.0,), (1.0,))
+
+
+def tiny_run(folder, **changes):
+    settings = {"changes": TINY, "epochs": 2, "batch": 64, "seed": 3, "verbose": 0} | changes
+    return reszoo.train("resnet20_cifar", "digits", output=folder, **settings)
+
+
+# Recipes.
+
+
+@pytest.mark.parametrize("name", reszoo.list_recipes())
+def test_every_recipe_makes_an_optimiser_and_a_loss(name):
+    recipe = reszoo.recipe(name)
+    made = optimise.optimizer(recipe, steps=100)
+    assert type(made).__name__.lower() == recipe.optimizer.kind
+    assert float(optimise.loss(recipe)(np.eye(3), np.full((3, 3), 1 / 3))) > 0
+    assert recipe.ref
+
+
+SCHEDULES = [
+    ({"kind": "constant", "peak": 0.3}, {0: 0.3, 99: 0.3}),
+    ({"kind": "steps", "peak": 0.1, "at": (0.5, 0.75)}, {0: 0.1, 50: 0.1, 51: 0.01, 76: 0.001}),
+    ({"kind": "steps", "peak": 0.1, "at": (0.5,), "warmup": 0.1, "warmup_factor": 0.1}, {0: 0.01, 11: 0.1, 51: 0.01}),
+    ({"kind": "cosine", "peak": 0.2}, {0: 0.2, 50: 0.1, 100: 0.0}),
+    ({"kind": "cosine", "peak": 0.2, "warmup": 0.2, "warmup_factor": 0.1}, {0: 0.02, 20: 0.2, 60: 0.1, 100: 0.0}),
+]
+
+
+@pytest.mark.parametrize(("told", "expected"), SCHEDULES, ids=str)
+def test_the_learning_rate_over_a_run(told, expected):
+    made = optimise.schedule(LearningRate(**told), 100)
+    for step, rate in expected.items():
+        assert float(made(step) if callable(made) else made) == pytest.approx(rate, abs=1e-7)
+
+
+WRONG_RECIPES = [
+    ("fst", {}, ["unknown recipe", "did you mean 'fast'"]),
+    ("fast", {"epoch": 3}, ["recipe fast", "epoch", "did you mean 'epochs'"]),
+    ("fast", {"optimizer": {"momentun": 0.5}}, ["optimizer.momentun", "did you mean 'momentum'"]),
+    ("fast", {"epochs": 0}, ["epochs", "given 0", "at least 1"]),
+    ("fast", {"learning_rate": {"kind": "cosin"}}, ["learning_rate.kind", "did you mean 'cosine'"]),
+]
+
+
+@pytest.mark.parametrize(("name", "changes", "said"), WRONG_RECIPES, ids=str)
+def test_a_wrong_recipe_is_named(name, changes, said):
+    with refused(said):
+        reszoo.recipe(name, **changes)
+
+
+def test_a_recipe_of_ones_own(tmp_path):
+    (tmp_path / "mine.yaml").write_text("mine: {base: fast, ref: none, epochs: 7, optimizer: {momentum: 0.5}}")
+    recipe = reszoo.recipe(f"{tmp_path / 'mine.yaml'}:mine")
+    assert (recipe.epochs, recipe.optimizer.momentum, recipe.optimizer.nesterov) == (7, 0.5, True)
+
+
+def test_l2_is_that_of_the_papers_and_not_in_the_saved_model(tmp_path):
+    """The gradient of the penalty is weight_decay times the kernel; norms and biases have none."""
+    model = reszoo.resnet20_cifar(input_shape=(8, 8, 1), **TINY)
+    recipe = reszoo.recipe("cifar_he2015")
+    optimise.regularise(model, recipe)
+    kernels = [variable for variable in model.trainable_variables if variable.name == "kernel"]
+    expected = sum(float((variable.numpy() ** 2).sum()) for variable in kernels) * 1e-4 / 2
+    assert float(sum(model.losses)) == pytest.approx(expected, rel=1e-4)
+    assert len(model.losses) == len(kernels)
+    model.save(tmp_path / "model.keras")
+    assert not keras.models.load_model(tmp_path / "model.keras").losses
+
+
+# Data.
+
+
+def test_digits_are_split_by_class():
+    data = reszoo.open_data("digits", seed=1)
+    assert data.shape == (8, 8, 1) and len(data.classes) == 10
+    assert len(data.train) + len(data.validation) + len(data.test) == 1797
+    assert all(held / kept == pytest.approx(1 / 9, abs=0.03) for kept, held in data.counts().values())
+    x = data.scaling(data.train.x)
+    assert x.mean() == pytest.approx(0, abs=1e-4) and x.std() == pytest.approx(1, abs=1e-4)
+    same, other = reszoo.open_data("digits", seed=1), reszoo.open_data("digits", seed=2)
+    assert (same.train.labels == data.train.labels).all() and (other.train.x != data.train.x).any()
+
+
+def test_a_split_holds_out_each_example_once():
+    labels = np.repeat([0, 1, 2], [50, 30, 20])
+    kept, held = split(labels, 0.1, seed=0)
+    assert sorted([*kept, *held]) == [*range(100)]
+    assert np.bincount(labels[held]).tolist() == [5, 3, 2]
+
+
+def picture(path, color, size=(40, 30)):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, color).save(path)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two classes of flat colours, and what real folders have besides."""
+    for number in range(10):
+        picture(tmp_path / "data" / "red" / f"{number}.png", (200 + number, 0, 0))
+        picture(tmp_path / "data" / "blue" / f"{number}.jpg", (0, 0, 200 + number), size=(30, 50))
+    picture(tmp_path / "data" / "red" / "button.gif", (0, 0, 0))
+    (tmp_path / "data" / "red" / "notes.txt").write_text("not a picture")
+    whole = (tmp_path / "data" / "blue" / "0.jpg").read_bytes()
+    (tmp_path / "data" / "blue" / "half.jpg").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "data" / "blue" / ".hidden").write_text("passed over")
+    return tmp_path / "data"
+
+
+def test_a_folder_of_pictures_and_what_is_left_out(folder):
+    data = reszoo.open_data(folder, size=16)
+    assert data.classes == ("blue", "red") and data.shape == (16, 16, 3)
+    assert data.counts() == {"blue": (9, 1), "red": (9, 1)}
+    told = "\n".join(data.notes)
+    assert "button.gif: a GIF" in told and "notes.txt: not an image" in told and "half.jpg: damaged" in told
+    assert len(data.notes) == 3
+    red = data.train.take([list(data.train.labels).index(1)])[0]
+    assert red[..., 0].min() >= 200 and red[..., 2].max() == 0
+
+
+def test_a_class_without_pictures_is_said(folder):
+    (folder / "train").mkdir()
+    (folder / "red").rename(folder / "train" / "red")
+    (folder / "blue").rename(folder / "train" / "blue")
+    (folder / "train" / "green").mkdir()
+    picture(folder / "val" / "red" / "1.png", (255, 0, 0))
+    told = "\n".join(reszoo.open_data(folder, size=16).notes)
+    assert f"no image of green in {folder / 'train'}" in told
+    assert "no example of blue, green for validation" in told
+    picture(folder / "val" / "yellow" / "1.png", (255, 255, 0))
+    with refused(["class 'yellow'", "blue, green, red"]):
+        reszoo.open_data(folder, size=16)
+
+
+def test_tables(tmp_path):
+    rows = [f"{number},{'ab'[number % 2]},{number / 7},{'yes' if number > 20 else 'no'}" for number in range(40)]
+    (tmp_path / "rows.csv").write_text("\n".join(["x,kind,z,answer", *rows]))
+    data = reszoo.open_data(tmp_path / "rows.csv")
+    assert data.shape == (4,) and data.classes == ("no", "yes")
+    assert reszoo.open_data(tmp_path / "rows.csv", target="kind").classes == ("a", "b")
+    np.savez(tmp_path / "some.npz", x=np.zeros((20, 9, 9), "uint8"), y=np.arange(20) % 2)
+    assert reszoo.open_data(tmp_path / "some.npz").shape == (9, 9, 1)
+
+
+def make(path, text):
+    path.write_text(text)
+    return path
+
+
+WRONG_DATA = [
+    (lambda folder: "digitz", ["data", "digitz", "a folder of class folders"]),
+    (lambda folder: folder, ["0 folders", "at least two"]),
+    (lambda folder: make(folder / "a.csv", "x,y\n1,a\n2"), ["row 3", "number of columns"]),
+    (lambda folder: make(folder / "a.csv", "x,y\n1,a\n,b"), ["row 3, column x", "a number or a word"]),
+    (lambda folder: make(folder / "a.npz", "no"), ["not .npz"]),
+    (lambda folder: (np.zeros((3, 4)), np.zeros(2, int)), ["3 examples and 2 labels"]),
+    (lambda folder: (np.zeros((3, 4)), np.zeros(3)), ["labels of type float64"]),
+    (lambda folder: (np.full((3, 4), np.nan), np.zeros(3, int)), ["NaN"]),
+]
+
+
+@pytest.mark.parametrize(("source", "said"), WRONG_DATA, ids=lambda value: str(value)[:30])
+def test_wrong_data_is_named(tmp_path, source, said):
+    with refused(said):
+        reszoo.open_data(source(tmp_path))
+
+
+# Batches.
+
+AUGMENTED = [
+    {},
+    {"shift": 2, "flip": True},
+    {"rand_augment": 0.5, "erase": 0.3},
+    {"mixup": 0.2, "cutmix": 1.0},
+    {"crop": (0.3, 1.0)},
+]
+
+
+@pytest.mark.parametrize("told", AUGMENTED, ids=str)
+def test_a_batch_depends_on_seed_epoch_and_number_alone(folder, told):
+    data = reszoo.open_data(folder, size=16)
+
+    def batches(**changes):
+        settings = {"batch": 8, "seed": 1, "augmentation": Augmentation(**told), "epoch": 0} | changes
+        return Batches(data.train, data.scaling, 2, **settings)
+
+    first, again = batches(), batches()
+    again[0], again[2]
+    for one, other in zip(first[1], again[1], strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert (first[1][0] != batches(epoch=1)[1][0]).any() and (first[1][0] != batches(seed=2)[1][0]).any()
+    np.testing.assert_allclose(first[1][1].sum(axis=1), 1, rtol=1e-5)
+    assert sum(len(first[number][0]) for number in range(len(first))) == len(data.train)
+
+
+def test_shifting_moves_pixels_and_invents_none():
+    x = np.arange(1, 26, dtype="float32").reshape(1, 5, 5, 1)
+    data = reszoo.open_data((np.repeat(x, 40, axis=0), np.arange(40) % 2))
+    batches = Batches(data.train, PLAIN_SCALE, 2, batch=36, seed=0, augmentation=Augmentation(shift=2))
+    found = batches[0][0]
+    offsets = {tuple(np.argwhere(image[..., 0] == 13)[0]) for image in found}
+    assert len(offsets) > 5 and max(max(place) for place in offsets) == 4
+    assert {*np.unique(found)} <= {0.0, *np.unique(x)}
+
+
+# Runs.
+
+
+def test_a_run_leaves_what_it_promises(tmp_path):
+    done = tiny_run(tmp_path / "run")
+    names = {path.name for path in (tmp_path / "run").iterdir()}
+    assert names == {"README.md", "best.keras", "history.jsonl", "logs", "model.keras", "run.json", "state-000002"}
+    assert [row["epoch"] for row in done.history] == [1, 2]
+    assert len((tmp_path / "run" / "history.jsonl").read_text().splitlines()) == 2
+    card = (tmp_path / "run" / "README.md").read_text()
+    assert f"{done.test_accuracy:.4f}" in card and f"{done.best['val_accuracy']:.4f}" in card
+    facts = read_facts(tmp_path / "run" / "model.keras")
+    assert facts.classes == tuple("0123456789") and facts.scaling.scale == 16
+    code = "import keras; model = keras.models.load_model('model.keras'); print(model.output_shape, model.compiled)"
+    assert python(code, without_reszoo=True, folder=tmp_path / "run").strip() == "(None, 10) False"
+    model, _ = reszoo.from_checkpoint(tmp_path / "run" / "model.keras")
+    assert reszoo.spec_of(model).stages[0].width == 4
+    # Finished: called again it measures the same and trains nothing.
+    again = tiny_run(tmp_path / "run")
+    assert again.history == done.history
+    for other, said in (({"seed": 4}, "seed: 4"), ({"epochs": 3}, "recipe.epochs: 3")):
+        with refused(["another run", said, "choose another folder"]):
+            tiny_run(tmp_path / "run", **other)
+
+
+def test_a_folder_with_other_files_is_left_alone(tmp_path):
+    (tmp_path / "thesis.txt").write_text("mine")
+    with refused(["a folder with other files"]):
+        tiny_run(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_a_loss_that_is_no_number_ends_the_run(tmp_path):
+    with refused(["step", "learning rate", "optimizer.clip=1"]):
+        tiny_run(tmp_path / "run", learning_rate={"kind": "constant", "peak": 1e30, "warmup": 0.0})
+
+
+KILLED = """
+import os, signal, sys
+import keras, reszoo
+from reszoo.training import run as module
+from reszoo.training.recipes import recipe
+folder, moment = sys.argv[1], sys.argv[2]
+
+def kill(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+class AtStep(keras.callbacks.Callback):
+    def on_train_batch_begin(self, batch, logs=None):
+        if moment.isdecimal() and int(self.model.optimizer.iterations) == int(moment):
+            kill()
+
+if moment == "state":
+    module.os.fsync = kill
+data = reszoo.open_data("digits", seed=3)
+small = {"depths": 1, "width_multiplier": 0.25, "block": {"dropout": 0.1}}
+spec = reszoo.spec("resnet20_cifar", input_shape=data.shape, classes=10, **small)
+how = recipe("fast_symbols", epochs=3, batch=64, ema=0.9, augmentation={"mixup": 0.2, "shift": 1})
+done = module.run(spec, data, how, folder, seed=3, verbose=0, callbacks=(AtStep(),))
+import hashlib, json
+import numpy as np
+weights = b"".join(np.asarray(weight).tobytes() for weight in done.model.get_weights())
+print(json.dumps(done.history), hashlib.sha256(weights).hexdigest())
+"""
+
+
+@pytest.mark.slow
+def test_killed_runs_end_as_if_they_had_not_been_killed(tmp_path):
+    def run(folder, moment):
+        environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1"}
+        command = [sys.executable, "-c", KILLED, str(tmp_path / folder), moment]
+        return subprocess.run(command, capture_output=True, text=True, env=environment)
+
+    whole = run("whole", "never")
+    assert whole.returncode == 0, whole.stderr[-2000:]
+    # Within the first epoch, while the first state is written, within the second epoch, within the last.
+    for moment in ("5", "state", "30", "55"):
+        assert run("killed", moment).returncode == -signal.SIGKILL
+    ended = run("killed", "never")
+    assert ended.stdout.splitlines()[-1] == whole.stdout.splitlines()[-1], ended.stderr[-2000:]
+    one, other = ((tmp_path / name / "history.jsonl").read_text() for name in ("whole", "killed"))
+    assert one == other and len(one.splitlines()) == 3
+
+
+@pytest.mark.slow
+def test_the_command_on_a_folder(tmp_path, folder):
+    command = (
+        "train",
+        "--model",
+        "resnet18",
+        "--data",
+        str(folder),
+        "--size",
+        "32",
+        "--epochs",
+        "1",
+        "--output",
+        "run",
+    )
+    net = ("--net", "width_multiplier=0.125", "--set", "batch=4", "--set", "optimizer.momentum=0.8")
+    done = subprocess.run(
+        [sys.executable, "-m", "reszoo", *command, *net], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "button.gif" in done.stdout and "best validation accuracy" in done.stdout
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["recipe"]["optimizer"]["momentum"] == 0.8
+    assert (tmp_path / "run" / "curves.png").stat().st_size > 1000
