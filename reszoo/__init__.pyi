@@ -69,6 +69,13 @@ from .models import (
     wide_resnet101_2 as wide_resnet101_2,
 )
 from .training.data import Data as Data, open_data as open_data
+from .training.fine_tune import (
+    Frozen as Frozen,
+    freeze as freeze,
+    layer_decay as layer_decay,
+    reestimate_norm as reestimate_norm,
+    replace_head as replace_head,
+)
 from .training.recipes import Recipe as Recipe, list_recipes as list_recipes, recipe as recipe
 from .training.train import train as train
 from .weights.catalogue import (

@@ -1,0 +1,125 @@
+"""Fine-tuning helpers: what learns, what does not, and how fast."""
+
+import keras
+import numpy as np
+import pytest
+from conftest import refused
+from test_weights import logits, small, values
+
+import reszoo
+
+needs_multi = pytest.mark.skipif(
+    not hasattr(keras.optimizers, "MultiOptimizer"), reason="this Keras has no MultiOptimizer"
+)
+
+
+@pytest.fixture
+def model():
+    keras.utils.set_random_seed(0)
+    return reszoo.create(small("resnet18", input_shape=(32, 32, 3)))
+
+
+def fit(model, optimizer=None):
+    model.compile(optimizer or keras.optimizers.SGD(0.1), "sparse_categorical_crossentropy")
+    x = np.random.default_rng(0).normal(2, 3, (16, 32, 32, 3)).astype("float32")
+    before = {variable.path: variable.numpy().copy() for variable in model.weights}
+    model.fit(x, np.arange(16) % 3, batch_size=8, verbose=0)
+    return {variable.path for variable in model.weights if (variable.numpy() != before[variable.path]).any()}
+
+
+FREEZES = [
+    ({}, ("stem", "stage1", "stage2"), {"predictions"}),
+    ({"until": "stem"}, ("stem",), {"stage1", "stage2", "predictions"}),
+    ({"until": "stage1"}, ("stem", "stage1"), {"stage2", "predictions"}),
+]
+
+
+@pytest.mark.parametrize(("arguments", "frozen", "learning"), FREEZES, ids=str)
+def test_what_is_frozen_stays_statistics_and_all(model, arguments, frozen, learning):
+    told = reszoo.freeze(model, **arguments)
+    assert told.parts == frozen
+    assert told.trainable == sum(int(np.prod(variable.shape)) for variable in model.trainable_variables)
+    assert {path.split("_")[0].split("/")[0] for path in fit(model)} == learning
+
+
+def test_norms_of_the_frozen_part_may_learn(model):
+    reszoo.freeze(model, until="stage2", norm="train")
+    changed = fit(model)
+    assert any(path == "stem_norm/moving_mean" for path in changed)
+    assert not any("conv/" in path for path in changed) and any(path.startswith("predictions") for path in changed)
+
+
+def test_freezing_again_starts_from_the_beginning(model):
+    first = reszoo.freeze(model, until="stem").trainable
+    reszoo.freeze(model)
+    assert reszoo.freeze(model, until="stem").trainable == first
+
+
+def test_freezing_says_what_there_is(model):
+    with refused(["freeze.until", "stage3", "stem", "stage2"]):
+        reszoo.freeze(model, until="stage3")
+    with refused(["freeze.norm", "thaw"]):
+        reszoo.freeze(model, norm="thaw")
+    with refused(["no stem and stages"]):
+        reszoo.freeze(keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)]))
+
+
+def test_a_new_head_keeps_the_trunk(model):
+    reszoo.freeze(model, until="stage1")
+    made = reszoo.replace_head(model, classes=7, activation=None, dropout=0.3)
+    assert made.output_shape == (None, 7) and reszoo.spec_of(made).head.dropout == 0.3
+    x = np.random.default_rng(0).normal(size=(2, 32, 32, 3)).astype("float32")
+    trunks = [keras.Model(net.input, net.get_layer("head_pool").output) for net in (model, made)]
+    np.testing.assert_array_equal(*(logits(trunk, x) for trunk in trunks))
+    assert not made.get_layer("stem_conv").trainable and made.get_layer("stage2_block1_unit1_conv").trainable
+    bare = reszoo.create(small("resnet18"), include_top=False)
+    assert reszoo.replace_head(bare, classes=4).output_shape == (None, 4)
+
+
+@needs_multi
+def test_shallower_parts_take_smaller_steps(model):
+    optimizer = reszoo.layer_decay(model, keras.optimizers.SGD, 0.1, decay=0.5)
+    model.compile(optimizer, "mse")
+    optimizer.build(model.trainable_variables)
+    before = [variable.numpy().copy() for variable in model.trainable_variables]
+    optimizer.apply([np.ones(variable.shape, "float32") for variable in model.trainable_variables])
+    steps = {}
+    for variable, old in zip(model.trainable_variables, before, strict=True):
+        part = variable.path.split("_")[0].split("/")[0]
+        steps.setdefault(part, set()).add(round(float((old - variable.numpy()).mean()), 5))
+    assert steps == {"stem": {0.0125}, "stage1": {0.025}, "stage2": {0.05}, "predictions": {0.1}}
+
+
+def test_an_impossible_decay_is_named(model):
+    with refused(["layer_decay.decay", "1.5"]):
+        reszoo.layer_decay(model, keras.optimizers.SGD, 0.1, decay=1.5)
+
+
+def test_statistics_measured_anew_are_those_of_the_data():
+    model = reszoo.create(small("resnet18", stem={"kernel": 3, "width": 8, "stride": 1, "pool": "none"}))
+    x = np.random.default_rng(0).normal(2, 3, (40, 16, 16, 3)).astype("float32")
+    weights = [variable.numpy().copy() for variable in model.trainable_variables]
+    reszoo.freeze(model)
+    assert reszoo.reestimate_norm(model, [(x[i : i + 10], None) for i in range(0, 40, 10)]) == 4
+    stem = logits(keras.Model(model.input, model.get_layer("stem_conv").output), x)
+    np.testing.assert_allclose(model.get_layer("stem_norm").moving_mean.numpy(), stem.mean((0, 1, 2)), atol=1e-4)
+    assert model.get_layer("stem_norm").momentum == 0.9 and not model.get_layer("stem_norm").trainable
+    assert all((a == b.numpy()).all() for a, b in zip(weights, reversed_trainable(model), strict=True))
+    with refused(["no batches"]):
+        reszoo.reestimate_norm(model, [])
+    with refused(["without batch normalisation"]):
+        reszoo.reestimate_norm(reszoo.create(small("resnet18", norm="group")), [x])
+
+
+def reversed_trainable(model):
+    """The variables that learn where nothing is frozen."""
+    model.trainable = True
+    for layer in model.layers:
+        layer.trainable = True
+    return model.trainable_variables
+
+
+def test_values_of_an_untouched_model_do_not_change(model):
+    before = values(model)
+    reszoo.freeze(model)
+    assert all((a == b).all() for a, b in zip(before, values(model), strict=True))
