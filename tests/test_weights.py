@@ -101,6 +101,7 @@ def test_a_checkpoint_alone_gives_its_network_and_its_logits(shared, name):
     assert [stage.width for stage in report.spec.stages] == widths
     assert report.spec.block.shortcut == shortcut
     assert not report.missing and not report.new
+    assert "no tensor tells strides" in str(report)
     assert all("num_batches_tracked" in ignored for ignored in report.ignored)
     reference = path / "model.reference.npz" if path.is_dir() else path.with_name(f"{path.stem}.reference.npz")
     expected = np.load(reference)

@@ -55,9 +55,14 @@ def _nearest(possible: list[NetSpec], found: Translated, shapes: Shapes) -> str:
     return f"the nearest one differs:{''.join(lines)}" if lines else "every block is to have the same kind of units"
 
 
+def is_told(found: Translated) -> bool:
+    """Returns whether the file itself says which network it holds."""
+    return _told_by_the_file(found) is not None
+
+
 def assumed(found: Translated) -> tuple[str, ...]:
     """Returns the fields of the norm that neither the file nor its library tells; they are taken as is usual."""
-    if _told_by_the_file(found) is not None or not any(name.endswith("/gamma") for name in found.tensors):
+    if is_told(found) or not any(name.endswith("/gamma") for name in found.tensors):
         return ()
     statistics = any(name.endswith("/moving_mean") for name in found.tensors)
     unknown = {"epsilon": found.dialect.epsilon is None, "groups": not statistics}

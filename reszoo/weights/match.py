@@ -54,6 +54,10 @@ def match(spec: NetSpec, found: Translated, *, strict: Strict = True, inferred: 
     placements, tensors = _place(spec, found, strict)
     _refuse(spec, found, placements, apart, theirs, strict, inferred=inferred)
     notes += _told(found, known, apart, spec)
+    if inferred and not spec.dense and not infer.is_told(found):
+        stem = f"{spec.stem.stride}{' and a max pool' if spec.stem.pool == 'max' else ''}"
+        strides = ", ".join(str(stage.stride) for stage in spec.stages)
+        notes.append(f"no tensor tells strides: taken as is usual, stem {stem}, stages {strides}")
     if found.dialect.shortcut == "pad" and spec.block.shortcut == "none":
         told = f"{found.dialect.title} have shortcuts, which no tensor shows; {spec.name} has none"
         warnings.warn(f"{found.checkpoint.path.name}: {told}", stacklevel=4)
