@@ -69,6 +69,7 @@ from .models import (
     wide_resnet101_2 as wide_resnet101_2,
 )
 from .training.data import Data as Data, open_data as open_data
+from .training.evaluate import Evaluation as Evaluation, evaluate as evaluate, predict as predict
 from .training.fine_tune import (
     Frozen as Frozen,
     freeze as freeze,

@@ -220,6 +220,53 @@ def train(
     console.print(f"\n{told}{tested}\nWritten: {output}", soft_wrap=True)
 
 
+@app.command()
+def evaluate(
+    file: Annotated[Path, typer.Argument(help="a .keras file of a run")],
+    data: Annotated[str, typer.Option(help="a source, as for training")],
+    part: Annotated[str | None, typer.Option(help="test, validation, train or all; by default the test part")] = None,
+    output: Annotated[Path | None, typer.Option(help="folder for confusion.png and evaluation.json")] = None,
+) -> None:
+    """Measure a trained network: accuracy, every class, calibration, and what is taken for what."""
+    from reszoo.report.confusion import draw_confusion
+    from reszoo.training.evaluate import evaluate as job
+
+    found = job(file, data, part=part)  # type: ignore[arg-type]
+    rows = [(row.name, row.examples, f"{row.recall:.1%}", f"{row.precision:.1%}") for row in found.classes]
+    console.print(table(found.protocol, ("class", "examples", "recognised", "right when named"), rows))
+    console.print(f"\naccuracy {found.accuracy:.2%}; calibration error {found.calibration_error:.4f}")
+    if output is not None:
+        output.mkdir(parents=True, exist_ok=True)
+        names = [row.name for row in found.classes]
+        draw_confusion(found.confusion, names, output / "confusion.png", title=f"{file.name}: {found.accuracy:.2%}")
+        told = {
+            **asdict(found),
+            "confusion": found.confusion.tolist(),
+            "classes": [row._asdict() for row in found.classes],
+        }
+        (output / "evaluation.json").write_text(json.dumps(told, indent=2))
+        console.print(f"Written: {output / 'confusion.png'} and {output / 'evaluation.json'}", soft_wrap=True)
+
+
+@app.command()
+def predict(
+    file: Annotated[Path, typer.Argument(help="a .keras file of a run")],
+    source: Annotated[Path, typer.Argument(help="an image, a folder of images, or a .npz with x")],
+    output: Annotated[Path, typer.Option(help="the table to write")] = Path("predictions.csv"),
+) -> None:
+    """Write what a trained network takes new examples for, as a table of class names and probabilities."""
+    import csv
+
+    from reszoo.training.evaluate import predict as job
+
+    found = job(file, source)
+    with output.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(("example", "class", "probability"))
+        writer.writerows((row.example, row.label, f"{row.probability:.6f}") for row in found)
+    console.print(f"{len(found):,} predictions written: {output}", soft_wrap=True)
+
+
 def _nested(flat: dict[str, Any]) -> dict[str, Any]:
     """`optimizer.momentum: 0.9` as `optimizer: {momentum: 0.9}`."""
     made: dict[str, Any] = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -69,8 +69,12 @@ class Data:
     classes: tuple[str, ...]
     scaling: Scaling
     test: Examples | None = None
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
     """What was left out, and what is odd."""
+    seed: int = 0
+    """Of the split."""
+    own_validation: bool = False
+    """Whether the source itself has a validation part."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -101,13 +105,12 @@ def open_data(
     Raises:
         ReszooError: there is no such source, or nothing in it that can be learnt from.
     """
-    data = _open(source, size or 224, target, seed)
+    data = replace(_open(source, size or 224, target, seed), seed=seed)
     if test is not None:
-        other = _open(test, size or 224, target, seed, whole=True)
-        data = Data(data.name, data.train, data.validation, data.classes, data.scaling, other.train, data.notes)
+        data = replace(data, test=_open(test, size or 224, target, seed, whole=True).train)
     absent = [name for name, (_, held) in data.counts().items() if not held]
     notes = (f"no example of {', '.join(absent)} for validation",) if absent else ()
-    return Data(data.name, data.train, data.validation, data.classes, data.scaling, data.test, (*data.notes, *notes))
+    return replace(data, notes=(*data.notes, *notes))
 
 
 def _open(source: Any, size: int, target: str | None, seed: int, *, whole: bool = False) -> Data:
@@ -208,8 +211,7 @@ def _npz(path: Path, seed: int, whole: bool) -> Data:
         raise ReszooError(str(path), given=f"arrays {', '.join(arrays)}", allowed="x and y, and x_test and y_test")
     data = _arrays(path.stem, arrays["x"], arrays["y"], seed=seed, whole=whole)
     if {"x_test", "y_test"} <= set(arrays) and not whole:
-        held = Arrays(*_checked(path.stem, arrays["x_test"], arrays["y_test"]))
-        return Data(data.name, data.train, data.validation, data.classes, data.scaling, held)
+        return replace(data, test=Arrays(*_checked(path.stem, arrays["x_test"], arrays["y_test"])))
     return data
 
 
@@ -263,4 +265,5 @@ def _folder(folder: Path, size: int, seed: int, whole: bool) -> Data:
         train, checked = train.only(kept), train.only(out)
     test = held.get("test")
     tested = Pictures(test.paths, test.labels, size) if test else None
-    return Data(folder.name, train, checked, found.classes, told, tested, tuple(notes))
+    own = validation is not None
+    return Data(folder.name, train, checked, found.classes, told, tested, tuple(notes), own_validation=own)

@@ -21,11 +21,13 @@ class Facts:
     classes: tuple[str, ...]
     scaling: Scaling
     data: str
+    seed: int
+    """Of the split."""
 
 
 def write_facts(path: Path, data: Data) -> None:
     """Adds the facts to a `.keras` file."""
-    told = {"classes": list(data.classes), "scaling": asdict(data.scaling), "data": data.name}
+    told = {"classes": list(data.classes), "scaling": asdict(data.scaling), "data": data.name, "seed": data.seed}
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr(MEMBER, json.dumps(told))
 
@@ -41,7 +43,7 @@ def read_facts(path: str | Path) -> Facts:
             told: dict[str, Any] = json.loads(archive.read(MEMBER))
         scaling = told["scaling"]
         made = Scaling(float(scaling["scale"]), tuple(scaling["mean"]), tuple(scaling["std"]))
-        return Facts(tuple(map(str, told["classes"])), made, str(told["data"]))
+        return Facts(tuple(map(str, told["classes"])), made, str(told["data"]), int(told["seed"]))
     except (OSError, KeyError, ValueError, TypeError, zipfile.BadZipFile) as error:
         allowed = "a .keras file of a run (reszoo train)"
         raise ReszooError(str(path), given=f"no facts about its data ({error})", allowed=allowed) from None

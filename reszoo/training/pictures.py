@@ -66,6 +66,11 @@ def _files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
 
 
+def is_picture(path: Path) -> bool:
+    """Returns whether a file is an image that can be read."""
+    return not _problem(path, whole=False)
+
+
 def _problem(path: Path, *, whole: bool) -> str:
     from PIL import Image
 
