@@ -135,7 +135,8 @@ def place(model: Any, matched: Match, *, fresh: bool = False) -> None:
     absent = [target for target in matched.tensors if target not in variables]
     if absent:
         raise ReszooError(model.name, given=f"no variable {absent[0]}", allowed="a model that reszoo built, unchanged")
-    tensors = dict(matched.tensors)
+    # The largest first: what one replaces leaves room for the next.
+    tensors = dict(sorted(matched.tensors.items(), key=lambda item: -item[1].size))
     if not fresh:
         held = {target: _read(tensor, target, matched.report) for target, tensor in tensors.items()}
         tensors = {target: Tensor(tensors[target].shape, "", partial(held.pop, target)) for target in tensors}
