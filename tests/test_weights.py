@@ -7,7 +7,7 @@ import h5py
 import keras
 import numpy as np
 import pytest
-from conftest import refused
+from conftest import needs, python, refused
 
 import reszoo
 from reszoo.arch import zoo
@@ -532,3 +532,17 @@ def test_plan_and_file_have_the_same_names():
             if op.weights:
                 theirs = dialects()[name].theirs(op.name)
                 assert dialects()[name].ours(theirs) == op.name
+
+
+@needs("jax")
+@pytest.mark.slow
+def test_weights_on_another_backend(shared):
+    file = shared / "weights" / "timm_resnetv2_tiny"
+    code = (
+        "import keras, numpy as np, reszoo\n"
+        f"model, report = reszoo.from_checkpoint('{file}.safetensors')\n"
+        f"expected = np.load('{file}.reference.npz')\n"
+        "found = keras.ops.convert_to_numpy(model(expected['x'], training=False))\n"
+        "print(keras.backend.backend(), abs(found - expected['logits']).max() < 1e-4)"
+    )
+    assert python(code, backend="jax").split()[-2:] == ["jax", "True"]
