@@ -20,7 +20,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 from machine import describe
 
 COMMAND = (
-    *(sys.executable, "-m", "reszoo", "train", "--model", "resnet20_cifar", "--data", "digits", "--epochs", "150"),
+    *(sys.executable, "-m", "reszoo", "train", "--model", "resnet20_cifar", "--data", "digits", "--epochs", "250"),
     *("--seed", "3", "--net", "width_multiplier=0.5", "--net", "depths=1", "--set", "ema=0.9", "--output"),
 )
 
@@ -46,7 +46,7 @@ def main():
         print(f"\nleft alone: {took:.1f} s")
         for number in range(1, arguments.kills + 1):
             running = subprocess.Popen([*COMMAND, str(killed)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-            moment = moments.uniform(0.06, 0.14) * took
+            moment = moments.uniform(0.05, 0.1) * took
             try:
                 running.communicate(timeout=moment)
                 told = "had ended"
