@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from copy import deepcopy
 from typing import Any, NamedTuple
 
 from reszoo.arch.check import check
@@ -90,6 +91,26 @@ def merge(data: dict[str, Any], changes: Mapping[str, Any]) -> None:
             merge(data[key], value)
         else:
             data[key] = value
+
+
+def whole(name: str, entries: Mapping[str, Any], where: str, _from: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Returns an entry with what its `base` says and it does not, dict by dict.
+
+    Raises:
+        UnknownNameError: there is no such entry.
+        ReszooError: a base leads back to the entry.
+    """
+    if name not in entries:
+        raise UnknownNameError(where, given=name, known=entries)
+    if name in _from:
+        raise ReszooError(
+            f"{where}.base", given=" -> ".join((*_from, name)), allowed="a base that does not lead back here"
+        )
+    own = deepcopy(dict(entries[name]))
+    base = own.pop("base", None)
+    data = whole(base, entries, where, (*_from, name)) if base else {}
+    merge(data, own)
+    return data
 
 
 def _expand(name: str, value: Any, data: dict[str, Any], where: str) -> dict[str, Any]:

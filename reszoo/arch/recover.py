@@ -75,15 +75,20 @@ def spec_of_layers(name: str, layers: Mapping[str, Described]) -> NetSpec:
     )
 
 
-def _described(model: Any) -> Iterator[tuple[str, Described]]:
-    """Name and description of every layer, sub-models opened."""
+def layers_of(model: Any) -> Iterator[Any]:
+    """Yields a model's layers, those of its sub-models in their place."""
     for layer in model.layers:
         if hasattr(layer, "layers"):
-            yield from _described(layer)
+            yield from layers_of(layer)
         else:
-            shapes = [tuple(weight.shape) for weight in layer.weights if "seed" not in weight.path]
-            shape = getattr(layer.input, "shape", (None,))[1:] if layer.name.startswith("stem") else ()
-            yield layer.name, Described(type(layer).__name__, layer.get_config(), shapes, tuple(shape))
+            yield layer
+
+
+def _described(model: Any) -> Iterator[tuple[str, Described]]:
+    for layer in layers_of(model):
+        shapes = [tuple(weight.shape) for weight in layer.weights if "seed" not in weight.path]
+        shape = getattr(layer.input, "shape", (None,))[1:] if layer.name.startswith("stem") else ()
+        yield layer.name, Described(type(layer).__name__, layer.get_config(), shapes, tuple(shape))
 
 
 def _blocks(layers: Mapping[str, Described]) -> dict[int, dict[int, dict[str, Config]]]:

@@ -6,19 +6,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from reszoo.report.pictures import figure, save
+
 
 def draw_confusion(confusion: Any, classes: Sequence[str], file: Path, *, title: str) -> None:
     """Writes a PNG: the share of every class (rows) that was taken for every class (columns)."""
     import numpy as np
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
 
     counts = np.asarray(confusion, "float64")
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     size = min(4 + 0.35 * len(classes), 16)
-    figure = Figure(figsize=(size, size), layout="constrained")
-    FigureCanvasAgg(figure)
-    axis = figure.subplots()
+    made = figure(size, size)
+    axis = made.subplots()
     axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     if len(classes) <= 40:
         axis.set_xticks(range(len(classes)), classes, rotation=90)
@@ -29,6 +28,4 @@ def draw_confusion(confusion: Any, classes: Sequence[str], file: Path, *, title:
             text = f"{counts[row, column]:.0f}"
             axis.text(column, row, text, ha="center", va="center", color=color, fontsize=8)
     axis.set(title=title, xlabel="taken for", ylabel="is")
-    temporary = file.with_name(f".{file.name}.part")
-    figure.savefig(temporary, dpi=120, format="png")
-    temporary.replace(file)
+    save(made, file)

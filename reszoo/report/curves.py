@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from reszoo.report.pictures import figure, save
+
 
 def draw_curves(panels: Mapping[str, Mapping[str, Sequence[float]]], file: Path, *, title: str, ylabel: str) -> None:
     """Writes a PNG of one panel per group of curves, on one shared logarithmic scale.
@@ -15,12 +17,8 @@ def draw_curves(panels: Mapping[str, Mapping[str, Sequence[float]]], file: Path,
         title: above all panels.
         ylabel: quantity and unit.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(5 * len(panels), 4), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    made = figure(5 * len(panels), 4)
+    axes = made.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for axis, (name, curves) in zip(axes, panels.items(), strict=True):
         for label, values in curves.items():
             axis.plot(range(1, len(values) + 1), values, marker="o", markersize=3, label=label)
@@ -28,7 +26,5 @@ def draw_curves(panels: Mapping[str, Mapping[str, Sequence[float]]], file: Path,
         axis.grid(alpha=0.3, which="both")
         axis.legend()
     axes[0].set_ylabel(ylabel)
-    figure.suptitle(title)
-    temporary = file.with_name(f".{file.name}.part")
-    figure.savefig(temporary, dpi=120, format="png")
-    temporary.replace(file)
+    made.suptitle(title)
+    save(made, file)

@@ -126,9 +126,7 @@ def _open(source: Any, size: int, target: str | None, seed: int, *, whole: bool 
 
         (x, y), held = getattr(keras.datasets, source).load_data()
         data = _arrays(source, x, y, seed=seed, whole=whole)
-        return Data(
-            data.name, data.train, data.validation, data.classes, data.scaling, Arrays(*_checked(source, *held))
-        )
+        return replace(data, test=Arrays(*_checked(source, *held)))
     path = Path(str(source)).expanduser()
     readers: dict[str, Callable[[], Data]] = {
         ".npz": lambda: _npz(path, seed, whole),
@@ -254,9 +252,8 @@ def _folder(folder: Path, size: int, seed: int, whole: bool) -> Data:
     told = Scaling(255.0, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     if whole:
         return Data(folder.name, train, train, found.classes, told, None, found.notes)
-    others = [found_in(path, found.classes) for word, path in parts.items() if word != "train"]
-    notes = [*found.notes, *(note for other in others for note in other.notes)]
-    held = {word: other for word, other in zip([word for word in parts if word != "train"], others, strict=True)}
+    held = {word: found_in(path, found.classes) for word, path in parts.items() if word != "train"}
+    notes = [*found.notes, *(note for other in held.values() for note in other.notes)]
     validation = held.get("val") or held.get("validation")
     if validation:
         checked: Examples = Pictures(validation.paths, validation.labels, size)

@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 import keras
 
 from reszoo.arch.build import build
-from reszoo.arch.recover import spec_of
+from reszoo.arch.recover import layers_of, spec_of
 from reszoo.errors import ReszooError, UnknownNameError
 
 
@@ -46,7 +46,7 @@ def freeze(model: Any, /, *, until: str | None = None, norm: Literal["frozen", "
     frozen = parts[: parts.index(until) + 1] if until else parts[:-1]
     # Layer by layer: `model.trainable = False` would hide layers that are made trainable again.
     model.trainable = True
-    for layer in _layers(model):
+    for layer in layers_of(model):
         learns = _part(layer.name) not in frozen
         layer.trainable = learns or (norm == "train" and layer.name.endswith("_norm"))
     left = sum(math.prod(variable.shape) for variable in model.trainable_variables)
@@ -63,8 +63,8 @@ def replace_head(model: Any, /, *, classes: int, activation: str | None = "softm
     head = {"classes": classes, "activation": activation or "linear", "dropout": dropout}
     pooling = {} if spec.dense or spec.head.pooling != "none" else {"pooling": "avg"}
     made = build(spec.replace(head={**head, **pooling}))
-    given = {layer.name: layer for layer in _layers(model)}
-    for layer in _layers(made):
+    given = {layer.name: layer for layer in layers_of(model)}
+    for layer in layers_of(made):
         source = given.get(layer.name)
         if source is not None and layer.name != "predictions":
             layer.set_weights(source.get_weights())
@@ -112,7 +112,7 @@ def reestimate_norm(model: Any, data: Any, /, *, batches: int = 100) -> int:
     Raises:
         ReszooError: the model has no batch norm, or there is no data.
     """
-    norms = [layer for layer in _layers(model) if isinstance(layer, keras.layers.BatchNormalization)]
+    norms = [layer for layer in layers_of(model) if isinstance(layer, keras.layers.BatchNormalization)]
     if not norms:
         raise ReszooError("reestimate_norm", given=f"{model.name}, without batch normalisation")
     kept = [(layer.momentum, layer.trainable) for layer in norms]
@@ -136,7 +136,7 @@ def reestimate_norm(model: Any, data: Any, /, *, batches: int = 100) -> int:
 
 def _parts(model: Any) -> list[str]:
     """stem, stage1, ..., head."""
-    found = dict.fromkeys(_part(layer.name) for layer in _layers(model) if layer.weights)
+    found = dict.fromkeys(_part(layer.name) for layer in layers_of(model) if layer.weights)
     stages = sorted((part for part in found if part.startswith("stage")), key=lambda part: int(part[5:]))
     if "stem" not in found or not stages:
         raise ReszooError(model.name, given="no stem and stages", allowed="a model that reszoo built")
@@ -146,14 +146,6 @@ def _parts(model: Any) -> list[str]:
 def _part(layer: str) -> str:
     found = re.match(r"stem|stage\d+(?=_)", layer)
     return found[0] if found else "head"
-
-
-def _layers(model: Any) -> Iterator[Any]:
-    for layer in model.layers:
-        if hasattr(layer, "layers"):
-            yield from _layers(layer)
-        elif not isinstance(layer, keras.layers.InputLayer):
-            yield layer
 
 
 def _first(data: Any, most: int) -> Iterator[Any]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from copy import deepcopy
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -11,10 +9,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, Strict
 
 from reszoo.arch import zoo
-from reszoo.arch.change import merge
+from reszoo.arch.change import merge, whole
 from reszoo.arch.check import check
 from reszoo.arch.spec import Count, Part, Rate
-from reszoo.errors import ReszooError, UnknownNameError
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -111,20 +108,6 @@ def recipe(name: str | Recipe, /, **changes: Any) -> Recipe:
     else:
         file, _, own = name.rpartition(":")
         entries = {**_entries(), **(zoo.read_yaml(Path(file)) if file else {})}
-        data, where = _whole(own, entries), own
+        data, where = whole(own, entries, "unknown recipe") | {"name": own}, own
     merge(data, changes)
     return check(Recipe, data, where=f"recipe {where}")
-
-
-def _whole(name: str, entries: Mapping[str, Any], seen: tuple[str, ...] = ()) -> dict[str, Any]:
-    if name not in entries:
-        raise UnknownNameError("unknown recipe", given=name, known=entries)
-    if name in seen:
-        raise ReszooError(
-            f"recipe {name}.base", given=" -> ".join((*seen, name)), allowed="a base that does not lead back"
-        )
-    own = deepcopy(entries[name])
-    base = own.pop("base", None)
-    data = _whole(base, entries, (*seen, name)) if base else {}
-    merge(data, {**own, "name": name})
-    return data

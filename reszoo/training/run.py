@@ -16,6 +16,7 @@ import numpy as np
 
 from reszoo._version import __version__
 from reszoo.arch.build import build
+from reszoo.arch.recover import layers_of
 from reszoo.arch.spec import NetSpec
 from reszoo.errors import ReszooError
 from reszoo.training.batches import Batches, reseed
@@ -230,10 +231,8 @@ class _Reseed(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         random = np.random.default_rng([self._seed, epoch, 1])
-        for layer in self.model.layers:
+        for layer in layers_of(self.model):
             reseed(layer, random)
-            for inner in getattr(layer, "layers", ()):
-                reseed(inner, random)
 
 
 class _Finite(keras.callbacks.Callback):

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from functools import cache, cached_property
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, Strict
 
 from reszoo.arch import zoo
+from reszoo.arch.change import whole
 from reszoo.arch.check import check
 from reszoo.arch.spec import Part
 
@@ -54,7 +55,7 @@ class Dialect(Part):
     """In Keras' convention."""
     weight_standardised: Literal["never", "without statistics"] = "never"
     """Where norms without running statistics mean that kernels are standardised too (BiT)."""
-    architectures: tuple[str, ...] | None = None
+    architectures: Annotated[tuple[str, ...], Strict(False)] | None = None
     """Patterns of the names that a `config.json` may give such a network; others have the same weights and compute
     something else."""
     config: dict[str, dict[str | bool, dict[str, Any]]] = Field(default_factory=dict)
@@ -144,17 +145,8 @@ class Template:
 def dialects() -> dict[str, Dialect]:
     """Returns all dialects by name."""
     file = zoo.configs() / "weights" / "dialects.yaml"
-    made: dict[str, dict[str, Any]] = {}
-    for name, fields in zoo.read_yaml(file).items():
-        base = made.get(fields.get("base", ""), {})
-        own = {key: value for key, value in fields.items() if key != "base"}
-        made[name] = {**base, **own, "names": {**base.get("names", {}), **own.get("names", {})}}
-        made[name]["architectures"] = _tuple(own.get("architectures"))
-    return {name: check(Dialect, fields, where=f"{file.name}: {name}") for name, fields in made.items()}
-
-
-def _tuple(values: Any) -> tuple[str, ...] | None:
-    return None if values is None else tuple(values)
+    read = zoo.read_yaml(file)
+    return {name: check(Dialect, whole(name, read, file.name), where=f"{file.name}: {name}") for name in read}
 
 
 def written(layer: str, variable: str, dialect: Dialect) -> str | None:

@@ -29,9 +29,8 @@ def specs(found: Translated) -> tuple[NetSpec, ...]:
     Raises:
         ReszooError: the tensors are not those of a network that the zoo can describe.
     """
-    told = _told_by_the_file(found)
-    if told is not None:
-        return (told,)
+    if is_told(found):
+        return (_told_by_the_file(found),)
     where = f"{found.checkpoint.path.name} ({found.dialect.title})"
     shapes = {name: named.tensor.shape for name, named in found.tensors.items()}
     try:
@@ -57,7 +56,9 @@ def _nearest(possible: list[NetSpec], found: Translated, shapes: Shapes) -> str:
 
 def is_told(found: Translated) -> bool:
     """Returns whether the file itself says which network it holds."""
-    return _told_by_the_file(found) is not None
+    config = found.checkpoint.config
+    ours = found.dialect is dialects()["reszoo"] and isinstance(config.get("config"), dict)
+    return isinstance(config.get("reszoo_spec"), str) or ours
 
 
 def assumed(found: Translated) -> tuple[str, ...]:
@@ -93,7 +94,7 @@ def _bare(spec: NetSpec) -> dict[str, Any]:
     return data
 
 
-def _told_by_the_file(found: Translated) -> NetSpec | None:
+def _told_by_the_file(found: Translated) -> NetSpec:
     """The spec as a file in our own names may hold it: in words, or as the configuration of a Keras model."""
     config = found.checkpoint.config
     if isinstance(config.get("reszoo_spec"), str):
@@ -101,8 +102,6 @@ def _told_by_the_file(found: Translated) -> NetSpec | None:
             return NetSpec.model_validate_json(config["reszoo_spec"])
         except ValueError as error:
             raise ReszooError(str(found.checkpoint.path), given=f"a spec that is none ({error})") from None
-    if found.dialect is not dialects()["reszoo"] or not isinstance(config.get("config"), dict):
-        return None
     try:
         layers = dict(_layers(config, found))
     except (KeyError, TypeError, AttributeError, RecursionError) as error:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from reszoo.arch.recover import spec_of
+from reszoo.arch.recover import layers_of, spec_of
 from reszoo.arch.spec import NetSpec
 from reszoo.arch.zoo import spec as changed
 from reszoo.errors import ReszooError
@@ -18,7 +18,7 @@ from reszoo.weights.match import Match, Strict, match
 from reszoo.weights.preprocessing import Origin, remember
 from reszoo.weights.report import Report
 from reszoo.weights.sources import open_weights
-from reszoo.weights.tensors import BrokenFileError, Tensor
+from reszoo.weights.tensors import Tensor
 
 
 class Loaded(NamedTuple):
@@ -131,18 +131,18 @@ def place(model: Any, matched: Match, *, fresh: bool = False) -> None:
     Raises:
         BrokenFileError: a tensor cannot be read; unless it is fresh, the model is as it was.
     """
-    variables = {f"{layer}/{variable.name}": variable for layer, variable in _variables(model)}
+    variables = {f"{layer.name}/{weight.name}": weight for layer in layers_of(model) for weight in layer.weights}
     absent = [target for target in matched.tensors if target not in variables]
     if absent:
         raise ReszooError(model.name, given=f"no variable {absent[0]}", allowed="a model that reszoo built, unchanged")
     # The largest first: what one replaces leaves room for the next.
     tensors = dict(sorted(matched.tensors.items(), key=lambda item: -item[1].size))
     if not fresh:
-        held = {target: _read(tensor, target, matched.report) for target, tensor in tensors.items()}
+        held = {target: tensor.read() for target, tensor in tensors.items()}
         tensors = {target: Tensor(tensors[target].shape, "", partial(held.pop, target)) for target in tensors}
     not_finite = []
     for target, tensor in tensors.items():
-        array = _read(tensor, target, matched.report)
+        array = tensor.read()
         if not _finite(array):
             not_finite.append(target)
         variables[target].assign(_plain(array))
@@ -150,15 +150,6 @@ def place(model: Any, matched: Match, *, fresh: bool = False) -> None:
         named = ", ".join(not_finite[:3]) + (", ..." if len(not_finite) > 3 else "")
         message = f"{matched.report.file}: {len(not_finite)} tensors hold NaN or infinity ({named})"
         warnings.warn(message, stacklevel=3)
-
-
-def _read(tensor: Tensor, target: str, report: Report) -> Any:
-    try:
-        return tensor.read()
-    except BrokenFileError:
-        raise
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise ReszooError(f"{report.file}: {target}", given=f"a tensor that cannot be read ({error})") from None
 
 
 def _finite(array: Any) -> bool:
@@ -170,11 +161,3 @@ def _finite(array: Any) -> bool:
 def _plain(array: Any) -> Any:
     """In a type that every backend takes: bfloat16 is NumPy's only by an extension."""
     return array.astype("float32") if array.dtype.name == "bfloat16" else array
-
-
-def _variables(model: Any) -> Iterator[tuple[str, Any]]:
-    for layer in model.layers:
-        if hasattr(layer, "layers"):
-            yield from _variables(layer)
-        else:
-            yield from ((layer.name, variable) for variable in layer.weights)
