@@ -1,0 +1,45 @@
+"""What all commands share: the application, the screen, and how settings are read and shown."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+import yaml
+from rich.console import Console
+
+from reszoo.errors import ReszooError
+
+app = typer.Typer(
+    name="reszoo",
+    help="Residual networks and their plain twins for Keras.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+console = Console(highlight=False)
+
+
+def escaped(text: str) -> str:
+    """Returns text that rich prints as it is."""
+    return text.replace("[", r"\[")
+
+
+def as_yaml(data: Any) -> str:
+    """Returns data as YAML."""
+    return str(yaml.safe_dump(data, sort_keys=False, default_flow_style=None, width=110))
+
+
+def changes_of(said: list[str]) -> dict[str, Any]:
+    """Returns `field=value` settings, the values read as YAML.
+
+    Raises:
+        ReszooError: a setting without `=`.
+    """
+    changes = {}
+    for item in said:
+        field, equals, value = item.partition("=")
+        if not equals:
+            raise ReszooError("--set", given=item, allowed="field=value")
+        changes[field] = yaml.safe_load(value)
+    return changes
