@@ -101,8 +101,9 @@ def quickstart(
     """Train residual nets and their plain twins at two depths on handwritten digits: under two minutes on two cores."""
     from reszoo.report.curves import draw_curves
     from reszoo.training import quickstart as job
+    from reszoo.training.data import open_data
 
-    digits = job.digits(seed=seed)
+    digits = open_data("digits", seed=seed)
     specs = job.specs(depths, digits)
     output.mkdir(parents=True, exist_ok=True)
     results = []

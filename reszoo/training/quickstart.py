@@ -11,6 +11,7 @@ from reszoo.arch.cost import cost
 from reszoo.arch.plan import plan
 from reszoo.arch.spec import NetSpec
 from reszoo.errors import ReszooError
+from reszoo.training.data import Data
 
 RECIPE = {"learning_rate": 0.1, "momentum": 0.9, "batch": 64, "epochs": 5}
 """SGD as in He 2015, 4.2, for a short run."""
@@ -35,29 +36,7 @@ class Result:
     """Test accuracy, in inference mode."""
 
 
-@dataclass(frozen=True, slots=True)
-class Split:
-    """Images `x` (float32), labels `y` (int), for training and for testing."""
-
-    x: Any
-    y: Any
-    x_test: Any
-    y_test: Any
-    classes: int
-
-
-def digits(*, seed: int = 0) -> Split:
-    """Returns scikit-learn's digits: 1,797 images of `(8, 8, 1)` in [-1, 1], a fifth of every class for testing."""
-    from sklearn.datasets import load_digits
-    from sklearn.model_selection import train_test_split
-
-    images, labels = load_digits(return_X_y=True)
-    images = (images.reshape(-1, 8, 8, 1) / 8.0 - 1.0).astype("float32")
-    x, x_test, y, y_test = train_test_split(images, labels, test_size=0.2, random_state=seed, stratify=labels)
-    return Split(x, y, x_test, y_test, classes=10)
-
-
-def specs(depths: Sequence[int], data: Split) -> list[NetSpec]:
+def specs(depths: Sequence[int], data: Data) -> list[NetSpec]:
     """Returns the narrow CIFAR form of every depth (6n + 2) and its plain twin: equal in parameters by option A.
 
     Raises:
@@ -74,14 +53,14 @@ def specs(depths: Sequence[int], data: Split) -> list[NetSpec]:
             name=f"resnet{depth}",
             depths=(depth - 2) // 6,
             width_multiplier=0.5,
-            input_shape=data.x.shape[1:],
-            classes=data.classes,
+            input_shape=data.shape,
+            classes=len(data.classes),
         )
         found += [residual.plain().replace(name=f"plain{depth}"), residual]
     return found
 
 
-def run(spec: NetSpec, data: Split, *, seed: int = 0, verbose: str | int = "auto") -> Result:
+def run(spec: NetSpec, data: Data, *, seed: int = 0, verbose: str | int = "auto") -> Result:
     """Returns what a network reaches with the recipe above, trained with `fit()`."""
     import keras
 
@@ -92,7 +71,8 @@ def run(spec: NetSpec, data: Split, *, seed: int = 0, verbose: str | int = "auto
     optimizer = keras.optimizers.SGD(RECIPE["learning_rate"], momentum=RECIPE["momentum"])
     model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
     batch, epochs = int(RECIPE["batch"]), int(RECIPE["epochs"])
-    history: dict[str, Any] = model.fit(data.x, data.y, batch_size=batch, epochs=epochs, verbose=verbose).history
+    x, y = _scaled(data, data.train)
+    history: dict[str, Any] = model.fit(x, y, batch_size=batch, epochs=epochs, verbose=verbose).history
     counted = cost(plan(spec))
     return Result(
         name=spec.name,
@@ -101,9 +81,13 @@ def run(spec: NetSpec, data: Split, *, seed: int = 0, verbose: str | int = "auto
         params=counted.params,
         losses=tuple(history["loss"]),
         batch_accuracy=history["accuracy"][-1],
-        train_accuracy=_accuracy(model, data.x, data.y),
-        test_accuracy=_accuracy(model, data.x_test, data.y_test),
+        train_accuracy=_accuracy(model, x, y),
+        test_accuracy=_accuracy(model, *_scaled(data, data.test)),
     )
+
+
+def _scaled(data: Data, part: Any) -> tuple[Any, Any]:
+    return data.scaling(part.take(range(len(part)))), part.labels
 
 
 def _accuracy(model: Any, x: Any, y: Any) -> float:
