@@ -179,6 +179,9 @@ WRONG_DATA = [
     (lambda folder: (np.zeros((3, 4)), np.zeros(2, int)), ["3 examples and 2 labels"]),
     (lambda folder: (np.zeros((3, 4)), np.zeros(3)), ["labels of type float64"]),
     (lambda folder: (np.full((3, 4), np.nan), np.zeros(3, int)), ["NaN"]),
+    (lambda folder: 7, ["data", "given 7", "a dataset"]),
+    (lambda folder: [np.zeros((3, 4))], ["batches", "(inputs, labels)"]),
+    (lambda folder: iter(()), ["batches", "given nothing"]),
 ]
 
 
@@ -186,6 +189,68 @@ WRONG_DATA = [
 def test_wrong_data_is_named(tmp_path, source, said):
     with refused(said):
         reszoo.open_data(source(tmp_path))
+
+
+class Stream(keras.utils.PyDataset):
+    """Thirty rows in batches of seven, their labels as one column per class."""
+
+    def __len__(self):
+        return 5
+
+    def __getitem__(self, number):
+        rows = np.arange(30)[7 * number : 7 * number + 7]
+        return np.stack([rows, -rows], axis=1).astype("float32"), np.eye(3)[rows % 3]
+
+
+def test_streams_of_batches_are_read_to_their_end():
+    data = reszoo.open_data(Stream())
+    assert data.shape == (2,) and len(data.classes) == 3
+    rows = np.concatenate([data.train.x[:, 0], data.validation.x[:, 0]])
+    assert sorted(rows) == [*range(30)]
+    assert (data.train.labels == data.train.x[:, 0] % 3).all()
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="a tf.data.Dataset needs TensorFlow")
+def test_a_dataset_of_tensorflow():
+    import tensorflow as tf
+
+    stream = tf.data.Dataset.from_tensor_slices((np.arange(40.0).reshape(20, 2), np.arange(20) % 2))
+    data = reszoo.open_data(stream.batch(8))
+    assert (data.shape, len(data.train) + len(data.validation)) == ((2,), 20)
+    with refused(["without end", "take"]):
+        reszoo.open_data(stream.batch(8).repeat())
+    with refused(["single examples"]):
+        reszoo.open_data(stream)
+
+
+def test_a_second_source_for_validation():
+    x, y = np.arange(40.0).reshape(20, 2), np.arange(20) % 2
+    data = reszoo.open_data((x, y), validation=(x[:4], y[:4]), test=(x[:6], y[:6]))
+    assert (len(data.train), len(data.validation), len(data.test)) == (20, 4, 6) and data.own_validation
+    with refused(["shape (3,)", "(2,)"]):
+        reszoo.open_data((x, y), validation=(np.zeros((4, 3)), y[:4]))
+    with refused(["class '2'", "0, 1"]):
+        reszoo.open_data((x, y), test=(x[:4], y[:4] + 1))
+
+
+def test_arrays_at_another_size():
+    """A ramp stays a ramp: bilinear sampling is exact on it, but for the borders."""
+    ramp = np.tile(np.arange(8.0)[None, :, None], (8, 1, 1))
+    images, labels = np.stack([ramp, ramp.transpose(1, 0, 2)] * 10), np.arange(20) % 2
+    larger, smaller = (reszoo.open_data((images, labels), size=size) for size in (16, 4))
+    assert larger.shape == (16, 16, 1) and smaller.shape == (4, 4, 1)
+    one = larger.train.take([int(np.flatnonzero(larger.train.labels == 0)[0])])[0, :, :, 0]
+    np.testing.assert_allclose(one[3, 1:-1], (np.arange(16) + 0.5)[1:-1] / 2 - 0.5, atol=1e-5)
+    assert (one == one[0]).all()
+    few = smaller.train.take([int(np.flatnonzero(smaller.train.labels == 1)[0])])[0, :, :, 0]
+    np.testing.assert_allclose(few[1:-1, 2], [2.5, 4.5], atol=0.1)
+
+
+def test_a_crop_of_arrays_shows_a_part():
+    ramp = np.tile(np.arange(8.0)[None, :, None], (8, 1, 1))
+    data = reszoo.open_data((np.stack([ramp] * 20), np.arange(20) % 2))
+    left_half = data.train.take([0], [(0.0, 0.0, 0.5, 1.0)])
+    assert left_half.shape == (1, 8, 8, 1) and left_half.max() < 4 and left_half.min() == 0
 
 
 # Batches.

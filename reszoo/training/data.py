@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from reszoo.errors import ReszooError
+from reszoo.training.arrays import Arrays, gathered
 from reszoo.training.pictures import Pictures, found_in
+from reszoo.training.tables import read_table
 
 KERAS_DATASETS = ("mnist", "fashion_mnist", "cifar10", "cifar100")
 VALIDATION = 0.1
@@ -27,21 +28,6 @@ class Examples(Protocol):
 
     def take(self, numbers: Any, shown: Any = None) -> Any:
         """Returns the examples with these numbers: `(n, height, width, channels)` or `(n, features)`."""
-
-
-@dataclass(frozen=True)
-class Arrays:
-    """Examples in memory."""
-
-    x: Any
-    labels: Any
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def take(self, numbers: Any, shown: Any = None) -> Any:
-        """Returns the examples with these numbers."""
-        return self.x[numbers]
 
 
 @dataclass(frozen=True)
@@ -90,54 +76,107 @@ class Data:
 
 
 def open_data(
-    source: Any, /, *, size: int | None = None, test: str | Path | None = None, target: str | None = None, seed: int = 0
+    source: Any,
+    /,
+    *,
+    size: int | None = None,
+    validation: Any = None,
+    test: Any = None,
+    target: str | None = None,
+    seed: int = 0,
 ) -> Data:
     """Returns a data source, opened and split.
 
     Args:
         source: `digits` (scikit-learn), a name of `keras.datasets` (`cifar10`, ...), a folder of class folders (or of
-            `train` and `val` with class folders), a `.npz` with `x` and `y`, a `.csv`, or arrays `(x, y)`.
-        size: side of the square that images of a folder are shown in, in pixels; 224 by default.
-        test: a second source of the same kind for testing.
+            `train` and `val` with class folders), a `.npz` with `x` and `y`, a `.csv`, arrays `(x, y)`, or a
+            `tf.data.Dataset` or PyDataset of batches `(inputs, labels)`, which is read into memory.
+        size: side of the square that images are shown in, in pixels; by default 224 for those of a folder, and arrays
+            as they are.
+        validation: a second source of the same kind for validation; by default a tenth of every class is held out,
+            unless the source has a part for it.
+        test: one more source, for testing.
         target: of a `.csv`, the column of classes; the last one by default.
         seed: of the split.
 
     Raises:
         ReszooError: there is no such source, or nothing in it that can be learnt from.
     """
-    data = replace(_open(source, size or 224, target, seed), seed=seed)
+    how: dict[str, Any] = {"size": size, "target": target, "seed": seed}
+    data = replace(_open(source, **how, share=VALIDATION if validation is None else 0.0), seed=seed)
+    if validation is not None:
+        data = replace(data, validation=_of_same_kind(data, validation, how), own_validation=True)
     if test is not None:
-        data = replace(data, test=_open(test, size or 224, target, seed, whole=True).train)
+        data = replace(data, test=_of_same_kind(data, test, how))
     absent = [name for name, (_, held) in data.counts().items() if not held]
     notes = (f"no example of {', '.join(absent)} for validation",) if absent else ()
     return replace(data, notes=(*data.notes, *notes))
 
 
-def _open(source: Any, size: int, target: str | None, seed: int, *, whole: bool = False) -> Data:
+def _of_same_kind(data: Data, source: Any, how: Mapping[str, Any]) -> Examples:
+    """A further source, whole, its classes numbered as the first one's."""
+    import numpy as np
+
+    other = _open(source, **how, share=0.0)
+    shape = tuple(int(side) for side in other.train.take([0]).shape[1:])
+    strange = [name for name in other.classes if name not in data.classes]
+    if strange or shape != data.shape:
+        given = f"class {strange[0]!r}" if strange else f"examples of shape {shape}"
+        raise ReszooError(other.name, given=given, allowed=", ".join(data.classes) if strange else str(data.shape))
+    numbers = np.array([data.classes.index(name) for name in other.classes])
+    return replace(other.train, labels=numbers[other.train.labels])  # type: ignore[type-var]
+
+
+def _open(source: Any, *, size: int | None, target: str | None, seed: int, share: float) -> Data:
+    split_off: dict[str, Any] = {"size": size, "seed": seed, "share": share}
     if isinstance(source, tuple) and len(source) == 2:
-        return _arrays("arrays", *source, seed=seed, whole=whole)
+        return _arrays("arrays", *source, **split_off)
     if source == "digits":
         from sklearn.datasets import load_digits
 
         x, y = load_digits(return_X_y=True)
-        return _arrays("digits", x.reshape(-1, 8, 8, 1), y, seed=seed, scale=16.0, whole=whole, test=0.2)
+        return _arrays("digits", x.reshape(-1, 8, 8, 1), y, scale=16.0, test=0.2, **split_off)
     if source in KERAS_DATASETS:
         import keras
 
         (x, y), held = getattr(keras.datasets, source).load_data()
-        data = _arrays(source, x, y, seed=seed, whole=whole)
-        return replace(data, test=Arrays(*_checked(source, *held)))
-    path = Path(str(source)).expanduser()
+        return _with_test(_arrays(source, x, y, **split_off), *held)
+    if not isinstance(source, (str, Path)):
+        if not hasattr(source, "__iter__") and not hasattr(source, "__getitem__"):
+            raise ReszooError("data", given=repr(source), allowed=_ALLOWED)
+        return _arrays("batches", *gathered("batches", source), **split_off)
+    path = Path(source).expanduser()
     readers: dict[str, Callable[[], Data]] = {
-        ".npz": lambda: _npz(path, seed, whole),
-        ".csv": lambda: _csv(path, target, seed, whole),
+        ".npz": lambda: _npz(path, **split_off),
+        ".csv": lambda: _table(path, target, **split_off),
     }
     if path.is_dir():
-        return _folder(path, size, seed, whole)
+        return _folder(path, **split_off)
     if path.is_file() and path.suffix in readers:
         return readers[path.suffix]()
-    allowed = f"a folder of class folders, a .npz, a .csv, digits, {', '.join(KERAS_DATASETS)}"
-    raise ReszooError("data", given=repr(str(source)), allowed=allowed)
+    raise ReszooError("data", given=repr(str(source)), allowed=_ALLOWED)
+
+
+_ALLOWED = f"a folder of class folders, a .npz, a .csv, digits, {', '.join(KERAS_DATASETS)}, (x, y), a dataset"
+
+
+def _with_test(data: Data, x: Any, y: Any) -> Data:
+    train: Any = data.train
+    held = Arrays(*_checked(data.name, x, y), train.size)
+    return replace(data, test=replace(held, x=_shrunk(held.x, held.size)))
+
+
+def _shrunk(x: Any, size: int | None) -> Any:
+    """Images that are larger than asked for, made smaller once; larger ones are made when they are taken."""
+    import keras
+    import numpy as np
+
+    if size is None or x.ndim != 4 or min(x.shape[1:3]) <= size:
+        return x
+    parts = [np.asarray(x[start : start + 512], "float32") for start in range(0, len(x), 512)]
+    shown = {"crop_to_aspect_ratio": True, "antialias": True, "data_format": "channels_last"}
+    smaller = [keras.ops.image.resize(part, (size, size), **shown) for part in parts]
+    return np.concatenate([keras.ops.convert_to_numpy(part) for part in smaller])
 
 
 def _checked(name: str, x: Any, y: Any) -> tuple[Any, Any]:
@@ -163,26 +202,27 @@ def _arrays(
     y: Any,
     *,
     seed: int,
+    share: float,
+    size: int | None = None,
     scale: float | None = None,
     classes: Sequence[str] | None = None,
-    whole: bool = False,
     test: float = 0.0,
 ) -> Data:
+    """Examples in memory, a share of every class held out for validation, and before that one for testing."""
     x, y = _checked(name, x, y)
-    classes = tuple(classes or map(str, range(int(y.max()) + 1)))
-    if whole:
-        return Data(name, Arrays(x, y), Arrays(x, y), classes, Scaling(1, (0,), (1,)))
-    held = None
+    scale = scale or (255.0 if x.dtype.kind in "ui" and x.ndim == 4 else 1.0)
+    whole = Arrays(_shrunk(x, size), y, size if x.ndim == 4 else None)
+    tested, rest = None, whole
     if test:
         kept, out = split(y, test, seed)
-        held, x, y = Arrays(x[out], y[out]), x[kept], y[kept]
-    kept, out = split(y, VALIDATION, seed)
-    train = Arrays(x[kept], y[kept])
-    scale = scale or (255.0 if x.dtype.kind in "ui" and x.ndim == 4 else 1.0)
+        tested, rest = whole.only(out), whole.only(kept)
+    kept, out = split(rest.labels, share, seed)
+    train = rest.only(kept)
     axes = tuple(range(x.ndim - 1))
     mean, std = train.x.mean(axis=axes) / scale, train.x.std(axis=axes) / scale
     told = Scaling(scale, tuple(map(float, mean)), tuple(float(value) or 1.0 for value in std))
-    return Data(name, train, Arrays(x[out], y[out]), classes, told, held)
+    names = tuple(classes or map(str, range(int(y.max()) + 1)))
+    return Data(name, train, rest.only(out), names, told, tested)
 
 
 def split(labels: Any, share: float, seed: int) -> tuple[Any, Any]:
@@ -197,7 +237,7 @@ def split(labels: Any, share: float, seed: int) -> tuple[Any, Any]:
     return np.setdiff1d(np.arange(len(labels)), held), held
 
 
-def _npz(path: Path, seed: int, whole: bool) -> Data:
+def _npz(path: Path, **how: Any) -> Data:
     import numpy as np
 
     try:
@@ -207,60 +247,30 @@ def _npz(path: Path, seed: int, whole: bool) -> Data:
         raise ReszooError(str(path), given=f"a file that is not .npz ({error})", allowed="arrays x and y") from None
     if not {"x", "y"} <= set(arrays):
         raise ReszooError(str(path), given=f"arrays {', '.join(arrays)}", allowed="x and y, and x_test and y_test")
-    data = _arrays(path.stem, arrays["x"], arrays["y"], seed=seed, whole=whole)
-    if {"x_test", "y_test"} <= set(arrays) and not whole:
-        return replace(data, test=Arrays(*_checked(path.stem, arrays["x_test"], arrays["y_test"])))
-    return data
+    data = _arrays(path.stem, arrays["x"], arrays["y"], **how)
+    own_test = {"x_test", "y_test"} <= set(arrays)
+    return _with_test(data, arrays["x_test"], arrays["y_test"]) if own_test else data
 
 
-def _csv(path: Path, target: str | None, seed: int, whole: bool) -> Data:
-    """Columns of numbers as they are, columns of words as one column per word."""
-    import numpy as np
-
-    with path.open(newline="", encoding="utf-8") as stream:
-        rows = list(csv.reader(stream))
-    if len(rows) < 3:
-        raise ReszooError(str(path), given=f"{len(rows)} lines", allowed="a line of names and at least two rows")
-    names, rows = rows[0], [row for row in rows[1:] if row]
-    short = next((number for number, row in enumerate(rows, 2) if len(row) != len(names)), None)
-    if short:
-        raise ReszooError(f"{path}, row {short}", given="another number of columns", allowed=str(len(names)))
-    target = target or names[-1]
-    if target not in names:
-        raise ReszooError(f"{path}: target", given=repr(target), allowed=", ".join(names))
-    columns = {name: [row[place].strip() for row in rows] for place, name in enumerate(names)}
-    words = sorted(set(columns.pop(target)), key=lambda word: (len(word), word) if word.isdecimal() else (0, word))
-    labels = np.array([words.index(row[names.index(target)].strip()) for row in rows])
-    features = [feature for name, values in columns.items() for feature in _features(path, name, values)]
-    return _arrays(path.stem, np.array(features, "float32").T, labels, seed=seed, classes=words, whole=whole)
+def _table(path: Path, target: str | None, **how: Any) -> Data:
+    x, labels, classes = read_table(path, target)
+    return _arrays(path.stem, x, labels, classes=classes, **how)
 
 
-def _features(path: Path, name: str, values: list[str]) -> list[list[float]]:
-    if "" in values:
-        row = values.index("") + 2
-        raise ReszooError(f"{path}, row {row}, column {name}", given="nothing", allowed="a number or a word")
-    try:
-        return [[float(value) for value in values]]
-    except ValueError:
-        return [[float(value == word) for value in values] for word in sorted(set(values))]
-
-
-def _folder(folder: Path, size: int, seed: int, whole: bool) -> Data:
+def _folder(folder: Path, *, size: int | None, seed: int, share: float) -> Data:
     parts = {word: folder / word for word in ("train", "val", "validation", "test") if (folder / word).is_dir()}
     found = found_in(parts.get("train", folder))
-    train = Pictures(found.paths, found.labels, size)
+    pictures = Pictures(found.paths, found.labels, size or 224)
     told = Scaling(255.0, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-    if whole:
-        return Data(folder.name, train, train, found.classes, told, None, found.notes)
     held = {word: found_in(path, found.classes) for word, path in parts.items() if word != "train"}
     notes = [*found.notes, *(note for other in held.values() for note in other.notes)]
-    validation = held.get("val") or held.get("validation")
-    if validation:
-        checked: Examples = Pictures(validation.paths, validation.labels, size)
-    else:
-        kept, out = split(found.labels, VALIDATION, seed)
-        train, checked = train.only(kept), train.only(out)
-    test = held.get("test")
-    tested = Pictures(test.paths, test.labels, size) if test else None
-    own = validation is not None
-    return Data(folder.name, train, checked, found.classes, told, tested, tuple(notes), own_validation=own)
+    opened = {word: Pictures(other.paths, other.labels, size or 224) for word, other in held.items()}
+    validation = opened.get("val") or opened.get("validation")
+    train = pictures
+    if validation is None:
+        kept, out = split(found.labels, share, seed)
+        train, validation = pictures.only(kept), pictures.only(out)
+    own = "val" in opened or "validation" in opened
+    return Data(
+        folder.name, train, validation, found.classes, told, opened.get("test"), tuple(notes), own_validation=own
+    )

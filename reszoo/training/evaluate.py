@@ -179,7 +179,7 @@ def _unlabelled(source: Path, side: int | None) -> tuple[list[str], Examples]:
         if x is None:
             raise ReszooError(str(source), given="no array x", allowed="x of (examples, ...)")
         x = x[..., None] if x.ndim == 3 else x
-        from reszoo.training.data import Arrays
+        from reszoo.training.arrays import Arrays
 
         return [str(number) for number in range(len(x))], Arrays(x, np.zeros(len(x), int))
     files = sorted(source.rglob("*")) if source.is_dir() else [source]
