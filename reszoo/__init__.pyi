@@ -72,6 +72,7 @@ from .training.data import Data as Data, open_data as open_data
 from .training.evaluate import Evaluation as Evaluation, evaluate as evaluate, predict as predict
 from .training.fine_tune import (
     Frozen as Frozen,
+    Unfreeze as Unfreeze,
     freeze as freeze,
     layer_decay as layer_decay,
     reestimate_norm as reestimate_norm,

@@ -36,6 +36,21 @@ def test_through_keras_and_back_to_the_same_bits(tmp_path, name):
     assert all(found[key].tobytes() == given[key].tobytes() for key in given)
 
 
+def test_half_of_the_bytes(tmp_path):
+    model = reszoo.create("resnet20_cifar", depths=1, input_shape=(16, 16, 1))
+    model.save(tmp_path / "whole.keras")
+    made = reszoo.convert(tmp_path / "whole.keras", tmp_path / "half.safetensors", dtype="float16")
+    whole = reszoo.convert(tmp_path / "whole.keras", tmp_path / "whole.safetensors")
+    assert {array.dtype.name for array in arrays_of(made.path).values()} == {"float16"}
+    assert 0 < made.difference < 1e-2 and whole.difference < 1e-6
+    assert made.path.stat().st_size < 0.6 * whole.path.stat().st_size
+    for target in ("half.keras", "half.safetensors"):
+        with refused(["dtype", "float16 for .safetensors and .pth"]):
+            reszoo.convert(
+                tmp_path / "whole.keras", tmp_path / target, dtype="float16" if "keras" in target else "int8"
+            )
+
+
 @needs("torch")
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "float64"])
 def test_pytorch_reads_what_is_written_and_the_other_way_round(tmp_path, dtype):

@@ -62,7 +62,8 @@ def test_classes_are_matched_by_name(run, tmp_path):
 
 
 WRONG = [
-    (lambda folder: reszoo.evaluate(folder / "run.json", "digits"), ["run.json", "no facts about its data"]),
+    (lambda folder: reszoo.evaluate(folder / "run.json", "digits"), ["run.json"]),
+    (lambda folder: reszoo.evaluate(folder / "other.keras", "digits"), ["other.keras", "no facts about its data"]),
     (
         lambda folder: reszoo.evaluate(folder / "model.keras", "digits", part="tset"),
         ["evaluate.part", "test, validation"],

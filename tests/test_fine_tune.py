@@ -1,9 +1,11 @@
 """Fine-tuning helpers: what learns, what does not, and how fast."""
 
+import warnings
+
 import keras
 import numpy as np
 import pytest
-from conftest import refused
+from conftest import python, refused
 from test_weights import logits, small, values
 
 import reszoo
@@ -62,6 +64,83 @@ def test_freezing_says_what_there_is(model):
         reszoo.freeze(model, norm="thaw")
     with refused(["no stem and stages"]):
         reszoo.freeze(keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)]))
+
+
+def test_small_batches_are_warned_of(model):
+    with pytest.warns(UserWarning, match="batches of 4"):
+        reszoo.freeze(model, until="stem", batch=4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        reszoo.freeze(model, until="stem", batch=8)
+        reszoo.freeze(model, until="stage2", batch=4)
+
+
+UNFREEZING = """
+import keras, numpy as np, reszoo
+from reszoo.arch.recover import layers_of
+spec = reszoo.spec("resnet18", depths=[1, 1], width_multiplier=0.25, input_shape=(16, 16, 3), classes=3)
+x, y = np.random.default_rng(0).normal(2, 3, (16, 16, 16, 3)).astype("float32"), np.arange(16) % 3
+
+class Watch(keras.callbacks.Callback):
+    before = None
+    def on_epoch_end(self, epoch, logs=None):
+        now = {w.path: keras.ops.convert_to_numpy(w).copy() for w in self.model.weights}
+        if self.before:
+            print(epoch, *sorted({p.split("_")[0].split("/")[0] for p in now if (now[p] != self.before[p]).any()}),
+                  int(self.model.optimizer.iterations))
+        self.before = now
+
+keras.utils.set_random_seed(0)
+model = reszoo.create(spec)
+model.compile(keras.optimizers.SGD(0.01, momentum=0.9), "sparse_categorical_crossentropy")
+watch = Watch()
+watch.set_model(model)
+watch.on_epoch_end(-1)
+model.fit(x, y, batch_size=8, epochs=4, verbose=0,
+          callbacks=[reszoo.Unfreeze({0: "stage2", 1: "stem", 3: "none"}), watch])
+momenta = [v for v in model.optimizer.variables if "momentum" in v.path]
+known = [float(abs(keras.ops.convert_to_numpy(m)).max()) for m in momenta]
+print(len(momenta) == len(model.trainable_variables), min(known) > 0)
+"""
+
+
+@pytest.mark.parametrize("backend", ["tensorflow", "jax", "torch"])
+def test_unfreezing_part_by_part(backend):
+    if backend != "tensorflow":
+        pytest.importorskip(backend)
+    told = python(UNFREEZING, backend=backend).split("\n")
+    assert told[:5] == [
+        "0 predictions 2",
+        "1 predictions stage1 stage2 4",
+        "2 predictions stage1 stage2 6",
+        "3 predictions stage1 stage2 stem 8",
+        "True True",
+    ]
+
+
+def test_momentum_outlives_unfreezing(model):
+    """What the optimiser knew of the classifier at the end of an epoch, it knows when more is unfrozen."""
+    x, y = np.random.default_rng(0).normal(2, 3, (8, 32, 32, 3)).astype("float32"), np.arange(8) % 3
+    model.compile(keras.optimizers.SGD(0.1, momentum=0.9), "sparse_categorical_crossentropy")
+    found = []
+
+    def note(epoch, logs):
+        kept = {v.path: v.numpy().copy() for v in model.optimizer.variables if "predictions" in v.path}
+        found.append(kept)
+
+    watch = keras.callbacks.LambdaCallback(on_epoch_begin=note, on_epoch_end=note)
+    model.fit(x, y, epochs=2, verbose=0, callbacks=[reszoo.Unfreeze({0: "stage2", 1: "none"}), watch])
+    _, ended, begun, _ = found
+    assert len(ended) == 2 and all((begun[path] == ended[path]).all() for path in ended)
+    assert all(abs(value).max() > 0 for value in ended.values())
+
+
+def test_impossible_unfreezing_is_named(model):
+    with refused(["Unfreeze", "epochs [1]", "epoch 0"]):
+        reszoo.Unfreeze({1: "stem"})
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    with refused(["Unfreeze", "stage7", "stage2"]):
+        model.fit(np.zeros((4, 32, 32, 3)), np.zeros(4), callbacks=[reszoo.Unfreeze({0: "stem", 3: "stage7"})])
 
 
 def test_a_new_head_keeps_the_trunk(model):

@@ -34,7 +34,7 @@ def tiny_run(folder, **changes):
 @pytest.mark.parametrize("name", reszoo.list_recipes())
 def test_every_recipe_makes_an_optimiser_and_a_loss(name):
     recipe = reszoo.recipe(name)
-    made = optimise.optimizer(recipe, steps=100)
+    made = optimise.optimizer(recipe, 100, None)
     assert type(made).__name__.lower() == recipe.optimizer.kind
     assert float(optimise.loss(recipe)(np.eye(3), np.full((3, 3), 1 / 3))) > 0
     assert recipe.ref
@@ -314,6 +314,25 @@ def test_a_run_leaves_what_it_promises(tmp_path):
     for other, said in (({"seed": 4}, "seed: 4"), ({"epochs": 3}, "recipe.epochs: 3")):
         with refused(["another run", said, "choose another folder"]):
             tiny_run(tmp_path / "run", **other)
+
+
+@pytest.mark.skipif(not hasattr(keras.optimizers, "MultiOptimizer"), reason="this Keras has no MultiOptimizer")
+def test_a_recipe_that_freezes_and_slows_down_shallow_parts(tmp_path):
+    settings = {"freeze": "stage1", "layer_decay": 0.5, "epochs": 1}
+    done = tiny_run(tmp_path / "run", **settings)
+    assert not done.model.get_layer("stage1_block1_unit1_conv").trainable
+    assert done.history[0]["learning_rate"] == pytest.approx(0.0, abs=1e-6)
+    first = {layer.name: layer.get_weights() for layer in tiny_run(tmp_path / "none", epochs=1).model.layers}
+    stem = done.model.get_layer("stem_conv").get_weights()[0]
+    keras.utils.set_random_seed(3)
+    fresh = reszoo.resnet20_cifar(input_shape=(8, 8, 1), **TINY).get_layer("stem_conv").get_weights()[0]
+    assert (stem == fresh).all() and (first["stem_conv"][0] != fresh).any()
+    again = tiny_run(tmp_path / "run", **settings)
+    assert again.history == done.history
+    with refused(["layer_decay and ema"]):
+        tiny_run(tmp_path / "other", layer_decay=0.5, ema=0.9)
+    with refused(["freeze.until", "stage9"]):
+        tiny_run(tmp_path / "another", freeze="stage9")
 
 
 def test_a_folder_with_other_files_is_left_alone(tmp_path):

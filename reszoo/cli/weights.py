@@ -54,12 +54,13 @@ def convert(
     to: Annotated[
         str | None, typer.Option(help="whose names and layout: torchvision, hugging_face, reszoo, ...")
     ] = None,
+    dtype: Annotated[str | None, typer.Option(help="float16 for half of the bytes")] = None,
     key: Annotated[str | None, typer.Option(help="of a file that wraps several networks, the one to take")] = None,
     names: Annotated[Path | None, typer.Option(help="a YAML file of our names to theirs")] = None,
 ) -> None:
     """Write a checkpoint in another format, and check that it computes the same."""
     from reszoo.weights.convert import convert as job
 
-    made = job(source, target, to=to, key=key, names=names)
+    made = job(source, target, to=to, dtype=dtype, key=key, names=names)  # type: ignore[arg-type]
     told = f"{made.path}: {made.spec.name}, {made.dialect}; outputs differ by {made.difference:.1e} of the greatest"
     console.print(escaped(told), soft_wrap=True)

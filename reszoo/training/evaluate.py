@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -11,9 +11,10 @@ import keras
 import numpy as np
 
 from reszoo.errors import ReszooError
-from reszoo.training.data import Data, Examples, open_data
-from reszoo.training.facts import Facts, read_facts
+from reszoo.training.data import Data, Examples, Scaling, open_data
+from reszoo.training.facts import Facts, read_facts, scaling_for
 from reszoo.training.pictures import FORMATS, Pictures, is_picture
+from reszoo.weights.catalogue import Record
 
 BINS = 15
 """Of the calibration error (Guo et al. 2017, 2)."""
@@ -58,7 +59,7 @@ def evaluate(file: str | Path, data: Any, /, *, part: Part | None = None, batch:
     """Returns how a trained network does on data.
 
     Args:
-        file: a `.keras` file of a run.
+        file: a `.keras` file of a run, or published weights: a name of `list_weights()`, or their file.
         data: a source as for training (`open_data`); it is split as it was for training.
         part: which of it; by default its test part, or else the validation part that a folder has, or else all.
         batch: examples at a time; the numbers do not depend on it.
@@ -66,8 +67,10 @@ def evaluate(file: str | Path, data: Any, /, *, part: Part | None = None, batch:
     Raises:
         ReszooError: the file is none of a run, or the data are not what it was trained for.
     """
-    model, facts = _opened(file)
-    source = data if isinstance(data, Data) else open_data(data, size=_side(model), seed=facts.seed)
+    model, facts, side, record = _opened(file)
+    source = data if isinstance(data, Data) else open_data(data, size=side, seed=facts.seed)
+    if record is not None:
+        facts = replace(facts, scaling=scaling_for(record, source))
     examples, which = _part(source, part)
     labels = _as_trained(source, examples.labels, facts)
     outputs = _outputs(model, facts, examples, batch)
@@ -90,15 +93,15 @@ def predict(file: str | Path, source: str | Path, /, *, batch: int = 64) -> list
     """Returns what a trained network takes new examples for.
 
     Args:
-        file: a `.keras` file of a run.
+        file: see `evaluate`.
         source: an image, a folder of images (searched through), or a `.npz` with `x`.
         batch: examples at a time.
 
     Raises:
         ReszooError: there is nothing to predict, or it is not what the network was trained for.
     """
-    model, facts = _opened(file)
-    names, examples = _unlabelled(Path(source).expanduser(), _side(model))
+    model, facts, side, _ = _opened(file)
+    names, examples = _unlabelled(Path(source).expanduser(), side)
     outputs = _outputs(model, facts, examples, batch)
     best = outputs.argmax(axis=1)
     return [
@@ -106,14 +109,34 @@ def predict(file: str | Path, source: str | Path, /, *, batch: int = 64) -> list
     ]
 
 
-def _opened(file: str | Path) -> tuple[Any, Facts]:
-    facts = read_facts(file)
-    return keras.models.load_model(file), facts
+class _Opened(NamedTuple):
+    """A network that can be asked."""
+
+    model: Any
+    facts: Facts
+    side: int | None
+    """Of the images it is shown, in pixels."""
+    record: Record | None = None
 
 
-def _side(model: Any) -> int | None:
-    shape = model.input_shape
-    return int(shape[1]) if len(shape) == 4 and shape[1] else None
+def _opened(file: str | Path) -> _Opened:
+    if Path(file).suffix == ".keras":
+        facts, model = read_facts(file), keras.models.load_model(file)
+        shape = model.input_shape
+        return _Opened(model, facts, int(shape[1]) if len(shape) == 4 and shape[1] else None)
+    from reszoo.weights.labels import words
+    from reszoo.weights.load import from_checkpoint
+    from reszoo.weights.preprocessing import origin
+
+    model = from_checkpoint(file, classifier_activation="softmax").model
+    known = origin(model)
+    record = known.record if known else None
+    if record is None:
+        given = "weights of whose classes and images nothing is known"
+        raise ReszooError(str(file), given=given, allowed="a .keras file of a run, or published weights")
+    told = record.preprocessing
+    facts = Facts(tuple(words(record.labels) or ()), Scaling(told.scale, told.mean, told.std), record.name, seed=0)
+    return _Opened(model, facts, told.crop, record)
 
 
 def _part(source: Data, part: Part | None) -> tuple[Examples, str]:
@@ -147,6 +170,8 @@ class _Together:
 
 def _as_trained(source: Data, labels: Any, facts: Facts) -> Any:
     """Class numbers as the network has them: by name, where the data names its classes."""
+    if source.classes == tuple(map(str, range(len(source.classes)))) and len(source.classes) <= len(facts.classes):
+        return labels
     strange = [name for name in source.classes if name not in facts.classes]
     if strange:
         allowed = ", ".join(facts.classes[:10])

@@ -10,6 +10,7 @@ from typing import Any
 
 from reszoo.errors import ReszooError
 from reszoo.training.data import Data, Scaling
+from reszoo.weights.catalogue import Record
 
 MEMBER = "reszoo.json"
 
@@ -47,3 +48,17 @@ def read_facts(path: str | Path) -> Facts:
     except (OSError, KeyError, ValueError, TypeError, zipfile.BadZipFile) as error:
         allowed = "a .keras file of a run (reszoo train)"
         raise ReszooError(str(path), given=f"no facts about its data ({error})", allowed=allowed) from None
+
+
+def scaling_for(record: Record, data: Data) -> Scaling:
+    """Returns how images of these data are scaled for published weights.
+
+    Raises:
+        ReszooError: the weights take images of other channels.
+    """
+    told = record.preprocessing
+    if told.channels == "bgr" or data.shape[-1] != len(told.mean):
+        given = f"weights that take {told.channels} images, and images with {data.shape[-1]} channels"
+        allowed = "weights that take rgb, and images of 3 channels; or gray, and 1"
+        raise ReszooError(record.name, given=given, allowed=allowed)
+    return Scaling(data.scaling.scale * told.scale / 255, told.mean, told.std)

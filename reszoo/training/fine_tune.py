@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
 import keras
@@ -12,6 +13,11 @@ import keras
 from reszoo.arch.build import build
 from reszoo.arch.recover import layers_of, spec_of
 from reszoo.errors import ReszooError, UnknownNameError
+
+LEAST_BATCH = 8
+"""Images in a batch, below which its statistics are too noisy to normalise by (Wu & He 2018, Fig. 1)."""
+
+Norm = Literal["frozen", "train"]
 
 
 class Frozen(NamedTuple):
@@ -23,7 +29,7 @@ class Frozen(NamedTuple):
     """Parameters that still learn."""
 
 
-def freeze(model: Any, /, *, until: str | None = None, norm: Literal["frozen", "train"] = "frozen") -> Frozen:
+def freeze(model: Any, /, *, until: str | None = None, norm: Norm = "frozen", batch: int | None = None) -> Frozen:
     """Freezes a model up to and including a part, makes the rest trainable, and returns what is left to learn.
 
     A frozen BatchNormalization runs in inference mode: it normalises with its moving statistics, which stay (Keras' own
@@ -31,26 +37,94 @@ def freeze(model: Any, /, *, until: str | None = None, norm: Literal["frozen", "
 
     Args:
         model: a model that reszoo built.
-        until: `stem`, `stage1`, ...; by default everything but the classifier.
+        until: `stem`, `stage1`, ..., or `none`; by default everything but the classifier.
         norm: `train` lets the norms of the frozen part learn, statistics and all: right for batches of at least eight
             images that look unlike those of the pretraining.
+        batch: images in a batch, where you know it: warns when norms would learn from fewer than eight.
 
     Raises:
         ReszooError: there is no such part.
     """
     parts = _parts(model)
-    if until is not None and until not in parts:
-        raise UnknownNameError("freeze.until", given=until, known=parts)
+    if until not in (None, NOTHING, *parts):
+        raise UnknownNameError("freeze.until", given=until, known=[NOTHING, *parts])
     if norm not in ("frozen", "train"):
         raise ReszooError("freeze.norm", given=repr(norm), allowed="frozen, train")
-    frozen = parts[: parts.index(until) + 1] if until else parts[:-1]
+    frozen = parts[:-1] if until is None else [] if until == NOTHING else parts[: parts.index(until) + 1]
     # Layer by layer: `model.trainable = False` would hide layers that are made trainable again.
     model.trainable = True
     for layer in layers_of(model):
         learns = _part(layer.name) not in frozen
         layer.trainable = learns or (norm == "train" and layer.name.endswith("_norm"))
+    if batch is not None:
+        warn_of_batch(model, batch)
     left = sum(math.prod(variable.shape) for variable in model.trainable_variables)
     return Frozen(tuple(frozen), left)
+
+
+NOTHING = "none"
+
+
+def warn_of_batch(model: Any, batch: int, /) -> None:
+    """Warns when batch norms would take their statistics from too few images."""
+    norms = [layer for layer in layers_of(model) if isinstance(layer, keras.layers.BatchNormalization)]
+    if batch < LEAST_BATCH and any(layer.trainable for layer in norms):
+        mend = "freeze(model, norm='frozen'), norm={'kind': 'group'}, or larger batches"
+        told = f"{model.name}: batch norms learn from batches of {batch}; allowed {LEAST_BATCH} or more; mend: {mend}"
+        warnings.warn(told, stacklevel=3)
+
+
+class Unfreeze(keras.callbacks.Callback):
+    """Unfreezes a network part by part in `fit()`: `Unfreeze({0: "stage4", 2: "stage2", 4: "none"})`.
+
+    Howard & Ruder 2018, 3.3. Compile the model as usual. The optimiser is made anew whenever more learns: steps so far
+    and what it knows of the variables that learnt already (momentum, averages) stay.
+
+    Args:
+        until: epoch, counted from 0 -> until which part the network is frozen from then on, as in `freeze`.
+        norm: see `freeze`.
+
+    Raises:
+        ReszooError: no epoch 0, or there is no such part.
+    """
+
+    def __init__(self, until: Mapping[int, str], *, norm: Norm = "frozen"):
+        super().__init__()
+        if 0 not in until or min(until) < 0:
+            raise ReszooError("Unfreeze", given=f"epochs {sorted(until)}", allowed="epoch 0, and later ones")
+        self._until, self._norm, self._now = dict(until), norm, ""
+
+    def set_model(self, model: Any) -> None:
+        """Checks the parts before the first step."""
+        super().set_model(model)
+        parts = [NOTHING, *_parts(model)]
+        for until in self._until.values():
+            if until not in parts:
+                raise UnknownNameError("Unfreeze", given=until, known=parts)
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """Freezes and unfreezes what this epoch asks for."""
+        until = self._until[max(start for start in self._until if start <= epoch)]
+        if until == self._now:
+            return
+        freeze(self.model, until=until, norm=self._norm)
+        self.model.optimizer = _rebuilt(self.model.optimizer, self.model.trainable_variables)
+        self.model.make_train_function(force=True)
+        self._now = until
+
+
+def _rebuilt(optimizer: Any, variables: Any) -> Any:
+    """The same optimiser over other variables; JAX wants one that knows exactly those that learn."""
+    made = type(optimizer).from_config(optimizer.get_config())
+    made.build(variables)
+    known = {variable.path: variable for variable in optimizer.variables}
+    steps = max(int(variable) for variable in optimizer.variables if variable.name == "iteration")
+    for variable in made.variables:
+        if variable.name == "iteration":
+            variable.assign(steps)
+        elif variable.path in known and variable.name != "learning_rate":
+            variable.assign(known[variable.path])
+    return made
 
 
 def replace_head(model: Any, /, *, classes: int, activation: str | None = "softmax", dropout: float = 0.0) -> Any:

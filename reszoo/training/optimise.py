@@ -6,6 +6,8 @@ from typing import Any
 
 import keras
 
+from reszoo.errors import ReszooError
+from reszoo.training.fine_tune import layer_decay
 from reszoo.training.recipes import LearningRate, Recipe
 
 
@@ -27,10 +29,31 @@ def schedule(told: LearningRate, steps: int) -> Any:
     return keras.optimizers.schedules.PiecewiseConstantDecay(borders, values) if borders else told.peak
 
 
-def optimizer(recipe: Recipe, steps: int) -> Any:
-    """Returns the recipe's optimiser for a run of so many steps; norms and biases are not decayed."""
+def optimizer(recipe: Recipe, steps: int, model: Any) -> Any:
+    """Returns the recipe's optimiser for a run of so many steps; norms and biases are not decayed.
+
+    Raises:
+        ReszooError: the recipe asks for what no optimiser of Keras does.
+    """
+    if recipe.layer_decay == 1:
+        return _optimizer(recipe, recipe.learning_rate, steps)
+    if recipe.ema:
+        raise ReszooError(f"recipe {recipe.name}", given="layer_decay and ema", allowed="one of both")
+
+    def with_peak(peak: float) -> Any:
+        return _optimizer(recipe, recipe.learning_rate.model_copy(update={"peak": peak}), steps)
+
+    return layer_decay(model, with_peak, recipe.learning_rate.peak, decay=recipe.layer_decay)
+
+
+def rate_of(optimizer: Any) -> float:
+    """Returns the learning rate of the next step, where parts have rates of their own that of the head."""
+    return float(getattr(optimizer, "optimizers", [optimizer])[-1].learning_rate)
+
+
+def _optimizer(recipe: Recipe, rate: LearningRate, steps: int) -> Any:
     told = recipe.optimizer
-    settings: dict[str, Any] = {"learning_rate": schedule(recipe.learning_rate, steps)}
+    settings: dict[str, Any] = {"learning_rate": schedule(rate, steps)}
     if told.clip:
         settings["global_clipnorm"] = told.clip
     if recipe.ema:

@@ -9,8 +9,8 @@ from typing import Any
 
 from reszoo.arch import zoo
 from reszoo.arch.spec import NetSpec
-from reszoo.errors import ReszooError
-from reszoo.training.data import Data, Scaling, open_data
+from reszoo.training.data import Data, open_data
+from reszoo.training.facts import scaling_for
 from reszoo.training.recipes import Recipe, recipe as named
 
 
@@ -79,10 +79,4 @@ def _scaled_for(weights: str | Path, spec: NetSpec, data: Data) -> Data:
     record = open_weights(weights, spec).record
     if record is None or len(data.shape) == 1:
         return data
-    told = record.preprocessing
-    if told.channels != "rgb" or data.shape[-1] != 3:
-        given = f"weights that take {told.channels} images, and images with {data.shape[-1]} channels"
-        raise ReszooError(
-            f"train: {record.name}", given=given, allowed="weights that take rgb, and images of 3 channels"
-        )
-    return replace(data, scaling=Scaling(data.scaling.scale * told.scale / 255, told.mean, told.std))
+    return replace(data, scaling=scaling_for(record, data))

@@ -17,7 +17,7 @@ from reszoo.weights import infer
 DEFAULT = "imagenet"
 """The tag that stands for a network's first record."""
 
-Three = Annotated[tuple[float, float, float], Strict(False)]
+PerChannel = Annotated[tuple[float, ...], Strict(False), Field(min_length=1)]
 
 
 class Preprocessing(Part):
@@ -30,11 +30,11 @@ class Preprocessing(Part):
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
     scale: float = 255
     """The pixel value that becomes 1."""
-    mean: Three
-    """Of red, green and blue, after scaling."""
-    std: Three
-    """Of red, green and blue, after scaling."""
-    channels: Literal["rgb", "bgr"] = "rgb"
+    mean: PerChannel
+    """Of red, green and blue, or of grey, after scaling."""
+    std: PerChannel
+    """Of red, green and blue, or of grey, after scaling."""
+    channels: Literal["rgb", "bgr", "gray"] = "rgb"
     """The order in which the network takes the channels."""
 
 
@@ -42,7 +42,7 @@ class File(Part):
     """One place where the weights lie."""
 
     url: str
-    """`https://...`, or `hf://org/repo[@revision]`."""
+    """`https://...`, `hf://org/repo[@revision]`, or a file of the package itself: `shipped/...`."""
     sha256: str | None = None
     """Its hash or the first digits of it; PyTorch puts eight into the file's name."""
     md5: str | None = None
@@ -69,7 +69,7 @@ class Record(Part):
     licence: str
     """SPDX identifier."""
     source: str
-    labels: Literal["imagenet", "cifar10", "cifar100"]
+    labels: Literal["imagenet", "cifar10", "cifar100", "fashion_mnist"]
     classes: Count
     preprocessing: Preprocessing
     accuracy: Annotated[tuple[Accuracy, ...], Strict(False)] = ()
@@ -85,6 +85,12 @@ class Record(Part):
     def tag(self) -> str:
         """Name among the network's weights."""
         return self.name.partition(".")[2]
+
+    @property
+    def packaged(self) -> Path | None:
+        """The file, where it comes with the package."""
+        paths = (zoo.configs() / "weights" / file.url for file in self.files if "://" not in file.url)
+        return next(paths, None)
 
     @property
     def non_commercial(self) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from reszoo.arch.plan import plan
 from reszoo.arch.spec import NetSpec
@@ -18,6 +18,8 @@ from reszoo.weights.sources import open_weights
 from reszoo.weights.write import renamed_when_whole, write_arrays, write_torch
 
 FORMATS = (".keras", ".weights.h5", ".safetensors", ".pth")
+DIFFERENCE = {None: 1e-4, "float16": 1e-2}
+"""By how much outputs may differ, relative to the greatest, by the type in which numbers are written."""
 
 
 class Converted(NamedTuple):
@@ -37,6 +39,7 @@ def convert(
     /,
     *,
     to: str | None = None,
+    dtype: Literal["float16"] | None = None,
     names: Mapping[str, Any] | str | Path | None = None,
     key: str | None = None,
     **changes: Any,
@@ -49,6 +52,7 @@ def convert(
         to: names and layout of a `.safetensors` or `.pth`: a dialect such as `torchvision`, `resnetv2`,
             `hugging_face` or `reszoo`. By default our own for `.safetensors`, and for `.pth` the first of PyTorch's
             that has a name for everything.
+        dtype: `float16` writes half of the bytes, to `.safetensors` and `.pth`; by default numbers stay as they are.
         names: see `load_weights`.
         key: see `load_weights`.
         changes: what you know better than the file, as in `from_checkpoint`.
@@ -60,6 +64,10 @@ def convert(
     target = Path(target).expanduser()
     if not target.name.endswith(FORMATS):
         raise ReszooError(str(target), given=f"format {target.suffix!r}", allowed=", ".join(FORMATS))
+    halved = target.name.endswith((".safetensors", ".pth"))
+    if dtype not in DIFFERENCE or (dtype and not halved):
+        allowed = "float16 for .safetensors and .pth, or nothing"
+        raise ReszooError(f"convert to {target.name}: dtype", given=repr(dtype), allowed=allowed)
     first = from_checkpoint(source, names=names, key=key, **changes)
     spec = first.report.spec
     with renamed_when_whole(target) as temporary:
@@ -72,11 +80,16 @@ def convert(
             arrays = {name: named.tensor.read() for name, named in found.tensors.items()}
             metadata = {"reszoo_spec": spec.model_dump_json()} if told is dialects()["reszoo"] else None
             arrays = _in_layout(spec, arrays, told)
+            if dtype:
+                arrays = {name: array.astype(dtype) for name, array in arrays.items()}
             if target.suffix == ".pth":
                 write_torch(arrays, temporary)
             else:
                 write_arrays(arrays, temporary, metadata)
         difference = _compare(first.model, spec, temporary, target, told)
+        if not difference < DIFFERENCE[dtype]:
+            given = f"a file that computes something else: outputs differ by {difference:.2g}"
+            raise ReszooError(str(target), given=given, allowed=str(DIFFERENCE[dtype]), mend="report this as a bug")
     return Converted(target, spec, told.title, difference)
 
 
@@ -155,11 +168,7 @@ def _compare(model: Any, spec: NetSpec, file: Path, target: Path, dialect: Diale
         _outputs(network, x, probabilities=not same and it.head.activation == "linear")
         for network, it in ((model, spec), (again, spec_again))
     )
-    difference = float(abs(one - other).max() / max(abs(one).max(), 1e-30))
-    if not difference < 1e-4:
-        given = f"a file that computes something else: outputs differ by {difference:.2g}"
-        raise ReszooError(str(target), given=given, allowed="1e-4", mend="report this as a bug")
-    return difference
+    return float(abs(one - other).max() / max(abs(one).max(), 1e-30))
 
 
 def _outputs(model: Any, x: Any, *, probabilities: bool) -> Any:

@@ -23,8 +23,7 @@ def decode_predictions(predictions: Any, /, *, top: int = 5, labels: Any = "imag
     Args:
         predictions: `(images, classes)`, probabilities or logits.
         top: classes per image.
-        labels: `imagenet`, `cifar10`, `cifar100`, a list of words, or a model into which reszoo loaded weights.
-            ImageNet's words are fetched by `keras.applications` the first time.
+        labels: see `words`.
 
     Raises:
         ReszooError: as many labels as classes are needed.
@@ -32,21 +31,30 @@ def decode_predictions(predictions: Any, /, *, top: int = 5, labels: Any = "imag
     import numpy as np
 
     scores = np.asarray(predictions, "float64")
-    if hasattr(labels, "layers"):
-        known = origin(labels)
-        labels = known.labels if known else None
-    words = _words(labels)
-    if scores.ndim != 2 or words is None or len(words) != scores.shape[1]:
-        given = f"predictions of shape {scores.shape} and {'no' if words is None else len(words)} labels"
+    named = words(labels)
+    if scores.ndim != 2 or named is None or len(named) != scores.shape[1]:
+        given = f"predictions of shape {scores.shape} and {'no' if named is None else len(named)} labels"
         raise ReszooError("decode_predictions", given=given, allowed="(images, classes) and a label for every class")
     if (scores < 0).any() or not np.allclose(scores.sum(axis=1), 1, atol=1e-2):
         scores = np.exp(scores - scores.max(axis=1, keepdims=True))
         scores /= scores.sum(axis=1, keepdims=True)
     best = np.argsort(-scores, axis=1, kind="stable")[:, :top]
-    return [[Prediction(words[i], float(row[i])) for i in order] for row, order in zip(scores, best, strict=True)]
+    return [[Prediction(named[i], float(row[i])) for i in order] for row, order in zip(scores, best, strict=True)]
 
 
-def _words(labels: Any) -> list[str] | None:
+def words(labels: Any, /) -> list[str] | None:
+    """Returns the words for class numbers, or nothing where none are known.
+
+    Args:
+        labels: `imagenet`, `cifar10`, `cifar100`, `fashion_mnist`, a list of words, or a model into which reszoo loaded
+            weights. ImageNet's words are fetched by `keras.applications` the first time.
+
+    Raises:
+        ReszooError: no such labels.
+    """
+    if hasattr(labels, "layers"):
+        known = origin(labels)
+        labels = known.labels if known else None
     if labels == "imagenet":
         import numpy as np
         from keras.applications.imagenet_utils import decode_predictions as of_keras
@@ -62,5 +70,5 @@ def _words(labels: Any) -> list[str] | None:
 
 @cache
 def _ours() -> dict[str, list[str]]:
-    words = zoo.read_yaml(zoo.configs() / "weights" / "labels.yaml")
-    return {name: text.split() for name, text in words.items()}
+    told = zoo.read_yaml(zoo.configs() / "weights" / "labels.yaml")
+    return {name: text.split() for name, text in told.items()}

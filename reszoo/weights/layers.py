@@ -33,7 +33,7 @@ def _is_eager(value: Any) -> bool:
 
 def preprocess(of: Preprocessing, resize: int, crop: int, then: Any = None, *, name: str) -> Preprocess:
     """Returns resize, crop, scale and normalisation as a model, with another model after it if there is one."""
-    inputs = keras.Input((None, None, 3), name="images")
+    inputs = keras.Input((None, None, len(of.mean)), name="images")
     # Cutting out the square and then resizing it is what resizing the shorter side and then cropping shows.
     shown = {"interpolation": of.interpolation, "crop_to_aspect_ratio": True, "antialias": True}
     resized = keras.layers.Resizing(resize, resize, data_format="channels_last", name="resize", **shown)

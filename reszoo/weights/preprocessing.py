@@ -40,8 +40,8 @@ def preprocessing(of: Any, /, *, inside: bool = False, size: int | None = None) 
     """Returns what images go through before these weights see them, as a model of stock Keras layers.
 
     Resize the shorter side, crop the centre, scale, normalise, and where the weights ask for it turn RGB to BGR. Takes
-    images of one size with values from 0 to 255, channels last: `(batch, height, width, 3)`. Warns when called with
-    numbers that were clearly scaled or normalised already.
+    images of one size with values from 0 to 255, channels last: `(batch, height, width, 3)`, or 1 for grey. Warns when
+    called with numbers that were clearly scaled or normalised already.
 
     Args:
         of: a model into which reszoo loaded published weights, a record of the catalogue or its name, or a

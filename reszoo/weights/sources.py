@@ -60,7 +60,8 @@ def open_weights(
     if record.non_commercial:
         message = f"{record.name}: its licence, {record.licence}, forbids commercial use"
         warnings.warn(message, stacklevel=4)
-    return Opened(_fetched(record.name, record.files), record)
+    found = translate(read(record.packaged)) if record.packaged else _fetched(record.name, record.files)
+    return Opened(found, record)
 
 
 def _fetched(name: str, files: tuple[File, ...]) -> Translated:
