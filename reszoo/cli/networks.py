@@ -98,10 +98,14 @@ def quickstart(
     seed: Annotated[int, typer.Option(help="of weights and data order")] = 0,
     depths: Annotated[tuple[int, int], typer.Option(help="two depths of the form 6n + 2")] = (20, 44),
 ) -> None:
-    """Train residual nets and their plain twins at two depths on handwritten digits: under two minutes on two cores."""
+    """Train residual nets and their plain twins on handwritten digits, at two depths and from shipped weights.
+
+    Offline, under two minutes on two cores.
+    """
     from reszoo.report.curves import draw_curves
     from reszoo.training import quickstart as job
     from reszoo.training.data import open_data
+    from reszoo.training.transfer import RATES, RECIPE, SIZE, runs, transfer
 
     digits = open_data("digits", seed=seed)
     specs = job.specs(depths, digits)
@@ -127,7 +131,19 @@ def quickstart(
         console.print(f"- {escaped(line)}.", soft_wrap=True)
     curves = {kind: {r.name: r.losses for r in results if r.kind == kind} for kind in ("plain", "residual")}
     draw_curves(curves, output / "curves.png", title="Training at two depths", ylabel="training loss (nats)")
-    (output / "results.json").write_text(json.dumps([asdict(result) for result in results], indent=2))
+    digits = open_data("digits", size=SIZE, seed=seed)
+    transferred = []
+    for name, start in runs():
+        console.print(f"\n[bold]{name}[/bold], {start}")
+        transferred.append(transfer(name, start, digits, seed=seed))
+    epochs = range(1, int(RECIPE["epochs"]) + 1)
+    rows = [(f"{r.name}, {r.start}", *_percent(*r.accuracies)) for r in transferred]
+    rates = ", ".join(f"{rate:g} {start}" for start, rate in RATES.items())
+    title = f"Test accuracy on digits at {SIZE} pixels; pretrained on Fashion-MNIST; greatest rate {rates}"
+    console.print()
+    console.print(table(title, ("network", *(f"epoch {number}" for number in epochs)), rows))
+    told = {"depth": [asdict(result) for result in results], "transfer": [asdict(item) for item in transferred]}
+    (output / "results.json").write_text(json.dumps(told, indent=2))
     console.print(f"\nWritten: {output / 'curves.png'} and {output / 'results.json'}")
 
 

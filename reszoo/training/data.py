@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from reszoo.errors import ReszooError
 from reszoo.training.arrays import Arrays, gathered
@@ -66,6 +66,17 @@ class Data:
     def shape(self) -> tuple[int, ...]:
         """Of one example."""
         return tuple(int(size) for size in self.train.take([0]).shape[1:])
+
+    def arrays(self, part: Literal["train", "validation", "test"]) -> tuple[Any, Any]:
+        """Returns all examples of a part, scaled, and their class numbers: for a `fit()` of your own.
+
+        Raises:
+            ReszooError: the source has no test part.
+        """
+        examples: Examples | None = getattr(self, part)
+        if examples is None:
+            raise ReszooError(f"{self.name}: {part}", given="no such part", allowed="train, validation")
+        return self.scaling(examples.take(range(len(examples)))), examples.labels
 
     def counts(self) -> dict[str, tuple[int, int]]:
         """Returns class -> number of examples for training and for validation."""

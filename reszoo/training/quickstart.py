@@ -71,7 +71,7 @@ def run(spec: NetSpec, data: Data, *, seed: int = 0, verbose: str | int = "auto"
     optimizer = keras.optimizers.SGD(RECIPE["learning_rate"], momentum=RECIPE["momentum"])
     model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
     batch, epochs = int(RECIPE["batch"]), int(RECIPE["epochs"])
-    x, y = _scaled(data, data.train)
+    x, y = data.arrays("train")
     history: dict[str, Any] = model.fit(x, y, batch_size=batch, epochs=epochs, verbose=verbose).history
     counted = cost(plan(spec))
     return Result(
@@ -82,12 +82,8 @@ def run(spec: NetSpec, data: Data, *, seed: int = 0, verbose: str | int = "auto"
         losses=tuple(history["loss"]),
         batch_accuracy=history["accuracy"][-1],
         train_accuracy=_accuracy(model, x, y),
-        test_accuracy=_accuracy(model, *_scaled(data, data.test)),
+        test_accuracy=_accuracy(model, *data.arrays("test")),
     )
-
-
-def _scaled(data: Data, part: Any) -> tuple[Any, Any]:
-    return data.scaling(part.take(range(len(part)))), part.labels
 
 
 def _accuracy(model: Any, x: Any, y: Any) -> float:
