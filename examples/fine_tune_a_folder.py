@@ -1,4 +1,4 @@
-"""Fine-tuning on a folder of class folders: head first, then part by part; `python fine_tune_a_folder.py photos/ imagenet`.
+"""Fine-tuning on a folder of class folders, from its deep end: `python fine_tune_a_folder.py photos/ imagenet`.
 
 Without a folder of your own, and without pretrained weights, it draws one and takes the smallest steps there are.
 """

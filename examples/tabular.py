@@ -16,7 +16,7 @@ train, test = rows[:400], rows[400:]
 data = reszoo.open_data((x[train], y[train]), test=(x[test], y[test]))
 print(f"{data.shape[0]} features, scaled by the training rows' mean and deviation; {data.counts()}")
 
-# Gorishniy 2021: BatchNorm - Linear - ReLU - Dropout - Linear - Dropout + x. Width and depth are changes like any other.
+# Gorishniy 2021: BatchNorm - Linear - ReLU - Dropout - Linear - Dropout + x. Width and depth change as anywhere.
 spec = reszoo.spec("tabular_resnet", widths=64, depths=3)
 folder = Path(tempfile.mkdtemp())
 for network in (spec, spec.plain()):

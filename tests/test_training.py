@@ -348,7 +348,7 @@ def test_a_loss_that_is_no_number_ends_the_run(tmp_path):
 
 
 KILLED = """
-import os, signal, sys
+import os, resource, signal, sys
 import keras, reszoo
 from reszoo.training import run as module
 from reszoo.training.recipes import recipe
@@ -357,10 +357,18 @@ folder, moment = sys.argv[1], sys.argv[2]
 def kill(*_):
     os.kill(os.getpid(), signal.SIGKILL)
 
+def interrupt():
+    os.kill(os.getpid(), signal.SIGINT)
+
+def fill():
+    # No file may grow beyond a few bytes: what a full disk does to a write.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+
 class AtStep(keras.callbacks.Callback):
     def on_train_batch_begin(self, batch, logs=None):
-        if moment.isdecimal() and int(self.model.optimizer.iterations) == int(moment):
-            kill()
+        what, _, step = moment.partition("-")
+        if step and int(self.model.optimizer.iterations) == int(step):
+            {"kill": kill, "interrupt": interrupt, "fill": fill}[what]()
 
 if moment == "state":
     module.os.fsync = kill
@@ -377,7 +385,7 @@ print(json.dumps(done.history), hashlib.sha256(weights).hexdigest())
 
 
 @pytest.mark.slow
-def test_killed_runs_end_as_if_they_had_not_been_killed(tmp_path):
+def test_stopped_runs_end_as_if_they_had_not_been_stopped(tmp_path):
     def run(folder, moment):
         environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1"}
         command = [sys.executable, "-c", KILLED, str(tmp_path / folder), moment]
@@ -386,12 +394,17 @@ def test_killed_runs_end_as_if_they_had_not_been_killed(tmp_path):
     whole = run("whole", "never")
     assert whole.returncode == 0, whole.stderr[-2000:]
     # Within the first epoch, while the first state is written, within the second epoch, within the last.
-    for moment in ("5", "state", "30", "55"):
+    for moment in ("kill-5", "state", "kill-30", "kill-55"):
         assert run("killed", moment).returncode == -signal.SIGKILL
-    ended = run("killed", "never")
-    assert ended.stdout.splitlines()[-1] == whole.stdout.splitlines()[-1], ended.stderr[-2000:]
-    one, other = ((tmp_path / name / "history.jsonl").read_text() for name in ("whole", "killed"))
-    assert one == other and len(one.splitlines()) == 3
+    # Ctrl-C, and a disk that is full when the second state is to be written.
+    assert "KeyboardInterrupt" in run("other", "interrupt-30").stderr
+    full = run("other", "fill-30")
+    assert full.returncode == 1 and "could not be written" in full.stderr and "goes on after epoch 1" in full.stderr
+    for folder in ("killed", "other"):
+        ended = run(folder, "never")
+        assert ended.stdout.splitlines()[-1] == whole.stdout.splitlines()[-1], ended.stderr[-2000:]
+        one, other = ((tmp_path / name / "history.jsonl").read_text() for name in ("whole", folder))
+        assert one == other and len(one.splitlines()) == 3
 
 
 @pytest.mark.slow

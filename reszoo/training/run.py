@@ -8,13 +8,13 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
-from reszoo._version import __version__
 from reszoo.arch.build import build
 from reszoo.arch.recover import layers_of
 from reszoo.arch.spec import NetSpec
@@ -122,7 +122,7 @@ def run(
                 shuffle=False,
             )
         except OSError as error:
-            mend = f"make room and run the same again: it goes on after epoch {len(keeper.history)}"
+            mend = f"make room and run the same again: it goes on after epoch {keeper.kept}"
             raise ReszooError(str(folder), given=f"a file that could not be written ({error})", mend=mend) from None
     if recipe.ema:
         model.optimizer.finalize_variable_values(model.trainable_variables)
@@ -151,7 +151,7 @@ def _plan(spec: NetSpec, data: Data, recipe: Recipe, seed: int, weights: Any) ->
         "seed": seed,
         "weights": None if weights is None else str(weights),
         "backend": keras.backend.backend(),
-        "versions": {"reszoo": __version__, "keras": keras.__version__},
+        "versions": {name: version(name) for name in ("reszoo", "keras", keras.backend.backend(), "numpy")},
     }
 
 
@@ -259,6 +259,8 @@ class _Keeper(keras.callbacks.Callback):
     def __init__(self, folder: Path, history: list[dict[str, float]], data: Data, spec: NetSpec):
         super().__init__()
         self.history = history
+        self.kept = len(history)
+        """Epochs whose state is on disk."""
         self._folder, self._data, self._spec = folder, data, spec
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
@@ -270,6 +272,7 @@ class _Keeper(keras.callbacks.Callback):
             with _averaged(self.model):
                 _save(self.model, self._folder / BEST, self._data, self._spec)
         self._keep(epoch + 1)
+        self.kept = epoch + 1
         _write(self._folder / HISTORY, "".join(json.dumps(row) + "\n" for row in self.history))
 
     def _keep(self, epoch: int) -> None:
