@@ -47,7 +47,7 @@ x, y = data.arrays("train")
 model.fit(x, y, batch_size=16, epochs=6, validation_data=data.arrays("validation"), callbacks=callbacks, verbose=2)
 
 # Or all of it in one call, in a run folder that survives a kill; recipes are data.
-how = {"recipe": "fine_tune_small", "epochs": 2, "freeze": "stage2" if weights else "none"}
+how = {"recipe": "fine_tune_small", "epochs": 2, "frozen": "stage2" if weights else "none"}
 done = reszoo.train("resnet18", data, output=folder.parent / "run", weights=weights, changes=small, verbose=2, **how)
 print(done.best)
 for row in reszoo.predict(done.folder / "model.keras", folder / data.classes[0])[:3]:

@@ -318,7 +318,7 @@ def test_a_run_leaves_what_it_promises(tmp_path):
 
 @pytest.mark.skipif(not hasattr(keras.optimizers, "MultiOptimizer"), reason="this Keras has no MultiOptimizer")
 def test_a_recipe_that_freezes_and_slows_down_shallow_parts(tmp_path):
-    settings = {"freeze": "stage1", "layer_decay": 0.5, "epochs": 1}
+    settings = {"frozen": "stage1", "layer_decay": 0.5, "epochs": 1}
     done = tiny_run(tmp_path / "run", **settings)
     assert not done.model.get_layer("stage1_block1_unit1_conv").trainable
     assert done.history[0]["learning_rate"] == pytest.approx(0.0, abs=1e-6)
@@ -332,7 +332,7 @@ def test_a_recipe_that_freezes_and_slows_down_shallow_parts(tmp_path):
     with refused(["layer_decay and ema"]):
         tiny_run(tmp_path / "other", layer_decay=0.5, ema=0.9)
     with refused(["freeze.until", "stage9"]):
-        tiny_run(tmp_path / "another", freeze="stage9")
+        tiny_run(tmp_path / "another", frozen="stage9")
 
 
 def test_a_folder_with_other_files_is_left_alone(tmp_path):

@@ -84,7 +84,7 @@ class Recipe(Part):
     augmentation: Augmentation = Augmentation()
     ema: Rate = 0.0
     """Momentum of an exponential moving average of the weights, which is what is validated and kept; 0 for none."""
-    freeze: str = "none"
+    frozen: str = "none"
     """Until which part of the network nothing learns: `stem`, `stage1`, ..., or `none`."""
     layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Learning rate of a part over that of the next deeper one (stem, stages, head)."""

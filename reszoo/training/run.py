@@ -97,8 +97,8 @@ def run(
     settings: dict[str, Any] = {"batch": recipe.batch, "classes": len(data.classes), "scaling": data.scaling}
     train = Batches(data.train, seed=seed, augmentation=recipe.augmentation, **settings)
     checked = Batches(data.validation, **settings)
-    if recipe.freeze != NOTHING:
-        freeze(model, until=recipe.freeze)
+    if recipe.frozen != NOTHING:
+        freeze(model, until=recipe.frozen)
     warn_of_batch(model, recipe.batch)
     regularise(model, recipe)
     model.compile(optimizer(recipe, recipe.epochs * len(train), model), loss(recipe), metrics=["accuracy"])
