@@ -36,10 +36,9 @@ class Group:
     center: Value
     samples: tuple[Sample, ...]
 
-    @property
-    def mean(self) -> float:
-        """Returns the mean score."""
-        return fmean(sample.score for sample in self.samples)
+    def of(self, kind: str) -> list[float]:
+        """Returns the scores of one family."""
+        return [sample.score for sample in self.samples if sample.kind == kind]
 
 
 def groups(samples: Sequence[Sample], *, axis: int = 0) -> tuple[Group, ...]:
@@ -62,9 +61,7 @@ def _group(part: Sequence[Value], samples: Sequence[Sample], axis: int) -> Group
     inside = tuple(sample for sample in samples if sample.at[axis] in part)
     if len(part) == 1:
         return Group(written(part[0]), part[0], inside)
-    return Group(
-        f"{written(part[0])} to {written(part[-1])}", median(float(sample.at[axis]) for sample in inside), inside
-    )
+    return Group(f"{part[0]:.2g} to {part[-1]:.2g}", median(float(sample.at[axis]) for sample in inside), inside)
 
 
 def written(value: Value) -> str:
@@ -74,12 +71,17 @@ def written(value: Value) -> str:
     return short(value) if abs(value) >= 1e4 else f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-def share(parts: Sequence[Group]) -> float:
-    """Returns the part of the scores' variance that goes with the groups, 0 to 1.
+def shares(samples: Sequence[Sample]) -> dict[str, float]:
+    """Returns, for each family, the part of its scores' variance that goes with the first dimension, 0 to 1.
 
     Epsilon squared: eta squared with the degrees of freedom taken off (Kelley 1935), so that many small groups explain
-    nothing by their number alone.
+    nothing by their number alone. By family: what depth does to one may be the opposite of what it does to the other.
     """
+    kinds = dict.fromkeys(sample.kind for sample in samples)
+    return {kind: _share(groups([sample for sample in samples if sample.kind == kind])) for kind in kinds}
+
+
+def _share(parts: Sequence[Group]) -> float:
     scores = [sample.score for part in parts for sample in part.samples]
     free = len(scores) - len(parts)
     total = _squares(scores)
@@ -105,26 +107,28 @@ def draw_effect(samples: Sequence[Sample], *, dimension: str, name: str, ylabel:
     """
     parts = groups(samples)
     place = _places(parts)
-    part = share(parts)
-    axis = panel(dimension, xlabel=dimension, ylabel=ylabel, width=4.4, height=3.3)
-    kinds = list(dict.fromkeys(sample.kind for sample in samples))
-    for number, kind in enumerate(kinds):
+    axis = panel(dimension, ylabel=ylabel)
+    for number, kind in enumerate(dict.fromkeys(sample.kind for sample in samples)):
         color, mark = style(kind, number)
         mine = [sample for sample in samples if sample.kind == kind]
         axis.plot([place(s.at[0]) for s in mine], [s.score for s in mine], mark, color=color, alpha=0.25, markersize=4)
-        means = [(group, [s.score for s in group.samples if s.kind == kind]) for group in parts]
-        means = [(group, scores) for group, scores in means if scores]
-        at = [place(group.center) for group, _ in means]
-        axis.plot(
-            at, [fmean(scores) for _, scores in means], color=color, linewidth=1.8, marker=mark, label=literal(kind)
-        )
-        for x, (group, scores) in zip(at, means, strict=True):
-            text = f"{kind}, {dimension} {group.label}\nmean {fmean(scores):.4g} of {len(scores)}\nbest {max(scores):.4g}, least {min(scores):.4g}"
-            hover(axis.plot([x], [fmean(scores)], mark, color=color, markersize=7)[0], text)
+        means = [
+            (place(group.center), group.label, fmean(scores), scores) for group in parts if (scores := group.of(kind))
+        ]
+        at, heights = [mean[0] for mean in means], [mean[2] for mean in means]
+        axis.plot(at, heights, color=color, linewidth=1.8, marker=mark, label=literal(kind))
+        for x, label, mean, scores in means:
+            dot = axis.plot([x], [mean], mark, color=color, markersize=7)[0]
+            hover(dot, f"{kind}, {dimension} {label}\n{_spread(scores)}")
     _scale(axis, parts)
     legend(axis)
-    caption = f"{dimension}: goes with {part:.0%} of the score's variance among {len(samples)} nets."
+    parted = ", ".join(f"{part:.0%} of the {kind} nets'" for kind, part in shares(samples).items())
+    caption = f"{dimension} goes with {parted} variance; {len(samples)} nets."
     return Picture(name, caption, axis.figure)
+
+
+def _spread(scores: Sequence[float]) -> str:
+    return f"mean {fmean(scores):.4g} of {len(scores)}\nfrom {min(scores):.4g} to {max(scores):.4g}"
 
 
 def _on_steps(parts: Sequence[Group]) -> bool:
@@ -150,13 +154,16 @@ def _scale(axis: Any, parts: Sequence[Group]) -> None:
         axis.set_xlim(-0.5, len(parts) - 0.5)
 
 
-def draw_interaction(samples: Sequence[Sample], *, dimensions: tuple[str, str], name: str, score: str) -> Picture:
+def draw_interaction(
+    samples: Sequence[Sample], *, dimensions: tuple[str, str], name: str, title: str, score: str
+) -> Picture:
     """Returns a heat map of the mean score by two dimensions; a cell without a net is empty.
 
     Args:
         samples: the nets, at least one; both of `at` are drawn.
         dimensions: the names, the one along the horizontal axis first.
         name: file name of the picture without a suffix.
+        title: above the panel.
         score: what is averaged.
     """
     import matplotlib
@@ -171,23 +178,23 @@ def draw_interaction(samples: Sequence[Sample], *, dimensions: tuple[str, str], 
                 cells[column, row] = scores
     means = {place: fmean(scores) for place, scores in cells.items()}
     low, high = min(means.values()), max(means.values())
-    axis = panel(f"{dimensions[0]} and {dimensions[1]}", xlabel=dimensions[0], ylabel=dimensions[1], width=5.2)
+    axis = panel(title, xlabel=dimensions[0], ylabel=dimensions[1], width=5.6, height=4)
     axis.grid(visible=False)
     for (column, row), mean in means.items():
         color = matplotlib.colormaps["viridis"]((mean - low) / (high - low) if high > low else 0.5)
-        cell = axis.add_patch(Rectangle((column - 0.49, row - 0.49), 0.98, 0.98, facecolor=color))
+        ink = "#000000" if 0.3 * color[0] + 0.59 * color[1] + 0.11 * color[2] > 0.5 else "#ffffff"
         scores = cells[column, row]
-        where = f"{dimensions[0]} {across[column].label}, {dimensions[1]} {up[row].label}"
-        hover(cell, f"{where}\nmean {mean:.4g} of {len(scores)}\nbest {max(scores):.4g}, least {min(scores):.4g}")
-        light = 0.3 * color[0] + 0.59 * color[1] + 0.11 * color[2] > 0.5
-        ink = "#000000" if light else "#ffffff"
-        text = axis.text(column, row, f"{mean:.3g}\nn={len(scores)}", ha="center", va="center", color=ink, fontsize=8)
-        hover(text, f"{where}\nmean {mean:.4g} of {len(scores)}\nbest {max(scores):.4g}, least {min(scores):.4g}")
+        cell = axis.add_patch(Rectangle((column - 0.49, row - 0.49), 0.98, 0.98, facecolor=color))
+        count = f"\nn={len(scores)}" if len(up) <= 6 else ""
+        text = axis.text(column, row, f"{mean:.3g}{count}", ha="center", va="center", color=ink, fontsize=8)
+        for drawn in (cell, text):
+            where = f"{dimensions[0]} {across[column].label}, {dimensions[1]} {up[row].label}"
+            hover(drawn, f"{where}\n{_spread(scores)}")
     axis.set_xticks(range(len(across)), [literal(group.label[:24]) for group in across], rotation=30, ha="right")
     axis.set_yticks(range(len(up)), [literal(group.label[:24]) for group in up])
     axis.set(xlim=(-0.5, len(across) - 0.5), ylim=(-0.5, len(up) - 0.5))
     for spine in axis.spines.values():
         spine.set_visible(False)
     axis.tick_params(length=0, colors=INK)
-    caption = f"Mean {score} by {dimensions[0]} and {dimensions[1]}; n nets in each cell, no net where it is empty."
+    caption = f"{title}: mean {score} by {dimensions[0]} and {dimensions[1]}, of n nets; a cell without a net is empty."
     return Picture(name, caption, axis.figure)

@@ -51,8 +51,8 @@ def draw_lines(
 ) -> Picture:
     """Returns a picture of lines, each named under the pointer.
 
-    A value that cannot be drawn (not finite, or not positive on a logarithmic scale) leaves a gap, and the line's name says
-    at which place: an overflow at block 37 is a finding.
+    A value that cannot be drawn (not finite, or not positive on a logarithmic scale) leaves a gap, and the line's name
+    says at which place: an overflow at block 37 is a finding.
 
     Args:
         lines: what to draw; the later above the earlier.

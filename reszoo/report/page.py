@@ -1,7 +1,7 @@
 """A page that is whole in one file: text, tables, pictures and code, with nothing fetched from anywhere.
 
-The page is built as a tree of elements and written by the standard library: every text is escaped because there is no way
-to write it otherwise. Its security policy forbids the browser any address but the page itself.
+The page is built as a tree of elements and written by the standard library: every text is escaped because there is no
+way to write it otherwise. Its security policy forbids the browser any address but the page itself.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from xml.etree.ElementTree import Element
 from reszoo.report.pictures import Picture, printable, write_whole
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
+MISSING = "\N{EN DASH}"
+LONG = 40
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,8 @@ class Gallery:
     """Pictures side by side where there is room."""
 
     pictures: Sequence[Picture | Image]
+    size: str = "small"
+    """small: three beside one another on a wide screen; or large: two."""
 
 
 Part = str | Table | Code | Picture | Image | Gallery
@@ -91,8 +95,8 @@ def write_page(
 ) -> Path:
     """Writes a self-contained HTML page and returns its path.
 
-    It follows the reader's light or dark mode, fits a phone and paper, and works without scripts but for sorting, the text
-    under the pointer and copying.
+    It follows the reader's light or dark mode, fits a phone and paper, and needs scripts only for sorting, for copying
+    and for text under the pointer at once.
 
     Args:
         file: where to write; its folder is made. It is there whole or not at all.
@@ -172,7 +176,7 @@ class _Figures:
             case Code():
                 return _code(part)
             case Gallery():
-                return _node("div", *map(self.picture, part.pictures), css="gallery")
+                return _node("div", *map(self.picture, part.pictures), css=f"gallery {part.size}")
             case Picture() | Image():
                 return self.picture(part)
 
@@ -187,26 +191,35 @@ class _Figures:
 
 
 def _table(part: Table) -> Element:
-    heads = [_node("th", column, scope="col") for column in part.columns]
+    rows = [[_cell(given) for given in row] for row in part.rows]
+    numeric = [any(row[place].value is not None for row in rows) for place in range(len(part.columns))]
+    heads = [
+        _node("th", column, css="number" if right else "", scope="col")
+        for column, right in zip(part.columns, numeric, strict=True)
+    ]
     body = _node("tbody")
-    for place, row in enumerate(part.rows):
-        cells = (_cell(column, given) for column, given in zip(part.columns, row, strict=True))
-        body.append(_node("tr", *cells, css="marked" if place in part.marked else ""))
+    for place, row in enumerate(rows):
+        data = map(_data, part.columns, row, numeric)
+        body.append(_node("tr", *data, css="marked" if place in part.marked else ""))
     title = [_node("caption", part.caption)] if part.caption else []
     table = _node("table", *title, _node("thead", _node("tr", *heads)), body, css=part.phone)
     return _node("div", table, css="table")
 
 
-def _cell(column: str, given: Cell | str | float | None) -> Element:
+def _cell(given: Cell | str | float | None) -> Cell:
+    if isinstance(given, Cell):
+        return given
     if given is None:
-        given = Cell("–")
-    elif not isinstance(given, Cell):
-        given = Cell(given) if isinstance(given, str) else Cell(number(given), given)
+        return Cell(MISSING)
+    return Cell(given) if isinstance(given, str) else Cell(number(given), given)
+
+
+def _data(column: str, cell: Cell, right: bool) -> Element:
     said = {"data-column": column}
-    if given.value is not None and math.isfinite(given.value):
-        said |= {"data-value": repr(given.value), "title": f"{given.value:,}"}
-    words = (given.tone, "number" if given.value is not None else "")
-    return _node("td", given.text, css=" ".join(filter(None, words)), **said)
+    if cell.value is not None and math.isfinite(cell.value):
+        said |= {"data-value": repr(cell.value), "title": f"{cell.value:,}"}
+    shape = "number" if right else "long" if len(cell.text) > LONG else ""
+    return _node("td", cell.text, css=" ".join(filter(None, (cell.tone, shape))), **said)
 
 
 def _code(part: Code) -> Element:

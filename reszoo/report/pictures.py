@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-# Text and axes are drawn in this near-black; a page's SVG gets `currentColor` in its place, so that it follows dark mode.
+# Text and axes are drawn in this near-black; a page's SVG gets `currentColor` in its place, to follow dark mode.
 INK = "#0a0b0c"
 PALETTE = ("#7b61c9", "#c2518f", "#8a8d2c", "#3aa3a0", "#8c6d4f", "#c9564b")
 KINDS = {"residual": ("#2f7fd6", "o"), "plain": ("#e0792b", "s"), "control": ("#4c9a52", "D")}
@@ -28,10 +28,10 @@ def figure(width: float, height: float) -> Any:
     return made
 
 
-def save(made: Any, file: Path) -> None:
-    """Writes a figure as PNG."""
+def save(made: Any, file: Path, *, dots: int = 120) -> None:
+    """Writes a figure as PNG of so many dots an inch."""
     stream = BytesIO()
-    made.savefig(stream, dpi=120, format="png", facecolor="white")
+    made.savefig(stream, dpi=dots, format="png", facecolor="white")
     write_whole(file, stream.getvalue())
 
 
@@ -64,7 +64,7 @@ class Picture:
         if file.suffix == ".svg":
             write_whole(file, self.source().replace(b"currentColor", INK.encode()))
         else:
-            save(self.figure, file)
+            save(self.figure, file, dots=180)
 
     def source(self) -> bytes:
         """Returns the SVG by itself, with its hover text as `<title>` elements."""
@@ -87,6 +87,7 @@ class Picture:
             drawn.remove(unwanted)
         for size in ("width", "height", "version"):  # the page's width decides; the viewBox keeps the shape
             drawn.attrib.pop(size, None)
+        drawn.set("style", f"max-width: {self.figure.get_figwidth() * 115:.0f}px")
         drawn.set("role", "img")
         drawn.set("aria-label", printable(self.caption))
         return drawn
@@ -129,7 +130,7 @@ def style(kind: str, place: int = 0) -> tuple[str, str]:
     return KINDS.get(kind) or (PALETTE[place % len(PALETTE)], "o")
 
 
-def panel(title: str, *, xlabel: str, ylabel: str, width: float = 5.2, height: float = 3.9) -> Any:
+def panel(title: str, *, ylabel: str, xlabel: str = "", width: float = 4.4, height: float = 3.3) -> Any:
     """Returns the axes of a figure of one panel, in the colours of the page; the figure is its `.figure`."""
     axis = figure(width, height).subplots()
     axis.set_title(literal(title), color=INK, fontsize=11, loc="left", fontweight="bold")

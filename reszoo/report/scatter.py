@@ -14,6 +14,7 @@ from reszoo.report.pictures import INK, Picture, hover, legend, literal, panel, 
 class Point:
     """One net: what it costs and what it reaches."""
 
+    number: int
     cost: float
     score: float
     kind: str
@@ -49,6 +50,7 @@ def draw_front(
     caption: str,
     xlabel: str,
     ylabel: str,
+    unit: str = "",
     direction: str = "maximise",
 ) -> Picture:
     """Returns a picture of scores against costs with the Pareto front as a line of steps.
@@ -58,8 +60,9 @@ def draw_front(
         name: file name of the picture without a suffix.
         title: above the panel.
         caption: what is to be seen, in a sentence.
-        xlabel: the cost and its unit.
+        xlabel: the cost.
         ylabel: the score.
+        unit: of the cost; k, M, G or m, µ stand before it.
         direction: maximise or minimise the score.
     """
     axis = panel(title, xlabel=xlabel, ylabel=ylabel)
@@ -84,12 +87,12 @@ def draw_front(
         axis.plot([], [], mark, color=color, label=literal(kind))
     if not all(point.whole for point in points):
         axis.plot([], [], "o", color=INK, markerfacecolor="none", alpha=0.6, label="stopped early")
-    scale_cost(axis, [point.cost for point in points])
+    _scale(axis, [point.cost for point in points], unit)
     legend(axis)
     return Picture(name, caption, axis.figure)
 
 
-def scale_cost(axis: Any, costs: Sequence[float]) -> None:
+def _scale(axis: Any, costs: Sequence[float], unit: str) -> None:
     """Makes the horizontal axis logarithmic where costs differ much, and writes k, M, G on it."""
     from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
@@ -97,7 +100,7 @@ def scale_cost(axis: Any, costs: Sequence[float]) -> None:
         axis.set_xscale("log")
         decades = math.log10(max(costs) / min(costs))
         axis.xaxis.set_major_locator(
-            LogLocator(subs=(1,) if decades > 3 else (1, 2, 5) if decades > 1 else (1, 2, 3, 5, 7))
+            LogLocator(subs=(1,) if decades > 2 else (1, 2, 5) if decades > 1 else (1, 2, 3, 5, 7))
         )
         axis.xaxis.set_minor_formatter(NullFormatter())
-    axis.xaxis.set_major_formatter(EngFormatter())
+    axis.xaxis.set_major_formatter(EngFormatter(unit))

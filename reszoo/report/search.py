@@ -2,63 +2,30 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
-from reszoo.report.effects import Sample, Value, draw_effect, draw_interaction, groups, share, written
+from reszoo.report.effects import draw_effect, draw_interaction, shares, written
 from reszoo.report.lines import Line, draw_lines
-from reszoo.report.page import Cell, Code, Gallery, Part, Section, Table, write_page
+from reszoo.report.page import Code, Gallery, Part, Section, write_page
 from reszoo.report.pictures import Picture
 from reszoo.report.scatter import Point, draw_front, front
 from reszoo.report.tables import short
+from reszoo.report.trials import WHOLE, Row, at_one_epoch, describe, samples_of, table
 
-WHOLE = "complete"
 CURVES = 60  # more lines than this hide one another
 EFFECTS = 12
 
 
-@dataclass(frozen=True)
-class Row:
-    """One trial of a search."""
-
-    number: int
-    state: str
-    """complete, pruned, failed, infeasible, running ...: only complete ones are on a front."""
-    kind: str
-    """residual or plain."""
-    values: Mapping[str, Value]
-    """What was drawn for each dimension; one that did not apply is left out."""
-    params: int
-    macs: int
-    latency: float | None = None
-    """Seconds for one batch of one."""
-    score: float | None = None
-    """None without one; not finite when the training diverged."""
-    epochs: int = 0
-    curve: Sequence[float] = ()
-    """The score after each epoch, the first first."""
-    yaml: str = ""
-    """Its spec, to be pasted into a zoo file."""
-    note: str = ""
-    """Why it failed, in a line."""
-    seconds: float | None = field(default=None)
-    """How long it trained."""
-
-    @property
-    def scored(self) -> bool:
-        """Returns whether it has a score that can be compared."""
-        return self.score is not None and math.isfinite(self.score)
-
-
-COSTS: Mapping[str, tuple[str, str]] = {
-    "params": ("parameters", "Parameters"),
-    "macs": ("MACs", "Multiply-accumulates"),
-    "latency": ("latency (s)", "Latency"),
+# field -> name, title, unit
+COSTS = {
+    "params": ("parameters", "Parameters", ""),
+    "macs": ("MACs", "Multiply-accumulates", ""),
+    "latency": ("latency", "Latency", "s"),
 }
 
 
@@ -100,17 +67,15 @@ def search_page(
         (row for row in rows if row.scored), key=lambda row: (-sign * (row.score or 0), row.macs, row.number)
     )
     best = next((row for row in scored if row.state == WHOLE), None)
-    fronts = {cost: _points(scored, cost=cost, score=score) for cost in COSTS}
-    kept = {row.number for points in fronts.values() for row in _on_front(points, direction=direction)}
+    points = {cost: _points(scored, cost=cost, score=score) for cost in COSTS}
+    kept = {point.number for found in points.values() for point in front(found, direction=direction)}
     sections = [
-        Section("What was found", [*notes] if scored or not rows else [*notes, "No trial has a score."]),
-        Section(f"{score.capitalize()} against cost", _fronts(fronts, score=score, direction=direction)),
+        Section("The study", [*notes] if scored or not rows else [*notes, "No trial has a score."]),
+        Section(f"{score.capitalize()} against cost", _fronts(points, score=score, direction=direction)),
         Section("What depth, width and the rest do", _effects(scored, score=score, pair=pair)),
         Section("Learning curves", _curves(scored, score=score)),
         Section("The best network", _specs(best, [row for row in scored if row.number in kept and row is not best])),
-        Section(
-            "All trials", [_table(rows, score=score, best=best, kept=kept)] if rows else ["No trial has been run."]
-        ),
+        Section("All trials", [table(rows, score=score, best=best, kept=kept)] if rows else ["No trial has been run."]),
     ]
     folder.mkdir(parents=True, exist_ok=True)
     drawn = [picture for section in sections for picture in _pictures(section.parts)]
@@ -144,47 +109,29 @@ def _facts(rows: Sequence[Row], *, best: Row | None, score: str) -> dict[str, st
     }
 
 
-def _points(rows: Iterable[Row], *, cost: str, score: str) -> list[tuple[Row, Point]]:
-    """The rows whose cost is known, each with its mark."""
-    made = []
-    for row in rows:
-        spent = getattr(row, cost)
-        if spent is not None and row.score is not None:
-            made.append((row, Point(float(spent), row.score, row.kind, _hover(row, score), whole=row.state == WHOLE)))
-    return made
+def _points(rows: Iterable[Row], *, cost: str, score: str) -> list[Point]:
+    """The rows whose cost is known."""
+    return [
+        Point(row.number, float(spent), row.score, row.kind, describe(row, score=score), whole=row.state == WHOLE)
+        for row in rows
+        if (spent := getattr(row, cost)) is not None and row.score is not None
+    ]
 
 
-def _hover(row: Row, score: str) -> str:
-    latency = "" if row.latency is None else f", {_latency(row.latency)}"
-    values = ", ".join(f"{name} {written(value)}" for name, value in row.values.items())
-    cost = f"{short(row.params)} parameters, {short(row.macs)} MACs{latency}"
-    return f"trial {row.number}: {row.kind}, {row.state}\n{score} {row.score:.4g} after {row.epochs} epochs\n{cost}\n{values}"
-
-
-def _latency(seconds: float) -> str:
-    return f"{seconds * 1e3:.3g} ms"
-
-
-def _on_front(points: Sequence[tuple[Row, Point]], *, direction: str) -> list[Row]:
-    rows = {id(point): row for row, point in points}
-    return [rows[id(point)] for point in front((point for _, point in points), direction=direction)]
-
-
-def _fronts(fronts: Mapping[str, Sequence[tuple[Row, Point]]], *, score: str, direction: str) -> list[Part]:
+def _fronts(points: Mapping[str, Sequence[Point]], *, score: str, direction: str) -> list[Part]:
     pictures: list[Picture] = []
-    for cost, points in fronts.items():
-        best = Counter(row.kind for row in _on_front(points, direction=direction))
-        if points:
-            said = ", ".join(f"{count} {kind}" for kind, count in best.items()) or "no complete trial"
-            caption = f"Every trial with a score; on the front: {said}."
-            xlabel, title = COSTS[cost]
+    for cost, (xlabel, title, unit) in COSTS.items():
+        best = Counter(point.kind for point in front(points[cost], direction=direction))
+        said = ", ".join(f"{count} {kind}" for kind, count in best.items()) or "no complete trial"
+        if points[cost]:
             drawn = draw_front(
-                [point for _, point in points],
+                points[cost],
                 name=f"pareto_{cost}",
                 title=title,
-                caption=caption,
+                caption=f"{title}: every trial with a score; on the front {said}.",
                 xlabel=xlabel,
                 ylabel=score,
+                unit=unit,
                 direction=direction,
             )
             pictures.append(drawn)
@@ -197,39 +144,45 @@ def _fronts(fronts: Mapping[str, Sequence[tuple[Row, Point]]], *, score: str, di
 
 
 def _effects(rows: Sequence[Row], *, score: str, pair: tuple[str, str] | None) -> list[Part]:
+    rows, said = at_one_epoch(rows)
     names = dict.fromkeys(name for row in rows for name in row.values)
-    samples = {name: _samples(rows, name) for name in names}
-    parts = {name: groups(found) for name, found in samples.items()}
-    varied = sorted((name for name in names if len(parts[name]) > 1), key=lambda name: -share(parts[name]))
+    samples = {name: samples_of(rows, name) for name in names}
+    found = {name: shares(samples[name]) for name in names}
+    varied = [name for name in names if len({sample.at for sample in samples[name]}) > 1]
+    varied.sort(key=lambda name: -max(found[name].values()))
     if not varied:
         return []
+    drawn, left = varied[:EFFECTS], varied[EFFECTS:]
     fixed = [name for name in names if name not in varied]
-    said = (
-        "Each line joins mean scores; nothing else is held still, and a sampler that learns draws good values more often. "
-        "The share of variance is epsilon squared, 0 % for what chance alone would give."
+    said += (
+        " A line joins mean scores; nothing else is held still, and a sampler that learns draws good values more often."
+        " The share of the variance is epsilon squared: about 0 % where the value does not matter."
     )
-    left = varied[EFFECTS:]
-    more = [
-        f"Not drawn, with less of the variance: {', '.join(left)}." if left else "",
-        f"The same in every trial: {', '.join(fixed)}." if fixed else "",
-    ]
+    said += f" Not drawn, with less of the variance: {', '.join(left)}." if left else ""
+    said += f" The same in every trial: {', '.join(fixed)}." if fixed else ""
     pictures = [
         draw_effect(samples[name], dimension=name, name=f"effect_{place}_{_plain(name)}", ylabel=score)
-        for place, name in enumerate(varied[:EFFECTS], 1)
+        for place, name in enumerate(drawn, 1)
     ]
+    shown: list[Part] = [said, Gallery(pictures)]
     chosen = pair or next(iter(combinations(varied, 2)), None)
-    both = _samples(rows, *chosen) if chosen else []
-    if chosen and both:
-        pictures.append(draw_interaction(both, dimensions=chosen, name="interaction", score=score))
-    return [" ".join([said, *filter(None, more)]), Gallery(pictures)]
+    return [*shown, *_interaction(samples_of(rows, *chosen), dimensions=chosen, score=score)] if chosen else shown
 
 
-def _samples(rows: Iterable[Row], *names: str) -> list[Sample]:
-    return [
-        Sample(tuple(row.values[name] for name in names), row.kind, row.score)
-        for row in rows
-        if row.score is not None and all(name in row.values for name in names)
+def _interaction(samples: Sequence[Sample], *, dimensions: tuple[str, str], score: str) -> list[Part]:
+    """A heat map for each family."""
+    kinds = dict.fromkeys(sample.kind for sample in samples)
+    pictures = [
+        draw_interaction(
+            [sample for sample in samples if sample.kind == kind],
+            dimensions=dimensions,
+            name=f"interaction_{_plain(kind)}",
+            title=f"{kind}: {dimensions[0]} and {dimensions[1]}",
+            score=score,
+        )
+        for kind in kinds
     ]
+    return [Gallery(pictures, "large")] if pictures else []
 
 
 def _plain(name: str) -> str:
@@ -277,38 +230,6 @@ def _specs(best: Row | None, others: Sequence[Row]) -> list[Part]:
         if row.yaml
     ]
     return [Code(best.yaml, said), *folded]
-
-
-def _table(rows: Sequence[Row], *, score: str, best: Row | None, kept: set[int]) -> Table:
-    names = list(dict.fromkeys(name for row in rows for name in row.values))
-    timed, noted = any(row.seconds is not None for row in rows), any(row.note for row in rows)
-    measured = any(row.latency is not None for row in rows)
-    columns = ["trial", "kind", "state", score, "parameters", "MACs", *(["latency"] if measured else []), "epochs"]
-    columns += [*(["seconds"] if timed else []), *names, *(["note"] if noted else [])]
-    lines = [
-        [
-            Cell(f"{row.number}{' (best)' if row is best else ''}", row.number),
-            row.kind,
-            Cell(row.state, tone="" if row.state == WHOLE else "muted"),
-            None if row.score is None else Cell(f"{row.score:.4g}", row.score, "" if row.scored else "bad"),
-            Cell(short(row.params), row.params),
-            Cell(short(row.macs), row.macs),
-            *([None if row.latency is None else Cell(_latency(row.latency), row.latency)] if measured else []),
-            row.epochs,
-            *([row.seconds] if timed else []),
-            *(_value(row.values.get(name)) for name in names),
-            *([row.note] if noted else []),
-        ]
-        for row in rows
-    ]
-    marked = frozenset(place for place, row in enumerate(rows) if row.number in kept)
-    return Table(columns, lines, "Click a heading to sort; marked: on a Pareto front.", marked)
-
-
-def _value(value: Value | None) -> Cell | None:
-    if value is None:
-        return None
-    return Cell(value) if isinstance(value, str) else Cell(written(value), value)
 
 
 def _pictures(parts: Iterable[Part]) -> list[Picture]:
