@@ -122,8 +122,8 @@ def draw_effect(samples: Sequence[Sample], *, dimension: str, name: str, ylabel:
             hover(dot, f"{kind}, {dimension} {label}\n{_spread(scores)}")
     _scale(axis, parts)
     legend(axis)
-    parted = ", ".join(f"{part:.0%} of the {kind} nets'" for kind, part in shares(samples).items())
-    caption = f"{dimension} goes with {parted} variance; {len(samples)} nets."
+    parted = ", ".join(f"{part:.0%} of the variance of {kind} nets" for kind, part in shares(samples).items())
+    caption = f"{dimension} goes with {parted}; {len(samples)} nets."
     return Picture(name, caption, axis.figure)
 
 
@@ -148,10 +148,14 @@ def _scale(axis: Any, parts: Sequence[Group]) -> None:
     if values and min(values) > 0 and max(values) / min(values) >= 20:
         axis.set_xscale("log")
     if not values:
-        turned = sum(len(group.label) for group in parts) > 36
-        labels = [literal(group.label[:24]) for group in parts]
-        axis.set_xticks(range(len(parts)), labels, rotation=30 if turned else 0, ha="right" if turned else "center")
+        _name_columns(axis, parts)
         axis.set_xlim(-0.5, len(parts) - 0.5)
+
+
+def _name_columns(axis: Any, parts: Sequence[Group]) -> None:
+    labels = [literal(group.label[:24]) for group in parts]
+    turned = sum(map(len, labels)) > 36
+    axis.set_xticks(range(len(parts)), labels, rotation=30 if turned else 0, ha="right" if turned else "center")
 
 
 def draw_interaction(
@@ -190,7 +194,7 @@ def draw_interaction(
         for drawn in (cell, text):
             where = f"{dimensions[0]} {across[column].label}, {dimensions[1]} {up[row].label}"
             hover(drawn, f"{where}\n{_spread(scores)}")
-    axis.set_xticks(range(len(across)), [literal(group.label[:24]) for group in across], rotation=30, ha="right")
+    _name_columns(axis, across)
     axis.set_yticks(range(len(up)), [literal(group.label[:24]) for group in up])
     axis.set(xlim=(-0.5, len(across) - 0.5), ylim=(-0.5, len(up) - 0.5))
     for spine in axis.spines.values():

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
-from reszoo.report.effects import draw_effect, draw_interaction, shares, written
+from reszoo.report.effects import Sample, draw_effect, draw_interaction, shares, written
 from reszoo.report.lines import Line, draw_lines
 from reszoo.report.page import Code, Gallery, Part, Section, write_page
 from reszoo.report.pictures import Picture
