@@ -51,8 +51,8 @@ def draw_lines(
 ) -> Picture:
     """Returns a picture of lines, each named under the pointer.
 
-    A value that cannot be drawn (not finite, or not positive on a logarithmic scale) leaves a gap, and the line's name
-    says at which place: an overflow at block 37 is a finding.
+    A value that cannot be drawn (not finite, or not positive on a logarithmic scale) leaves a gap, the legend counts
+    them, and the text under the pointer says where: an overflow at block 37 is a finding.
 
     Args:
         lines: what to draw; the later above the earlier.
@@ -83,16 +83,17 @@ def draw_line(axis: Any, line: Line, place: int, *, xscale: str, yscale: str) ->
         known.append(value if seen else math.nan)
         if not seen:
             lost.append(f"{at:g} ({value:g})")
-    label = line.label + (f": cannot be drawn at {', '.join(lost[:3])}{' ...' * (len(lost) > 3)}" if lost else "")
+    first = f"{', '.join(lost[:3])}{' ...' * (len(lost) > 3)}"
+    missing = f" ({len(lost)} not drawn)" if lost else ""
     color, mark = style(line.kind, place)
     thick, alpha = WEIGHTS[line.weight]
-    shown = None if line.weight == "faint" else literal(label)
+    shown = None if line.weight == "faint" else literal(line.label + missing)
     marker = mark if line.marks == "each" or sum(map(math.isfinite, known)) == 1 else ""
     axis.plot(line.places, known, color=color, linewidth=thick, alpha=alpha, label=shown, marker=marker, markersize=4)
     if line.low:
         axis.fill_between(line.places, line.low, line.high, color=color, alpha=0.18, linewidth=0)
     broad = axis.plot(line.places, known, color=color, linewidth=9, alpha=0)[0]  # a thin line is hard to point at
-    hover(broad, label)
+    hover(broad, f"{line.label}: cannot be drawn at {first}" if lost else line.label)
 
 
 def _drawable(value: float, scale: str) -> bool:

@@ -13,7 +13,8 @@ for (const table of document.querySelectorAll("table")) {
         const cell = row.cells[column];
         return "value" in cell.dataset ? Number(cell.dataset.value) : cell.textContent;
       };
-      const missing = (value) => typeof value === "string" && (value === "–" || value === "");
+      const numeric = head.classList.contains("number");
+      const missing = (value) => typeof value === "string" && (numeric || value === "–" || value === "");
       const order = (one, other) => {
         const a = key(one), b = key(other);
         if (missing(a) || missing(b)) return missing(a) - missing(b);

@@ -147,6 +147,12 @@ def panel(title: str, *, ylabel: str, xlabel: str = "", width: float = 4.4, heig
 
 
 def legend(axis: Any) -> None:
-    """Names what is labelled on a panel, where anything is."""
-    if axis.get_legend_handles_labels()[1]:
-        axis.legend(frameon=False, labelcolor=INK, fontsize=9)
+    """Names what is labelled on a panel, where anything is: inside it, or below where the names need the room."""
+    handles, labels = axis.get_legend_handles_labels()
+    looks = {"frameon": False, "labelcolor": INK, "fontsize": 9}
+    if len(labels) > 4 or any(len(label) > 20 for label in labels):
+        wide, high = axis.figure.get_size_inches()
+        axis.figure.set_size_inches(wide, high + 0.2 * len(labels))
+        axis.figure.legend(handles, labels, loc="outside lower left", **looks)
+    elif labels:
+        axis.legend(**looks)
