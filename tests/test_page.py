@@ -134,6 +134,13 @@ def test_the_best_and_the_front_follow_the_direction(tmp_path, direction):
     assert f"The best is trial {best.number}," in page.said("p")
 
 
+def test_the_pair_of_the_heat_map_may_be_named(tmp_path):
+    made = search_page(tmp_path, rows=ROWS[:3], pair=("width", "depth"))
+    assert "residual: width and depth" in read(made.page).said("text")
+    made = search_page(tmp_path, rows=ROWS[:3], pair=("width", "height"))
+    assert "No trial has both width and height." in read(made.page).said("p")
+
+
 def test_hostile_names_are_text(tmp_path):
     rows = [
         replace(

@@ -182,7 +182,7 @@ def _interaction(samples: Sequence[Sample], *, dimensions: tuple[str, str], scor
         )
         for kind in kinds
     ]
-    return [Gallery(pictures, "large")] if pictures else []
+    return [Gallery(pictures, "large") if pictures else f"No trial has both {' and '.join(dimensions)}."]
 
 
 def _plain(name: str) -> str:
