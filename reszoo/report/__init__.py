@@ -1,1 +1,1 @@
-"""Pictures of plain data."""
+"""Pictures and pages of plain data."""

@@ -1,0 +1,357 @@
+"""Pages: whole in one file, everything escaped, every number there, pictures drawn, in a browser too."""
+
+import html
+import json
+import math
+import re
+import shutil
+import subprocess
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from scipy.stats import f_oneway
+
+from reszoo.report import pictures
+from reszoo.report.effects import Sample, draw_effect, draw_interaction, groups, shares
+from reszoo.report.lines import Line, draw_lines
+from reszoo.report.page import Cell, Code, Gallery, Image, Section, Table, write_page
+from reszoo.report.scatter import Point, draw_front, front
+from reszoo.report.search import search_page
+from reszoo.report.trials import Row, at_one_epoch
+
+VOID = {"meta", "link", "br", "img", "hr", "input"}
+HOSTILE = '<script>alert("1")</script>&amp; $x_{$ _y \\frac\x00'
+
+
+class Reader(HTMLParser):
+    """A page taken apart; fails at a tag that closes what is not open."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.open, self.tags, self.attributes, self.texts = [], [], [], {}
+        self.feed(page)
+        assert not self.open, f"left open: {self.open}"
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += [(tag, name, value) for name, value in attrs]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open and self.open.pop() == tag, f"</{tag}> closes nothing"
+
+    def handle_data(self, data):
+        self.texts.setdefault(self.open[-1] if self.open else "", []).append(data)
+
+    def said(self, *tags):
+        return "\n".join(text for tag in tags or self.texts for text in self.texts.get(tag, []))
+
+
+def read(file):
+    return Reader(Path(file).read_text())
+
+
+def row(number, *, kind="residual", state="complete", score=0.9, depth=2, width=16, **more):
+    score = None if score is None else score + number / 1000
+    curve = (score / 2, score) if score else ()
+    values = {"depth": depth, "width": width}
+    costs = {"params": 1_234 * depth * width + number, "macs": 56_789 * depth * width + number}
+    fields = {
+        "values": values,
+        "score": score,
+        "epochs": len(curve),
+        "curve": curve,
+        "yaml": f"net_{number}:\n",
+        **costs,
+    }
+    return Row(number=number, state=state, kind=kind, **{**fields, **more})
+
+
+ROWS = [
+    row(number, kind=kind, depth=depth, width=width, score=0.5 + (0.1 if kind == "residual" else -0.1) * depth / 3)
+    for number, (kind, depth, width) in enumerate(
+        (kind, depth, width) for kind in ("residual", "plain") for depth in (1, 2, 3) for width in (8, 16)
+    )
+]
+ROWS += [
+    row(90, state="pruned", score=0.3, latency=0.00321, curve=(0.3,), epochs=1),
+    row(91, state="failed", score=None, note="MemoryError: out of memory"),
+    row(92, state="diverged", score=math.nan, curve=(0.2, math.nan)),
+]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """The page of all rows."""
+    folder = tmp_path_factory.mktemp("report")
+    return search_page(folder, rows=ROWS, facts={"Feasible draws": "61 %"}, notes=["Seed 0."], foot="versions")
+
+
+def test_a_search_page_is_whole_in_one_file(made):
+    page = read(made.page)
+    for tag, name, value in page.attributes:
+        if name in ("src", "href", "srcset", "data", "action", "poster"):
+            assert value.startswith(("#", "data:")), f"<{tag} {name}={value}>"
+        assert "url(" not in (value or "").replace("url(#", ""), f"<{tag} {name}={value}>"
+    assert not set(page.tags) & {"link", "iframe", "object", "embed", "base"}
+    assert not re.search(r"@import|https?:", page.said())
+    ids = [value for _, name, value in page.attributes if name == "id"]
+    assert len(ids) == len(set(ids)), "an id twice on the page"
+    pointed = re.findall(r"url\(#([^)]*)\)", made.page.read_text()) + [
+        value[1:] for _, name, value in page.attributes if name == "href"
+    ]
+    assert pointed and set(pointed) <= set(ids), "a reference to what is not there"
+    assert [file.read_bytes()[:4] for file in made.pictures] == [b"\x89PNG"] * len(made.pictures)
+    assert {"pareto_macs.png", "interaction_plain.png", "curves_residual.png"} <= {file.name for file in made.pictures}
+    assert {file.name for file in made.page.parent.iterdir()} == {"report.html", *(file.name for file in made.pictures)}
+
+
+def test_every_number_of_the_rows_is_on_the_page(made):
+    page = read(made.page)
+    values = [value for tag, name, value in page.attributes if (tag, name) == ("td", "data-value")]
+    for trial in ROWS:
+        for number in (trial.number, trial.params, trial.macs, trial.epochs, *trial.values.values()):
+            assert repr(number) in values
+        if trial.scored:
+            assert repr(trial.score) in values and f"{trial.score:.4g}" in page.said("td")
+            assert f"trial {trial.number}: {trial.kind}, {trial.state}" in page.said("title")
+        else:
+            assert not trial.scored and f"trial {trial.number}:" not in page.said("title")
+    assert "3.21 ms" in page.said("td") and "MemoryError: out of memory" in page.said("td")
+    best = max((trial for trial in ROWS if trial.state == "complete"), key=lambda trial: trial.score)
+    assert best.yaml in page.said("code")
+    assert f"The best is trial {best.number}, a residual network" in page.said("p")
+
+
+@pytest.mark.parametrize("direction", ["maximise", "minimise"])
+def test_the_best_and_the_front_follow_the_direction(tmp_path, direction):
+    page = read(search_page(tmp_path, rows=ROWS[:3], direction=direction).page)
+    best = (max if direction == "maximise" else min)(ROWS[:3], key=lambda trial: trial.score)
+    assert f"The best is trial {best.number}," in page.said("p")
+
+
+def test_the_pair_of_the_heat_map_may_be_named(tmp_path):
+    made = search_page(tmp_path, rows=ROWS[:3], pair=("width", "depth"))
+    assert "residual: width and depth" in read(made.page).said("text")
+    made = search_page(tmp_path, rows=ROWS[:3], pair=("width", "height"))
+    assert "No trial has both width and height." in read(made.page).said("p")
+
+
+def test_hostile_names_are_text(tmp_path):
+    rows = [
+        replace(
+            trial, kind=HOSTILE if trial.kind == "plain" else "_kind", values={HOSTILE: HOSTILE * (place % 2), "_": 1}
+        )
+        for place, trial in enumerate(ROWS)
+    ]
+    rows = [replace(trial, state=HOSTILE, note=HOSTILE, yaml=HOSTILE) for trial in rows[:3]] + rows[3:]
+    made = search_page(tmp_path, rows=rows, title=HOSTILE, score=HOSTILE, facts={HOSTILE: HOSTILE}, foot=HOSTILE)
+    page = read(made.page)
+    assert page.tags.count("script") == 1
+    shown = HOSTILE.replace("\x00", "\ufffd")
+    assert html.escape(shown, quote=False) in made.page.read_text()
+    for tag in ("h1", "dd", "footer", "td", "text", "title", "h2"):
+        assert shown.lower() in page.said(tag).lower(), tag
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [],
+        [row(0)],
+        [row(0, values={}, curve=())],
+        [row(0, state="failed", score=None), row(1, state="failed", score=None)],
+        [row(0, state="pruned", score=0.1)],
+        [row(0, score=math.nan), row(1, score=math.inf)],
+        [row(0), row(1)],
+        [row(0, params=0, macs=0), row(1, params=0, macs=0, latency=0.0)],
+        [row(0, score=0.0)],
+    ],
+    ids=["none", "one", "bare", "failed", "pruned", "diverged", "same", "free", "zero"],
+)
+def test_studies_with_little_in_them(tmp_path, rows):
+    page = read(search_page(tmp_path, rows=rows).page)
+    assert f"{len(rows)} trials" in page.said("p")
+    assert ("No trial has been run." in page.said("p")) == (not rows)
+    any_score = any(trial.score is not None and math.isfinite(trial.score) for trial in rows)
+    assert ("No trial has a score." in page.said("p")) == (bool(rows) and not any_score)
+    assert page.tags.count("tr") == len(rows) + bool(rows)
+    assert ("svg" in page.tags) == any_score
+
+
+def test_the_front_is_what_none_beats():
+    at = [(1, 0.5), (2, 0.5), (2, 0.7), (3, 0.6), (4, 0.9), (0.5, 0.99)]
+    points = [Point(number, cost, score, "plain", "", whole=cost >= 1) for number, (cost, score) in enumerate(at)]
+    assert [point.number for point in front(points, direction="maximise")] == [0, 2, 4]
+    assert [point.number for point in front(points, direction="minimise")] == [0]
+    assert front([], direction="maximise") == []
+
+
+def test_trials_are_compared_at_one_epoch():
+    long, short = row(0, curve=(0.1, 0.2, 0.9)), row(1, curve=(0.3,), state="pruned")
+    found, said = at_one_epoch([long, row(2, curve=(0.2, 0.4, 0.8)), short])
+    assert [(trial.number, trial.score) for trial in found] == [(0, 0.9), (2, 0.8)]
+    assert "epoch 3, which 2 of 3" in said
+    found, said = at_one_epoch([long, short, short])
+    assert [trial.score for trial in found] == [0.1, 0.3, 0.3]
+
+
+def test_effects_say_how_much_goes_with_a_value():
+    clear = [Sample((value,), "plain", value + noise) for value in (1, 2, 3) for noise in (0.01, -0.01)]
+    idle = [Sample((value,), "residual", noise) for value in (1, 2, 3) for noise in (0.01, -0.01)]
+    found = shares([*clear, *idle])
+    assert found["plain"] > 0.99 and found["residual"] == 0
+    assert shares([Sample((value,), "plain", value) for value in range(5)]) == {"plain": 0}, (
+        "a group for each explains all"
+    )
+    parts = ((1, 3, 2), (4, 1, 5), (5, 9, 6), (2, 3, 8))
+    ratio = f_oneway(*parts).statistic
+    samples = [Sample((place,), "plain", score) for place, scores in enumerate(parts) for score in scores]
+    assert shares(samples) == {"plain": pytest.approx(3 * (ratio - 1) / (3 * ratio + 8))}
+    assert [group.label for group in groups([*clear, Sample(("word",), "plain", 0)])] == ["1", "2", "3", "word"]
+    many = [Sample((10**-power,), "plain", power) for power in (place / 10 for place in range(60))]
+    parts = groups(many)
+    assert [len(part.samples) for part in parts] == [10] * 6
+    ends = [end(sample.at for sample in part.samples) for part in parts for end in (min, max)]
+    assert ends == sorted(ends)
+
+
+SAMPLES = [Sample((depth, width), "plain", depth / width) for depth in (1, 2) for width in (3, 4)]
+DRAWN = {
+    "front": lambda: draw_front(
+        [Point(1, 2.0, 3.0, "plain", "a < b")], name="n", title="t", caption="c", xlabel="x", ylabel="y"
+    ),
+    "effect": lambda: draw_effect(SAMPLES, dimension="depth", name="n", ylabel="y"),
+    "interaction": lambda: draw_interaction(SAMPLES, dimensions=("a", "b"), name="n", title="t", score="s"),
+    "lines": lambda: draw_lines([Line("one", (1, 2))], name="n", title="t", caption="c", xlabel="x", ylabel="y"),
+}
+
+
+@pytest.mark.parametrize("draw", DRAWN.values(), ids=list(DRAWN))
+def test_pictures_are_xml_with_hover_text_and_png(tmp_path, draw):
+    picture = draw()
+    picture.save(tmp_path / "one.svg")
+    picture.save(tmp_path / "one.png")
+    drawn = ElementTree.parse(tmp_path / "one.svg").getroot()
+    space = "{http://www.w3.org/2000/svg}"
+    assert drawn.tag == f"{space}svg" and drawn.get("viewBox")
+    marks = [node for node in drawn.iter() if node.get("class") == "hover"]
+    assert marks and all(mark[0].tag == f"{space}title" and mark[0].text for mark in marks)
+    assert (tmp_path / "one.png").read_bytes()[:4] == b"\x89PNG"
+    assert "currentColor" not in (tmp_path / "one.svg").read_text()
+    assert draw().source() == draw().source(), "the same picture twice differs"
+
+
+def test_a_legend_names_families_that_begin_with_an_underscore():
+    points = [Point(1, 2.0, 3.0, "_kind", "text")]
+    drawn = draw_front(points, name="n", title="t", caption="c", xlabel="x", ylabel="y").svg()
+    assert "_kind" in [node.text.strip() for node in drawn.iter("text")]
+
+
+def test_lines_say_what_cannot_be_drawn():
+    values = {"vanishing": (1, 1e-20, 0.0), "exploding": (1, math.inf, math.nan), "fine": (1, 2, 3)}
+    lines = [Line(name, given) for name, given in values.items()]
+    drawn = draw_lines(lines, name="n", title="t", caption="c", xlabel="block", ylabel="norm", yscale="log").svg()
+    said = "\n".join(node.text for node in drawn.iter("title"))
+    assert "vanishing: cannot be drawn at 3 (0)" in said and "exploding: cannot be drawn at 2 (inf), 3 (nan)" in said
+    assert "\nfine" in said and "fine:" not in said
+    legend = [node.text for node in drawn.iter("text")]
+    assert {"vanishing (1 not drawn)", "exploding (2 not drawn)", "fine"} <= set(legend)
+
+
+def test_a_page_of_claims(tmp_path):
+    pictures.save(pictures.figure(1, 1), tmp_path / "one.png")
+    lines = [Line(kind, (1, 10, 100), kind=kind, low=(0.5, 5, 50), high=(2, 20, 200)) for kind in pictures.KINDS]
+    drawn = draw_lines(
+        lines, name="n", title="t", caption="c", xlabel="x", ylabel="y", xscale="log", yscale="log", reference=10
+    )
+    claims = Table(
+        ["claim", "plain", "residual", "control", "published"],
+        [["Gradients reach the first block", Cell("2.5e-8", 2.5e-8, "bad"), Cell("1.0", 1.0, "good"), 1.01, None]],
+        phone="stack",
+    )
+    parts = [
+        "Words.",
+        claims,
+        Gallery([drawn, Image(tmp_path / "one.png", "drawn before")], "large"),
+        drawn,
+        Code("a: 1", "b", "closed"),
+    ]
+    page = read(
+        write_page(
+            tmp_path / "new" / "page.html", title="t", lead="l", sections=[Section("s", parts), Section("e", [])]
+        )
+    )
+    assert page.tags.count("svg") == 2 and page.tags.count("img") == 1 and page.tags.count("section") == 1
+    assert ("td", "class", "bad number") in page.attributes and "Words." in page.said("p")
+    ids = [value for _, name, value in page.attributes if name == "id"]
+    assert len(ids) == len(set(ids)), "a picture shown twice has the same ids"
+
+
+def test_a_page_is_there_whole_or_as_it_was(tmp_path, monkeypatch):
+    file = write_page(tmp_path / "page.html", title="first", lead="", sections=[])
+    monkeypatch.setattr(pictures.os, "fsync", lambda _: (_ for _ in ()).throw(OSError("no space left")))
+    with pytest.raises(OSError, match="no space"):
+        write_page(file, title="second", lead="", sections=[])
+    assert "first" in file.read_text() and list(tmp_path.iterdir()) == [file]
+
+
+@pytest.fixture
+def chromium(tmp_path):
+    """Runs headless Chromium on a file and returns what it prints and logs."""
+    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if program is None:
+        pytest.skip("not installed: chromium")
+
+    def run(file, *flags):
+        command = [
+            program,
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-dev-shm-usage",
+            "--no-first-run",
+        ]
+        command += [f"--user-data-dir={tmp_path / 'profile'}", "--enable-logging=stderr", "--virtual-time-budget=3000"]
+        done = subprocess.run([*command, *flags, file.as_uri()], capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr[-2000:]
+        return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+
+    return run
+
+
+PROBE = """<script>
+const sizes = [...document.querySelectorAll("figure svg, figure img")].map((one) => one.getBoundingClientRect());
+const mark = document.querySelector(".hover");
+mark.dispatchEvent(new PointerEvent("pointermove", {clientX: 5, clientY: 5}));
+document.querySelectorAll("th button")[3].click();
+const trial = () => document.querySelector("tbody tr").cells[0].textContent;
+const least = trial();
+document.querySelectorAll("th button")[3].click();
+document.body.dataset.probe = JSON.stringify({
+  sizes: sizes.map((box) => Math.min(box.width, box.height)), tip: document.querySelector("#tip").textContent,
+  least, most: trial(), wide: document.documentElement.scrollWidth - innerWidth,
+});
+</script></body>"""
+
+
+def test_a_browser_draws_the_page_without_an_error(tmp_path, chromium, made):
+    probed = tmp_path / "probed.html"
+    probed.write_text(made.page.read_text().replace("</body>", PROBE))
+    page, errors = chromium(probed, "--dump-dom", "--window-size=500,900")
+    assert not errors
+    found = dict((name, value) for tag, name, value in Reader(page).attributes if tag == "body")["data-probe"]
+    found = json.loads(found)
+    assert len(found["sizes"]) == len(made.pictures) and min(found["sizes"]) > 100
+    assert found["tip"].startswith("trial ") and found["wide"] <= 0
+    assert (found["least"], found["most"]) == ("90", "5 (best)")
+
+
+def test_a_browser_tells_of_an_error(tmp_path, chromium):
+    file = tmp_path / "broken.html"
+    file.write_text('<script>throw Error("seen")</script><img src="http://127.0.0.1:9/none.png">')
+    assert "seen" in "".join(chromium(file, "--dump-dom")[1]), "the test above would not see an error"
