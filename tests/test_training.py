@@ -13,11 +13,13 @@ from conftest import python, refused
 from PIL import Image
 
 import reszoo
+from reszoo.arch.build import build
 from reszoo.training import optimise
 from reszoo.training.batches import Batches
 from reszoo.training.data import Scaling, split
 from reszoo.training.facts import read_facts
 from reszoo.training.recipes import Augmentation, LearningRate
+from reszoo.training.run import run
 
 TINY = {"depths": 1, "width_multiplier": 0.25}
 PLAIN_SCALE = Scaling(1.0, (0.0,), (1.0,))
@@ -88,6 +90,32 @@ def test_l2_is_that_of_the_papers_and_not_in_the_saved_model(tmp_path):
     assert len(model.losses) == len(kernels)
     model.save(tmp_path / "model.keras")
     assert not keras.models.load_model(tmp_path / "model.keras").losses
+
+
+class Stop(keras.callbacks.Callback):
+    """Ends a run at the start of its second epoch, as a kill does."""
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == 1:
+            raise KeyboardInterrupt
+
+
+def test_a_fine_tuned_run_goes_on_as_if_it_had_not_been_stopped(tmp_path):
+    data = reszoo.open_data("digits")
+    recipe = reszoo.recipe("fast_symbols", epochs=2, batch=128, frozen="stage1", layer_decay=0.5)
+    spec = reszoo.spec("resnet20_cifar", input_shape=(8, 8, 1), **TINY)
+    whole = run(spec, data, recipe, tmp_path / "whole", verbose=0)
+    with pytest.raises(KeyboardInterrupt):
+        run(spec, data, recipe, tmp_path / "stopped", callbacks=(Stop(),), verbose=0)
+    again = run(spec, data, recipe, tmp_path / "stopped", verbose=0)
+    assert again.history == whole.history
+    assert whole.history[0]["learning_rate"] > whole.history[1]["learning_rate"]
+    keras.utils.set_random_seed(0)
+    fresh = build(spec)
+    for layer, before in zip(whole.model.layers, fresh.layers, strict=True):
+        if layer.name.endswith("_conv"):
+            same = bool((layer.get_weights()[0] == before.get_weights()[0]).all())
+            assert same == layer.name.startswith(("stem", "stage1")), layer.name
 
 
 # Data.

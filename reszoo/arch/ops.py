@@ -114,7 +114,11 @@ class Piece:
     """What a segment does, under names of its own; equal pieces are lowered once and are the same object."""
 
     ops: tuple[Op, ...]
-    branch: str = ""
+    branch: str
+    shape: Shape
+    """Of what leaves it."""
+    reads: Literal["raw", "linear", "rectified"]
+    """What the next segment reads, as `Op.reads` says it."""
 
 
 class Run(NamedTuple):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
@@ -61,33 +61,50 @@ class _Place(NamedTuple):
 @lru_cache(maxsize=256)
 def plan(spec: NetSpec) -> Plan:
     """Returns the network's operations, lowered from its spec; both are frozen, so recent plans are remembered."""
-    manner = _Manner(spec.block, spec.norm, spec.bias, spec.init, spec.dense)
-    runs = [Run("stem", _stem(manner, spec.stem, spec.input_shape))]
-    here, block = runs[0].ops[-1], _blocks_of(manner)
-    blocks, total, dilation = 0, sum(stage.depth for stage in spec.stages), 1
+    lower = _lowering(_Manner(spec.block, spec.norm, spec.bias, spec.init, spec.dense))
+    piece = lower.stem(spec.stem, spec.input_shape)
+    runs, rates = [Run("stem", piece)], _rates(spec)
+    dilation = 1
     for number, stage in enumerate(spec.stages, 1):
-        index = 1
+        part, index, stride = f"stage{number}", 1, stage.stride
         while index <= stage.depth:
-            stride = stage.stride if index == 1 else 1
-            rate = manner.block.drop_path * ((blocks + index) / total)
-            place = _Place(here.shape, _reads_after(here), stage.width, stride, dilation, stage.dilation, rate)
+            rate = next(rates)
+            before, piece = (
+                piece,
+                lower.block(piece.shape, piece.reads, stage.width, stride, dilation, stage.dilation, rate),
+            )
             # After its first block a stage repeats itself, unless every block is dropped at a rate of its own.
             times = 1 if index == 1 or rate else stage.depth - index + 1
-            piece = block(place)
-            if piece is runs[-1].piece and runs[-1].part == f"stage{number}":
+            if piece is before and runs[-1].part == part:
                 runs[-1] = runs[-1]._replace(times=runs[-1].times + times)
             else:
-                runs.append(Run(f"stage{number}", piece, times, index))
-            here, dilation, index = piece.ops[-1], stage.dilation, index + times
-        blocks += stage.depth
-    head = _head(manner, spec.head, here.shape, _reads_after(here))
+                runs.append(Run(part, piece, times, index))
+            dilation, stride, index = stage.dilation, 1, index + times
+    head = lower.head(spec.head, piece.shape, piece.reads)
     return Plan(spec, (*runs, Run("head", head)) if head.ops else tuple(runs))
 
 
+def _rates(spec: NetSpec) -> Iterator[float]:
+    """The rate at which each block's branch is dropped; block l of L has l/L of the last one's (Huang 2016)."""
+    total = sum(stage.depth for stage in spec.stages)
+    return (spec.block.drop_path * (block / total) for block in range(1, total + 1))
+
+
+class _Lowering(NamedTuple):
+    """Lowers stems, blocks and heads, each once: networks of the same manner share them."""
+
+    stem: Callable[[Stem, Shape], Piece]
+    block: Callable[..., Piece]
+    head: Callable[[Head, Shape, Any], Piece]
+
+
 @lru_cache(maxsize=256)
-def _blocks_of(manner: _Manner) -> Callable[[_Place], Piece]:
-    """Lowers blocks, each once: networks of the same manner share them."""
-    return lru_cache(maxsize=4096)(lambda place: _block(manner, place))
+def _lowering(manner: _Manner) -> _Lowering:
+    return _Lowering(
+        lru_cache(maxsize=1024)(lambda stem, shape: _stem(manner, stem, shape)),
+        lru_cache(maxsize=4096)(lambda *place: _block(manner, _Place(*place))),
+        lru_cache(maxsize=1024)(lambda head, shape, reads: _head(manner, head, shape, reads)),
+    )
 
 
 class _Walk:
@@ -100,7 +117,10 @@ class _Walk:
         self._reads = {"input": reads}
 
     def piece(self, branch: str = "") -> Piece:
-        return Piece(tuple(self._made), branch)
+        last = self._made[-1] if self._made else None
+        if last is None:
+            return Piece((), branch, self._shapes["input"], self._reads["input"])
+        return Piece(tuple(self._made), branch, last.shape, _reads_after(last))
 
     def shape(self, name: str) -> Shape:
         return self._shapes[name]
@@ -152,7 +172,6 @@ def _reads_after(op: Op) -> Any:
     return op.reads if op.kind in ("pool", "global_pool", "dropout") else "linear"
 
 
-@lru_cache(maxsize=1024)
 def _stem(manner: _Manner, stem: Stem, shape: Shape) -> Piece:
     order = ORDERS[manner.block.order]
     walk, x = _Walk(manner, shape, "raw"), "input"
@@ -240,7 +259,6 @@ def _squeeze_excite(walk: _Walk, x: str) -> str:
     return walk.emit("scale", "se_scale", x, gate)
 
 
-@lru_cache(maxsize=1024)
 def _head(manner: _Manner, head: Head, shape: Shape, reads: Any) -> Piece:
     walk = _Walk(manner, shape, reads)
     x = walk.sequence(ORDERS[manner.block.order].final, "final_", "input")

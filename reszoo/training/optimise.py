@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 
+from reszoo.training.fine_tune import layer_decay
 from reszoo.training.recipes import LearningRate, Recipe
 
 
@@ -27,10 +28,23 @@ def schedule(told: LearningRate, steps: int) -> Any:
     return keras.optimizers.schedules.PiecewiseConstantDecay(borders, values) if borders else told.peak
 
 
-def optimizer(recipe: Recipe, steps: int) -> Any:
-    """Returns the recipe's optimiser for a run of so many steps; norms and biases are not decayed."""
+def optimizer(recipe: Recipe, steps: int, *, model: Any = None) -> Any:
+    """Returns the recipe's optimiser for a run of so many steps; norms and biases are not decayed.
+
+    With a `layer_decay` below 1 it belongs to `model`, a model that reszoo built.
+    """
+    if recipe.layer_decay < 1 and model is not None:
+        return layer_decay(
+            model, lambda peak: _optimizer(recipe, steps, peak), recipe.learning_rate.peak, decay=recipe.layer_decay
+        )
+    return _optimizer(recipe, steps, recipe.learning_rate.peak)
+
+
+def _optimizer(recipe: Recipe, steps: int, peak: float) -> Any:
     told = recipe.optimizer
-    settings: dict[str, Any] = {"learning_rate": schedule(recipe.learning_rate, steps)}
+    settings: dict[str, Any] = {
+        "learning_rate": schedule(recipe.learning_rate.model_copy(update={"peak": peak}), steps)
+    }
     if told.clip:
         settings["global_clipnorm"] = told.clip
     if recipe.ema:
@@ -44,6 +58,11 @@ def optimizer(recipe: Recipe, steps: int) -> Any:
     if told.decay == "decoupled" and told.weight_decay:
         made.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     return made
+
+
+def rate_of(optimizer: Any) -> float:
+    """Returns an optimiser's learning rate now; where parts have their own, the greatest: that of the head."""
+    return max(float(one.learning_rate) for one in getattr(optimizer, "optimizers", (optimizer,)))
 
 
 def regularise(model: Any, recipe: Recipe) -> None:

@@ -84,6 +84,10 @@ class Recipe(Part):
     augmentation: Augmentation = Augmentation()
     ema: Rate = 0.0
     """Momentum of an exponential moving average of the weights, which is what is validated and kept; 0 for none."""
+    frozen: str = "none"
+    """The last part that does not learn (stem, stage1, ...), with all before it; `none` for a net that learns whole."""
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Factor on the learning rate from one part to the one before it."""
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
 
 

@@ -23,7 +23,8 @@ from reszoo.training.batches import Batches, reseed
 from reszoo.training.card import card
 from reszoo.training.data import Data
 from reszoo.training.facts import write_facts
-from reszoo.training.optimise import loss, optimizer, regularise
+from reszoo.training.fine_tune import freeze
+from reszoo.training.optimise import loss, optimizer, rate_of, regularise
 from reszoo.training.recipes import Recipe
 from reszoo.weights.write import renamed_when_whole
 
@@ -96,8 +97,10 @@ def run(
     settings: dict[str, Any] = {"batch": recipe.batch, "classes": len(data.classes), "scaling": data.scaling}
     train = Batches(data.train, seed=seed, augmentation=recipe.augmentation, **settings)
     checked = Batches(data.validation, **settings)
+    if recipe.frozen != "none":
+        freeze(model, until=recipe.frozen)
     regularise(model, recipe)
-    model.compile(optimizer(recipe, recipe.epochs * len(train)), loss(recipe), metrics=["accuracy"])
+    model.compile(optimizer(recipe, recipe.epochs * len(train), model=model), loss(recipe), metrics=["accuracy"])
     model.optimizer.build(model.trainable_variables)
     history = _restore(folder, model)
     train.epoch = len(history)
@@ -244,7 +247,7 @@ class _Finite(keras.callbacks.Callback):
         value = float((logs or {}).get("loss", 0.0))
         if not math.isfinite(value):
             step = int(self.model.optimizer.iterations)
-            rate = float(self.model.optimizer.learning_rate)
+            rate = rate_of(self.model.optimizer)
             mend = "a lower learning_rate.peak, a longer warmup, optimizer.clip=1, or float32"
             raise NotFiniteError(f"step {step}", given=f"loss {value} at a learning rate of {rate:g}", mend=mend)
 
@@ -259,7 +262,7 @@ class _Keeper(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         row = {"epoch": epoch + 1, **{name: float(value) for name, value in (logs or {}).items()}}
-        rate = float(self.model.optimizer.learning_rate)
+        rate = rate_of(self.model.optimizer)
         self.history.append({**row, "learning_rate": rate})
         best = max(self.history, key=lambda row: row["val_accuracy"])
         if best is self.history[-1]:
