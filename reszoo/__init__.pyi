@@ -80,6 +80,7 @@ from .training.fine_tune import (
 )
 from .training.recipes import Recipe as Recipe, list_recipes as list_recipes, recipe as recipe
 from .training.train import train as train
+from .tuning.space import Space as Space, list_spaces as list_spaces, space as space
 from .weights.catalogue import (
     Preprocessing as Preprocessing,
     Record as Record,

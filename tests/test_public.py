@@ -22,8 +22,9 @@ ROOMS = {
     "weights": {"errors", "arch"},
     "models": {"errors", "arch", "weights"},
     "training": {"errors", "arch", "weights", "models"},
+    "tuning": {"errors", "arch", "weights", "models", "training"},
     "report": set(),
-    "cli": {"errors", "arch", "weights", "models", "training", "report"},
+    "cli": {"errors", "arch", "weights", "models", "training", "tuning", "report"},
 }
 KERAS_ROOMS = {"arch/build.py", "arch/stock.py", "weights/layers.py"} | {
     f"training/{name}.py" for name in ("batches", "evaluate", "fine_tune", "optimise", "run")

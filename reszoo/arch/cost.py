@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from math import prod
+from typing import NamedTuple
 
-from reszoo.arch.ops import Op, Plan
+from reszoo.arch.ops import Op, Piece, Plan, Run
 from reszoo.errors import ReszooError
 
 
@@ -35,20 +37,8 @@ def cost(plan: Plan) -> Cost:
     Raises:
         ReszooError: the spec leaves height or width open (None).
     """
-    rows = list(cost_by_part(plan).values())
-
-    def total(field: str) -> int:
-        return sum(getattr(row, field) for row in rows)
-
-    return Cost(
-        params=total("params"),
-        params_all=total("params_all"),
-        macs=total("macs"),
-        activations=total("activations"),
-        depth=total("depth"),
-        receptive_field=rows[-1].receptive_field,
-        shape=rows[-1].shape,
-    )
+    _check_size(plan)
+    return _sum(plan, plan.runs)
 
 
 def cost_by_part(plan: Plan) -> dict[str, Cost]:
@@ -57,6 +47,13 @@ def cost_by_part(plan: Plan) -> dict[str, Cost]:
     Raises:
         ReszooError: the spec leaves height or width open (None).
     """
+    _check_size(plan)
+    ends = {run.part: number for number, run in enumerate(plan.runs, 1)}
+    starts = dict(zip(ends, (0, *ends.values()), strict=False))
+    return {part: _sum(plan, plan.runs[starts[part] : end], plan.runs[: starts[part]]) for part, end in ends.items()}
+
+
+def _check_size(plan: Plan) -> None:
     if None in plan.spec.input_shape:
         raise ReszooError(
             f"{plan.spec.name}.input_shape",
@@ -64,22 +61,41 @@ def cost_by_part(plan: Plan) -> dict[str, Cost]:
             allowed="whole numbers",
             mend="a cost is that of one size",
         )
+
+
+def _sum(plan: Plan, runs: tuple[Run, ...], before: tuple[Run, ...] = ()) -> Cost:
+    """The cost of a stretch of the chain; its receptive field is that of all from the input on."""
+    params = statistics = macs = activations = length = 0
+    for run in runs:
+        counted = _counted(run.piece)
+        params, statistics = params + run.times * counted.params, statistics + run.times * counted.statistics
+        macs, activations = macs + run.times * counted.macs, activations + run.times * counted.activations
+        length += run.times * counted.depth
     field, jump = 1, 1
-    rows: dict[str, Cost] = {}
-    known: dict[int, tuple[tuple[int, int, int, int], tuple[int, int, int]]] = {}
-    for part, segments in plan.parts.items():
-        params = statistics = macs = activations = length = 0
-        for segment in segments:
-            ops = segment.ops
-            if id(ops) not in known:
-                known[id(ops)] = (_counts(ops), _path(ops))
-            counts, (growth, stride, depth) = known[id(ops)]
-            params, statistics = params + counts[0], statistics + counts[1]
-            macs, activations = macs + counts[2], activations + counts[3]
-            field, jump, length = field + growth * jump, jump * stride, length + depth
-        seen, shape = (0 if plan.spec.dense else field), segments[-1].output.shape
-        rows[part] = Cost(params, params + statistics, macs, activations, length, seen, shape)
-    return rows
+    for run in () if plan.spec.dense else (*before, *runs):
+        counted = _counted(run.piece)
+        # Only the first block of a stage strides, and it is alone in its run.
+        field, jump = field + run.times * counted.growth * jump, jump * counted.stride
+    seen, shape = (0 if plan.spec.dense else field), runs[-1].ops[-1].shape
+    return Cost(params, params + statistics, macs, activations, length, seen, shape)
+
+
+class _Counted(NamedTuple):
+    """What one piece costs, and what it does to the receptive field."""
+
+    params: int
+    statistics: int
+    macs: int
+    activations: int
+    growth: int
+    stride: int
+    depth: int
+
+
+@lru_cache(maxsize=1 << 15)
+def _counted(piece: Piece) -> _Counted:
+    """Pieces are shared between networks, so what one costs is remembered."""
+    return _Counted(*_counts(piece.ops), *_path(piece.ops))
 
 
 def _counts(ops: tuple[Op, ...]) -> tuple[int, int, int, int]:

@@ -109,11 +109,44 @@ class Segment:
         return self.ops[-1]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Piece:
+    """What a segment does, under names of its own; equal pieces are lowered once and are the same object."""
+
+    ops: tuple[Op, ...]
+    branch: str
+    shape: Shape
+    """Of what leaves it."""
+    reads: Literal["raw", "linear", "rectified"]
+    """What the next segment reads, as `Op.reads` says it."""
+
+
 class Run(NamedTuple):
     """Consecutive segments that are the same but for their weights."""
 
-    ops: tuple[Op, ...]
-    segments: tuple[Segment, ...]
+    part: str
+    """stem, stage1, stage2, ..., head."""
+    piece: Piece
+    times: int = 1
+    first: int = 0
+    """Number of the first block in its stage, from 1; 0 for stem and head."""
+
+    @property
+    def ops(self) -> tuple[Op, ...]:
+        """The operations of each of its segments."""
+        return self.piece.ops
+
+    @property
+    def segments(self) -> tuple[Segment, ...]:
+        """The segments, one by one."""
+        if not self.first:
+            return (Segment(self.part, self.part, "stem_" if self.part == "stem" else "", *_of(self.piece)),)
+        names = (f"{self.part}_block{index}" for index in range(self.first, self.first + self.times))
+        return tuple(Segment(name, self.part, f"{name}_", *_of(self.piece)) for name in names)
+
+
+def _of(piece: Piece) -> tuple[tuple[Op, ...], str]:
+    return piece.ops, piece.branch
 
 
 @dataclass(frozen=True)
@@ -121,7 +154,12 @@ class Plan:
     """A network in execution order: a chain of segments, each read by the next."""
 
     spec: NetSpec
-    segments: tuple[Segment, ...]
+    runs: tuple[Run, ...]
+
+    @cached_property
+    def segments(self) -> tuple[Segment, ...]:
+        """Stem, every block, head."""
+        return tuple(segment for run in self.runs for segment in run.segments)
 
     @property
     def blocks(self) -> tuple[Segment, ...]:
@@ -133,12 +171,6 @@ class Plan:
         """Segments by stem, stage1, stage2, ..., head."""
         return {part: tuple(segments) for part, segments in groupby(self.segments, lambda segment: segment.part)}
 
-    @property
-    def runs(self) -> tuple[Run, ...]:
-        """The chain with equal neighbours together."""
-        grouped = (tuple(same) for _, same in groupby(self.segments, lambda segment: id(segment.ops)))
-        return tuple(Run(segments[0].ops, segments) for segments in grouped)
-
     @cached_property
     def ops(self) -> tuple[Op, ...]:
         """Every operation under its name in the network; the network's input is called `input`."""
@@ -148,7 +180,8 @@ class Plan:
         """Returns the operations as text, equal neighbours once, names without the block's."""
         lines = [f"{self.spec.name}: {size(self.spec.input_shape)}"]
         for run in self.runs:
-            first, last = run.segments[0].name, run.segments[-1].name
+            segments = run.segments
+            first, last = segments[0].name, segments[-1].name
             lines.append(first if first == last else f"{first} to {last.rpartition('_')[2]}")
             lines += [f"  {op.name:18} {op.told:38} {size(op.shape):12} <- {', '.join(op.inputs)}" for op in run.ops]
         return "\n".join(lines) + "\n"

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
-from reszoo.arch.ops import Op, Plan, Segment, Shape
-from reszoo.arch.spec import NetSpec, Stage, Unit
+from reszoo.arch.ops import Op, Piece, Plan, Run, Shape
+from reszoo.arch.spec import Block, Head, NetSpec, Norm, Stem, Unit
 
 SE_REDUCTION, SE_LEAST = 16, 8
 """Hu et al. 2018, section 6.1: reduction 16; never narrower than 8, as timm has it."""
@@ -34,60 +35,92 @@ ORDERS = {
 """He 2015 (Fig. 2); the same with a free identity path; He 2016 (Fig. 1b); Gorishniy 2021 (3.2)."""
 
 
-@lru_cache(maxsize=256)
-def plan(spec: NetSpec) -> Plan:
-    """Returns the network's operations, lowered from its spec; both are frozen, so recent plans are remembered."""
-    stem = _stem(spec)
-    segments = [Segment("stem", "stem", "stem_", stem.ops)]
-    here, blocks, total = stem.last, 0, sum(stage.depth for stage in spec.stages)
-    dilation = 1
-    lowered: dict[Any, tuple[tuple[Op, ...], str]] = {}
-    for number, stage in enumerate(spec.stages, 1):
-        for index in range(1, stage.depth + 1):
-            blocks += 1
-            rate = spec.block.drop_path * (blocks / total)
-            # Everything a block depends on: equal blocks are lowered once and share their operations.
-            place = _Place(stage, here.shape, _reads_after(here), stage.stride if index == 1 else 1, dilation, rate)
-            key = (number, *place[1:])
-            if key not in lowered:
-                lowered[key] = _block(spec, place)
-            ops, branch = lowered[key]
-            name = f"stage{number}_block{index}"
-            segments.append(Segment(name, f"stage{number}", f"{name}_", ops, branch))
-            here, dilation = ops[-1], stage.dilation
-    head = _head(spec, here)
-    if head.ops:
-        segments.append(Segment("head", "head", "", head.ops))
-    return Plan(spec, tuple(segments))
+class _Manner(NamedTuple):
+    """What all blocks of a network have in common, stem and head too."""
+
+    block: Block
+    norm: Norm
+    bias: bool
+    init: str
+    dense: bool
 
 
 class _Place(NamedTuple):
-    """Where a block stands: the stage, and everything else it depends on."""
+    """Where a block stands: everything else it depends on."""
 
-    stage: Stage
     shape: Shape
     reads: Any
+    width: int
     stride: int
+    before: int
+    """Dilation of the blocks before it."""
     dilation: int
     rate: float
+
+
+@lru_cache(maxsize=256)
+def plan(spec: NetSpec) -> Plan:
+    """Returns the network's operations, lowered from its spec; both are frozen, so recent plans are remembered."""
+    lower = _lowering(_Manner(spec.block, spec.norm, spec.bias, spec.init, spec.dense))
+    piece = lower.stem(spec.stem, spec.input_shape)
+    runs, rates = [Run("stem", piece)], _rates(spec)
+    dilation = 1
+    for number, stage in enumerate(spec.stages, 1):
+        part, index, stride = f"stage{number}", 1, stage.stride
+        while index <= stage.depth:
+            rate = next(rates)
+            before, piece = (
+                piece,
+                lower.block(piece.shape, piece.reads, stage.width, stride, dilation, stage.dilation, rate),
+            )
+            # After its first block a stage repeats itself, unless every block is dropped at a rate of its own.
+            times = 1 if index == 1 or rate else stage.depth - index + 1
+            if piece is before and runs[-1].part == part:
+                runs[-1] = runs[-1]._replace(times=runs[-1].times + times)
+            else:
+                runs.append(Run(part, piece, times, index))
+            dilation, stride, index = stage.dilation, 1, index + times
+    head = lower.head(spec.head, piece.shape, piece.reads)
+    return Plan(spec, (*runs, Run("head", head)) if head.ops else tuple(runs))
+
+
+def _rates(spec: NetSpec) -> Iterator[float]:
+    """The rate at which each block's branch is dropped; block l of L has l/L of the last one's (Huang 2016)."""
+    total = sum(stage.depth for stage in spec.stages)
+    return (spec.block.drop_path * (block / total) for block in range(1, total + 1))
+
+
+class _Lowering(NamedTuple):
+    """Lowers stems, blocks and heads, each once: networks of the same manner share them."""
+
+    stem: Callable[[Stem, Shape], Piece]
+    block: Callable[..., Piece]
+    head: Callable[[Head, Shape, Any], Piece]
+
+
+@lru_cache(maxsize=256)
+def _lowering(manner: _Manner) -> _Lowering:
+    return _Lowering(
+        lru_cache(maxsize=1024)(lambda stem, shape: _stem(manner, stem, shape)),
+        lru_cache(maxsize=4096)(lambda *place: _block(manner, _Place(*place))),
+        lru_cache(maxsize=1024)(lambda head, shape, reads: _head(manner, head, shape, reads)),
+    )
 
 
 class _Walk:
     """The operations of one segment, in the making."""
 
-    def __init__(self, spec: NetSpec, shape: Shape, reads: Any):
-        self.spec = spec
+    def __init__(self, manner: _Manner, shape: Shape, reads: Any):
+        self.manner = manner
         self._made: list[Op] = []
         self._shapes = {"input": shape}
         self._reads = {"input": reads}
 
-    @property
-    def ops(self) -> tuple[Op, ...]:
-        return tuple(self._made)
-
-    @property
-    def last(self) -> Op:
-        return self._made[-1]
+    def piece(self, branch: str = "") -> Piece:
+        last = self._made[-1] if self._made else None
+        if last is None:
+            return Piece((), branch, self._shapes["input"], self._reads["input"])
+        return Piece(tuple(self._made), branch, last.shape, _reads_after(last))
 
     def shape(self, name: str) -> Shape:
         return self._shapes[name]
@@ -104,7 +137,7 @@ class _Walk:
         self, owner: str, x: str, kernel: int, width: int, *, init: str, bias: bool | None = None, **window: Any
     ) -> str:
         """A conv, or where `kernel` is 0 a dense layer; `owner` opens its name."""
-        bias = self.spec.bias if bias is None else bias
+        bias = self.manner.bias if bias is None else bias
         if kernel == 0:
             return self.emit("dense", f"{owner}dense", x, shape=(width,), bias=bias, init=init)
         shape = (*_strided(self._shapes[x], window.get("stride", 1)), width)
@@ -112,7 +145,7 @@ class _Walk:
 
     def sequence(self, words: tuple[str, ...], owner: str, x: str, *, scale: str = "one") -> str:
         """The norms, activations and dropouts that `words` asks for and the spec has."""
-        norm = self.spec.norm
+        norm = self.manner.norm
         for word in words:
             if word == "norm" and norm.kind != "none":
                 groups = math.gcd(norm.groups, self._shapes[x][-1] or 1) if norm.kind == "group" else 1
@@ -121,7 +154,7 @@ class _Walk:
             elif word == "act":
                 x = self.emit("act", f"{owner}act", x, word="relu")
             elif word == "dropout":
-                x = self.dropout("dropout", f"{owner}dropout", x, self.spec.block.dropout)
+                x = self.dropout("dropout", f"{owner}dropout", x, self.manner.block.dropout)
         return x
 
     def dropout(self, kind: str, name: str, x: str, rate: float) -> str:
@@ -139,32 +172,32 @@ def _reads_after(op: Op) -> Any:
     return op.reads if op.kind in ("pool", "global_pool", "dropout") else "linear"
 
 
-def _stem(spec: NetSpec) -> _Walk:
-    stem, order = spec.stem, ORDERS[spec.block.order]
-    walk, x = _Walk(spec, spec.input_shape, "raw"), "input"
+def _stem(manner: _Manner, stem: Stem, shape: Shape) -> Piece:
+    order = ORDERS[manner.block.order]
+    walk, x = _Walk(manner, shape, "raw"), "input"
     for layer in range(1, stem.depth + 1):
         # stem_conv where there is one layer, stem_unit2_conv where there are more.
         owner, last = (f"unit{layer}_" if stem.depth > 1 else ""), layer == stem.depth
         window: dict[str, Any] = {"stride": stem.stride if layer == 1 else 1} if stem.kernel else {}
-        x = walk.weigh(owner, x, stem.kernel, stem.width if last else stem.width // 2, init=spec.init, **window)
+        x = walk.weigh(owner, x, stem.kernel, stem.width if last else stem.width // 2, init=manner.init, **window)
         x = walk.sequence(order.stem if last else ("norm", "act"), owner, x)
     if stem.pool == "max":
         shape = (*_strided(walk.shape(x), 2), stem.width)
         walk.emit("pool", "pool", x, shape=shape, word="max", kernel=3, stride=2)
-    return walk
+    return walk.piece()
 
 
-def _block(spec: NetSpec, place: _Place) -> tuple[tuple[Op, ...], str]:
-    block, order, stage = spec.block, ORDERS[spec.block.order], place.stage
-    walk = _Walk(spec, place.shape, place.reads)
+def _block(manner: _Manner, place: _Place) -> Piece:
+    block, order = manner.block, ORDERS[manner.block.order]
+    walk = _Walk(manner, place.shape, place.reads)
     first = x = walk.sequence(order.lead, "unit1_", "input")
     zero = block.start == "identity"
-    has_last_norm = "norm" in order.trail and spec.norm.kind != "none"
+    has_last_norm = "norm" in order.trail and manner.norm.kind != "none"
     for number, unit in enumerate(block.body, 1):
         last = number == len(block.body)
-        init = "zero" if zero and last and not has_last_norm else spec.init
+        init = "zero" if zero and last and not has_last_norm else manner.init
         window = _window(block.stride_at, unit, number, place)
-        x = walk.weigh(f"unit{number}_", x, unit.kernel, round(stage.width * unit.ratio), init=init, **window)
+        x = walk.weigh(f"unit{number}_", x, unit.kernel, round(place.width * unit.ratio), init=init, **window)
         if not last:
             owner = number + (order.between_belongs_to == "unit after")
             x = walk.sequence(order.between, f"unit{owner}_", x)
@@ -178,14 +211,14 @@ def _block(spec: NetSpec, place: _Place) -> tuple[tuple[Op, ...], str]:
         shortcut = _shortcut(walk, "input", first if "act" in order.lead else "input", place)
         x = walk.emit("add", "add", x, shortcut)
     walk.sequence(order.after, "", x)
-    return walk.ops, branch
+    return walk.piece(branch)
 
 
 def _window(stride_at: int, unit: Unit, number: int, place: _Place) -> dict[str, Any]:
     """Stride, dilation and groups of one unit: what comes after the stride sees the stage's own dilation."""
     if unit.kernel == 0:
         return {}
-    dilation = place.dilation if number <= stride_at else place.stage.dilation
+    dilation = place.before if number <= stride_at else place.dilation
     return {
         "stride": place.stride if number == stride_at else 1,
         "dilation": dilation if unit.kernel > 1 else 1,
@@ -194,8 +227,8 @@ def _window(stride_at: int, unit: Unit, number: int, place: _Place) -> dict[str,
 
 
 def _shortcut(walk: _Walk, identity: str, x: str, place: _Place) -> str:
-    spec, width, stride = walk.spec, place.stage.width, place.stride
-    kind, order = spec.block.shortcut, ORDERS[spec.block.order]
+    manner, width, stride = walk.manner, place.width, place.stride
+    kind, order = manner.block.shortcut, ORDERS[manner.block.order]
     changes = stride > 1 or walk.shape(identity)[-1] != width
     if not changes and kind != "project_all":
         return identity
@@ -207,11 +240,11 @@ def _shortcut(walk: _Walk, identity: str, x: str, place: _Place) -> str:
             x if walk.shape(x)[-1] == width else walk.emit("pad", "shortcut_pad", x, shape=(*walk.shape(x)[:-1], width))
         )
     if kind == "pool_project":
-        if stride > 1 or place.dilation != place.stage.dilation:
+        if stride > 1 or place.before != place.dilation:
             x = walk.emit("pool", "shortcut_pool", x, shape=smaller, word="avg", kernel=2, stride=stride)
         stride = 1
-    window: dict[str, Any] = {} if spec.dense else {"stride": stride}
-    x = walk.weigh("shortcut_", x, 0 if spec.dense else 1, width, init=spec.init, **window)
+    window: dict[str, Any] = {} if manner.dense else {"stride": stride}
+    x = walk.weigh("shortcut_", x, 0 if manner.dense else 1, width, init=manner.init, **window)
     return walk.sequence(order.trail, "shortcut_", x)
 
 
@@ -226,13 +259,12 @@ def _squeeze_excite(walk: _Walk, x: str) -> str:
     return walk.emit("scale", "se_scale", x, gate)
 
 
-def _head(spec: NetSpec, trunk: Op) -> _Walk:
-    head, order = spec.head, ORDERS[spec.block.order]
-    walk = _Walk(spec, trunk.shape, _reads_after(trunk))
-    x = walk.sequence(order.final, "final_", "input")
-    if not spec.dense and head.pooling != "none":
-        x = walk.emit("global_pool", "head_pool", x, shape=trunk.shape[-1:], word=head.pooling)
+def _head(manner: _Manner, head: Head, shape: Shape, reads: Any) -> Piece:
+    walk = _Walk(manner, shape, reads)
+    x = walk.sequence(ORDERS[manner.block.order].final, "final_", "input")
+    if not manner.dense and head.pooling != "none":
+        x = walk.emit("global_pool", "head_pool", x, shape=shape[-1:], word=head.pooling)
     if head.classes:
         x = walk.dropout("dropout", "head_dropout", x, head.dropout)
         walk.emit("dense", "predictions", x, shape=(head.classes,), word=head.activation, bias=True, init="glorot")
-    return walk
+    return walk.piece()

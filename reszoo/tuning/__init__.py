@@ -1,0 +1,1 @@
+"""Searching depth, width and recipe under a budget."""

@@ -1,0 +1,153 @@
+"""One dimension of a search space, asked in keras-tuner's language and so answerable by any of its oracles."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from functools import cache, cached_property
+from random import Random
+from typing import Annotated, Any, Literal, Protocol
+
+from pydantic import Field, Strict, model_validator
+
+from reszoo.arch.spec import Part
+from reszoo.errors import ReszooError
+
+Value = bool | int | float | str
+"""What an axis answers: a number or a word."""
+
+
+class Asked(Protocol):
+    """What can be asked for values: `keras_tuner.HyperParameters`, and what stands in for it."""
+
+    def Choice(self, name: str, values: list[Any]) -> Any:
+        """Returns one of the values."""
+
+    def Int(self, name: str, min_value: int, max_value: int, step: int | None = None, sampling: Any = None) -> Any:
+        """Returns a whole number."""
+
+    def Float(self, name: str, min_value: float, max_value: float, step: Any = None, sampling: Any = None) -> Any:
+        """Returns a number."""
+
+    def conditional_scope(self, parent_name: str, parent_values: list[Any]) -> AbstractContextManager[Any]:
+        """Opens a scope in which questions count only where the parent has one of the values."""
+
+
+class Axis(Part):
+    """One dimension: a list of `values`, named `words`, or a range from `low` to `high`.
+
+    In YAML `[1, 2, 3]`, `{words: {small: ..., large: ...}}`, `{low: 1, high: 9, step: 2}`, `{low: 0.01, high: 1.0,
+    scale: log}`.
+    """
+
+    values: Annotated[tuple[Value, ...], Strict(False)] = ()
+    words: dict[str, Any] = Field(default={})
+    """Word -> what it stands for, where that is more than a number or a word."""
+    low: int | float | None = None
+    high: int | float | None = None
+    """Included, as `low` is; numbers are whole where both are."""
+    step: int | float | None = None
+    scale: Literal["linear", "log"] = "linear"
+    """`log`: every factor is as likely as another."""
+    when: dict[str, Annotated[tuple[Value, ...], Strict(False)]] = Field(default={})
+    """Asked only where an earlier axis has one of these answers: `when: {shortcut: [pad]}`."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _listed(cls, data: Any) -> Any:
+        return {"values": data} if isinstance(data, (list, tuple)) else data
+
+    @model_validator(mode="after")
+    def _possible(self) -> Axis:
+        for where, given, allowed in _contradictions(self):
+            raise ReszooError(where, given=given, allowed=allowed)
+        return self
+
+    @property
+    def whole(self) -> bool:
+        """Whether a range is one of whole numbers."""
+        return isinstance(self.low, int) and isinstance(self.high, int)
+
+    @cached_property
+    def answers(self) -> tuple[Any, ...] | None:
+        """Every possible answer, or None where there is no end to them."""
+        if self.low is None or self.high is None:
+            return self.values or tuple(self.words)
+        if self.whole:
+            return tuple(range(int(self.low), int(self.high) + 1, int(self.step or 1)))
+        return None if self.step is None else steps(self.low, self.high, self.step)
+
+    def ask(self, hp: Asked, name: str) -> Any:
+        """Returns the answer of `hp`."""
+        if self.low is None or self.high is None:
+            return hp.Choice(name, [*(self.values or self.words)])
+        ask: Any = hp.Int if self.whole else hp.Float
+        return ask(name, self.low, self.high, step=self.step, sampling=self.scale)
+
+    def meaning(self, answer: Any) -> Any:
+        """Returns what an answer stands for."""
+        return self.words[answer] if self.words else answer
+
+
+def _contradictions(axis: Axis) -> Iterator[tuple[str, Any, str]]:
+    listed = axis.values or tuple(axis.words)
+    if (axis.low is None) != (axis.high is None):
+        yield "high" if axis.high is None else "low", "nothing", "low and high together"
+    elif bool(axis.values) + bool(axis.words) + (axis.low is not None) != 1:
+        yield "values", axis.values, "one of: values, words, low and high"
+    elif len(set(listed)) < len(listed) or len({type(value) for value in listed}) > 1:
+        yield "values", listed, "different values of one type"
+    elif axis.low is None or axis.high is None:
+        if axis.step is not None or axis.scale != "linear":
+            yield "step", axis.step, "a step and a scale for ranges only"
+    elif not axis.low < axis.high:
+        yield "high", axis.high, f"more than low, {axis.low}"
+    elif axis.scale == "log" and (axis.low <= 0 or axis.step is not None):
+        yield "scale", "log", "linear where low is not above 0 or there is a step"
+    elif axis.step is not None and (axis.step <= 0 or (axis.whole and isinstance(axis.step, float))):
+        yield "step", axis.step, "above 0, and a whole number where low and high are"
+    if len(axis.when) > 1:
+        yield "when", ", ".join(axis.when), "one axis"
+
+
+@cache
+def steps(low: float, high: float, step: float) -> tuple[float, ...]:
+    """Returns the numbers from `low` to `high`, without the last digits' noise."""
+    return tuple(round(low + number * step, 12) for number in range(math.floor((high - low) / step + 1e-9) + 1))
+
+
+class Dice:
+    """Answers at random, every answer of an axis as likely as another."""
+
+    def __init__(self, random: Random):
+        self._random = random
+
+    def Choice(self, name: str, values: list[Any]) -> Any:
+        """Returns one of the values."""
+        return values[int(self._random.random() * len(values))]
+
+    def Int(self, name: str, min_value: int, max_value: int, step: int | None = None, sampling: Any = None) -> Any:
+        """Returns a whole number."""
+        if sampling == "log":
+            drawn = math.exp(self._random.uniform(math.log(min_value - 0.5), math.log(max_value + 0.5)))
+            return min(max(round(drawn), min_value), max_value)
+        step = step or 1
+        return min_value + step * int(self._random.random() * ((max_value - min_value) // step + 1))
+
+    def Float(self, name: str, min_value: float, max_value: float, step: Any = None, sampling: Any = None) -> Any:
+        """Returns a number."""
+        if sampling == "log":
+            drawn = math.exp(self._random.uniform(math.log(min_value), math.log(max_value)))
+            return min(max(drawn, min_value), max_value)
+        if step is None:
+            return self._random.uniform(min_value, max_value)
+        numbers = steps(min_value, max_value, step)
+        return numbers[int(self._random.random() * len(numbers))]
+
+    def conditional_scope(self, parent_name: str, parent_values: list[Any]) -> AbstractContextManager[Any]:
+        """Opens a scope in which questions count only where the parent has one of the values."""
+        return _SCOPE
+
+
+_SCOPE: AbstractContextManager[None] = nullcontext()

@@ -1,0 +1,73 @@
+"""The kinds of spaces: how a few answers become the depth and width of every stage."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from reszoo.arch.spec import NetSpec
+
+
+class Size(NamedTuple):
+    """Depth and width of every stage."""
+
+    depths: tuple[int, ...]
+    widths: tuple[int, ...]
+    ratio: float | None = None
+    """Width inside the blocks over the width of the blocks; None for the base's."""
+
+
+class Kind(NamedTuple):
+    """One way to span a space."""
+
+    axes: tuple[str, ...]
+    """Those that it knows; `depths` and `widths` are asked once for every stage, as `stage1.depth`."""
+    size: Callable[[NetSpec, Mapping[str, Any]], Size | None]
+    """From the base and the answers; None where they make no network of the base's stages."""
+    needs: tuple[str, ...] = ()
+
+
+def _compound(base: NetSpec, told: Mapping[str, Any]) -> Size:
+    """Tan & Le 2019, 3.3: depth and width as factors, or both as powers of one `phi`."""
+    depth, width = told.get("depth", 1), told.get("width", 1)
+    if "phi" in told:
+        depth, width = told.get("depth_growth", 1.2) ** told["phi"], told.get("width_growth", 1.1) ** told["phi"]
+    return Size(
+        tuple(max(1, round(stage.depth * depth)) for stage in base.stages),
+        tuple(max(1, round(stage.width * width)) for stage in base.stages),
+    )
+
+
+def _regnet(base: NetSpec, told: Mapping[str, Any]) -> Size | None:
+    """Radosavovic et al. 2020, 3.3, eq. 2 to 4: block j is w0 + wa j wide, rounded to w0 times a power of wm."""
+    w0, multiple = told["w0"], told.get("multiple", 8)
+    powers = (round(math.log(1 + told["wa"] * j / w0, told["wm"])) for j in range(told["depth"]))
+    widths = [max(multiple, multiple * round(w0 * told["wm"] ** power / multiple)) for power in powers]
+    distinct = sorted(set(widths))
+    if len(distinct) != len(base.stages):
+        return None
+    return Size(tuple(map(widths.count, distinct)), tuple(distinct), told.get("ratio"))
+
+
+def _stages(base: NetSpec, told: Mapping[str, Any]) -> Size:
+    """Every stage on its own, or all alike."""
+    depths, widths = [], []
+    for number, stage in enumerate(base.stages, 1):
+        depths.append(told.get(f"stage{number}.depth", told.get("depth", stage.depth)))
+        widths.append(told.get(f"stage{number}.width", max(1, round(stage.width * told.get("width", 1)))))
+    return Size(tuple(depths), tuple(widths), told.get("ratio"))
+
+
+def _tabular(base: NetSpec, told: Mapping[str, Any]) -> Size:
+    """Gorishniy et al. 2021, appendix: layers, their width, and how much wider their inside is."""
+    return Size((told["depth"],), (told["width"],), told.get("ratio"))
+
+
+KINDS: dict[str, Kind] = {
+    "compound": Kind(("depth", "width", "phi", "depth_growth", "width_growth"), _compound),
+    "regnet": Kind(("depth", "w0", "wa", "wm", "multiple", "ratio"), _regnet, needs=("depth", "w0", "wa", "wm")),
+    "stages": Kind(("depth", "width", "depths", "widths", "ratio"), _stages),
+    "tabular": Kind(("depth", "width", "ratio"), _tabular, needs=("depth", "width")),
+}
+"""Kind -> its axes and their meaning."""

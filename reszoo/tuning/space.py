@@ -1,0 +1,309 @@
+"""A search space as data: a base network and what may vary in its size, its parts and its recipe. No Keras."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from pydantic import Field, model_validator
+
+from reszoo.arch import zoo
+from reszoo.arch.change import merge, replace, whole
+from reszoo.arch.check import check
+from reszoo.arch.cost import Cost, cost
+from reszoo.arch.plan import plan
+from reszoo.arch.rules import impossible
+from reszoo.arch.spec import NetSpec, Part, Stage, Stem
+from reszoo.errors import ReszooError, UnknownNameError
+from reszoo.training.recipes import Recipe, recipe as named
+from reszoo.tuning.axes import Asked, Axis, Dice
+from reszoo.tuning.sizes import KINDS, Size
+
+Point = dict[str, Any]
+"""The answers of one draw: axis -> value or word."""
+COSTLESS = ("drop_path", "dropout", "residual_dropout")
+"""Rates cost nothing: counting a network leaves them out, so that networks that differ in them alone share pieces."""
+START = ("weights", "frozen", "layer_decay")
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One network of a space, and how it would be trained."""
+
+    point: Point
+    spec: NetSpec
+    recipe: Recipe
+    weights: str | None = None
+    """Pretrained ones to begin with."""
+
+    @cached_property
+    def key(self) -> str:
+        """The same for the same network under the same recipe, whatever the answers that led there."""
+        spec = self.spec.model_dump(mode="json", exclude={"name"})
+        how = self.recipe.model_dump(mode="json", exclude={"name", "ref"})
+        told = json.dumps([spec, how, self.weights], sort_keys=True)
+        return hashlib.sha256(told.encode()).hexdigest()[:16]
+
+
+class Space(Part):
+    """A network, and axes along which it varies."""
+
+    name: str
+    network: str
+    """Name of the network that varies; `file.yaml:name` too."""
+    kind: str = "stages"
+    """How `size` spans depth and width: compound, regnet, stages, tabular."""
+    size: dict[str, Axis | int | float] = Field(default={})
+    """Axes of the kind, or fixed numbers: see `reszoo.tuning.sizes`."""
+    net: dict[str, Axis] = Field(default={})
+    """Further changes of the network, as in `NetSpec.replace`: shortcut, stem, block, drop_path, block.dropout, ..."""
+    recipe: dict[str, Axis] = Field(default={})
+    """Changes of the recipe: learning_rate.peak, augmentation, ..."""
+    start: dict[str, Axis] = Field(default={})
+    """Fine-tuning: `weights` (words: a tag or file, or null for none), `frozen` (parts), `layer_decay`."""
+    changes: dict[str, Any] = Field(default={})
+    """What is changed of the network for good, as in `NetSpec.replace`."""
+    ref: str = ""
+    """Where the ranges come from."""
+
+    @model_validator(mode="after")
+    def _known(self) -> Space:
+        if self.kind not in KINDS:
+            raise UnknownNameError("kind", given=self.kind, known=KINDS)
+        kind = KINDS[self.kind]
+        _check_names("size", self.size, kind.axes)
+        _check_names("start", self.start, START)
+        absent = [name for name in kind.needs if name not in self.size]
+        if absent:
+            raise ReszooError("size", given=f"no {absent[0]}", allowed=", ".join(kind.axes))
+        earlier: dict[str, Axis] = {}
+        for name, axis in self.axes.items():
+            for parent, answers in axis.when.items():
+                _check_names(f"{name}.when", [parent], earlier)
+                _check_names(f"{name}.when.{parent}", answers, earlier[parent].answers or answers)
+            earlier[name] = axis
+        return self
+
+    @cached_property
+    def root(self) -> NetSpec:
+        """The network that varies, with the changes made for good."""
+        found = zoo.spec(self.network)
+        return replace(found, self.changes, where=f"{self.name}.changes") if self.changes else found
+
+    @cached_property
+    def axes(self) -> dict[str, Axis]:
+        """Every axis under the name it is asked by, in the order of asking: the network's parts, its size, the rest."""
+        stages = range(1, len(self.root.stages) + 1)
+        found = dict(self.net)
+        for name, axis in self.size.items():
+            if isinstance(axis, Axis):
+                each = name in ("depths", "widths")
+                names = [f"stage{number}.{name[:-1]}" for number in stages] if each else [name]
+                found |= dict.fromkeys(names, axis)
+        return {**found, **self.recipe, **self.start}
+
+    def fitted(self, **changes: Any) -> Space:
+        """Returns this space with further changes of its network, such as the data's input_shape and classes."""
+        return check(Space, {**self.model_dump(), "changes": {**self.changes, **changes}}, where=self.name)
+
+    def ask(self, hp: Asked) -> Point:
+        """Returns the answers of `hp`: of a dice, of keras-tuner, of an Optuna trial."""
+        point: Point = {}
+        for name, axis in self.axes.items():
+            if not axis.when:
+                point[name] = axis.ask(hp, name)
+                continue
+            ((parent, answers),) = axis.when.items()
+            # Asked even where it does not count: keras-tuner learns of a conditional axis only so.
+            with hp.conditional_scope(parent, [*answers]):
+                said = axis.ask(hp, name)
+            if point.get(parent) in answers:
+                point[name] = said
+        return point
+
+    def spec(self, point: Point) -> NetSpec | None:
+        """Returns the network of a point, or None where there is none: its parts contradict each other."""
+        asked, fixed = self._sizes
+        size = KINDS[self.kind].size(self.root, {**fixed, **{name: point[name] for name in asked if name in point}})
+        if size is None:
+            return None
+        try:
+            return _sized(self._variant(tuple((name, point[name]) for name in self.net if name in point)), size)
+        except ValueError:
+            return None
+
+    def cost(self, point: Point) -> Cost | None:
+        """Returns what the network of a point costs, or None where there is no such network."""
+        free = self._costless
+        spec = self.spec({name: value for name, value in point.items() if name not in free} if free else point)
+        return None if spec is None else cost(plan.__wrapped__(spec))
+
+    def candidate(self, point: Point, recipe: str | Recipe = "fast") -> Candidate | None:
+        """Returns network and recipe of a point, or None where there is no such network.
+
+        Raises:
+            ReszooError: the recipe has no such field.
+        """
+        spec = self.spec(point)
+        if spec is None:
+            return None
+        changes: dict[str, Any] = {}
+        for name, answer in point.items():
+            if name in self.recipe:
+                merge(changes, _nested(name, self.recipe[name].meaning(answer)))
+        said = {name: self.start[name].meaning(point[name]) for name in self.start if name in point}
+        weights = said.pop("weights", None)
+        how = named(recipe, **changes, **(said if weights else {}))
+        return Candidate(point, spec, how, weights)
+
+    def sample(self, *, seed: int = 0) -> Iterator[Point]:
+        """Yields points without end, each answer as likely as another; some may be no network."""
+        dice = Dice(Random(seed))
+        while True:
+            yield self.ask(dice)
+
+    def count(self) -> int | None:
+        """Returns the number of points, or None where an axis has no end of answers."""
+        return _count([*self.axes.items()], {})
+
+    def points(self) -> Iterator[Point]:
+        """Yields every point, in order.
+
+        Raises:
+            ReszooError: an axis has no end of answers.
+        """
+        endless = [name for name, axis in self.axes.items() if axis.answers is None]
+        if endless:
+            raise ReszooError(f"{self.name}.{endless[0]}", given="no end of answers", allowed="a step, or values")
+        return _points([*self.axes.items()], {})
+
+    @cached_property
+    def _sizes(self) -> tuple[list[str], dict[str, Any]]:
+        """The axes of size by the names they are asked by, and the fixed numbers."""
+        fixed = {name: value for name, value in self.size.items() if not isinstance(value, Axis)}
+        return [name for name in self.axes if name not in {*self.net, *self.recipe, *self.start}], fixed
+
+    @cached_property
+    def _costless(self) -> frozenset[str]:
+        return frozenset(name for name in self.net if name.rpartition(".")[2] in COSTLESS)
+
+    @cached_property
+    def _variant(self) -> Any:
+        """The base with answers about its parts; remembered, for a space has few of them."""
+
+        @cache
+        def variant(answers: tuple[tuple[str, Any], ...]) -> NetSpec:
+            changes: dict[str, Any] = {}
+            for name, answer in answers:
+                merge(changes, _nested(name, self.net[name].meaning(answer)))
+            return replace(self.root, changes, where=self.name) if changes else self.root
+
+        return variant
+
+
+def _nested(path: str, value: Any) -> dict[str, Any]:
+    for word in reversed(path.split(".")):
+        value = {word: value}
+    return dict(value)
+
+
+@cache
+def _stage(like: Stage, depth: int, width: int) -> Stage:
+    return like.model_copy(update={"depth": depth, "width": width})
+
+
+@cache
+def _stem(like: Stem, width: int) -> Stem:
+    return like.model_copy(update={"width": width})
+
+
+def _sized(base: NetSpec, size: Size) -> NetSpec:
+    """The network in another size; the stem keeps its width relative to the first stage's."""
+    stages = tuple(map(_stage, base.stages, size.depths, size.widths))
+    stem, block = base.stem, base.block
+    if size.widths[0] != base.stages[0].width:
+        width = max(1, round(stem.width * size.widths[0] / base.stages[0].width))
+        stem = _stem(stem, width)
+    if size.ratio is not None:
+        inner = tuple(unit.model_copy(update={"ratio": size.ratio}) for unit in block.body[:-1])
+        block = block.model_copy(update={"body": (*inner, block.body[-1])})
+    # Every part is checked already; what is left is whether they fit together.
+    spec = base.model_copy(update={"stem": stem, "block": block, "stages": stages})
+    for problem in impossible(spec):
+        raise problem
+    return spec
+
+
+def _check_names(where: str, given: Any, known: Any) -> None:
+    for name in given:
+        if name not in known:
+            raise UnknownNameError(where, given=name, known=map(str, known))
+
+
+def _count(axes: list[tuple[str, Axis]], said: Point) -> int | None:
+    if not axes:
+        return 1
+    (name, axis), *rest = axes
+    if not _counts(axis, said):
+        return _count(rest, said)
+    if axis.answers is None:
+        return None
+    if not any(name in other.when for _, other in rest):
+        left = _count(rest, said)
+        return None if left is None else len(axis.answers) * left
+    counts = [_count(rest, {**said, name: answer}) for answer in axis.answers]
+    return None if None in counts else sum(map(int, filter(None, counts)))
+
+
+def _points(axes: list[tuple[str, Axis]], said: Point) -> Iterator[Point]:
+    if not axes:
+        yield said
+        return
+    (name, axis), *rest = axes
+    if not _counts(axis, said):
+        yield from _points(rest, said)
+        return
+    for answer in axis.answers or ():
+        yield from _points(rest, {**said, name: answer})
+
+
+def _counts(axis: Axis, said: Point) -> bool:
+    """Whether an axis is asked, after these answers."""
+    return all(parent in said and said[parent] in answers for parent, answers in axis.when.items())
+
+
+@cache
+def _entries() -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for file in sorted((zoo.configs() / "spaces").glob("*.yaml")):
+        found |= zoo.read_yaml(file)
+    return found
+
+
+def list_spaces() -> list[str]:
+    """Returns the names of the search spaces."""
+    return [*_entries()]
+
+
+def space(name: str | Space, /, **changes: Any) -> Space:
+    """Returns a search space, by name or from `file.yaml:name`, with changes.
+
+    `space("stages_cifar", network="resnet56_cifar")`
+
+    Raises:
+        ReszooError: no such space, or an impossible one; the message names the field.
+    """
+    if isinstance(name, Space):
+        data = name.model_dump()
+    else:
+        file, _, own = name.rpartition(":")
+        entries = {**_entries(), **(zoo.read_yaml(Path(file)) if file else {})}
+        data = whole(own, entries, "unknown space") | {"name": own}
+    merge(data, changes)
+    return check(Space, data, where=f"space {data['name']}")

@@ -1,0 +1,151 @@
+"""Search spaces: data, counted and sampled without Keras, and never a second description of a network."""
+
+import itertools
+import math
+
+import pytest
+from conftest import python, refused
+
+import reszoo
+from reszoo.arch.cost import cost
+from reszoo.arch.plan import plan
+from reszoo.tuning.sizes import KINDS
+
+SPACES = reszoo.list_spaces()
+
+
+def draws(space, count, seed=0):
+    return list(itertools.islice(space.sample(seed=seed), count))
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_the_cost_of_a_point_is_that_of_its_network(name):
+    """The fast way leaves out what costs nothing, and nothing else."""
+    space = reszoo.space(name)
+    points = [point for point in draws(space, 300) if space.spec(point)]
+    assert points and space.ref
+    for point in points[:60]:
+        spec = space.spec(point)
+        assert space.cost(point) == cost(plan(spec))
+        assert type(spec).model_validate(spec.model_dump()) == spec
+        recipe = "tabular" if spec.dense else "fast"
+        assert space.candidate(point, recipe).spec == spec
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_points_are_within_the_ranges_and_follow_the_seed(name):
+    space = reszoo.space(name)
+    first, again, other = draws(space, 50), draws(space, 50), draws(space, 50, seed=1)
+    assert first == again != other
+    for point in first:
+        for axis, answer in point.items():
+            told = space.axes[axis]
+            if told.answers is None:
+                assert told.low <= answer <= told.high
+            else:
+                assert answer in told.answers
+            assert all(point[parent] in answers for parent, answers in told.when.items())
+
+
+def test_count_and_points_agree():
+    assert reszoo.space("digits_small").count() is None, "a learning rate has no end of answers"
+    with refused(["learning_rate.peak", "no end"]):
+        reszoo.space("digits_small").points()
+    small = reszoo.Space(
+        name="small",
+        network="resnet20_cifar",
+        size={"depths": (1, 2), "width": (0.5, 1.0)},
+        net={
+            "shortcut": ("pad", "none"),
+            "drop_path": {"low": 0.0, "high": 0.2, "step": 0.1, "when": {"shortcut": ("pad",)}},
+        },
+    )
+    points = list(small.points())
+    assert small.count() == len(points) == 2**3 * 2 * (3 + 1)
+    assert len({tuple(point.items()) for point in points}) == len(points)
+    assert {small.spec(point).block.shortcut for point in points} == {"pad", "none"}
+    keys = {small.candidate(point).key for point in points}
+    assert len(keys) == len(points), "every point of this space is another network"
+
+
+def test_the_same_network_has_the_same_key():
+    space = reszoo.space("digits_small")
+    point = draws(space, 1)[0]
+    renamed = space.fitted(name="another")
+    assert renamed.candidate(point).key == space.candidate(point).key
+    assert space.candidate(point, "fast_symbols").key != space.candidate(point, "fast").key
+    assert space.candidate({**point, "width": 1.0}).key != space.candidate({**point, "width": 0.5}).key
+
+
+SIZES = [
+    ("compound", "resnet20_cifar", {"depth": 2.0, "width": 0.5}, ((6, 6, 6), (8, 16, 32))),
+    ("compound", "resnet20_cifar", {"phi": 2, "depth_growth": 1.2, "width_growth": 1.1}, ((4, 4, 4), (19, 39, 77))),
+    # Radosavovic et al. 2020, Table 6 (RegNetX-400MF): d 22, w0 24, wa 24.48, wm 2.54.
+    ("regnet", "resnet18", {"depth": 22, "w0": 24, "wa": 24.48, "wm": 2.54}, ((1, 2, 7, 12), (24, 64, 152, 392))),
+    ("regnet", "resnet20_cifar", {"depth": 22, "w0": 24, "wa": 24.48, "wm": 2.54}, None),
+    ("stages", "resnet20_cifar", {"stage1.depth": 1, "stage3.width": 99}, ((1, 3, 3), (16, 32, 99))),
+    ("tabular", "tabular_resnet", {"depth": 3, "width": 100}, ((3,), (100,))),
+]
+
+
+@pytest.mark.parametrize(("kind", "network", "told", "expected"), SIZES, ids=str)
+def test_sizes(kind, network, told, expected):
+    made = KINDS[kind].size(reszoo.spec(network), told)
+    assert (made and made[:2]) == expected
+
+
+def test_twins_differ_by_the_shortcut_alone():
+    space = reszoo.space("digits_small")
+    point = {**draws(space, 1)[0], "shortcut": "pad"}
+    residual, plain = space.spec(point), space.spec({**point, "shortcut": "none"})
+    assert plain == residual.replace(shortcut="none")
+    assert space.cost(point).params == space.cost({**point, "shortcut": "none"}).params
+
+
+WRONG = [
+    ({"network": "resnet20_cifr"}, ["did you mean 'resnet20_cifar'"]),
+    ({"kind": "stagse"}, ["kind", "did you mean 'stages'"]),
+    ({"size": {"dept": [1]}}, ["size", "did you mean 'depth'"]),
+    ({"size": {"depth": {"low": 3, "high": 1}}}, ["size.depth", "high", "more than low"]),
+    ({"size": {"depth": {"low": 3}}}, ["high", "nothing"]),
+    ({"size": {"depth": {"low": 0, "high": 1, "scale": "log"}}}, ["scale", "linear"]),
+    ({"size": {"depth": [1, 1]}}, ["values", "different"]),
+    ({"size": {"depth": [1, 2.5]}}, ["values", "one type"]),
+    ({"kind": "regnet"}, ["size", "depths", "allowed depth, multiple, ratio, w0"]),
+    ({"net": {"drop_path": {"values": [0.1], "when": {"shortcu": ["pad"]}}}}, ["did you mean 'shortcut'"]),
+    ({"net": {"drop_path": {"values": [0.1], "when": {"shortcut": ["pda"]}}}}, ["did you mean 'pad'"]),
+    ({"start": {"weight": ["imagenet"]}}, ["start", "did you mean 'weights'"]),
+]
+
+
+@pytest.mark.parametrize(("changes", "said"), WRONG, ids=str)
+def test_a_wrong_space_is_named(changes, said):
+    with refused(said):
+        space = reszoo.space("digits_small", **changes)
+        space.spec(draws(space, 1)[0])
+
+
+def test_an_unknown_space_and_one_of_ones_own(tmp_path):
+    with refused(["unknown space", "did you mean 'digits_small'"]):
+        reszoo.space("digits_smal")
+    (tmp_path / "mine.yaml").write_text("mine: {base: digits_small, size: {width: [2.0]}}")
+    mine = reszoo.space(f"{tmp_path / 'mine.yaml'}:mine")
+    assert {space_point["width"] for space_point in draws(mine, 9)} == {2.0}
+    assert mine.spec(draws(mine, 1)[0]).stages[-1].width == 128
+
+
+def test_no_keras_for_spaces():
+    code = """
+import sys, reszoo, itertools
+space = reszoo.space("stages_cifar")
+print(sum(space.cost(point).params > 0 for point in itertools.islice(space.sample(seed=0), 100) if space.spec(point)))
+print([m for m in ("keras", "tensorflow", "numpy", "optuna") if m in sys.modules])
+"""
+    assert python(code).split("\n")[1] == "[]"
+
+
+def test_log_ranges_are_even_in_factors():
+    axis = reszoo.space("digits_small").axes["learning_rate.peak"]
+    drawn = [point["learning_rate.peak"] for point in draws(reszoo.space("digits_small"), 2000)]
+    middle = math.sqrt(axis.low * axis.high)
+    assert sum(rate < middle for rate in drawn) / 2000 == pytest.approx(0.5, abs=0.05)
