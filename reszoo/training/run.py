@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,16 @@ from reszoo.errors import ReszooError
 from reszoo.training.batches import Batches, reseed
 from reszoo.training.card import card
 from reszoo.training.data import Data
+from reszoo.training.devices import ONE, Devices
 from reszoo.training.facts import write_facts
 from reszoo.training.optimise import loss, optimizer, regularise
 from reszoo.training.recipes import Recipe
 from reszoo.weights.write import renamed_when_whole
 
 STATE, HISTORY, BEST, FINAL, PLAN, CARD = "state", "history.jsonl", "best.keras", "model.keras", "run.json", "README.md"
+
+TOLD = ("versions", "devices")
+"""Of what a run depends on: another time they may be others."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,7 @@ def run(
     weights: Any = None,
     callbacks: tuple[Any, ...] = (),
     verbose: str | int = "auto",
+    devices: Devices = ONE,
 ) -> Trained:
     """Returns a network trained by a recipe, in a run folder that can be gone on with.
 
@@ -78,57 +84,70 @@ def run(
         weights: pretrained ones to begin with, as in `create`.
         callbacks: Keras callbacks of your own.
         verbose: as in `fit()`.
+        devices: what it is spread over (`open_devices`). Another time they may be others: losses are then equal but for
+            rounding.
 
     Raises:
-        ReszooError: the folder holds another run, or cannot be written.
+        ReszooError: the folder holds another run, or cannot be written; or the devices cannot share the batches.
         NotFiniteError: the loss is no number any more.
     """
     folder = Path(folder).expanduser()
-    plan = _plan(spec, data, recipe, seed, weights)
-    _begin(folder, plan)
-    keras.utils.set_random_seed(seed)
+    devices.check(batch=recipe.batch, examples=len(data.train))
+    plan = _plan(spec, data, recipe, seed, weights) | {"devices": devices.count}
+    settings: dict[str, Any] = {"batch": recipe.batch, "classes": len(data.classes), "scaling": data.scaling}
+    settings["devices"] = devices
+    # Made outside the devices' scope: augmentation stays on this machine.
+    train = Batches(data.train, seed=seed, augmentation=recipe.augmentation, **settings)
+    checked = Batches(data.validation, **settings)
+    carried = (PLAN, HISTORY, f"{STATE}-*")
+    with devices.folder(folder, begin=partial(_begin, plan=plan), carried=carried) as own, devices.scope():
+        keras.utils.set_random_seed(seed)
+        model = _compiled(spec, recipe, weights, steps=recipe.epochs * len(train))
+        devices.join_norms(model)
+        history = _restore(own, model)
+        train.epoch = len(history)
+        keeper = _Keeper(own, history, data, spec)
+        # The keeper comes last: averaged weights are swapped back before the state is written.
+        averaged = [keras.callbacks.SwapEMAWeights()] if recipe.ema else []
+        logs = keras.callbacks.TensorBoard(str(own / "logs"), write_graph=False)
+        watch = [_Reseed(seed), _Finite(), *averaged, logs, *callbacks, keeper]
+        if len(history) < recipe.epochs:
+            try:
+                model.fit(
+                    train,
+                    validation_data=checked,
+                    initial_epoch=len(history),
+                    epochs=recipe.epochs,
+                    callbacks=watch,
+                    verbose=verbose,
+                    shuffle=False,
+                )
+            except OSError as error:
+                mend = f"make room and run the same again: it goes on after epoch {len(keeper.history)}"
+                raise ReszooError(str(own), given=f"a file that could not be written ({error})", mend=mend) from None
+        if recipe.ema:
+            model.optimizer.finalize_variable_values(model.trainable_variables)
+        _save(model, own / FINAL, data, spec)
+        test_accuracy = None
+        if data.test is not None:
+            rows = Batches(data.test, **settings)
+            test_accuracy = float(model.evaluate(rows, verbose=0, return_dict=True)["accuracy"])
+        _write(own / CARD, card(own, test_accuracy=test_accuracy))
+    return Trained(folder, model, keeper.history, test_accuracy)
+
+
+def _compiled(spec: NetSpec, recipe: Recipe, weights: Any, *, steps: int) -> Any:
     previous = keras.config.dtype_policy()
     keras.config.set_dtype_policy(recipe.precision)
     try:
         model = build(spec) if weights is None else _pretrained(spec, weights)
     finally:
         keras.config.set_dtype_policy(previous)
-    settings: dict[str, Any] = {"batch": recipe.batch, "classes": len(data.classes), "scaling": data.scaling}
-    train = Batches(data.train, seed=seed, augmentation=recipe.augmentation, **settings)
-    checked = Batches(data.validation, **settings)
     regularise(model, recipe)
-    model.compile(optimizer(recipe, recipe.epochs * len(train)), loss(recipe), metrics=["accuracy"])
+    # Weighted, since with several devices the last rows of a validation count for nothing.
+    model.compile(optimizer(recipe, steps), loss(recipe), weighted_metrics=["accuracy"])
     model.optimizer.build(model.trainable_variables)
-    history = _restore(folder, model)
-    train.epoch = len(history)
-    keeper = _Keeper(folder, history, data, spec)
-    # The keeper comes last: averaged weights are swapped back before the state is written.
-    averaged = [keras.callbacks.SwapEMAWeights()] if recipe.ema else []
-    logs = keras.callbacks.TensorBoard(str(folder / "logs"), write_graph=False)
-    watch = [_Reseed(seed), _Finite(), *averaged, logs, *callbacks, keeper]
-    if len(history) < recipe.epochs:
-        try:
-            model.fit(
-                train,
-                validation_data=checked,
-                initial_epoch=len(history),
-                epochs=recipe.epochs,
-                callbacks=watch,
-                verbose=verbose,
-                shuffle=False,
-            )
-        except OSError as error:
-            mend = f"make room and run the same again: it goes on after epoch {len(keeper.history)}"
-            raise ReszooError(str(folder), given=f"a file that could not be written ({error})", mend=mend) from None
-    if recipe.ema:
-        model.optimizer.finalize_variable_values(model.trainable_variables)
-    _save(model, folder / FINAL, data, spec)
-    test_accuracy = None
-    if data.test is not None:
-        rows = Batches(data.test, **settings)
-        test_accuracy = float(model.evaluate(rows, verbose=0, return_dict=True)["accuracy"])
-    _write(folder / CARD, card(folder, test_accuracy=test_accuracy))
-    return Trained(folder, model, keeper.history, test_accuracy)
+    return model
 
 
 def _pretrained(spec: NetSpec, weights: Any) -> Any:
@@ -138,7 +157,7 @@ def _pretrained(spec: NetSpec, weights: Any) -> Any:
 
 
 def _plan(spec: NetSpec, data: Data, recipe: Recipe, seed: int, weights: Any) -> dict[str, Any]:
-    """Everything that a run depends on; versions are told, and not compared."""
+    """Everything that a run depends on."""
     return {
         "spec": spec.model_dump(mode="json"),
         "recipe": recipe.model_dump(mode="json"),
@@ -165,7 +184,7 @@ def _begin(folder: Path, plan: dict[str, Any]) -> None:
         if isinstance(error, ReszooError):
             raise
         raise ReszooError(str(folder), given=f"a folder that cannot be used ({error})") from None
-    apart = [name for name in plan if name != "versions" and before.get(name) != plan[name]]
+    apart = [name for name in plan if name not in TOLD and before.get(name) != plan[name]]
     if apart:
         given = ", ".join(f"{path}: {new!r}" for path, new in _apart(before.get(apart[0]), plan[apart[0]], apart[0]))
         raise ReszooError(
