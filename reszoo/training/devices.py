@@ -99,8 +99,9 @@ class Devices:
             begin(folder)
             yield folder
             return
-        with tempfile.TemporaryDirectory(prefix="reszoo-") as temporary:
-            own = Path(temporary) if self.machine else folder
+        held = tempfile.TemporaryDirectory(prefix="reszoo-") if self.machine else nullcontext(str(folder))
+        with held as path:
+            own = Path(path)
             refused = None if self.machine else _refusal(begin, own)
             packed = _from_first(b"" if self.machine or refused else _packed(own, carried))
             if self.machine and packed:

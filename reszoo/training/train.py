@@ -50,9 +50,9 @@ def train(
         target: see `open_data`.
         seed: of the split, initial weights, order and augmentation.
         verbose: as in `fit()`.
-        devices: see `open_devices`; `all` shares every batch among a machine's devices.
-        machines: see `open_devices`: the same call is made on every one.
-        machine: see `open_devices`.
+        devices: `all` shares every batch among the machine's devices; see `reszoo.training.devices.open_devices`.
+        machines: addresses of several machines; see `open_devices`. Each makes the same call.
+        machine: this one's place among them.
         recipe_changes: of the recipe: `epochs=4, batch=64, optimizer={"momentum": 0.95}`.
 
     Raises:
