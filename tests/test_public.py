@@ -27,7 +27,7 @@ ROOMS = {
     "cli": {"errors", "arch", "weights", "models", "training", "tuning", "report"},
 }
 KERAS_ROOMS = {"arch/build.py", "arch/stock.py", "weights/layers.py"} | {
-    f"training/{name}.py" for name in ("batches", "evaluate", "fine_tune", "optimise", "run")
+    f"training/{name}.py" for name in ("batches", "devices", "evaluate", "fine_tune", "keeper", "optimise", "run")
 }
 
 

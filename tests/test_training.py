@@ -371,7 +371,7 @@ class AtStep(keras.callbacks.Callback):
             {"kill": kill, "interrupt": interrupt, "fill": fill}[what]()
 
 if moment == "state":
-    module.os.fsync = kill
+    os.fsync = kill
 data = reszoo.open_data("digits", seed=3)
 small = {"depths": 1, "width_multiplier": 0.25, "block": {"dropout": 0.1}}
 spec = reszoo.spec("resnet20_cifar", input_shape=data.shape, classes=10, **small)

@@ -29,6 +29,17 @@ def train(
         list[str] | None, typer.Option("--set", help="of the recipe: --set optimizer.momentum=0.95")
     ] = None,
     net: Annotated[list[str] | None, typer.Option("--net", help="of the network: --net depths=[2,2,2,2]")] = None,
+    devices: Annotated[str, typer.Option(help="one, or all that a machine has; they share every batch")] = "one",
+    machines: Annotated[
+        str | None,
+        typer.Option(
+            envvar="KERAS_DISTRIBUTION_JOB_ADDRESSES",
+            help="host:port,host:port,...: the same command on every one, on JAX; the first writes the run folder",
+        ),
+    ] = None,
+    machine: Annotated[
+        int | None, typer.Option(envvar="KERAS_DISTRIBUTION_PROCESS_ID", help="this one's place in --machines, from 0")
+    ] = None,
 ) -> None:
     """Train a network on your data; killed at any moment, the same command goes on after the last finished epoch."""
     from reszoo.report.curves import draw_curves
@@ -42,7 +53,16 @@ def train(
     console.print(table(f"{opened.name}: examples", ("class", "training", "validation"), rows))
     said = _nested(changes_of(change or [])) | ({"epochs": epochs} if epochs else {})
     changes = changes_of(net or [])
-    done = job(model, opened, output=output, recipe=recipe, changes=changes, weights=weights, seed=seed, **said)
+    spread: dict[str, Any] = {
+        "devices": devices,
+        "machines": machines.split(",") if machines else (),
+        "machine": machine,
+    }
+    settings: dict[str, Any] = {"recipe": recipe, "changes": changes, "weights": weights, "seed": seed}
+    done = job(model, opened, output=output, **settings, **spread, **said)
+    if machine:
+        console.print(f"machine {machine} has done its part; the run folder is on machine 0")
+        return
     losses = {"training": "loss", "validation": "val_loss"}
     curves = {name: [row[key] for row in done.history] for name, key in losses.items()}
     draw_curves({"loss": curves}, output / "curves.png", title=done.model.name, ylabel="loss (nats, penalty included)")

@@ -9,11 +9,18 @@ import keras
 import numpy as np
 
 from reszoo.training.data import Examples, Scaling
+from reszoo.training.devices import ONE, Devices
 from reszoo.training.recipes import Augmentation
 
 
 class Batches(keras.utils.PyDataset):
-    """Examples in batches, shuffled and augmented anew in every epoch, or all in order."""
+    """Examples in batches, shuffled and augmented anew in every epoch, or all in order.
+
+    Of several machines each gets its rows of the same batches. Of examples that several devices cannot share evenly,
+    an epoch of training leaves out the last few of its order (fewer than there are devices): filled up, they would
+    count in the statistics of batch normalisation. In order, none is left out: the last batch is filled up with rows
+    of no weight.
+    """
 
     def __init__(
         self,
@@ -25,42 +32,63 @@ class Batches(keras.utils.PyDataset):
         seed: int | None = None,
         augmentation: Augmentation | None = None,
         epoch: int = 0,
+        devices: Devices = ONE,
     ):
-        super().__init__(workers=2, max_queue_size=8)
+        # Over several devices TensorFlow reads on from an iterator that fit() has dropped: with workers, which fill one
+        # queue, it would take the first batches of the next one.
+        mirrored = devices.count > 1 and keras.backend.backend() == "tensorflow"
+        super().__init__(workers=1 if mirrored else 2, max_queue_size=8)
         self._examples, self._scaling, self._classes, self._batch = examples, scaling, classes, batch
-        self._seed, self.epoch = seed, epoch
+        self._seed, self.epoch, self._devices = seed, epoch, devices
+        left_out, filled_up = len(examples) % devices.count, -len(examples) % devices.count
+        self._rows = len(examples) + (filled_up if seed is None else -left_out)
         self._augmentation = augmentation or Augmentation()
         self._layers = _layers(self._augmentation, scaling)
         self._one_at_a_time = threading.Lock()
 
     def __len__(self) -> int:
-        return -(-len(self._examples) // self._batch)
+        return -(-self._rows // self._batch)
 
     def on_epoch_end(self) -> None:
         self.epoch += 1
 
-    def __getitem__(self, number: int) -> tuple[Any, Any]:
-        numbers = self._order()[number * self._batch : (number + 1) * self._batch]
-        labels = np.eye(self._classes, dtype="float32")[self._examples.labels[numbers]]
+    def __getitem__(self, number: int) -> tuple[Any, ...]:
+        order = self._order()[number * self._batch : (number + 1) * self._batch]
+        own = self._devices.rows(len(order))
         if self._seed is None:
-            return self._scaling(self._examples.take(numbers)), labels
-        random = np.random.default_rng([self._seed, self.epoch, number])
-        told = self._augmentation
-        boxes = _boxes(random, len(numbers), told.crop) if told.crop else None
-        x = np.asarray(self._examples.take(numbers, boxes), "float32")
-        if told.shift:
-            x = _shifted(random, x, told.shift)
-        if told.flip:
-            turned = random.random(len(x)) < 0.5
-            x[turned] = x[turned, :, ::-1]
+            return self._in_order(order[own])
+        random, told = np.random.default_rng([self._seed, self.epoch, number]), self._augmentation
+        boxes = _boxes(random, len(order), told.crop) if told.crop else None
+        moves = random.integers(0, 2 * told.shift + 1, (2, len(order))) if told.shift else None
+        turned = random.random(len(order)) < 0.5 if told.flip else None
+        # Keras' augmentations mix the rows of a batch, and draw for all of them at once.
+        made = slice(None) if self._layers else own
+        x = np.asarray(self._examples.take(order[made], None if boxes is None else boxes[made]), "float32")
+        labels = self._labels(order[made])
+        if moves is not None:
+            x = _shifted(x, moves[:, made], told.shift)
+        if turned is not None:
+            x[turned[made]] = x[turned[made], :, ::-1]
         if self._layers:
-            x, labels = self._through_layers(random, x, labels)
+            x, labels = (every[own] for every in self._through_layers(random, x, labels))
         return self._scaling(x), labels
+
+    def _in_order(self, order: Any) -> tuple[Any, ...]:
+        """Examples as they are; with several devices, each has a weight, of which the mean over all rows is one."""
+        count = len(self._examples)
+        numbers = np.minimum(order, count - 1)
+        x, labels = self._scaling(self._examples.take(numbers)), self._labels(numbers)
+        if self._devices.count == 1:
+            return x, labels
+        return x, labels, np.where(order < count, self._rows / count, 0).astype("float32")
+
+    def _labels(self, numbers: Any) -> Any:
+        return np.eye(self._classes, dtype="float32")[self._examples.labels[numbers]]
 
     def _order(self) -> Any:
         if self._seed is None:
-            return np.arange(len(self._examples))
-        return np.random.default_rng([self._seed, self.epoch]).permutation(len(self._examples))
+            return np.arange(self._rows)
+        return np.random.default_rng([self._seed, self.epoch]).permutation(len(self._examples))[: self._rows]
 
     def _through_layers(self, random: Any, x: Any, labels: Any) -> tuple[Any, Any]:
         """Keras' augmentations, their generators set for this batch."""
@@ -97,11 +125,11 @@ def _layers(told: Augmentation, scaling: Scaling) -> list[Any]:
     return made
 
 
-def _shifted(random: Any, x: Any, most: int) -> Any:
+def _shifted(x: Any, moves: Any, most: int) -> Any:
     """Images moved by up to `most` pixels either way, zeros coming in."""
     count, height, width = x.shape[:3]
     padded = np.pad(x, ((0, 0), (most, most), (most, most), (0, 0)))
-    down, right = random.integers(0, 2 * most + 1, (2, count))
+    down, right = moves
     rows, columns = down[:, None] + np.arange(height), right[:, None] + np.arange(width)
     return padded[np.arange(count)[:, None, None], rows[:, :, None], columns[:, None, :]]
 

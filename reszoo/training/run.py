@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -22,13 +20,14 @@ from reszoo.errors import ReszooError
 from reszoo.training.batches import Batches, reseed
 from reszoo.training.card import card
 from reszoo.training.data import Data
-from reszoo.training.facts import write_facts
+from reszoo.training.devices import ONE, Devices
 from reszoo.training.fine_tune import NOTHING, freeze, warn_of_batch
+from reszoo.training.keeper import CARD, FINAL, HISTORY, PLAN, STATE, Keeper, restored, save_model, write
 from reszoo.training.optimise import loss, optimizer, rate_of, regularise
 from reszoo.training.recipes import Recipe
-from reszoo.weights.write import renamed_when_whole
 
-STATE, HISTORY, BEST, FINAL, PLAN, CARD = "state", "history.jsonl", "best.keras", "model.keras", "run.json", "README.md"
+TOLD = ("versions", "devices")
+"""Of what a run depends on: another time they may be others."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +61,7 @@ def run(
     weights: Any = None,
     callbacks: tuple[Any, ...] = (),
     verbose: str | int = "auto",
+    devices: Devices = ONE,
 ) -> Trained:
     """Returns a network trained by a recipe, in a run folder that can be gone on with.
 
@@ -79,60 +79,73 @@ def run(
         weights: pretrained ones to begin with, as in `create`.
         callbacks: Keras callbacks of your own.
         verbose: as in `fit()`.
+        devices: what it is spread over (`open_devices`). Another time they may be others: losses are then equal but for
+            rounding.
 
     Raises:
-        ReszooError: the folder holds another run, or cannot be written.
+        ReszooError: the folder holds another run, or cannot be written; or the devices cannot share the batches.
         NotFiniteError: the loss is no number any more.
     """
     folder = Path(folder).expanduser()
-    plan = _plan(spec, data, recipe, seed, weights)
-    _begin(folder, plan)
-    keras.utils.set_random_seed(seed)
+    devices.check(batch=recipe.batch, examples=len(data.train))
+    plan = _plan(spec, data, recipe, seed, weights) | {"devices": devices.count}
+    settings: dict[str, Any] = {"batch": recipe.batch, "classes": len(data.classes), "scaling": data.scaling}
+    settings["devices"] = devices
+    # Made outside the devices' scope: augmentation stays on this machine.
+    train = Batches(data.train, seed=seed, augmentation=recipe.augmentation, **settings)
+    checked = Batches(data.validation, **settings)
+    carried = (PLAN, HISTORY, f"{STATE}-*")
+    with devices.folder(folder, begin=partial(_begin, plan=plan), carried=carried) as own, devices.scope():
+        keras.utils.set_random_seed(seed)
+        model = _compiled(spec, recipe, weights, steps=recipe.epochs * len(train))
+        devices.join_norms(model)
+        history = restored(own, model)
+        train.epoch = len(history)
+        keeper = Keeper(own, history, data, spec)
+        # The keeper comes last: averaged weights are swapped back before the state is written.
+        averaged = [keras.callbacks.SwapEMAWeights()] if recipe.ema else []
+        logs = keras.callbacks.TensorBoard(str(own / "logs"), write_graph=False)
+        watch = [_Reseed(seed), _Finite(), *averaged, logs, *callbacks, keeper]
+        if len(history) < recipe.epochs:
+            try:
+                model.fit(
+                    train,
+                    validation_data=checked,
+                    initial_epoch=len(history),
+                    epochs=recipe.epochs,
+                    callbacks=watch,
+                    verbose=verbose,
+                    shuffle=False,
+                )
+            except OSError as error:
+                mend = f"make room and run the same again: it goes on after epoch {keeper.kept}"
+                raise ReszooError(str(own), given=f"a file that could not be written ({error})", mend=mend) from None
+        if recipe.ema:
+            model.optimizer.finalize_variable_values(model.trainable_variables)
+        save_model(model, own / FINAL, data, spec)
+        test_accuracy = None
+        if data.test is not None:
+            rows = Batches(data.test, **settings)
+            test_accuracy = float(model.evaluate(rows, verbose=0, return_dict=True)["accuracy"])
+        write(own / CARD, card(own, test_accuracy=test_accuracy))
+    return Trained(folder, model, keeper.history, test_accuracy)
+
+
+def _compiled(spec: NetSpec, recipe: Recipe, weights: Any, *, steps: int) -> Any:
     previous = keras.config.dtype_policy()
     keras.config.set_dtype_policy(recipe.precision)
     try:
         model = build(spec) if weights is None else _pretrained(spec, weights)
     finally:
         keras.config.set_dtype_policy(previous)
-    settings: dict[str, Any] = {"batch": recipe.batch, "classes": len(data.classes), "scaling": data.scaling}
-    train = Batches(data.train, seed=seed, augmentation=recipe.augmentation, **settings)
-    checked = Batches(data.validation, **settings)
     if recipe.frozen != NOTHING:
         freeze(model, until=recipe.frozen)
     warn_of_batch(model, recipe.batch)
     regularise(model, recipe)
-    model.compile(optimizer(recipe, recipe.epochs * len(train), model), loss(recipe), metrics=["accuracy"])
+    # Weighted, since with several devices the last rows of a validation count for nothing.
+    model.compile(optimizer(recipe, steps, model), loss(recipe), weighted_metrics=["accuracy"])
     model.optimizer.build(model.trainable_variables)
-    history = _restore(folder, model)
-    train.epoch = len(history)
-    keeper = _Keeper(folder, history, data, spec)
-    # The keeper comes last: averaged weights are swapped back before the state is written.
-    averaged = [keras.callbacks.SwapEMAWeights()] if recipe.ema else []
-    logs = keras.callbacks.TensorBoard(str(folder / "logs"), write_graph=False)
-    watch = [_Reseed(seed), _Finite(), *averaged, logs, *callbacks, keeper]
-    if len(history) < recipe.epochs:
-        try:
-            model.fit(
-                train,
-                validation_data=checked,
-                initial_epoch=len(history),
-                epochs=recipe.epochs,
-                callbacks=watch,
-                verbose=verbose,
-                shuffle=False,
-            )
-        except OSError as error:
-            mend = f"make room and run the same again: it goes on after epoch {keeper.kept}"
-            raise ReszooError(str(folder), given=f"a file that could not be written ({error})", mend=mend) from None
-    if recipe.ema:
-        model.optimizer.finalize_variable_values(model.trainable_variables)
-    _save(model, folder / FINAL, data, spec)
-    test_accuracy = None
-    if data.test is not None:
-        rows = Batches(data.test, **settings)
-        test_accuracy = float(model.evaluate(rows, verbose=0, return_dict=True)["accuracy"])
-    _write(folder / CARD, card(folder, test_accuracy=test_accuracy))
-    return Trained(folder, model, keeper.history, test_accuracy)
+    return model
 
 
 def _pretrained(spec: NetSpec, weights: Any) -> Any:
@@ -142,7 +155,7 @@ def _pretrained(spec: NetSpec, weights: Any) -> Any:
 
 
 def _plan(spec: NetSpec, data: Data, recipe: Recipe, seed: int, weights: Any) -> dict[str, Any]:
-    """Everything that a run depends on; versions are told, and not compared."""
+    """Everything that a run depends on."""
     return {
         "spec": spec.model_dump(mode="json"),
         "recipe": recipe.model_dump(mode="json"),
@@ -162,14 +175,14 @@ def _begin(folder: Path, plan: dict[str, Any]) -> None:
             if any(folder.iterdir()):
                 allowed = "an empty folder, or that of a run"
                 raise ReszooError(str(folder), given="a folder with other files", allowed=allowed)
-            _write(folder / PLAN, json.dumps(plan, indent=2))
+            write(folder / PLAN, json.dumps(plan, indent=2))
             return
         before = json.loads((folder / PLAN).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         if isinstance(error, ReszooError):
             raise
         raise ReszooError(str(folder), given=f"a folder that cannot be used ({error})") from None
-    apart = [name for name in plan if name != "versions" and before.get(name) != plan[name]]
+    apart = [name for name in plan if name not in TOLD and before.get(name) != plan[name]]
     if apart:
         given = ", ".join(f"{path}: {new!r}" for path, new in _apart(before.get(apart[0]), plan[apart[0]], apart[0]))
         raise ReszooError(
@@ -182,48 +195,6 @@ def _apart(before: Any, now: Any, path: str) -> list[tuple[str, Any]]:
     if isinstance(before, Mapping) and isinstance(now, Mapping):
         return [pair for key in now for pair in _apart(before.get(key), now[key], f"{path}.{key}")]
     return [] if before == now else [(path, now)]
-
-
-def _restore(folder: Path, model: Any) -> list[dict[str, float]]:
-    """Takes up the last state, and returns the history up to it."""
-    for left in folder.glob(f".{STATE}-*"):
-        shutil.rmtree(left, ignore_errors=True)
-    states = sorted(folder.glob(f"{STATE}-*"))
-    if not states:
-        return []
-    told = json.loads((states[-1] / "history.json").read_text(encoding="utf-8"))
-    model.load_weights(states[-1] / "model.weights.h5")
-    for old in states[:-1]:
-        shutil.rmtree(old, ignore_errors=True)
-    return list(told)
-
-
-@contextmanager
-def _averaged(model: Any) -> Iterator[None]:
-    """The averaged weights, where there are any, in the place of the last ones."""
-    averages = getattr(model.optimizer, "_model_variables_moving_average", ()) if model.optimizer.use_ema else ()
-    kept = [keras.ops.convert_to_numpy(variable) for variable in model.trainable_variables] if averages else []
-    for variable, average in zip(model.trainable_variables, averages, strict=False):
-        variable.assign(average)
-    try:
-        yield
-    finally:
-        for variable, value in zip(model.trainable_variables, kept, strict=False):
-            variable.assign(value)
-
-
-def _write(path: Path, text: str) -> None:
-    with renamed_when_whole(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-
-
-def _save(model: Any, path: Path, data: Data, spec: NetSpec) -> None:
-    """The network without its optimiser, with the facts that predicting needs."""
-    bare = build(spec)
-    bare.set_weights(model.get_weights())
-    with renamed_when_whole(path) as temporary:
-        bare.save(temporary)
-        write_facts(temporary, data)
 
 
 class _Reseed(keras.callbacks.Callback):
@@ -247,46 +218,10 @@ class _Finite(keras.callbacks.Callback):
 
         value = float((logs or {}).get("loss", 0.0))
         if not math.isfinite(value):
+            if hasattr(self.model, "jax_state_sync"):
+                # On JAX the optimiser's variables are away while a network is fitted.
+                self.model.jax_state_sync()
             step = int(self.model.optimizer.iterations)
             rate = rate_of(self.model.optimizer)
             mend = "a lower learning_rate.peak, a longer warmup, optimizer.clip=1, or float32"
             raise NotFiniteError(f"step {step}", given=f"loss {value} at a learning rate of {rate:g}", mend=mend)
-
-
-class _Keeper(keras.callbacks.Callback):
-    """Writes state, history and the best network after every epoch, each whole or not at all."""
-
-    def __init__(self, folder: Path, history: list[dict[str, float]], data: Data, spec: NetSpec):
-        super().__init__()
-        self.history = history
-        self.kept = len(history)
-        """Epochs whose state is on disk."""
-        self._folder, self._data, self._spec = folder, data, spec
-
-    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        row = {"epoch": epoch + 1, **{name: float(value) for name, value in (logs or {}).items()}}
-        rate = rate_of(self.model.optimizer)
-        self.history.append({**row, "learning_rate": rate})
-        best = max(self.history, key=lambda row: row["val_accuracy"])
-        if best is self.history[-1]:
-            with _averaged(self.model):
-                _save(self.model, self._folder / BEST, self._data, self._spec)
-        self._keep(epoch + 1)
-        self.kept = epoch + 1
-        _write(self._folder / HISTORY, "".join(json.dumps(row) + "\n" for row in self.history))
-
-    def _keep(self, epoch: int) -> None:
-        """A folder of its own for every state: its name appears when everything in it is on disk."""
-        name = f"{STATE}-{epoch:06d}"
-        made = self._folder / f".{name}"
-        shutil.rmtree(made, ignore_errors=True)
-        made.mkdir()
-        self.model.save_weights(made / "model.weights.h5")
-        (made / "history.json").write_text(json.dumps(self.history), encoding="utf-8")
-        for file in made.iterdir():
-            with file.open("rb") as stream:
-                os.fsync(stream.fileno())
-        made.replace(self._folder / name)
-        for old in self._folder.glob(f"{STATE}-*"):
-            if old.name != name:
-                shutil.rmtree(old, ignore_errors=True)

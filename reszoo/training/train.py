@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from reszoo.arch import zoo
 from reszoo.arch.spec import NetSpec
@@ -28,6 +28,9 @@ def train(
     target: str | None = None,
     seed: int = 0,
     verbose: str | int = "auto",
+    devices: Literal["one", "all"] = "one",
+    machines: Sequence[str] = (),
+    machine: int | None = None,
     **recipe_changes: Any,
 ) -> Any:
     """Returns a finished run (`reszoo.training.run.Trained`): the network, its history, and the folder it lies in.
@@ -47,6 +50,9 @@ def train(
         target: see `open_data`.
         seed: of the split, initial weights, order and augmentation.
         verbose: as in `fit()`.
+        devices: `all` shares every batch among the machine's devices; see `reszoo.training.devices.open_devices`.
+        machines: addresses of several machines; see `open_devices`. Each makes the same call.
+        machine: this one's place among them.
         recipe_changes: of the recipe: `epochs=4, batch=64, optimizer={"momentum": 0.95}`.
 
     Raises:
@@ -59,9 +65,11 @@ def train(
     spec = zoo.spec(model).replace(**{**(changes or {}), **own})
     if weights is not None:
         opened = _scaled_for(weights, spec, opened)
+    from reszoo.training.devices import open_devices
     from reszoo.training.run import run
 
-    return run(spec, opened, how, output, seed=seed, weights=weights, verbose=verbose)
+    over = open_devices(devices, machines=machines, machine=machine)
+    return run(spec, opened, how, output, seed=seed, weights=weights, verbose=verbose, devices=over)
 
 
 def default_recipe(data: Data, weights: Any) -> str:

@@ -1,0 +1,280 @@
+"""Several devices and machines: a run learns on them what it learns on one device."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+from conftest import needs, python, refused
+
+import reszoo
+from reszoo.training.batches import Batches
+from reszoo.training.data import Arrays, Scaling
+from reszoo.training.devices import ONE, Devices, open_devices
+from reszoo.training.recipes import Augmentation
+
+TWO = ("first", "second")
+
+
+def batches(count, *, devices=ONE, seed=1, batch=8, **told):
+    x = np.arange(count * 48, dtype="float32").reshape(count, 4, 4, 3) % 251
+    examples, scaling = Arrays(x, np.arange(count) % 2), Scaling(255.0, (0.0,), (1.0,))
+    return Batches(examples, scaling, 2, batch=batch, seed=seed, augmentation=Augmentation(**told), devices=devices)
+
+
+# Who gets what.
+
+AUGMENTED = [{}, {"shift": 1, "flip": True}, {"mixup": 0.2, "cutmix": 1.0}, {"erase": 0.5, "flip": True}]
+
+
+@pytest.mark.parametrize("seed", [1, None])
+@pytest.mark.parametrize("told", AUGMENTED, ids=str)
+def test_the_parts_of_all_machines_are_the_batch(told, seed):
+    parts = [batches(20, seed=seed, devices=Devices(TWO, number, 2), **told) for number in (0, 1)]
+    whole = batches(20, seed=seed, **told)
+    assert [len(part) for part in parts] == [len(whole)] * 2 == [3, 3]
+    for number in range(3):
+        shared = zip(*(part[number][:2] for part in parts), strict=True)
+        for found, expected in zip(shared, whole[number], strict=True):
+            assert len(found[0]) == len(found[1])
+            np.testing.assert_array_equal(np.concatenate(found), expected)
+
+
+def test_training_leaves_out_what_devices_cannot_share():
+    devices, whole = Devices(("a", "b", "c", "d")), batches(31)
+    shared = batches(31, devices=devices)
+    assert [len(shared[number][0]) for number in range(len(shared))] == [8, 8, 8, 4]
+    np.testing.assert_array_equal(shared[3][0], whole[3][0][:4])
+    assert len(batches(35, devices=devices)) == 4, "a batch of nothing"
+
+
+@pytest.mark.parametrize("count", [29, 31, 32])
+def test_validation_counts_every_example_once(count):
+    x, labels, weights = zip(*batches(count, seed=None, devices=Devices(("a", "b", "c", "d"))), strict=True)
+    assert [len(rows) for rows in x] == [8, 8, 8, 8]
+    x, labels, weights = map(np.concatenate, (x, labels, weights))
+    assert np.count_nonzero(weights) == count and weights.mean() == pytest.approx(1)
+    np.testing.assert_array_equal(x[:count], np.concatenate([rows for rows, _ in batches(count, seed=None)]))
+    assert (weights * labels[:, 1]).mean() == pytest.approx((np.arange(count) % 2).mean())
+
+
+# What is refused.
+
+ADDRESSES = ("127.0.0.1:9001", "127.0.0.1:9002")
+WRONG = [
+    (lambda: open_devices("two"), ["devices", "'two'", "one, all"]),
+    (lambda: Devices(("a",) * 3).check(batch=32, examples=99), ["given 32", "a multiple of 3", "batch=30 or 33"]),
+    (lambda: Devices(("a",) * 3).check(batch=2, examples=99), ["given 2", "a multiple of 3", "batch=3,"]),
+    (lambda: Devices(("a",) * 8).check(batch=8, examples=7), ["7 training examples", "each of 8 devices"]),
+]
+
+
+@pytest.mark.parametrize(("call", "said"), WRONG, ids=lambda value: str(value)[:40])
+def test_wrong_devices_are_named(call, said):
+    with refused(said):
+        call()
+
+
+BACKENDS = {
+    "tensorflow": [({"machines": ADDRESSES, "machine": 0}, ["2 on the tensorflow", "KERAS_BACKEND=jax", "20585"])],
+    "torch": [
+        ({"devices": "all"}, ["all on the torch backend", "tensorflow, jax"]),
+        ({"machines": ADDRESSES, "machine": 0}, ["2 on the torch", "KERAS_BACKEND=jax"]),
+    ],
+    "jax": [
+        ({"machines": ADDRESSES}, ["machine: given none", "0 to 1"]),
+        ({"machines": ADDRESSES, "machine": 2}, ["machine: given 2", "0 to 1"]),
+        ({"machines": ADDRESSES[:1], "machine": 0}, ["given 1 of them", "at least two"]),
+        ({"machines": ("here", *ADDRESSES), "machine": 0}, ["given 'here'", "host:port"]),
+        ({"machine": 1}, ["given 0 of them", "at least two"]),
+    ],
+}
+
+
+@pytest.mark.parametrize("backend", [pytest.param(name, marks=needs(name)) for name in BACKENDS])
+def test_what_a_backend_cannot_do_is_refused(backend, tmp_path):
+    settings = [settings for settings, _ in BACKENDS[backend]]
+    code = f"""
+import reszoo
+for settings in {settings!r}:
+    try:
+        reszoo.train("resnet20_cifar", "digits", output="run", **settings)
+    except reszoo.ReszooError as error:
+        print(error)
+"""
+    lines = python(code, backend=backend, folder=tmp_path).splitlines()
+    for line, (_, said) in zip(lines, BACKENDS[backend], strict=True):
+        assert all(words in line for words in said), line
+    assert not (tmp_path / "run").exists()
+
+
+# Runs.
+
+RUN = """
+import json, os, signal, sys
+told = json.loads(sys.argv[1])
+import keras, reszoo
+from dataclasses import replace
+from reszoo.training.data import Arrays
+from reszoo.training.devices import open_devices
+from reszoo.training.run import run
+if keras.backend.backend() == "tensorflow" and told["devices"] == "all":
+    import tensorflow as tf
+    halves = [tf.config.LogicalDeviceConfiguration()] * 2
+    tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], halves)
+
+class Kill(keras.callbacks.Callback):
+    def on_train_begin(self, logs=None):
+        self.steps = 0
+    def on_train_batch_begin(self, batch, logs=None):
+        self.steps += 1
+        if self.steps == told["kill"]:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+devices = open_devices(told["devices"], machines=told["machines"], machine=told["machine"])
+assert devices.count == told["count"], devices
+data = reszoo.open_data("digits", seed=3)
+few = {part: Arrays(getattr(data, part).x[:size], getattr(data, part).labels[:size])
+       for part, size in {"train": 128, "validation": 31}.items()}
+small = {"depths": 1, "width_multiplier": 0.25}
+spec = reszoo.spec("resnet20_cifar", input_shape=data.shape, classes=10, **small)
+how = reszoo.recipe("fast_symbols", epochs=2, batch=32, ema=0.9)
+done = run(spec, replace(data, **few, test=None), how, told["folder"], seed=3, verbose=0, devices=devices,
+           callbacks=(Kill(),))
+print(json.dumps(done.history))
+"""
+LIMIT = 900
+"""Seconds that a process may take on a busy machine; an idle one needs less than a minute."""
+TOLERANCE = 2e-4
+"""Of losses over two epochs, relative: the same sums in another order."""
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory):
+    """What JAX has compiled, for the next process."""
+    return {
+        "JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.mktemp("compiled")),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "CUDA_VISIBLE_DEVICES": "-1",
+    }
+
+
+@contextmanager
+def started(folder, environment, **told):
+    """A run in a process of its own, which does not outlive the test."""
+    told = {"devices": "one", "machines": [], "machine": None, "count": 1, "kill": 0} | told
+    command = [sys.executable, "-c", RUN, json.dumps({"folder": str(folder), **told})]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, **environment}
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def history(process):
+    out, err = process.communicate(timeout=LIMIT)
+    assert process.returncode == 0, err[-3000:]
+    return json.loads(out.splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def alone(compiled, tmp_path_factory):
+    """The history of one device, by backend."""
+    known = {}
+
+    def measured(backend):
+        if backend not in known:
+            with started(tmp_path_factory.mktemp(backend), {**compiled, "KERAS_BACKEND": backend}) as process:
+                known[backend] = history(process)
+        return known[backend]
+
+    return measured
+
+
+def same(found, expected):
+    assert len(found) == len(expected) == 2
+    for row, other in zip(found, expected, strict=True):
+        assert row.keys() == other.keys()
+        assert row == pytest.approx(other, rel=TOLERANCE)
+    assert expected[0]["loss"] != pytest.approx(expected[1]["loss"], rel=10 * TOLERANCE), "a run that learns nothing"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["tensorflow", pytest.param("jax", marks=needs("jax"))])
+def test_two_devices_learn_what_one_learns(backend, alone, compiled, tmp_path):
+    halves = {"KERAS_BACKEND": backend, "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    with started(tmp_path / "run", {**compiled, **halves}, devices="all", count=2) as process:
+        same(history(process), alone(backend))
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["devices"] == 2
+    assert reszoo.from_checkpoint(tmp_path / "run" / "model.keras")[0].output_shape == (None, 10)
+
+
+@pytest.fixture
+def addresses():
+    """Of two machines that are this one, where nothing listens."""
+    with socket.socket() as one, socket.socket() as other:
+        for held in (one, other):
+            held.bind(("127.0.0.1", 0))
+        return [f"127.0.0.1:{held.getsockname()[1]}" for held in (one, other)]
+
+
+@contextmanager
+def pair(folder, environment, machines, *, kill=(0, 0)):
+    """The first machine writes to `folder/run`; the second one is told a folder that must stay away."""
+    environment = {**environment, "KERAS_BACKEND": "jax"}
+    told = {"machines": machines, "count": 2}
+    with (
+        started(folder / "run", environment, machine=0, kill=kill[0], **told) as first,
+        started(folder / "other", environment, machine=1, kill=kill[1], **told) as second,
+    ):
+        yield first, second
+
+
+@pytest.mark.slow
+@needs("jax")
+def test_two_machines_learn_what_one_learns_killed_or_not(alone, compiled, addresses, tmp_path):
+    with pair(tmp_path / "whole", compiled, addresses) as machines:
+        whole, other = map(history, machines)
+    assert whole == other
+    same(whole, alone("jax"))
+    # In the second epoch the first machine is gone: the second one ends by itself, and says what to do.
+    with pair(tmp_path / "killed", compiled, addresses, kill=(6, 0)) as (first, second):
+        assert first.wait(timeout=LIMIT) == -signal.SIGKILL
+        err = second.communicate(timeout=LIMIT)[1]
+        assert second.returncode not in (0, None)
+        assert "start the same on all again" in err, err[-3000:]
+    assert len((tmp_path / "killed" / "run" / "history.jsonl").read_text().splitlines()) == 1
+    with pair(tmp_path / "killed", compiled, addresses) as machines:
+        again, other = map(history, machines)
+    assert again == other == whole
+    assert [path.name for path in (tmp_path / "killed").iterdir()] == ["run"]
+
+
+@pytest.mark.slow
+@needs("jax")
+def test_machines_that_were_told_different_things_refuse(addresses, tmp_path):
+    command = [sys.executable, "-m", "reszoo", "train", "--model", "resnet20_cifar", "--data", "digits"]
+    environment = {**os.environ, "KERAS_BACKEND": "jax", "CUDA_VISIBLE_DEVICES": "-1"}
+    environment["KERAS_DISTRIBUTION_JOB_ADDRESSES"] = ",".join(addresses)
+    settings = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "cwd": tmp_path, "env": environment}
+    running = []
+    try:
+        for machine, epochs in enumerate((2, 3)):
+            told = ["--output", f"run{machine}", "--machine", str(machine), "--epochs", str(epochs)]
+            running.append(subprocess.Popen([*command, *told], **settings))
+        said = [process.communicate(timeout=LIMIT)[1] for process in running]
+    finally:
+        for process in running:
+            process.kill()
+            process.wait()
+    assert [process.returncode for process in running] == [2, 2]
+    for text, where in zip(said, ("machine 1: given what it refuses", "error"), strict=True):
+        assert where in text and "another run (recipe.epochs: 3)" in text, text[-3000:]
