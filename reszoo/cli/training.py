@@ -74,7 +74,7 @@ def train(
 
 @app.command()
 def evaluate(
-    file: Annotated[Path, typer.Argument(help="a .keras file of a run")],
+    file: Annotated[str, typer.Argument(help="a .keras file of a run, or a name of reszoo list --pretrained")],
     data: Annotated[str, typer.Option(help="a source, as for training")],
     part: Annotated[str | None, typer.Option(help="test, validation, train or all; by default the test part")] = None,
     output: Annotated[Path | None, typer.Option(help="folder for confusion.png and evaluation.json")] = None,
@@ -91,7 +91,7 @@ def evaluate(
     if output is not None:
         output.mkdir(parents=True, exist_ok=True)
         names = [row.name for row in found.classes]
-        draw_confusion(found.confusion, names, output / "confusion.png", title=f"{file.name}: {found.accuracy:.2%}")
+        draw_confusion(found.confusion, names, output / "confusion.png", title=f"{Path(file).name}: {found.accuracy:.2%}")
         told = {
             **asdict(found),
             "confusion": found.confusion.tolist(),
@@ -104,7 +104,7 @@ def evaluate(
 
 @app.command()
 def predict(
-    file: Annotated[Path, typer.Argument(help="a .keras file of a run")],
+    file: Annotated[str, typer.Argument(help="a .keras file of a run, or a name of reszoo list --pretrained")],
     source: Annotated[Path, typer.Argument(help="an image, a folder of images, or a .npz with x")],
     output: Annotated[Path, typer.Option(help="the table to write")] = Path("predictions.csv"),
 ) -> None:
