@@ -2,6 +2,8 @@ from . import diagnosis as diagnosis
 from .arch.build import features as features
 from .arch.recover import spec_of as spec_of
 from .arch.zoo import cost as cost, plan as plan, spec as spec
+from .diagnosis.doctor import Diagnosis as Diagnosis, diagnose as diagnose
+from .diagnosis.live import GradientFlow as GradientFlow
 from .errors import ReszooError as ReszooError
 from .models import (
     create as create,
