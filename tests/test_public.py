@@ -24,11 +24,14 @@ ROOMS = {
     "training": {"errors", "arch", "weights", "models"},
     "tuning": {"errors", "arch", "weights", "models", "training"},
     "report": set(),
-    "cli": {"errors", "arch", "weights", "models", "training", "tuning", "report"},
+    "surgery": {"errors", "arch", "training"},
+    "diagnosis": {"errors", "arch", "training", "report", "surgery"},
+    "cli": {"errors", "arch", "weights", "models", "training", "tuning", "report", "surgery", "diagnosis"},
 }
 KERAS_ROOMS = {"arch/build.py", "arch/stock.py", "weights/layers.py"} | {
     f"training/{name}.py" for name in ("batches", "devices", "evaluate", "fine_tune", "keeper", "optimise", "run")
 }
+KERAS_ROOMS |= {f"diagnosis/{file.name}" for file in (PACKAGE / "diagnosis").glob("*.py")} - {"diagnosis/__init__.py"}
 
 
 def imports(file):

@@ -56,6 +56,8 @@ class _Place(NamedTuple):
     """Dilation of the blocks before it."""
     dilation: int
     rate: float
+    gain: float | None
+    """Factor on the last weights of the branch when it starts."""
 
 
 @lru_cache(maxsize=256)
@@ -139,18 +141,20 @@ class _Walk:
         """A conv, or where `kernel` is 0 a dense layer; `owner` opens its name."""
         bias = self.manner.bias if bias is None else bias
         if kernel == 0:
-            return self.emit("dense", f"{owner}dense", x, shape=(width,), bias=bias, init=init)
+            return self.emit("dense", f"{owner}dense", x, shape=(width,), bias=bias, init=init, **window)
         shape = (*_strided(self._shapes[x], window.get("stride", 1)), width)
         return self.emit("conv", f"{owner}conv", x, shape=shape, kernel=kernel, bias=bias, init=init, **window)
 
-    def sequence(self, words: tuple[str, ...], owner: str, x: str, *, scale: str = "one") -> str:
+    def sequence(
+        self, words: tuple[str, ...], owner: str, x: str, *, scale: str = "one", gain: float | None = None
+    ) -> str:
         """The norms, activations and dropouts that `words` asks for and the spec has."""
         norm = self.manner.norm
         for word in words:
             if word == "norm" and norm.kind != "none":
                 groups = math.gcd(norm.groups, self._shapes[x][-1] or 1) if norm.kind == "group" else 1
                 settings: dict[str, Any] = {"epsilon": norm.epsilon, "momentum": norm.momentum, "groups": groups}
-                x = self.emit("norm", f"{owner}norm", x, word=norm.kind, init=scale, **settings)
+                x = self.emit("norm", f"{owner}norm", x, word=norm.kind, init=scale, gain=gain, **settings)
             elif word == "act":
                 x = self.emit("act", f"{owner}act", x, word="relu")
             elif word == "dropout":
@@ -197,11 +201,13 @@ def _block(manner: _Manner, place: _Place) -> Piece:
         last = number == len(block.body)
         init = "zero" if zero and last and not has_last_norm else manner.init
         window = _window(block.stride_at, unit, number, place)
+        if last and not has_last_norm:
+            window["gain"] = place.gain
         x = walk.weigh(f"unit{number}_", x, unit.kernel, round(place.width * unit.ratio), init=init, **window)
         if not last:
             owner = number + (order.between_belongs_to == "unit after")
             x = walk.sequence(order.between, f"unit{owner}_", x)
-    x = walk.sequence(order.trail, f"unit{len(block.body)}_", x, scale="zero" if zero else "one")
+    x = walk.sequence(order.trail, f"unit{len(block.body)}_", x, scale="zero" if zero else "one", gain=place.gain)
     if block.attention == "se":
         x = _squeeze_excite(walk, x)
     x = walk.dropout("dropout", "residual_dropout", x, block.residual_dropout)

@@ -91,7 +91,9 @@ def evaluate(
     if output is not None:
         output.mkdir(parents=True, exist_ok=True)
         names = [row.name for row in found.classes]
-        draw_confusion(found.confusion, names, output / "confusion.png", title=f"{Path(file).name}: {found.accuracy:.2%}")
+        draw_confusion(
+            found.confusion, names, output / "confusion.png", title=f"{Path(file).name}: {found.accuracy:.2%}"
+        )
         told = {
             **asdict(found),
             "confusion": found.confusion.tolist(),
