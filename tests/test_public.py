@@ -24,7 +24,7 @@ ROOMS = {
     "training": {"errors", "arch", "weights", "models"},
     "tuning": {"errors", "arch", "weights", "models", "training"},
     "report": set(),
-    "surgery": {"errors", "arch", "training"},
+    "surgery": {"errors", "arch"},
     "diagnosis": {"errors", "arch", "training", "report", "surgery"},
     "cli": {"errors", "arch", "weights", "models", "training", "tuning", "report", "surgery", "diagnosis"},
 }

@@ -43,6 +43,8 @@ class _Manner(NamedTuple):
     bias: bool
     init: str
     dense: bool
+    gain: float | None
+    """Factor on the last weights of every branch at the start."""
 
 
 class _Place(NamedTuple):
@@ -56,25 +58,22 @@ class _Place(NamedTuple):
     """Dilation of the blocks before it."""
     dilation: int
     rate: float
-    gain: float | None
-    """Factor on the last weights of the branch when it starts."""
 
 
 @lru_cache(maxsize=256)
 def plan(spec: NetSpec) -> Plan:
     """Returns the network's operations, lowered from its spec; both are frozen, so recent plans are remembered."""
-    lower = _lowering(_Manner(spec.block, spec.norm, spec.bias, spec.init, spec.dense))
+    total = sum(stage.depth for stage in spec.stages)
+    gain = 1 / math.sqrt(total) if spec.block.start == "scaled" else None
+    lower = _lowering(_Manner(spec.block, spec.norm, spec.bias, spec.init, spec.dense, gain))
     piece = lower.stem(spec.stem, spec.input_shape)
-    runs, rates = [Run("stem", piece)], _rates(spec)
-    dilation = 1
+    runs, rates, dilation = [Run("stem", piece)], _rates(spec.block.drop_path, total), 1
     for number, stage in enumerate(spec.stages, 1):
         part, index, stride = f"stage{number}", 1, stage.stride
         while index <= stage.depth:
             rate = next(rates)
-            before, piece = (
-                piece,
-                lower.block(piece.shape, piece.reads, stage.width, stride, dilation, stage.dilation, rate),
-            )
+            before = piece
+            piece = lower.block(piece.shape, piece.reads, stage.width, stride, dilation, stage.dilation, rate)
             # After its first block a stage repeats itself, unless every block is dropped at a rate of its own.
             times = 1 if index == 1 or rate else stage.depth - index + 1
             if piece is before and runs[-1].part == part:
@@ -86,10 +85,9 @@ def plan(spec: NetSpec) -> Plan:
     return Plan(spec, (*runs, Run("head", head)) if head.ops else tuple(runs))
 
 
-def _rates(spec: NetSpec) -> Iterator[float]:
+def _rates(last: float, total: int) -> Iterator[float]:
     """The rate at which each block's branch is dropped; block l of L has l/L of the last one's (Huang 2016)."""
-    total = sum(stage.depth for stage in spec.stages)
-    return (spec.block.drop_path * (block / total) for block in range(1, total + 1))
+    return (last * (block / total) for block in range(1, total + 1))
 
 
 class _Lowering(NamedTuple):
@@ -202,12 +200,12 @@ def _block(manner: _Manner, place: _Place) -> Piece:
         init = "zero" if zero and last and not has_last_norm else manner.init
         window = _window(block.stride_at, unit, number, place)
         if last and not has_last_norm:
-            window["gain"] = place.gain
+            window["gain"] = manner.gain
         x = walk.weigh(f"unit{number}_", x, unit.kernel, round(place.width * unit.ratio), init=init, **window)
         if not last:
             owner = number + (order.between_belongs_to == "unit after")
             x = walk.sequence(order.between, f"unit{owner}_", x)
-    x = walk.sequence(order.trail, f"unit{len(block.body)}_", x, scale="zero" if zero else "one", gain=place.gain)
+    x = walk.sequence(order.trail, f"unit{len(block.body)}_", x, scale="zero" if zero else "one", gain=manner.gain)
     if block.attention == "se":
         x = _squeeze_excite(walk, x)
     x = walk.dropout("dropout", "residual_dropout", x, block.residual_dropout)
