@@ -9,12 +9,20 @@ import reszoo
 from reszoo.training.data import open_data
 
 SMALL = {"input_shape": (8, 8, 1), "classes": 10, "width_multiplier": 0.5}
+# Blocks that start as the identity anyway would hide that the new ones are made so.
+RANDOM = {"block": {"start": "random"}}
 NETWORKS = {
-    "post-activation": ("resnet20_cifar", {"depths": 2, **SMALL}),
-    "pre-activation": ("preact_resnet110_cifar", {"depths": 2, **SMALL}),
-    "dense": ("residual_mlp18", {"input_shape": (64,), "width_multiplier": 0.25, "depths": 3}),
-    "no norm": ("residual_mlp18", {"input_shape": (64,), "width_multiplier": 0.25, "depths": 3, "norm": "none"}),
-    "squeeze-excite": ("se_resnet50", {**SMALL, "stem": "cifar", "width_multiplier": 0.125, "depths": [1, 1, 2, 1]}),
+    "post-activation": ("resnet20_cifar", {"depths": 2, **SMALL, **RANDOM}),
+    "pre-activation": ("preact_resnet110_cifar", {"depths": 2, **SMALL, **RANDOM}),
+    "dense": ("residual_mlp18", {"input_shape": (64,), "width_multiplier": 0.25, "depths": 3, **RANDOM}),
+    "no norm": (
+        "residual_mlp18",
+        {"input_shape": (64,), "width_multiplier": 0.25, "depths": 3, "norm": "none", **RANDOM},
+    ),
+    "squeeze-excite": (
+        "se_resnet50",
+        {**SMALL, "stem": "cifar", "width_multiplier": 0.125, "depths": [1, 1, 2, 1], **RANDOM},
+    ),
 }
 
 

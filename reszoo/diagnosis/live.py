@@ -52,7 +52,6 @@ class GradientFlow(keras.callbacks.Callback):
     def on_train_begin(self, logs: Any = None) -> None:
         from tensorboard.summary import Writer
 
-        self._network = take_apart(self.model)
         self._writer = Writer(str(self._folder))
         self._write()
 
@@ -65,7 +64,10 @@ class GradientFlow(keras.callbacks.Callback):
         self._writer.close()
 
     def _write(self) -> None:
-        profile = gradient_profile(self._network, self._x, self._y, loss=self._loss)
+        # On JAX, asking for the model brings its variables up to the last step.
+        network = self._network if self._network and self._network.graph.model is self.model else take_apart(self.model)
+        self._network = network
+        profile = gradient_profile(network, self._x, self._y, loss=self._loss)
         self.history.append((self._step, profile.rms))
         for name, value in zip(("h_0", *profile.blocks), profile.rms, strict=True):
             self._writer.add_scalar(f"gradient/{name}", np.float32(value), self._step)
