@@ -24,11 +24,10 @@ from reszoo.training.card import card
 from reszoo.training.data import Data
 from reszoo.training.facts import write_facts
 from reszoo.training.fine_tune import freeze
+from reszoo.training.folder import BEST, CARD, FINAL, HISTORY, PLAN, STATE
 from reszoo.training.optimise import loss, optimizer, rate_of, regularise
 from reszoo.training.recipes import Recipe
 from reszoo.weights.write import renamed_when_whole
-
-STATE, HISTORY, BEST, FINAL, PLAN, CARD = "state", "history.jsonl", "best.keras", "model.keras", "run.json", "README.md"
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any
 
 from reszoo.arch.spec import NetSpec
 from reszoo.errors import ReszooError, UnknownNameError
-from reszoo.training.run import BEST, FINAL, STATE
+from reszoo.training.folder import BEST, FINAL, STATE
 
 COSTS = ("params", "macs", "activations", "depth", "latency", "seconds")
 FINISHED = ("complete", "pruned")
@@ -29,7 +29,7 @@ class Trial:
     score: float | None
     """Greatest validation accuracy after an epoch: what the kept weights reach."""
     costs: dict[str, float]
-    """params, macs, activations, depth; latency (seconds for one example) where it was measured; seconds of training."""
+    """params, macs, activations, depth; latency (seconds for one example) if measured; seconds of training."""
     history: tuple[dict[str, float], ...]
     folder: Path
     note: str = ""

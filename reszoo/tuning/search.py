@@ -18,8 +18,8 @@ from optuna.trial import TrialState
 from reszoo.arch.check import check
 from reszoo.errors import ReszooError, UnknownNameError
 from reszoo.training.data import Data
+from reszoo.training.folder import BEST
 from reszoo.training.recipes import Recipe, recipe as named
-from reszoo.training.run import BEST
 from reszoo.training.train import default_recipe
 from reszoo.tuning.budget import COUNTED, Budget, Feasible
 from reszoo.tuning.job import Job, Outcome, Progress, Source, Timing
@@ -116,6 +116,9 @@ class Search(Study):
         recipe_changes: of the recipe: `epochs=9, batch=64`.
     """
 
+    worker: Callable[[], Worker] = Worker
+    """What trains: one is made for every job at a time."""
+
     def __init__(
         self,
         space: str | Space,
@@ -148,7 +151,7 @@ class Search(Study):
         self._recipe = named(recipe or default_recipe(examples, None), **recipe_changes)
         limits = budget.model_dump() if isinstance(budget, Budget) else dict(budget or {})
         self._objectives, self._seed, self._retries, self._callbacks = objectives, seed, retries, callbacks
-        self._timer = Worker()
+        self._timer = self.worker()
         self._feasible = Feasible(fitted, check(Budget, limits, where="budget"), measure=self._latency)
         self.fraction = self._feasible.fraction()
         """Share of the space's draws that are networks within the counted limits."""
@@ -190,7 +193,7 @@ class Search(Study):
         self._trouble: list[BaseException] = []
         take_up(self.engine)
         self._begin_failed_anew()
-        workers = [Worker() for _ in range(jobs)]
+        workers = [self.worker() for _ in range(jobs)]
         threads = [threading.Thread(target=self._work, args=(worker,), daemon=True) for worker in workers]
         try:
             for thread in threads:

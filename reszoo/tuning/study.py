@@ -11,7 +11,7 @@ from typing import Any
 import optuna
 
 from reszoo.errors import ReszooError
-from reszoo.training.run import HISTORY
+from reszoo.training.folder import HISTORY
 from reszoo.tuning.proposals import OUTCOME, PLACE, POINT, RETRY, counts
 from reszoo.tuning.results import Trial, best_of, front, kept, ranked
 from reszoo.tuning.space import Space, space as opened

@@ -21,7 +21,8 @@ from filelock import FileLock
 
 from reszoo.arch.build import build
 from reszoo.arch.spec import NetSpec
-from reszoo.training.run import BEST, STATE, NotFiniteError, run
+from reszoo.training.folder import BEST, STATE
+from reszoo.training.run import NotFiniteError, run
 from reszoo.training.train import scaled_for
 from reszoo.tuning.job import Job, Outcome, Progress, Source, Timing
 
