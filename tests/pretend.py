@@ -77,7 +77,8 @@ def search(folder, *, trials=8, jobs=1, space=SPACE, data=DATA, **settings):
 def told(study):
     """What must be equal however often a study was killed."""
     return [
-        (row["number"], row["state"], row["score"], row["params"], row["learning_rate.peak"]) for row in study.rows()
+        (row["number"], row["state"], row["score"], row["params"], row["values"]["learning_rate.peak"])
+        for row in study.rows()
     ]
 
 

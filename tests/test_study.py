@@ -347,3 +347,56 @@ def test_two_workers_on_postgresql_and_one_of_them_killed(tmp_path, postgresql):
     assert {trial.state for trial in study.trials} <= {"complete", "pruned"}
     epochs = (tmp_path / "s.log").read_text().split("\n")[:-1]
     assert len(epochs) == len(set(epochs))
+
+
+# Real training.
+
+REAL = reszoo.Space(
+    name="real",
+    network="resnet20_cifar",
+    size={"depth": 1, "width": (0.125, 0.25)},
+    net={"shortcut": ("pad", "none")},
+    recipe={"learning_rate.peak": {"low": 0.05, "high": 0.2, "scale": "log"}},
+)
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_killed_goes_on_and_the_best_model_reaches_its_score(tmp_path):
+    import deadly
+
+    settings = {"epochs": 2, "batch": 128, "pruning": "none", "trials": 2}
+    whole = reszoo.search(REAL, "digits", folder=tmp_path / "whole", **settings)
+    killed = (deadly.KilledOnce(tmp_path / "marker"),)
+    study = reszoo.search(REAL, "digits", folder=tmp_path / "s", callbacks=killed, **settings)
+    assert (tmp_path / "marker").exists()
+    assert told(study) == told(whole)
+    assert [trial.history for trial in study.trials] == [trial.history for trial in whole.trials]
+    best, data = study.best(), reszoo.open_data("digits")
+    x, y = data.scaling(data.validation.take(range(len(data.validation)))), data.validation.labels
+    assert (best.model().predict(x, verbose=0).argmax(axis=1) == y).mean() == pytest.approx(best.score)
+    assert reszoo.cost(reszoo.spec_of(best.model())).params == best.costs["params"]
+
+
+@pytest.mark.slow
+def test_a_workers_words_reach_the_study(tmp_path):
+    import deadly
+
+    settings = {"epochs": 1, "batch": 128, "trials": 1}
+    study = reszoo.search(REAL, "digits", folder=tmp_path / "m", callbacks=(deadly.OutOfMemory(),), **settings)
+    assert [(trial.state, trial.note) for trial in study.trials] == [("infeasible", "MemoryError: 9 GiB")]
+    with refused(["3 trials that failed alike", "deadly.py", "TypeError: a mistake of mine"]):
+        reszoo.search(REAL, "digits", folder=tmp_path / "t", callbacks=(deadly.Mistaken(),), **settings | {"trials": 3})
+    told = reszoo.open_study(tmp_path / "t").trials
+    assert {trial.state for trial in told} == {"failed"} and "a mistake of mine" in told[0].note
+
+
+@pytest.mark.slow
+def test_a_state_cut_short_sets_its_run_aside_and_the_trial_begins_anew(tmp_path):
+    from reszoo.tuning.worker import set_aside_if_damaged
+
+    study = reszoo.search(REAL, "digits", folder=tmp_path / "s", trials=1, epochs=1, batch=128)
+    folder = study.trials[0].folder
+    assert set_aside_if_damaged(folder) == "" and folder.exists()
+    (folder / "run.json").write_text('{"spec": ')
+    assert "0000/run.json was damaged" in set_aside_if_damaged(folder)
+    assert not folder.exists() and (folder.parent / "0000.damaged-1").exists()

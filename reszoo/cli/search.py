@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.live import Live
@@ -12,7 +12,9 @@ from rich.live import Live
 from reszoo.cli.screen import app, as_yaml, changes_of, console, escaped
 from reszoo.report.tables import short, table
 from reszoo.tuning.results import Trial, ranked
-from reszoo.tuning.study import Study
+
+if TYPE_CHECKING:
+    from reszoo.tuning.study import Study
 
 
 @app.command()

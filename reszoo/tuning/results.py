@@ -66,7 +66,7 @@ class Trial:
         return {
             "number": self.number,
             "state": self.state,
-            **self.point,
+            "values": self.point,
             **self.costs,
             "score": self.score,
             "epochs": self.epochs,

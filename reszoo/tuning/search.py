@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+from filelock import FileLock
 from optuna.trial import TrialState
 
 from reszoo.arch.check import check
@@ -167,9 +168,11 @@ class Search(Study):
         }
         folder = Path(folder).expanduser()
         folder.mkdir(parents=True, exist_ok=True)
-        self._storage = connect(storage or url_of(folder), heartbeat=heartbeat, grace=grace)
         directions = ["maximize", *["minimize"] * (len(objectives) - 1)]
-        engine = begin(self._storage, name, directions, json.loads(json.dumps(plan)))
+        # Processes that begin together make the tables one after another.
+        with FileLock(folder / "begin.lock"):
+            self._storage = connect(storage or url_of(folder), heartbeat=heartbeat, grace=grace)
+            engine = begin(self._storage, name, directions, json.loads(json.dumps(plan)))
         self._proposals = Proposals(self._feasible, self._recipe, sampler=sampler, seed=seed)
         self._pruner = Halving() if pruning == "halving" and len(objectives) == 1 else optuna.pruners.NopPruner()
         super().__init__(engine, folder)
@@ -289,7 +292,7 @@ class Search(Study):
         began = time.monotonic()
         for _ in range(self._retries + 1):
             ended = worker.do(job, ask=lambda told: self._asked(trial, told, began))
-            if self._halt.is_set() or (ended.state == "pruned" and time.monotonic() > self._ends):
+            if ended.state in ("pruned", "crashed") and (self._halt.is_set() or time.monotonic() > self._ends):
                 raise Interrupted(trial._trial_id)
             if ended.state != "crashed":
                 break
@@ -300,15 +303,16 @@ class Search(Study):
         limit = self._feasible.budget.seconds
         if self._halt.is_set() or time.monotonic() > self._ends or (limit and time.monotonic() - began > limit):
             return "stop"
-        answer: Answer = "on"
+        behind = False
         if len(self._objectives) == 1:
             known = self._storage.get_trial(trial._trial_id).intermediate_values
             for epoch in range(1, len(told.history) + 1):
                 if epoch not in known:
                     trial.report(_score(told.history[:epoch]), epoch)
-                    answer = "stop" if trial.should_prune() else answer
+                # Asked again of an epoch that was told already: the answer may not have outlived the process.
+                behind = behind or ((epoch not in known or epoch == len(told.history)) and trial.should_prune())
         self._watch(self)
-        return answer
+        return "stop" if behind else "on"
 
     def _value(self, trial: optuna.Trial, made: Candidate, ended: Outcome, folder: Path, seconds: float) -> Any:
         """Notes how a trial ended, and returns its value for Optuna."""

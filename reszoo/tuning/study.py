@@ -70,7 +70,7 @@ class Study:
         return front(self.trials, cost)
 
     def rows(self) -> list[dict[str, Any]]:
-        """Returns all trials as plain data: number, state, answers, costs, score, epochs, learning curve."""
+        """Returns all trials as plain data: number, state, values, costs, score, epochs, learning curve."""
         return [trial.row() for trial in self.trials]
 
     def check(self) -> dict[int, str]:
