@@ -6,13 +6,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import optuna
 import pretend
 import pytest
+import yaml
 from conftest import refused
 from pretend import DATA, SPACE, Pretended, search, told
+from typer.testing import CliRunner
 
 import reszoo
+import reszoo.cli
+from reszoo.cli.screen import app
 from reszoo.tuning.job import Outcome
 from reszoo.tuning.proposals import Halving, derived
 
@@ -347,6 +352,28 @@ def test_two_workers_on_postgresql_and_one_of_them_killed(tmp_path, postgresql):
     assert {trial.state for trial in study.trials} <= {"complete", "pruned"}
     epochs = (tmp_path / "s.log").read_text().split("\n")[:-1]
     assert len(epochs) == len(set(epochs))
+
+
+# The command.
+
+
+def test_the_command_searches_and_shows_what_it_found(tmp_path, monkeypatch):
+    monkeypatch.setattr("reszoo.tuning.search.Search.worker", Pretended)
+    np.savez(tmp_path / "data.npz", x=DATA[0], y=DATA[1])
+    settings = ["--data", tmp_path / "data.npz", "--space", "digits_small", "--output", tmp_path / "s", "--epochs", 4]
+    command = ["search", *map(str, settings), "--budget", "params=5e4"]
+    done = CliRunner().invoke(app, [*command, "--trials", "4"])
+    assert done.exit_code == 0, done.output
+    assert "of its draws are networks within the budget" in done.output
+    study = reszoo.open_study(tmp_path / "s")
+    for trial in study.pareto("macs"):
+        assert f"{trial.score:.2%}" in done.output
+    pasted = yaml.safe_load(done.output.partition("for a zoo file:")[2].partition("Its weights")[0])
+    (tmp_path / "zoo.yaml").write_text(yaml.safe_dump(pasted))
+    best = reszoo.spec(f"{tmp_path / 'zoo.yaml'}:digits_small_best")
+    assert best.replace(name="x") == study.best().spec.replace(name="x")
+    refused_ = CliRunner().invoke(app, [*command, "--trials", "5", "--seed", "1"])
+    assert refused_.exit_code != 0 and "seed" in str(refused_.exception)
 
 
 # Real training.
