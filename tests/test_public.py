@@ -26,8 +26,10 @@ ROOMS = {
     "report": set(),
     "cli": {"errors", "arch", "weights", "models", "training", "tuning", "report"},
 }
-KERAS_ROOMS = {"arch/build.py", "arch/stock.py", "weights/layers.py"} | {
-    f"training/{name}.py" for name in ("batches", "evaluate", "fine_tune", "optimise", "run")
+KERAS_ROOMS = {
+    *("arch/build.py", "arch/stock.py", "weights/layers.py"),
+    *(f"training/{name}.py" for name in ("batches", "evaluate", "fine_tune", "optimise", "run")),
+    *("tuning/hypermodel.py", "tuning/worker.py"),
 }
 
 

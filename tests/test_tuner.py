@@ -175,8 +175,9 @@ def test_optuna_answers_what_keras_tuner_asks():
 
 
 def test_optuna_searches_any_hypermodel():
-    """The adapter finds the least of a keras-tuner function, better than its first guesses."""
-    study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=0))
+    """Through the adapter TPE learns where the least of a function lies: later guesses are nearer than the first."""
+    study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=1))
     study.optimize(lambda trial: abs(TrialHyperParameters(trial).Float("x", -10, 10) - 3), n_trials=40)
+    values = [trial.value for trial in study.trials]
     assert study.best_value < 1
-    assert min(trial.value for trial in study.trials[10:]) < min(trial.value for trial in study.trials[:10])
+    assert sum(values[-20:]) / 20 < sum(values[:10]) / 10 / 2
