@@ -13,8 +13,8 @@ from pydantic import Field
 from reszoo.arch.cost import Cost
 from reszoo.arch.spec import NetSpec, Part
 from reszoo.errors import ReszooError
-from reszoo.tuning.axes import Dice
-from reszoo.tuning.space import Point, Space
+from reszoo.tuning.axes import Dice, Point
+from reszoo.tuning.space import Space
 
 COUNTED = ("params", "macs", "activations", "depth")
 """Limits that are counted, not measured."""

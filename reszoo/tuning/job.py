@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import hashlib
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,6 +31,20 @@ class Source:
         if isinstance(self.data, Data):
             return self.data
         return open_data(self.data, size=self.size, test=self.test, target=self.target, seed=self.seed)
+
+
+def fingerprint(data: Data) -> dict[str, Any]:
+    """Returns what identifies data: counts, shape, and a digest of labels and of some examples."""
+    import numpy as np
+
+    digest = hashlib.sha256()
+    for part in (data.train, data.validation):
+        digest.update(np.ascontiguousarray(part.labels).tobytes())
+        shown = np.unique(np.linspace(0, len(part) - 1, 32).astype(int))
+        digest.update(np.ascontiguousarray(part.take(shown)).tobytes())
+    counted = {"train": len(data.train), "validation": len(data.validation)}
+    told = {"name": data.name, "shape": data.shape, "classes": data.classes, **counted}
+    return {**told, "scaling": asdict(data.scaling), "digest": digest.hexdigest()[:16]}
 
 
 @dataclass(frozen=True)

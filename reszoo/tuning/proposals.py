@@ -21,9 +21,9 @@ from optuna.distributions import (
 from optuna.trial import FrozenTrial, TrialState
 
 from reszoo.training.recipes import Recipe
-from reszoo.tuning.axes import Axis
+from reszoo.tuning.axes import Axis, Point
 from reszoo.tuning.budget import Feasible
-from reszoo.tuning.space import Candidate, Point
+from reszoo.tuning.space import Candidate
 
 PLACE, POINT, KEY, RETRY, OUTCOME, PROCESS = "place", "point", "key", "retry_of", "outcome", "process"
 """Names of a trial's attributes: its number among the proposals, its answers, their key, whom it stands in for, how it
