@@ -85,7 +85,11 @@ from .training.fine_tune import (
 )
 from .training.recipes import Recipe as Recipe, list_recipes as list_recipes, recipe as recipe
 from .training.train import train as train
+from .tuning.budget import Budget as Budget
+from .tuning.hypermodel import HyperResNet as HyperResNet
+from .tuning.search import Search as Search, search as search
 from .tuning.space import Space as Space, list_spaces as list_spaces, space as space
+from .tuning.study import Study as Study, open_study as open_study
 from .weights.catalogue import (
     Preprocessing as Preprocessing,
     Record as Record,

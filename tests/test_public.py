@@ -28,8 +28,10 @@ ROOMS = {
     "diagnosis": {"errors", "arch", "training", "report", "surgery"},
     "cli": {"errors", "arch", "weights", "models", "training", "tuning", "report", "surgery", "diagnosis"},
 }
-KERAS_ROOMS = {"arch/build.py", "arch/stock.py", "weights/layers.py"} | {
-    f"training/{name}.py" for name in ("batches", "devices", "evaluate", "fine_tune", "keeper", "optimise", "run")
+KERAS_ROOMS = {
+    *("arch/build.py", "arch/stock.py", "weights/layers.py"),
+    *(f"training/{name}.py" for name in ("batches", "devices", "evaluate", "fine_tune", "keeper", "optimise", "run")),
+    *("tuning/hypermodel.py", "tuning/worker.py"),
 }
 KERAS_ROOMS |= {f"diagnosis/{file.name}" for file in (PACKAGE / "diagnosis").glob("*.py")} - {"diagnosis/__init__.py"}
 

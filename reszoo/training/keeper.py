@@ -16,10 +16,9 @@ from reszoo.arch.build import build
 from reszoo.arch.spec import NetSpec
 from reszoo.training.data import Data
 from reszoo.training.facts import write_facts
+from reszoo.training.folder import BEST, HISTORY, STATE
 from reszoo.training.optimise import rate_of
 from reszoo.weights.write import renamed_when_whole
-
-STATE, HISTORY, BEST, FINAL, PLAN, CARD = "state", "history.jsonl", "best.keras", "model.keras", "run.json", "README.md"
 
 
 def restored(folder: Path, model: Any) -> list[dict[str, float]]:

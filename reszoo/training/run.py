@@ -22,7 +22,8 @@ from reszoo.training.card import card
 from reszoo.training.data import Data
 from reszoo.training.devices import ONE, Devices
 from reszoo.training.fine_tune import NOTHING, freeze, warn_of_batch
-from reszoo.training.keeper import CARD, FINAL, HISTORY, PLAN, STATE, Keeper, restored, save_model, write
+from reszoo.training.folder import CARD, FINAL, HISTORY, PLAN, STATE
+from reszoo.training.keeper import Keeper, restored, save_model, write
 from reszoo.training.optimise import loss, optimizer, rate_of, regularise
 from reszoo.training.recipes import Recipe
 

@@ -64,7 +64,7 @@ def train(
     own = {"input_shape": opened.shape, "classes": len(opened.classes), "classifier_activation": activation}
     spec = zoo.spec(model).replace(**{**(changes or {}), **own})
     if weights is not None:
-        opened = _scaled_for(weights, spec, opened)
+        opened = scaled_for(weights, spec, opened)
     from reszoo.training.devices import open_devices
     from reszoo.training.run import run
 
@@ -81,7 +81,12 @@ def default_recipe(data: Data, weights: Any) -> str:
     return "fast_symbols" if data.shape[-1] == 1 else "fast"
 
 
-def _scaled_for(weights: str | Path, spec: NetSpec, data: Data) -> Data:
+def scaled_for(weights: str | Path, spec: NetSpec, data: Data) -> Data:
+    """Returns data scaled as pretrained weights want them.
+
+    Raises:
+        ReszooError: there are no such weights, or they take other images.
+    """
     from reszoo.weights.sources import open_weights
 
     record = open_weights(weights, spec).record

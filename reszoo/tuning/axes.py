@@ -16,6 +16,8 @@ from reszoo.errors import ReszooError
 
 Value = bool | int | float | str
 """What an axis answers: a number or a word."""
+Point = dict[str, Any]
+"""The answers of one draw: axis -> value or word."""
 
 
 class Asked(Protocol):
@@ -83,7 +85,11 @@ class Axis(Part):
         if self.low is None or self.high is None:
             return hp.Choice(name, [*(self.values or self.words)])
         ask: Any = hp.Int if self.whole else hp.Float
-        return ask(name, self.low, self.high, step=self.step, sampling=self.scale)
+        answer = ask(name, self.low, self.high, step=self.step, sampling=self.scale)
+        if self.step is None or self.whole or answer is None:
+            return answer
+        # Oracles add up steps, with noise in the last digits: two networks that are one must not look different.
+        return min(self.answers or (), key=lambda step: abs(step - answer))
 
     def meaning(self, answer: Any) -> Any:
         """Returns what an answer stands for."""
@@ -115,6 +121,40 @@ def _contradictions(axis: Axis) -> Iterator[tuple[str, Any, str]]:
 def steps(low: float, high: float, step: float) -> tuple[float, ...]:
     """Returns the numbers from `low` to `high`, without the last digits' noise."""
     return tuple(round(low + number * step, 12) for number in range(math.floor((high - low) / step + 1e-9) + 1))
+
+
+def count_points(axes: list[tuple[str, Axis]], said: Point) -> int | None:
+    """Returns the number of points that go on from some answers, or None where there is no end to them."""
+    if not axes:
+        return 1
+    (name, axis), *rest = axes
+    if not _counts(axis, said):
+        return count_points(rest, said)
+    if axis.answers is None:
+        return None
+    if not any(name in other.when for _, other in rest):
+        left = count_points(rest, said)
+        return None if left is None else len(axis.answers) * left
+    counts = [count_points(rest, {**said, name: answer}) for answer in axis.answers]
+    return None if None in counts else sum(map(int, filter(None, counts)))
+
+
+def all_points(axes: list[tuple[str, Axis]], said: Point) -> Iterator[Point]:
+    """Yields every point that goes on from some answers, in order."""
+    if not axes:
+        yield said
+        return
+    (name, axis), *rest = axes
+    if not _counts(axis, said):
+        yield from all_points(rest, said)
+        return
+    for answer in axis.answers or ():
+        yield from all_points(rest, {**said, name: answer})
+
+
+def _counts(axis: Axis, said: Point) -> bool:
+    """Whether an axis is asked, after these answers."""
+    return all(parent in said and said[parent] in answers for parent, answers in axis.when.items())
 
 
 class Dice:

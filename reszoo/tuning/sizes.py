@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any, NamedTuple
 
-from reszoo.arch.spec import NetSpec
+from reszoo.arch.rules import impossible
+from reszoo.arch.spec import NetSpec, Stage, Stem
 
 
 class Size(NamedTuple):
@@ -71,3 +73,34 @@ KINDS: dict[str, Kind] = {
     "tabular": Kind(("depth", "width", "ratio"), _tabular, needs=("depth", "width")),
 }
 """Kind -> its axes and their meaning."""
+
+
+@cache
+def _stage(like: Stage, depth: int, width: int) -> Stage:
+    return like.model_copy(update={"depth": depth, "width": width})
+
+
+@cache
+def _stem(like: Stem, width: int) -> Stem:
+    return like.model_copy(update={"width": width})
+
+
+def sized(base: NetSpec, size: Size) -> NetSpec:
+    """Returns a network in another size; the stem keeps its width relative to the first stage's.
+
+    Raises:
+        ReszooError: its parts do not fit together any more.
+    """
+    stages = tuple(map(_stage, base.stages, size.depths, size.widths))
+    stem, block = base.stem, base.block
+    if size.widths[0] != base.stages[0].width:
+        width = max(1, round(stem.width * size.widths[0] / base.stages[0].width))
+        stem = _stem(stem, width)
+    if size.ratio is not None:
+        inner = tuple(unit.model_copy(update={"ratio": size.ratio}) for unit in block.body[:-1])
+        block = block.model_copy(update={"body": (*inner, block.body[-1])})
+    # Every part is checked already; what is left is whether they fit together.
+    spec = base.model_copy(update={"stem": stem, "block": block, "stages": stages})
+    for problem in impossible(spec):
+        raise problem
+    return spec

@@ -18,15 +18,12 @@ from reszoo.arch.change import merge, replace, whole
 from reszoo.arch.check import check
 from reszoo.arch.cost import Cost, cost
 from reszoo.arch.plan import plan
-from reszoo.arch.rules import impossible
-from reszoo.arch.spec import NetSpec, Part, Stage, Stem
+from reszoo.arch.spec import NetSpec, Part
 from reszoo.errors import ReszooError, UnknownNameError
 from reszoo.training.recipes import Recipe, recipe as named
-from reszoo.tuning.axes import Asked, Axis, Dice
-from reszoo.tuning.sizes import KINDS, Size
+from reszoo.tuning.axes import Asked, Axis, Dice, Point, all_points, count_points
+from reszoo.tuning.sizes import KINDS, sized
 
-Point = dict[str, Any]
-"""The answers of one draw: axis -> value or word."""
 COSTLESS = ("drop_path", "dropout", "residual_dropout")
 """Rates cost nothing: counting a network leaves them out, so that networks that differ in them alone share pieces."""
 START = ("weights", "frozen", "layer_decay")
@@ -134,7 +131,7 @@ class Space(Part):
         if size is None:
             return None
         try:
-            return _sized(self._variant(tuple((name, point[name]) for name in self.net if name in point)), size)
+            return sized(self._variant(tuple((name, point[name]) for name in self.net if name in point)), size)
         except ValueError:
             return None
 
@@ -170,7 +167,7 @@ class Space(Part):
 
     def count(self) -> int | None:
         """Returns the number of points, or None where an axis has no end of answers."""
-        return _count([*self.axes.items()], {})
+        return count_points([*self.axes.items()], {})
 
     def points(self) -> Iterator[Point]:
         """Yields every point, in order.
@@ -181,7 +178,7 @@ class Space(Part):
         endless = [name for name, axis in self.axes.items() if axis.answers is None]
         if endless:
             raise ReszooError(f"{self.name}.{endless[0]}", given="no end of answers", allowed="a step, or values")
-        return _points([*self.axes.items()], {})
+        return all_points([*self.axes.items()], {})
 
     @cached_property
     def _sizes(self) -> tuple[list[str], dict[str, Any]]:
@@ -213,69 +210,10 @@ def _nested(path: str, value: Any) -> dict[str, Any]:
     return dict(value)
 
 
-@cache
-def _stage(like: Stage, depth: int, width: int) -> Stage:
-    return like.model_copy(update={"depth": depth, "width": width})
-
-
-@cache
-def _stem(like: Stem, width: int) -> Stem:
-    return like.model_copy(update={"width": width})
-
-
-def _sized(base: NetSpec, size: Size) -> NetSpec:
-    """The network in another size; the stem keeps its width relative to the first stage's."""
-    stages = tuple(map(_stage, base.stages, size.depths, size.widths))
-    stem, block = base.stem, base.block
-    if size.widths[0] != base.stages[0].width:
-        width = max(1, round(stem.width * size.widths[0] / base.stages[0].width))
-        stem = _stem(stem, width)
-    if size.ratio is not None:
-        inner = tuple(unit.model_copy(update={"ratio": size.ratio}) for unit in block.body[:-1])
-        block = block.model_copy(update={"body": (*inner, block.body[-1])})
-    # Every part is checked already; what is left is whether they fit together.
-    spec = base.model_copy(update={"stem": stem, "block": block, "stages": stages})
-    for problem in impossible(spec):
-        raise problem
-    return spec
-
-
 def _check_names(where: str, given: Any, known: Any) -> None:
     for name in given:
         if name not in known:
             raise UnknownNameError(where, given=name, known=map(str, known))
-
-
-def _count(axes: list[tuple[str, Axis]], said: Point) -> int | None:
-    if not axes:
-        return 1
-    (name, axis), *rest = axes
-    if not _counts(axis, said):
-        return _count(rest, said)
-    if axis.answers is None:
-        return None
-    if not any(name in other.when for _, other in rest):
-        left = _count(rest, said)
-        return None if left is None else len(axis.answers) * left
-    counts = [_count(rest, {**said, name: answer}) for answer in axis.answers]
-    return None if None in counts else sum(map(int, filter(None, counts)))
-
-
-def _points(axes: list[tuple[str, Axis]], said: Point) -> Iterator[Point]:
-    if not axes:
-        yield said
-        return
-    (name, axis), *rest = axes
-    if not _counts(axis, said):
-        yield from _points(rest, said)
-        return
-    for answer in axis.answers or ():
-        yield from _points(rest, {**said, name: answer})
-
-
-def _counts(axis: Axis, said: Point) -> bool:
-    """Whether an axis is asked, after these answers."""
-    return all(parent in said and said[parent] in answers for parent, answers in axis.when.items())
 
 
 @cache

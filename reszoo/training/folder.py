@@ -1,0 +1,3 @@
+"""What the files of a run's folder are called."""
+
+STATE, HISTORY, BEST, FINAL, PLAN, CARD = "state", "history.jsonl", "best.keras", "model.keras", "run.json", "README.md"

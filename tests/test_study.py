@@ -1,0 +1,429 @@
+"""Studies that last: killed, joined, damaged, changed; within budget, nothing trained twice."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import optuna
+import pretend
+import pytest
+import yaml
+from conftest import refused
+from pretend import DATA, SPACE, Pretended, search, told
+from typer.testing import CliRunner
+
+import reszoo
+import reszoo.cli
+from reszoo.cli.screen import app
+from reszoo.tuning.job import Outcome
+from reszoo.tuning.proposals import Halving, derived
+
+
+@pytest.fixture(autouse=True)
+def quiet(monkeypatch):
+    monkeypatch.setattr(Pretended, "at", {})
+    monkeypatch.setattr(Pretended, "log", None)
+
+
+def process(folder, trials, *deadly, storage="-"):
+    command = [sys.executable, pretend.__file__, str(folder), str(trials), storage, *deadly]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def ended(started):
+    said, trouble = started.communicate(timeout=120)
+    return started.returncode, said, trouble
+
+
+# What a study finds.
+
+
+def test_a_study_within_budget(tmp_path):
+    study = search(tmp_path / "s")
+    trials = study.trials
+    assert [trial.number for trial in trials] == [*range(8)]
+    assert {trial.state for trial in trials} <= {"complete", "pruned"}
+    assert {"complete", "pruned"} == {trial.state for trial in trials}, "halving ends some and not all"
+    assert 0.1 < study.fraction < 0.9
+    for trial in trials:
+        counted = reszoo.cost(trial.spec)
+        assert (trial.costs["params"], trial.costs["macs"]) == (counted.params, counted.macs)
+        assert counted.params <= 2500
+        assert trial.score == max(row["val_accuracy"] for row in trial.history)
+    assert len({json.dumps(trial.point) for trial in trials}) == 8
+    opened = reszoo.open_study(tmp_path / "s")
+    assert opened.rows() == study.rows()
+    assert len(opened.engine.trials) == 8, "no trial is spent on what does not fit"
+
+
+def test_the_front_and_the_best(tmp_path):
+    study = search(tmp_path / "s")
+    front = study.pareto("params")
+    for trial in study.trials:
+        beaten = [f for f in front if f.costs["params"] <= trial.costs["params"] and f.score >= trial.score]
+        assert beaten, "nothing is better than the front"
+    scores, params = [t.score for t in front], [t.costs["params"] for t in front]
+    assert scores == sorted(scores) and params == sorted(params)
+    limit = sorted(trial.costs["params"] for trial in study.trials)[5]
+    within = [trial for trial in study.trials if trial.costs["params"] <= limit]
+    assert study.best(max_params=limit).score == max(trial.score for trial in within)
+    assert study.best().score == max(trial.score for trial in study.trials)
+    assert study.get_best_hyperparameters(2)[0] == study.best().point
+    with refused(["best", "max_params", "did you mean 'max_macs'"]):
+        study.best(max_mac=3)
+    with refused(["no finished trial within"]):
+        study.best(max_params=1)
+    with refused(["pareto", "did you mean 'macs'"]):
+        study.pareto("mac")
+    with refused(["latency", "without it"]):
+        study.pareto("latency")
+
+
+def test_weights_of_the_front_and_of_the_best_are_kept(tmp_path):
+    study = search(tmp_path / "s")
+    keep = {trial.number for cost in ("params", "macs", "activations", "depth") for trial in study.pareto(cost)}
+    keep |= {trial.number for trial in sorted(study.trials, key=lambda trial: -trial.score)[:3]}
+    assert {trial.number for trial in study.trials if trial.weights.exists()} == keep
+    assert len(keep) < 8
+    gone = next(trial for trial in study.trials if trial.number not in keep)
+    assert gone.history
+    with refused([f"trial {gone.number}", "not kept"]):
+        gone.model()
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random", "nsga2", "grid"])
+def test_the_same_seed_tries_the_same_and_nothing_twice(tmp_path, sampler):
+    space = (
+        SPACE
+        if sampler != "grid"
+        else reszoo.space(
+            SPACE, recipe={"learning_rate.peak": {"values": [0.1], "low": None, "high": None, "scale": "linear"}}
+        )
+    )
+    one = search(tmp_path / "one", sampler=sampler, space=space, trials=12)
+    two = search(tmp_path / "two", sampler=sampler, space=space, trials=12)
+    assert told(one) == told(two)
+    assert len({json.dumps(trial.point) for trial in one.trials}) == 12
+    if sampler != "grid":
+        other = search(tmp_path / "other", sampler=sampler, space=space, trials=12, seed=1)
+        assert told(other) != told(one)
+
+
+def test_no_seed_is_a_seed_like_another():
+    assert len({derived(seed, "trial", place) for seed in range(20) for place in range(20)}) == 400
+
+
+def test_a_small_space_is_tried_whole_and_then_it_is_over(tmp_path):
+    """Four networks fit; thirty are asked for."""
+    space = reszoo.Space(name="few", network="resnet20_cifar", size={"depth": (1, 2), "width": (0.25, 0.5)})
+    study = search(tmp_path / "s", space=space, trials=30, budget={})
+    assert len(study.trials) == 4
+
+
+def test_several_objectives(tmp_path):
+    study = search(tmp_path / "s", objective=["accuracy", "params"], sampler="nsga2", trials=24)
+    assert {trial.state for trial in study.trials} == {"complete"}
+    assert {trial.number for trial in study.pareto("params")} <= {trial.number for trial in study.engine.best_trials}
+
+
+def test_tpe_finds_more_than_chance(tmp_path):
+    """Wider is better here, up to the budget: guided proposals are wider than random ones."""
+    guided = search(tmp_path / "tpe", sampler="tpe", trials=30, pruning="none", budget={})
+    chance = search(tmp_path / "random", sampler="random", trials=30, pruning="none", budget={})
+    mean = {study: sum(trial.score for trial in study.trials[15:]) / 15 for study in (guided, chance)}
+    assert mean[guided] > mean[chance] + 0.02
+
+
+def test_successive_halving():
+    """Li et al. 2020: of every three that reach a rung the best goes on."""
+    study = optuna.create_study(direction="maximize", pruner=Halving(first=1, factor=3))
+    ended_at = []
+    for value in (0.5, 0.4, 0.6, 0.3, 0.7, 0.65):
+        trial = study.ask()
+        for epoch in range(1, 10):
+            trial.report(value, epoch)
+            if trial.should_prune():
+                break
+        ended_at.append(epoch)
+        study.tell(trial, value)
+    # The best of one, two and three so far; then the best two of six.
+    assert ended_at == [9, 1, 9, 1, 9, 3]
+
+
+# When things go wrong.
+
+
+@pytest.mark.parametrize("deadly", [["0003:2"], ["0000:1", "0003:2", "0007:2"]], ids=str)
+def test_a_killed_study_goes_on_as_if_it_had_not_been(tmp_path, deadly):
+    whole = told(search(tmp_path / "whole"))
+    codes = [ended(process(tmp_path / "s", 8, *deadly))[0] for _ in deadly]
+    assert codes == [-9] * len(deadly)
+    code, said, trouble = ended(process(tmp_path / "s", 8, *deadly))
+    assert code == 0, trouble[-2000:]
+    assert [tuple(row) for row in json.loads(said)] == whole
+    epochs = (tmp_path / "s.log").read_text().split("\n")[:-1]
+    assert len(epochs) == len(set(epochs)), "no epoch is trained twice"
+
+
+def test_more_trials_go_on_with_what_is_there(tmp_path):
+    search(tmp_path / "s", trials=3)
+    assert told(search(tmp_path / "s", trials=8)) == told(search(tmp_path / "whole", trials=8))
+
+
+def test_a_second_process_joins_and_takes_over_what_another_left(tmp_path):
+    folder = tmp_path / "s"
+    search(folder, trials=1)
+    both = [process(folder, 12, "0004:2"), process(folder, 12, "0004:2")]
+    codes = [ended(started)[0] for started in both]
+    assert sorted(codes) in ([-9, 0], [0, 0])
+    assert -9 in codes, "one was killed in trial 4"
+    study = reszoo.open_study(folder)
+    assert [trial.number for trial in study.trials] == [*range(12)]
+    assert {trial.state for trial in study.trials} <= {"complete", "pruned"}
+    epochs = (tmp_path / "s.log").read_text().split("\n")[:-1]
+    assert len(epochs) == len(set(epochs)), "no epoch is trained twice"
+    assert len({json.dumps(trial.point) for trial in study.trials}) == 12
+
+
+CHANGED = [
+    ({"seed": 1}, ["seed", "given 1", "0, as it was begun"]),
+    ({"budget": {"params": 3000}}, ["budget.params", "3000"]),
+    ({"objective": ["accuracy", "macs"]}, ["objective"]),
+    ({"space": reszoo.space(SPACE, net={"shortcut": ("project", "pad")})}, ["space.net.shortcut"]),
+    ({"data": (DATA[0] + 1, DATA[1])}, ["data."]),
+    ({"epochs": 10}, ["recipe.epochs", "given 10"]),
+    ({"sampler": "random"}, ["sampler", "random"]),
+]
+
+
+@pytest.mark.parametrize(("change", "said"), CHANGED, ids=lambda value: str(value)[:30])
+def test_a_study_begun_otherwise_is_refused_by_field(tmp_path, change, said):
+    search(tmp_path / "s", trials=2)
+    with refused(["study reszoo", *said, "another folder"]):
+        search(tmp_path / "s", trials=3, **change)
+
+
+WRONG = [
+    ({"sampler": "tpee"}, ["sampler", "did you mean 'tpe'"]),
+    ({"pruning": "halve"}, ["pruning", "did you mean 'halving'"]),
+    ({"objective": "loss"}, ["objective", "accuracy"]),
+    ({"objective": ["accuracy", "mac"]}, ["objective", "did you mean 'macs'"]),
+    ({"trials": 0}, ["trials", "at least 1"]),
+    ({"budget": {"params": 3}}, ["budget on pretended", "the least cost in the space"]),
+    ({"storage": "postgresql+psycopg://nobody@127.0.0.1:1/none"}, ["storage", "nobody@127.0.0.1"]),
+]
+
+
+@pytest.mark.parametrize(("change", "said"), WRONG, ids=str)
+def test_bad_input_is_refused_before_anything_is_trained(tmp_path, change, said):
+    with refused(said):
+        search(tmp_path / "s", **change)
+    assert not (tmp_path / "s" / "trials").exists()
+
+
+def test_weights_cut_short_set_their_trial_aside_and_no_other(tmp_path):
+    study = search(tmp_path / "s")
+    best = study.best()
+    best.weights.write_bytes(best.weights.read_bytes()[:20])
+    again = search(tmp_path / "s", trials=9)
+    states = {trial.number: trial.state for trial in again.trials}
+    assert [number for number, state in states.items() if state == "damaged"] == [best.number]
+    assert str(best.weights) in again.trials[best.number].note
+    assert again.best().number != best.number and len(states) == 9
+
+
+def test_a_database_that_is_none_is_named(tmp_path):
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s" / "study.db").write_text("this is no database" * 100)
+    with refused(["storage", "study.db"]):
+        search(tmp_path / "s")
+
+
+def test_no_number_is_worst_and_never_complete(tmp_path):
+    Pretended.at[("0002", 2)] = lambda job: Outcome("diverged", note="NotFiniteError: step 7")
+    study = search(tmp_path / "s")
+    lost = study.trials[2]
+    assert (lost.state, lost.score) == ("diverged", None) and "step 7" in lost.note
+    assert 2 not in [trial.number for trial in study.pareto("params")]
+    assert study.engine.trials[2].state.name == "PRUNED"
+    assert len(study.trials) == 8
+
+
+def test_out_of_memory_is_infeasible_and_the_search_goes_on(tmp_path):
+    Pretended.at[("0001", 1)] = lambda job: Outcome("infeasible", note="MemoryError: 9 GiB")
+    study = search(tmp_path / "s")
+    assert study.trials[1].state == "infeasible" and "9 GiB" in study.trials[1].note
+    assert sum(trial.state in ("complete", "pruned") for trial in study.trials) == 7
+
+
+def test_a_process_that_dies_costs_one_attempt(tmp_path):
+    died = []
+
+    def die(job):
+        died.append(job.folder.name)
+        return Outcome("crashed", note="killed by SIGKILL") if len(died) == 1 else None
+
+    Pretended.at[("0001", 2)] = die
+    assert told(search(tmp_path / "s")) == told(search(tmp_path / "whole"))
+    Pretended.at[("0001", 2)] = lambda job: Outcome("crashed", note="killed by SIGKILL")
+    study = search(tmp_path / "often")
+    assert study.trials[1].state == "failed" and "SIGKILL" in study.trials[1].note
+    assert len(study.trials) == 8
+
+
+def test_three_builds_that_fail_alike_stop_the_search_and_it_goes_on_once_mended(tmp_path):
+    asked = []
+
+    def fail(job):
+        asked.append(job.folder.name)
+        return Outcome("failed", note="Traceback (most recent call last):\n  in mine.py\nValueError: my mistake")
+
+    Pretended.at[("*", 1)] = fail
+    with refused(["3 trials that failed alike", "in mine.py", "ValueError: my mistake", "run the same again"]):
+        search(tmp_path / "s")
+    assert len(asked) == 3
+    Pretended.at.clear()
+    study = search(tmp_path / "s")
+    assert len(study.trials) == 8 and {trial.state for trial in study.trials} <= {"complete", "pruned"}
+
+
+def test_failures_that_differ_do_not_stop_it(tmp_path):
+    Pretended.at[("*", 1)] = lambda job: (
+        Outcome("failed", note=f"ValueError: {job.folder.name}") if int(job.folder.name) < 4 else None
+    )
+    study = search(tmp_path / "s")
+    assert [trial.state for trial in study.trials[:4]] == ["failed"] * 4
+    assert len(study.trials) == 8
+
+
+def test_time_that_is_over_leaves_what_can_be_gone_on_with(tmp_path):
+    study = pretend.PretendedSearch(SPACE, DATA, folder=tmp_path / "s", **pretend.SETTINGS)
+    study.search(trials=8, seconds=0)
+    assert study.trials == []
+    assert told(study.search(trials=8)) == told(search(tmp_path / "whole"))
+
+
+# Several machines.
+
+
+@pytest.fixture(scope="module")
+def postgresql(tmp_path_factory):
+    """A server of its own on 127.0.0.1, that stops with the test."""
+    pytest.importorskip("psycopg", reason="psycopg is not installed: pip install reszoo[postgresql]")
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl"))
+    if not found:
+        pytest.skip("PostgreSQL's pg_ctl is not under /usr/lib/postgresql: Debian's package postgresql is missing")
+    import os
+    import socket
+
+    folder = tmp_path_factory.mktemp("pg")
+    # The server refuses to run as root.
+    who = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"] if os.geteuid() == 0 else []
+    if who:
+        shutil.chown(folder, "postgres")
+        for parent in folder.parents[:2]:
+            parent.chmod(0o755)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    base, tools = folder / "base", found[-1].parent
+    subprocess.run(
+        [*who, tools / "initdb", "-D", base, "-U", "me", "-A", "trust"], check=True, capture_output=True, cwd=folder
+    )
+    options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder} -c fsync=off"
+    command = [*who, tools / "pg_ctl", "-D", base, "-w", "-l", folder / "log", "-o", options]
+    subprocess.run([*command, "start"], check=True, capture_output=True, cwd=folder)
+    yield f"postgresql+psycopg://me@127.0.0.1:{port}/postgres"
+    subprocess.run(
+        [*who, tools / "pg_ctl", "-D", base, "-m", "immediate", "stop"], check=True, capture_output=True, cwd=folder
+    )
+
+
+def test_two_workers_on_postgresql_and_one_of_them_killed(tmp_path, postgresql):
+    folder = tmp_path / "s"
+    three = [process(folder, 10, "0003:2", storage=postgresql) for _ in range(3)]
+    codes = [ended(started)[0] for started in three]
+    assert sorted(codes) == [-9, 0, 0]
+    study = reszoo.open_study(folder, storage=postgresql)
+    assert [trial.number for trial in study.trials] == [*range(10)]
+    assert {trial.state for trial in study.trials} <= {"complete", "pruned"}
+    epochs = (tmp_path / "s.log").read_text().split("\n")[:-1]
+    assert len(epochs) == len(set(epochs))
+
+
+# The command.
+
+
+def test_the_command_searches_and_shows_what_it_found(tmp_path, monkeypatch):
+    monkeypatch.setattr("reszoo.tuning.search.Search.worker", Pretended)
+    np.savez(tmp_path / "data.npz", x=DATA[0], y=DATA[1])
+    settings = ["--data", tmp_path / "data.npz", "--space", "digits_small", "--output", tmp_path / "s", "--epochs", 4]
+    command = ["search", *map(str, settings), "--budget", "params=5e4"]
+    done = CliRunner().invoke(app, [*command, "--trials", "4"])
+    assert done.exit_code == 0, done.output
+    assert "of its draws are networks within the budget" in done.output
+    study = reszoo.open_study(tmp_path / "s")
+    for trial in study.pareto("macs"):
+        assert f"{trial.score:.2%}" in done.output
+    pasted = yaml.safe_load(done.output.partition("for a zoo file:")[2].partition("Its weights")[0])
+    (tmp_path / "zoo.yaml").write_text(yaml.safe_dump(pasted))
+    best = reszoo.spec(f"{tmp_path / 'zoo.yaml'}:digits_small_best")
+    assert best.replace(name="x") == study.best().spec.replace(name="x")
+    refused_ = CliRunner().invoke(app, [*command, "--trials", "5", "--seed", "1"])
+    assert refused_.exit_code != 0 and "seed" in str(refused_.exception)
+
+
+# Real training.
+
+REAL = reszoo.Space(
+    name="real",
+    network="resnet20_cifar",
+    size={"depth": 1, "width": (0.125, 0.25)},
+    net={"shortcut": ("pad", "none")},
+    recipe={"learning_rate.peak": {"low": 0.05, "high": 0.2, "scale": "log"}},
+)
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_killed_goes_on_and_the_best_model_reaches_its_score(tmp_path):
+    import deadly
+
+    settings = {"epochs": 2, "batch": 128, "pruning": "none", "trials": 2}
+    whole = reszoo.search(REAL, "digits", folder=tmp_path / "whole", **settings)
+    killed = (deadly.KilledOnce(tmp_path / "marker"),)
+    study = reszoo.search(REAL, "digits", folder=tmp_path / "s", callbacks=killed, **settings)
+    assert (tmp_path / "marker").exists()
+    assert told(study) == told(whole)
+    assert [trial.history for trial in study.trials] == [trial.history for trial in whole.trials]
+    best, data = study.best(), reszoo.open_data("digits")
+    x, y = data.scaling(data.validation.take(range(len(data.validation)))), data.validation.labels
+    assert (best.model().predict(x, verbose=0).argmax(axis=1) == y).mean() == pytest.approx(best.score)
+    assert reszoo.cost(reszoo.spec_of(best.model())).params == best.costs["params"]
+
+
+@pytest.mark.slow
+def test_a_workers_words_reach_the_study(tmp_path):
+    import deadly
+
+    settings = {"epochs": 1, "batch": 128, "trials": 1}
+    study = reszoo.search(REAL, "digits", folder=tmp_path / "m", callbacks=(deadly.OutOfMemory(),), **settings)
+    assert [(trial.state, trial.note) for trial in study.trials] == [("infeasible", "MemoryError: 9 GiB")]
+    with refused(["3 trials that failed alike", "deadly.py", "TypeError: a mistake of mine"]):
+        reszoo.search(REAL, "digits", folder=tmp_path / "t", callbacks=(deadly.Mistaken(),), **settings | {"trials": 3})
+    told = reszoo.open_study(tmp_path / "t").trials
+    assert {trial.state for trial in told} == {"failed"} and "a mistake of mine" in told[0].note
+
+
+@pytest.mark.slow
+def test_a_state_cut_short_sets_its_run_aside_and_the_trial_begins_anew(tmp_path):
+    from reszoo.tuning.worker import set_aside_if_damaged
+
+    study = reszoo.search(REAL, "digits", folder=tmp_path / "s", trials=1, epochs=1, batch=128)
+    folder = study.trials[0].folder
+    assert set_aside_if_damaged(folder) == "" and folder.exists()
+    (folder / "run.json").write_text('{"spec": ')
+    assert "0000/run.json was damaged" in set_aside_if_damaged(folder)
+    assert not folder.exists() and (folder.parent / "0000.damaged-1").exists()
