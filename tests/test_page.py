@@ -184,8 +184,8 @@ def test_studies_with_little_in_them(tmp_path, rows):
 
 
 def test_the_front_is_what_none_beats():
-    at = [(1, 0.5), (2, 0.5), (2, 0.7), (3, 0.6), (4, 0.9), (0.5, 0.99)]
-    points = [Point(number, cost, score, "plain", "", whole=cost >= 1) for number, (cost, score) in enumerate(at)]
+    at = [(1, 0.5), (2, 0.5), (2, 0.7), (3, 0.6), (4, 0.9)]
+    points = [Point(number, cost, score, "plain", "") for number, (cost, score) in enumerate(at)]
     assert [point.number for point in front(points, direction="maximise")] == [0, 2, 4]
     assert [point.number for point in front(points, direction="minimise")] == [0]
     assert front([], direction="maximise") == []

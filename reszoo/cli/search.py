@@ -1,4 +1,4 @@
-"""Searching: search, and what a study has found."""
+"""Searching: search, and search report."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import typer
 from rich.live import Live
 
 from reszoo.cli.screen import app, as_yaml, changes_of, console, escaped
+from reszoo.errors import ReszooError
 from reszoo.report.tables import short, table
 from reszoo.tuning.results import Trial, ranked
 
@@ -17,10 +18,33 @@ if TYPE_CHECKING:
     from reszoo.tuning.study import Study
 
 
-@app.command()
+searching = typer.Typer()
+app.add_typer(searching, name="search", invoke_without_command=True)
+
+
+@searching.command()
+def report(
+    folder: Annotated[Path, typer.Argument(help="of a study, begun or finished")],
+    output: Annotated[Path | None, typer.Option(help="where to write; by default the study's folder")] = None,
+    storage: Annotated[
+        str | None, typer.Option(help="address of its database, where that is not in the folder")
+    ] = None,
+) -> None:
+    """Write a study as one page and PNG pictures: fronts, effects of depth and width, curves, the best as YAML."""
+    from reszoo.tuning.page import write_report
+    from reszoo.tuning.study import open_study
+
+    made = write_report(open_study(folder, storage=storage), output)
+    console.print(f"Written: {made.page} and {len(made.pictures)} pictures beside it", soft_wrap=True)
+
+
+@searching.callback()
 def search(
-    data: Annotated[str, typer.Option(help="a folder of class folders, a .npz, a .csv, digits, cifar10, ...")],
-    space: Annotated[str, typer.Option(help="reszoo.list_spaces(), or file.yaml:name")],
+    context: typer.Context,
+    data: Annotated[
+        str | None, typer.Option(help="a folder of class folders, a .npz, a .csv, digits, cifar10, ...")
+    ] = None,
+    space: Annotated[str | None, typer.Option(help="reszoo.list_spaces(), or file.yaml:name")] = None,
     output: Annotated[Path, typer.Option(help="folder of the study; the same command goes on with it")] = Path(
         "reszoo_search"
     ),
@@ -42,7 +66,13 @@ def search(
 ) -> None:
     """Search depth, width and recipe under a budget; killed at any moment, the same command goes on."""
     from reszoo.tuning.search import Search
+    from reszoo.tuning.space import list_spaces
 
+    if context.invoked_subcommand:
+        return
+    if data is None or space is None:
+        allowed = f"--data and --space ({', '.join(list_spaces())}, file.yaml:name); or search report FOLDER"
+        raise ReszooError("search", given=f"no --{'space' if data else 'data'}", allowed=allowed)
     limits = {name: _number(value) for name, value in changes_of(budget or []).items()}
     said: dict[str, Any] = {"epochs": epochs} if epochs else {}
     study = Search(
@@ -69,6 +99,7 @@ def search(
 
         study.search(trials=trials, jobs=jobs, seconds=None if minutes is None else 60 * minutes, watch=watch)
     _show(study)
+    console.print(f"The whole study as a page: reszoo search report {output}", soft_wrap=True)
 
 
 def _number(value: Any) -> Any:

@@ -22,11 +22,11 @@ class Point:
     text: str
     """Shown under the pointer."""
     whole: bool = True
-    """Trained to the end: drawn filled, and may be on the front."""
+    """Trained to the end: drawn filled."""
 
 
 def front(points: Iterable[Point], *, direction: str) -> list[Point]:
-    """Returns the whole points that no other one beats, the cheapest first: cheaper or equal and better.
+    """Returns the points that no other one beats, the cheapest first: cheaper or equal and better.
 
     Args:
         points: in any order; of equals the first is kept.
@@ -34,9 +34,7 @@ def front(points: Iterable[Point], *, direction: str) -> list[Point]:
     """
     sign = -1 if direction == "minimise" else 1
     found: list[Point] = []
-    for point in sorted(
-        (point for point in points if point.whole), key=lambda point: (point.cost, -sign * point.score)
-    ):
+    for point in sorted(points, key=lambda point: (point.cost, -sign * point.score)):
         if not found or sign * point.score > sign * found[-1].score:
             found.append(point)
     return found

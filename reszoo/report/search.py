@@ -66,7 +66,7 @@ def search_page(
     scored = sorted(
         (row for row in rows if row.scored), key=lambda row: (-sign * (row.score or 0), row.macs, row.number)
     )
-    best = next((row for row in scored if row.state == WHOLE), None)
+    best = next(iter(scored), None)
     points = {cost: _points(scored, cost=cost, score=score) for cost in COSTS}
     kept = {point.number for found in points.values() for point in front(found, direction=direction)}
     sections = [
