@@ -14,6 +14,7 @@ from xml.etree import ElementTree
 import pytest
 from scipy.stats import f_oneway
 
+from reszoo import writing
 from reszoo.report import pictures
 from reszoo.report.effects import Sample, draw_effect, draw_interaction, groups, shares
 from reszoo.report.lines import Line, draw_lines
@@ -294,7 +295,7 @@ def test_a_page_of_claims(tmp_path):
 
 def test_a_page_is_there_whole_or_as_it_was(tmp_path, monkeypatch):
     file = write_page(tmp_path / "page.html", title="first", lead="", sections=[])
-    monkeypatch.setattr(pictures.os, "fsync", lambda _: (_ for _ in ()).throw(OSError("no space left")))
+    monkeypatch.setattr(writing.os, "fsync", lambda _: (_ for _ in ()).throw(OSError("no space left")))
     with pytest.raises(OSError, match="no space"):
         write_page(file, title="second", lead="", sections=[])
     assert "first" in file.read_text() and list(tmp_path.iterdir()) == [file]

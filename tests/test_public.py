@@ -18,16 +18,17 @@ PACKAGE = Path(reszoo.__file__).parent
 # DESIGN, rooms: what each may import of the package.
 ROOMS = {
     "errors": set(),
+    "writing": set(),
     "arch": {"errors"},
-    "weights": {"errors", "arch"},
+    "weights": {"errors", "writing", "arch"},
     "models": {"errors", "arch", "weights"},
-    "training": {"errors", "arch", "weights", "models"},
-    "report": set(),
-    "tuning": {"errors", "arch", "weights", "models", "training", "report"},
+    "training": {"errors", "writing", "arch", "weights", "models"},
+    "report": {"writing"},
+    "tuning": {"errors", "writing", "arch", "weights", "models", "training", "report"},
     "surgery": {"errors", "arch"},
-    "diagnosis": {"errors", "arch", "training", "report", "surgery"},
-    "cli": {"errors", "arch", "weights", "models", "training", "tuning", "report", "surgery", "diagnosis"},
+    "diagnosis": {"errors", "writing", "arch", "training", "report", "surgery"},
 }
+ROOMS["cli"] = {*ROOMS}
 KERAS_ROOMS = {
     *("arch/build.py", "arch/stock.py", "weights/layers.py"),
     *(f"training/{name}.py" for name in ("batches", "devices", "evaluate", "fine_tune", "keeper", "optimise", "run")),

@@ -25,7 +25,7 @@ def diagnose(
     """Say what is wrong with a network, trained or not, and what to change."""
     from reszoo.diagnosis.doctor import diagnose as job
     from reszoo.diagnosis.subjects import opened
-    from reszoo.weights.write import renamed_when_whole
+    from reszoo.writing import renamed_when_whole
 
     model, x, y = opened(file, data, size=size, seed=seed)
     with console.status("measuring"):

@@ -82,7 +82,7 @@ def evaluate(
     """Measure a trained network: accuracy, every class, calibration, and what is taken for what."""
     from reszoo.report.confusion import draw_confusion
     from reszoo.training.evaluate import evaluate as job
-    from reszoo.weights.write import renamed_when_whole
+    from reszoo.writing import renamed_when_whole
 
     found = job(file, data, part=part)  # type: ignore[arg-type]
     rows = [(row.name, row.examples, f"{row.recall:.1%}", f"{row.precision:.1%}") for row in found.classes]
@@ -114,7 +114,7 @@ def predict(
     import csv
 
     from reszoo.training.evaluate import predict as job
-    from reszoo.weights.write import renamed_when_whole
+    from reszoo.writing import renamed_when_whole
 
     found = job(file, source)
     with renamed_when_whole(output) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:

@@ -15,7 +15,8 @@ from pathlib import Path
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
-from reszoo.report.pictures import Picture, printable, write_whole
+from reszoo.report.pictures import Picture, printable
+from reszoo.writing import renamed_when_whole
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
 MISSING = "\N{EN DASH}"
@@ -121,7 +122,8 @@ def write_page(
     page = _node("html", _head(title), _node("body", main, _node("script", _source("page.js"))), lang="en")
     text = ElementTree.tostring(page, encoding="unicode", method="html")
     file.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(file, f"<!DOCTYPE html>\n{text}\n".encode())
+    with renamed_when_whole(file) as temporary:
+        temporary.write_bytes(f"<!DOCTYPE html>\n{text}\n".encode())
     return file
 
 

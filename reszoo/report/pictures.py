@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
+
+from reszoo.writing import renamed_when_whole
 
 # Text and axes are drawn in this near-black; a page's SVG gets `currentColor` in its place, to follow dark mode.
 INK = "#0a0b0c"
@@ -32,20 +33,8 @@ def save(made: Any, file: Path, *, dots: int = 120) -> None:
     """Writes a figure as PNG of so many dots an inch."""
     stream = BytesIO()
     made.savefig(stream, dpi=dots, format="png", facecolor="white")
-    write_whole(file, stream.getvalue())
-
-
-def write_whole(file: Path, data: bytes) -> None:
-    """Writes a file under a temporary name and renames it: it is there whole, or as it was."""
-    temporary = file.with_name(f".{os.getpid()}.{file.name}")
-    try:
-        with temporary.open("wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(file)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with renamed_when_whole(file) as temporary:
+        temporary.write_bytes(stream.getvalue())
 
 
 @dataclass(frozen=True)
@@ -62,7 +51,8 @@ class Picture:
     def save(self, file: Path) -> None:
         """Writes the picture as `.svg` or as PNG, by the name of the file."""
         if file.suffix == ".svg":
-            write_whole(file, self.source().replace(b"currentColor", INK.encode()))
+            with renamed_when_whole(file) as temporary:
+                temporary.write_bytes(self.source().replace(b"currentColor", INK.encode()))
         else:
             save(self.figure, file, dots=180)
 

@@ -18,7 +18,7 @@ from reszoo.training.data import Data
 from reszoo.training.facts import write_facts
 from reszoo.training.folder import BEST, HISTORY, STATE
 from reszoo.training.optimise import rate_of
-from reszoo.weights.write import renamed_when_whole
+from reszoo.writing import renamed_when_whole
 
 
 def restored(folder: Path, model: Any) -> list[dict[str, float]]:

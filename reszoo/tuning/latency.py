@@ -11,7 +11,7 @@ from reszoo.arch.spec import NetSpec
 from reszoo.errors import ReszooError
 from reszoo.tuning.job import Timing
 from reszoo.tuning.workers import Worker
-from reszoo.weights.write import renamed_when_whole
+from reszoo.writing import renamed_when_whole
 
 
 class Latencies:

@@ -15,7 +15,8 @@ from reszoo.weights.dialects import COUNTER, Dialect, dialects, written
 from reszoo.weights.load import from_checkpoint
 from reszoo.weights.match import differences, shown
 from reszoo.weights.sources import open_weights
-from reszoo.weights.write import renamed_when_whole, write_arrays, write_torch
+from reszoo.weights.write import write_arrays, write_torch
+from reszoo.writing import renamed_when_whole
 
 FORMATS = (".keras", ".weights.h5", ".safetensors", ".pth")
 DIFFERENCE = {None: 1e-4, "float16": 1e-2}

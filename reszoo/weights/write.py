@@ -2,36 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import struct
 import zipfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from reszoo.arch.spec import NetSpec
 from reszoo.weights.translate import Translated
+from reszoo.writing import renamed_when_whole
 
 STORAGES = {
     **{"float32": "FloatStorage", "float64": "DoubleStorage", "float16": "HalfStorage", "bfloat16": "BFloat16Storage"},
     **{"int64": "LongStorage", "int32": "IntStorage", "int16": "ShortStorage", "int8": "CharStorage"},
     **{"uint8": "ByteStorage", "bool": "BoolStorage"},
 }
-
-
-@contextmanager
-def renamed_when_whole(path: Path) -> Iterator[Path]:
-    """Gives a temporary name beside `path`, which becomes `path` when the block ends well and is removed otherwise."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")
-    try:
-        yield temporary
-        with temporary.open("rb") as stream:
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def write_safetensors(found: Translated, spec: NetSpec | None, path: Path) -> None:
