@@ -1,3 +1,4 @@
+from . import diagnosis as diagnosis
 from .arch.build import features as features
 from .arch.recover import spec_of as spec_of
 from .arch.zoo import cost as cost, plan as plan, spec as spec

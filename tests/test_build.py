@@ -71,6 +71,9 @@ CHANGES = [
     ("preact_resnet50", {"width_multiplier": 0.125, "block": {"stride_at": 1, "dropout": 0.1}}),
     ("se_resnet50", {"width_multiplier": 0.125, "depths": [1, 2, 1], "widths": [32, 64, 96]}),
     ("residual_mlp18", {"depths": 3, "widths": [64], "stem": {"width": 32}, "input_shape": (20,), "norm": "none"}),
+    ("residual_mlp18", {"norm": "none", "block": {"start": "scaled"}}),
+    ("resnet20_cifar", {"init": "glorot", "block": {"start": "scaled"}}),
+    ("preact_resnet18", {"width_multiplier": 0.125, "block": {"start": "scaled"}}),
     ("tabular_resnet", {"block": {"body": [{"kernel": 0, "ratio": 1.37}, {"kernel": 0}], "residual_dropout": 0.1}}),
 ]
 

@@ -23,11 +23,13 @@ ROOMS = {
     "models": {"errors", "arch", "weights"},
     "training": {"errors", "arch", "weights", "models"},
     "report": set(),
-    "cli": {"errors", "arch", "weights", "models", "training", "report"},
+    "diagnosis": {"errors", "arch", "models", "training", "report"},
+    "cli": {"errors", "arch", "weights", "models", "training", "report", "diagnosis"},
 }
 KERAS_ROOMS = {"arch/build.py", "arch/stock.py", "weights/layers.py"} | {
     f"training/{name}.py" for name in ("batches", "evaluate", "fine_tune", "optimise", "run")
 }
+KERAS_ROOMS |= {f"diagnosis/{file.name}" for file in (PACKAGE / "diagnosis").glob("*.py")} - {"diagnosis/__init__.py"}
 
 
 def imports(file):

@@ -38,6 +38,8 @@ class Op(NamedTuple):
     momentum: float = 0.0
     init: str = ""
     """Initial value of the kernel or of the norm's scale."""
+    gain: float | None = None
+    """Factor on it, where the spec asks for one."""
 
     @property
     def width(self) -> int:

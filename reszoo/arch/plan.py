@@ -106,18 +106,20 @@ class _Walk:
         """A conv, or where `kernel` is 0 a dense layer; `owner` opens its name."""
         bias = self.spec.bias if bias is None else bias
         if kernel == 0:
-            return self.emit("dense", f"{owner}dense", x, shape=(width,), bias=bias, init=init)
+            return self.emit("dense", f"{owner}dense", x, shape=(width,), bias=bias, init=init, **window)
         shape = (*_strided(self._shapes[x], window.get("stride", 1)), width)
         return self.emit("conv", f"{owner}conv", x, shape=shape, kernel=kernel, bias=bias, init=init, **window)
 
-    def sequence(self, words: tuple[str, ...], owner: str, x: str, *, scale: str = "one") -> str:
+    def sequence(
+        self, words: tuple[str, ...], owner: str, x: str, *, scale: str = "one", gain: float | None = None
+    ) -> str:
         """The norms, activations and dropouts that `words` asks for and the spec has."""
         norm = self.spec.norm
         for word in words:
             if word == "norm" and norm.kind != "none":
                 groups = math.gcd(norm.groups, self._shapes[x][-1] or 1) if norm.kind == "group" else 1
                 settings: dict[str, Any] = {"epsilon": norm.epsilon, "momentum": norm.momentum, "groups": groups}
-                x = self.emit("norm", f"{owner}norm", x, word=norm.kind, init=scale, **settings)
+                x = self.emit("norm", f"{owner}norm", x, word=norm.kind, init=scale, gain=gain, **settings)
             elif word == "act":
                 x = self.emit("act", f"{owner}act", x, word="relu")
             elif word == "dropout":
@@ -159,16 +161,19 @@ def _block(spec: NetSpec, place: _Place) -> tuple[tuple[Op, ...], str]:
     walk = _Walk(spec, place.shape, place.reads)
     first = x = walk.sequence(order.lead, "unit1_", "input")
     zero = block.start == "identity"
+    gain = 1 / math.sqrt(sum(stage.depth for stage in spec.stages)) if block.start == "scaled" else None
     has_last_norm = "norm" in order.trail and spec.norm.kind != "none"
     for number, unit in enumerate(block.body, 1):
         last = number == len(block.body)
         init = "zero" if zero and last and not has_last_norm else spec.init
         window = _window(block.stride_at, unit, number, place)
+        if last and not has_last_norm:
+            window["gain"] = gain
         x = walk.weigh(f"unit{number}_", x, unit.kernel, round(stage.width * unit.ratio), init=init, **window)
         if not last:
             owner = number + (order.between_belongs_to == "unit after")
             x = walk.sequence(order.between, f"unit{owner}_", x)
-    x = walk.sequence(order.trail, f"unit{len(block.body)}_", x, scale="zero" if zero else "one")
+    x = walk.sequence(order.trail, f"unit{len(block.body)}_", x, scale="zero" if zero else "one", gain=gain)
     if block.attention == "se":
         x = _squeeze_excite(walk, x)
     x = walk.dropout("dropout", "residual_dropout", x, block.residual_dropout)

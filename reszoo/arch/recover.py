@@ -159,6 +159,7 @@ def _block(first: dict[str, Config], last: dict[str, Config], by_width: list[tup
 
     units = _units(first)
     scales = [config.get("gamma_initializer") or config.get("kernel_initializer") for config in first.values()]
+    words = {scale["class_name"] for scale in scales if scale}
     return {
         "body": [
             {
@@ -168,7 +169,7 @@ def _block(first: dict[str, Config], last: dict[str, Config], by_width: list[tup
             }
             for i, unit in enumerate(units)
         ],
-        "start": "identity" if any(scale and scale["class_name"] == "Zeros" for scale in scales) else "random",
+        "start": "identity" if "Zeros" in words else "scaled" if words & {"Constant", "VarianceScaling"} else "random",
         "attention": "se" if "se_pool" in first else "none",
         "dropout": rate(first, r"unit\d+_dropout"),
         "residual_dropout": rate(first, "residual_dropout"),

@@ -42,13 +42,15 @@ def impossible(spec: NetSpec) -> list[ReszooError]:
             )
     if block.stride_at > len(block.body):
         no("block.stride_at", block.stride_at, f"1 to {len(block.body)}, the units of the block")
-    if block.shortcut == "none" and block.start == "identity":
+    if block.shortcut == "none" and block.start != "random":
         no(
             "block.start",
-            "identity",
+            block.start,
             "random in a plain net",
             "without a shortcut a zero branch passes nothing: use .plain()",
         )
+    if block.start == "scaled" and spec.init not in ("he", "glorot"):
+        no("init", spec.init, "he, glorot where branches start scaled")
     if block.shortcut == "none" and block.drop_path:
         no(
             "block.drop_path",

@@ -43,8 +43,9 @@ class Block(Part):
     is ResNet-D's."""
     stride_at: Count = 1
     """Which unit of a stage's first block takes the stride, from 1."""
-    start: Literal["identity", "random"] = "random"
-    """`identity`: the branch's last norm scale (its last kernel where there is no norm) starts at zero."""
+    start: Literal["identity", "scaled", "random"] = "random"
+    """Of the branch's last norm scale (of its last kernel where there is no norm): `identity` starts it at zero,
+    `scaled` divides it by the square root of the number of blocks (Hanin 2018; De 2020)."""
     attention: Literal["none", "se"] = "none"
     """`se`: squeeze-and-excitation with reduction 16 at the end of the branch (Hu 2018)."""
     dropout: Rate = 0.0

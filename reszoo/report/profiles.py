@@ -1,0 +1,38 @@
+"""Curves over the depth of a network as a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from reszoo.report.pictures import figure, save
+
+
+class Panel(NamedTuple):
+    """Curves on one pair of axes."""
+
+    title: str
+    xlabel: str
+    ylabel: str
+    curves: Mapping[str, tuple[Sequence[float], Sequence[float]]]
+    """Label -> x and y."""
+    scale: Literal["linear", "log"] = "linear"
+    """Of the y axis; a logarithmic one leaves out what is not above 0."""
+
+
+def draw_profiles(panels: Sequence[Panel], file: Path, *, title: str) -> None:
+    """Writes a PNG of panels side by side; numbers that are not finite are left out."""
+    import numpy as np
+
+    made = figure(5.5 * len(panels), 4)
+    for axis, panel in zip(made.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        for label, (x, y) in panel.curves.items():
+            values = np.array(y, "float64")
+            seen = np.isfinite(values) & ((values > 0) | (panel.scale == "linear"))
+            axis.plot(np.array(x, "float64")[seen], values[seen], marker="o", markersize=3, label=label)
+        axis.set(title=panel.title, xlabel=panel.xlabel, ylabel=panel.ylabel, yscale=panel.scale)
+        axis.grid(alpha=0.3, which="both")
+        axis.legend(fontsize=8)
+    made.suptitle(title)
+    save(made, file)

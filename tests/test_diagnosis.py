@@ -1,0 +1,258 @@
+"""What residual connections do, measured: blocks of any model, the measurements, and that they leave no trace."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+from conftest import needs, python, refused
+
+import reszoo
+from reszoo import diagnosis
+from reszoo.diagnosis import blocks
+from reszoo.training.data import open_data
+
+
+@pytest.fixture(scope="module")
+def digits():
+    """600 digits as rows of 64 numbers, and their classes."""
+    data = open_data("digits")
+    numbers = np.arange(600)
+    return data.scaling(data.train.take(numbers)).reshape(600, -1), data.train.labels[:600]
+
+
+PLAIN, FREE = {"shortcut": "none", "norm": "none"}, {"norm": "none"}
+
+
+def dense(layers, *, seed=0, **changes):
+    """A dense network of width 64 for digits, two layers in a block."""
+    keras.utils.set_random_seed(seed)
+    size = {"input_shape": (64,), "width_multiplier": 0.25, "depths": layers // 2}
+    return reszoo.create("residual_mlp18", **size, **changes)
+
+
+def shallow(dropout=0.0):
+    return dense(8, block={"start": "random", "dropout": dropout})
+
+
+# Taking apart.
+
+NETWORKS = ["resnet18", "resnet50d", "resnet20_cifar", "se_resnet50", "residual_mlp18", "tabular_resnet"]
+
+
+@pytest.mark.parametrize("name", [*NETWORKS, "preact_resnet18", "wide_resnet16_4_cifar"])
+def test_blocks_at_the_additions_are_those_of_the_plan(name):
+    small = {"width_multiplier": 0.25} if "mlp" not in name and "tabular" not in name else {}
+    network = diagnosis.take_apart(reszoo.create(name, **small))
+    assert "by the plan" in network.found
+    found = blocks._numbered(network.graph, list(blocks._merged(network.graph, blocks._Dominators(network.graph))))
+    assert [block.part for block in found] == [block.part for block in network.blocks]
+    # Where a pre-activation block projects, its branch and its shortcut both begin after the activation.
+    fields = ("output", "merge", "branch", "shortcut", *(() if "pre" in name or "wide" in name else ("input",)))
+    for one, other in zip(found, network.blocks, strict=True):
+        assert all(getattr(one, field) == getattr(other, field) for field in fields), one.name
+
+
+def test_a_very_deep_network_is_built_of_sub_models_and_opened():
+    network = diagnosis.take_apart(reszoo.create("resnet110_cifar", depths=40, width_multiplier=0.25))
+    assert len(network.blocks) == 120 and not any(hasattr(step.layer, "layers") for step in network.graph.steps)
+
+
+def test_keras_applications_resnet50():
+    network = diagnosis.take_apart(keras.applications.ResNet50(weights=None, input_shape=(64, 64, 3)))
+    assert [len(at) for at in network.parts.values()] == [3, 4, 6, 3]
+    assert network.blocks[0].name == "conv2_block1_add" and network.graph.activation == "softmax"
+
+
+def nested():
+    """A user's model: a Sequential stem, a sub-model of residual blocks called twice, operations of keras.ops."""
+    keras.utils.set_random_seed(1)
+    inputs = keras.Input((12,), name="features")
+    stem = keras.Sequential([keras.layers.Dense(16), keras.layers.LayerNormalization()], name="stem")
+    x = here = keras.Input((16,))
+    for number in range(2):
+        branch = keras.layers.Dense(16, activation="relu", name=f"wide{number}")(x)
+        branch = keras.layers.Dropout(0.5)(branch)
+        x = x + 0.5 * keras.layers.Dense(16, name=f"narrow{number}")(branch)
+    body = keras.Model(here, keras.ops.relu(x), name="body")
+    x = body(body(stem(inputs)))
+    return keras.Model(inputs, keras.layers.Dense(3, activation="softmax")(x), name="theirs")
+
+
+def test_a_model_of_nested_sub_models():
+    model = nested()
+    network = diagnosis.take_apart(model)
+    assert len(network.blocks) == 4 and network.residual and "additions" in network.found
+    x = np.random.default_rng(0).normal(size=(5, 12)).astype("float32")
+    found = network.graph.read(x, wanted=[network.graph.output, network.graph.logits])
+    np.testing.assert_array_equal(found[network.graph.output], model(x))
+    shares = keras.ops.convert_to_numpy(keras.ops.softmax(found[network.graph.logits]))
+    np.testing.assert_allclose(shares, found[network.graph.output], rtol=1e-5)
+
+
+def test_a_plain_chain_has_a_block_for_every_layer_between_the_first_and_the_last():
+    model = keras.Sequential([keras.Input((8, 8, 1))])
+    for _ in range(4):
+        model.add(keras.layers.Conv2D(4, 3, padding="same"))
+        model.add(keras.layers.BatchNormalization())
+        model.add(keras.layers.ReLU())
+    model.add(keras.layers.Flatten())
+    model.add(keras.layers.Dense(3))
+    network = diagnosis.take_apart(model)
+    assert len(network.blocks) == 3 and not network.residual
+    assert [type(network.graph.maker[slot].layer).__name__ for slot in network.trunk[:3]] == ["ReLU"] * 3
+
+
+class Own(keras.Model):
+    """Computes something of its own."""
+
+    def call(self, x):
+        return x
+
+
+def two_outputs():
+    inputs = keras.Input((4,))
+    return keras.Model(inputs, [keras.layers.Dense(2)(inputs), keras.layers.Dense(2)(inputs)])
+
+
+REFUSED = [
+    (lambda: Own(), ["cannot be taken apart", "Own, a model with a call() of its own", "keras.Model(inputs, outputs)"]),
+    (lambda: keras.Sequential([keras.layers.Dense(2)]), ["no input shape yet", "call it once"]),
+    (two_outputs, ["2 outputs", "one output"]),
+    (lambda: keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)]), ["1 layers without a block", "additions"]),
+    (lambda: "resnet50", ["'resnet50'", "a Keras model"]),
+]
+
+
+@pytest.mark.parametrize(("model", "said"), REFUSED, ids=lambda value: str(value)[:30])
+def test_what_cannot_be_taken_apart_is_refused(model, said):
+    with refused(said):
+        diagnosis.take_apart(model())
+
+
+def test_data_that_do_not_fit_are_refused(digits):
+    x, y = digits
+    with refused(["x of shape (600, 10)", "(64,)"]):
+        diagnosis.gradient_profile(shallow(), x[:, :10], y)
+    with refused(["classes 0 to 19", "0 to 9"]):
+        diagnosis.gradient_profile(shallow(), x[:20], np.arange(20))
+    with refused(["values that are no classes", "loss="]):
+        diagnosis.gradient_profile(shallow(), x, y + 0.5)
+
+
+# Every measurement.
+
+MEASUREMENTS = {
+    "gradient_profile": {},
+    "signal_propagation": {},
+    "correlation": {},
+    "information": {},
+    "shattering": {"pairs": 2, "points": 40},
+    "lesion_study": {"draws": 2},
+    "early_exit": {},
+    "path_length": {"draws": 2},
+    "predictiveness": {},
+    "loss_slice": {"points": 3},
+}
+UNLABELLED = ("signal_propagation", "shattering")
+
+
+def measure(name, model, x, y, **changes):
+    arguments = (x,) if name in UNLABELLED else (x, y)
+    return getattr(diagnosis, name)(model, *arguments, **{**MEASUREMENTS[name], **changes})
+
+
+def state(model):
+    """Everything a measurement could leave behind."""
+    numbers = [v.numpy().tobytes() for v in (*model.variables, *model.optimizer.variables)]
+    nodes = [(len(layer._inbound_nodes), layer.trainable) for layer in model._flatten_layers()]
+    return numbers, nodes, model.compiled, id(model.optimizer), np.random.get_state()[1].tobytes()
+
+
+@pytest.fixture(scope="module")
+def trained(digits):
+    model = shallow(dropout=0.3)
+    model.compile(keras.optimizers.Adam(), "sparse_categorical_crossentropy")
+    model.fit(*digits, epochs=2, verbose=0)
+    return model
+
+
+@pytest.mark.parametrize("name", MEASUREMENTS)
+def test_a_measurement_leaves_the_model_as_it_was_and_says_what_it_found(name, trained, digits, tmp_path):
+    x, y, model = digits[0][:80], digits[1][:80], trained
+    before = state(model)
+    found = measure(name, model, x, y)
+    assert state(model) == before
+    assert found.to_dict() == measure(name, model, x, y).to_dict()
+    assert found.control and found.verdict and found.thresholds and found.model == model.name
+    assert json.loads(json.dumps(found.to_dict(), allow_nan=False))["measurement"] == found.title
+    found.plot(tmp_path / "picture.png")
+    assert (tmp_path / "picture.png").stat().st_size > 5000
+
+
+def test_a_layer_that_writes_past_the_scope_is_set_back(digits):
+    class Counts(keras.layers.Layer):
+        def build(self, shape):
+            self.calls = self.add_weight(shape=(), initializer="zeros", trainable=False, name="calls")
+
+        def call(self, x):
+            # Not through Keras' assign, which the scope would hold back.
+            self.calls._value.assign_add(1.0)
+            return x
+
+    inputs = keras.Input((64,))
+    x = Counts()(inputs)
+    for _ in range(4):
+        x = keras.layers.Dense(8)(x)
+    model = keras.Model(inputs, x)
+    before = float(model.variables[0])
+    diagnosis.signal_propagation(model, digits[0][:8])
+    assert float(model.variables[0]) == before
+
+
+BACKENDS = """
+import json, keras, numpy as np, reszoo
+from reszoo import diagnosis
+random = np.random.default_rng(0)
+x, y = random.normal(size=(48, 16)).astype("float32"), np.arange(48) % 4
+model = reszoo.create("residual_mlp18", input_shape=(16,), width_multiplier=1/16, depths=4, classes=4,
+                      block={"start": "random", "dropout": 0.2})
+for weight in model.weights:
+    value = random.normal(0.1, 0.4, weight.shape)
+    weight.assign(value**2 if weight.name == "moving_variance" else value)
+rows = {}
+for name, settings in json.loads(SETTINGS).items():
+    arguments = (x,) if name in ("signal_propagation", "shattering") else (x, y)
+    rows[name] = getattr(diagnosis, name)(model, *arguments, **settings).to_dict()
+print("found" + json.dumps(rows))
+"""
+
+
+def numbers(value):
+    if isinstance(value, dict):
+        return [number for key in sorted(value) for number in numbers(value[key])]
+    if isinstance(value, list):
+        return [number for item in value for number in numbers(item)]
+    return [float(value)] if isinstance(value, (int, float)) or value in ("nan", "inf") else []
+
+
+def measured(backend):
+    told = python(f"SETTINGS = '''{json.dumps(MEASUREMENTS)}'''" + BACKENDS, backend=backend)
+    return json.loads(told[told.index("found") + 5 :])
+
+
+@pytest.fixture(scope="module")
+def on_tensorflow():
+    return measured("tensorflow")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "backend", [pytest.param("jax", marks=needs("jax")), pytest.param("torch", marks=needs("torch"))]
+)
+def test_backends_agree(backend, on_tensorflow):
+    found = measured(backend)
+    for name in MEASUREMENTS:
+        np.testing.assert_allclose(
+            numbers(found[name]), numbers(on_tensorflow[name]), rtol=1e-3, atol=1e-5, err_msg=name
+        )
