@@ -2,6 +2,8 @@ from . import diagnosis as diagnosis
 from .arch.build import features as features
 from .arch.recover import spec_of as spec_of
 from .arch.zoo import cost as cost, plan as plan, spec as spec
+from .diagnosis.compare import Comparison as Comparison, compare as compare
+from .diagnosis.evidence import Evidence as Evidence, evidence as evidence
 from .errors import ReszooError as ReszooError
 from .models import (
     create as create,

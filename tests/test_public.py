@@ -27,7 +27,7 @@ ROOMS = {
     "cli": {"errors", "arch", "weights", "models", "training", "report", "diagnosis"},
 }
 KERAS_ROOMS = {"arch/build.py", "arch/stock.py", "weights/layers.py"} | {
-    f"training/{name}.py" for name in ("batches", "evaluate", "fine_tune", "optimise", "run")
+    f"training/{name}.py" for name in ("batches", "budget", "evaluate", "fine_tune", "loops", "optimise", "run")
 }
 KERAS_ROOMS |= {f"diagnosis/{file.name}" for file in (PACKAGE / "diagnosis").glob("*.py")} - {"diagnosis/__init__.py"}
 
