@@ -24,7 +24,7 @@ from reszoo.diagnosis.result import Result, plain
 from reszoo.diagnosis.shatter import shattering
 from reszoo.diagnosis.signal import correlation, signal_propagation
 from reszoo.diagnosis.smooth import loss_slice, predictiveness
-from reszoo.errors import ReszooError
+from reszoo.errors import ReszooError, UnknownNameError
 from reszoo.training.budget import Budget, Run, Trainer, rows
 from reszoo.training.data import Data, open_data
 
@@ -37,21 +37,20 @@ Watch = Callable[[str, int, int], None]
 """Is told what is done, how much is done, and of how much."""
 Measurement = Callable[[Any, Any, Any], Result]
 
-AT_START: dict[str, Measurement] = {
+MEASUREMENTS: dict[str, Measurement] = {
     "gradient profile": gradient_profile,
     "signal propagation": lambda model, x, y: signal_propagation(model, x),
     "correlation": correlation,
     "information": lambda model, x, y: information(model, x, y, places=7),
     "shattering": lambda model, x, y: shattering(model, x, pairs=3, points=33),
     "gradient predictiveness": predictiveness,
-}
-AFTERWARDS: dict[str, Measurement] = {
-    **AT_START,
     "lesion study": lesion_study,
     "effective path length": lambda model, x, y: path_length(model, x, y, draws=2, lengths=7),
     "early exit": early_exit,
     "loss slice": lambda model, x, y: loss_slice(model, x, y, directions=1),
 }
+AT_START = [*MEASUREMENTS][:6]
+"""Those that a network need not be trained for."""
 
 
 @dataclass(frozen=True)
@@ -124,6 +123,7 @@ def compare(
     steps: int | None = None,
     rates: Sequence[float] | None = None,
     seeds: Sequence[int] | None = None,
+    measure: Sequence[str] | None = None,
     watch: Watch = lambda what, done, total: None,
     **changes: Any,
 ) -> Comparison:
@@ -139,15 +139,16 @@ def compare(
         steps: of a training; by default 150 for dense networks, 120 for others.
         rates: learning rates to try, the best of which counts.
         seeds: of weights and order.
+        measure: what is measured before and after training (`MEASUREMENTS`); by default everything.
         watch: is told of progress.
         changes: to the network, as in `spec`.
 
     Raises:
-        ReszooError: a plain network, an unknown change, or a shallow network that is not shallower.
+        ReszooError: a plain network, an unknown change or measurement, or a shallow network that is not shallower.
     """
     begun = perf_counter()
     source, spec = fitted(zoo.spec(model, **changes), data if isinstance(data, Data) else open_data(data))
-    fewer = shallower(spec, shallow)
+    fewer, wanted = shallower(spec, shallow), _chosen(measure)
     allowed = budget_for(spec, steps=steps, rates=rates, seeds=seeds)
     table = families("families")
     deep, few = contestants(spec, table), contestants(fewer, table)
@@ -161,11 +162,14 @@ def compare(
         short = [*trained(Trainer(other.spec, source, allowed), allowed)]
         watch(f"{one.family}, {one.depth} layers", done + 1, total)
         trainer = Trainer(one.spec, source, allowed)
-        measured.append(_measure(one, trainer.fresh(allowed.seeds[0]), "initialisation", AT_START, x, y))
+        if wanted:
+            new = trainer.fresh(allowed.seeds[0])
+            measured.append(_measure(one, new, "initialisation", wanted & {*AT_START}, x, y))
         long = [*trained(trainer, allowed)]
-        # The first seed at the best rate once more: its weights are looked at.
-        trainer.run(rate=best(long)[0].rate, seed=allowed.seeds[0])
-        measured.append(_measure(one, trainer.model(), "after training", AFTERWARDS, x, y))
+        if wanted:
+            # The first seed at the best rate once more: its weights are looked at.
+            trainer.run(rate=best(long)[0].rate, seed=allowed.seeds[0])
+            measured.append(_measure(one, trainer.model(), "after training", wanted, x, y))
         gaps.append(gap(one.family, short, long))
         runs += [(one.family, run) for run in (*short, *long)]
         done += 2
@@ -200,13 +204,20 @@ def trained(trainer: Trainer, budget: Budget) -> Iterator[Run]:
     return (trainer.run(rate=rate, seed=seed) for rate, seed in product(budget.rates, budget.seeds))
 
 
-def _measure(one: Contestant, model: Any, when: str, table: Mapping[str, Measurement], x: Any, y: Any) -> Measured:
+def _chosen(names: Sequence[str] | None) -> set[str]:
+    unknown = [name for name in names or () if name not in MEASUREMENTS]
+    if unknown:
+        raise UnknownNameError("compare.measure", given=unknown[0], known=MEASUREMENTS)
+    return {*(MEASUREMENTS if names is None else names)}
+
+
+def _measure(one: Contestant, model: Any, when: str, wanted: set[str], x: Any, y: Any) -> Measured:
     network = take_apart(model)
     found, left_out = [], {}
-    for name, measurement in table.items():
+    for name in (name for name in MEASUREMENTS if name in wanted):
         try:
             with np.errstate(all="ignore"):
-                found.append(measurement(network, x, y))
+                found.append(MEASUREMENTS[name](network, x, y))
         except ReszooError as error:
             left_out[name] = str(error)
     return Measured(one.family, one.kind, when, tuple(found), left_out)
