@@ -3,7 +3,10 @@ from .arch.build import features as features
 from .arch.recover import spec_of as spec_of
 from .arch.zoo import cost as cost, plan as plan, spec as spec
 from .diagnosis.compare import Comparison as Comparison, compare as compare
+from .diagnosis.doctor import Diagnosis as Diagnosis, diagnose as diagnose
 from .diagnosis.evidence import Evidence as Evidence, evidence as evidence
+from .diagnosis.live import GradientFlow as GradientFlow
+from .diagnosis.prune import Pruned as Pruned, prune_depth as prune_depth
 from .errors import ReszooError as ReszooError
 from .models import (
     create as create,
@@ -71,6 +74,7 @@ from .models import (
     wide_resnet50_2 as wide_resnet50_2,
     wide_resnet101_2 as wide_resnet101_2,
 )
+from .surgery import deepen as deepen, drop_blocks as drop_blocks, to_plain as to_plain
 from .training.data import Data as Data, open_data as open_data
 from .training.evaluate import Evaluation as Evaluation, evaluate as evaluate, predict as predict
 from .training.fine_tune import (

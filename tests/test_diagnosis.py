@@ -256,3 +256,110 @@ def test_backends_agree(backend, on_tensorflow):
         np.testing.assert_allclose(
             numbers(found[name]), numbers(on_tensorflow[name]), rtol=1e-3, atol=1e-5, err_msg=name
         )
+
+
+# What the numbers say: dense networks of width 64 at initialisation, fixed seeds (Yang 2019; Zhang 2019; De 2020).
+
+RATIOS = [
+    ("plain, glorot", {**PLAIN, "init": "glorot"}, 0.0, 1e-6, "broken"),
+    ("plain, looks-linear", {**PLAIN, "init": "looks_linear"}, 0.5, 2.0, "healthy"),
+    ("residual, zero-scaled", FREE, 0.999, 1.001, "healthy"),
+    ("residual, batch norm", {"block": {"start": "random"}}, 10.0, 100.0, "healthy"),
+    ("residual, scaled", {**FREE, "block": {"start": "scaled"}}, 2.0, 3.5, "healthy"),
+    ("residual, neither", {**FREE, "block": {"start": "random"}}, 1e10, 1e14, "broken"),
+]
+
+
+@pytest.mark.parametrize(
+    ("changes", "low", "high", "level"), [row[1:] for row in RATIOS], ids=[row[0] for row in RATIOS]
+)
+def test_gradient_ratio_at_100_layers(changes, low, high, level, digits):
+    found = diagnosis.gradient_profile(dense(100, **changes), digits[0][:256], digits[1][:256])
+    assert low <= found.ratio <= high and found.level == level
+    # Shuffled labels hardly change it, and weight gradients do not show it.
+    assert abs(np.log10(found.control["labels shuffled"] / found.ratio)) < 0.5
+    if level == "broken":
+        assert abs(np.log10(found.weight_ratio)) < 1.5
+
+
+def test_information_at_100_layers(digits):
+    plain = diagnosis.information(dense(100, **PLAIN), *digits, places=2)
+    scaled = diagnosis.information(dense(100, **FREE, block={"start": "scaled"}), *digits, places=2)
+    assert plain.found[-1].r2 < 0.2 and plain.level == "broken"
+    assert scaled.found[-1].r2 > 0.7 and scaled.level == "healthy"
+    assert abs(plain.control["probe, labels shuffled"] - 0.1) < 0.08 and plain.control["r2, random"] > 0.99
+
+
+def test_branches_with_batch_norm_shrink_with_depth(digits):
+    found = diagnosis.signal_propagation(dense(100, block={"start": "random"}), digits[0][:256])
+    ratio = np.array(found.branch_ratio)
+    np.testing.assert_allclose(ratio[4:], 1 / np.sqrt(np.arange(5, 51)), rtol=0.35)
+    assert max(diagnosis.signal_propagation(dense(20, **FREE), digits[0][:64]).branch_ratio) == 0.0
+
+
+@pytest.mark.slow
+def test_a_block_is_not_missed_in_a_residual_network_and_is_in_a_plain_one(digits):
+    found = {}
+    for kind, changes in {"plain": {"shortcut": "none"}, "residual": {"block": {"start": "random"}}}.items():
+        model = dense(20, **changes)
+        model.compile(keras.optimizers.Adam(1e-3), "sparse_categorical_crossentropy", jit_compile=False)
+        model.fit(*digits, epochs=30, batch_size=128, verbose=0)
+        reszoo.reestimate_norm(model, [digits[0]])
+        found[kind] = diagnosis.lesion_study(model, *digits)
+        assert found[kind].accuracy > 0.9, kind
+    assert found["plain"].mean < 0.3 and found["plain"].level == "broken"
+    assert found["residual"].mean > 0.9 and found["residual"].level == "healthy"
+
+
+# The doctor.
+
+
+def test_the_doctor_says_what_is_wrong_and_what_to_change(digits):
+    ill = reszoo.diagnose(dense(60, **FREE, block={"start": "random"}), *digits)
+    assert not ill.healthy and "zero" in ill.advice[0].what and "explodes" in ill.advice[0].because
+    well = reszoo.diagnose(dense(20), *digits)
+    assert well.healthy and not well.advice and "BatchNormalization" in well.network
+    assert json.loads(json.dumps(well.to_dict(), allow_nan=False))["examples"] == 512
+
+
+def test_the_doctor_on_a_model_of_their_own():
+    x = np.random.default_rng(0).normal(size=(64, 12)).astype("float32")
+    found = reszoo.diagnose(nested(), x, np.arange(64) % 3)
+    assert [result.title for result in found.results] == [
+        "gradient profile", "signal propagation", "correlation", "information", "lesion study",
+    ]  # fmt: skip
+    few = reszoo.diagnose(nested(), x[:20], np.arange(20) % 3)
+    assert few.skipped == (("information", "20 examples: at least 40, half of them held out"),)
+
+
+def test_the_command(tmp_path, trained, capsys):
+    from reszoo.cli.screen import app
+
+    trained.save(tmp_path / "model.keras")
+    arguments = ["diagnose", str(tmp_path / "model.keras"), "--data", "digits", "--output", str(tmp_path / "out")]
+    app(arguments, standalone_mode=False)
+    assert "gradient profile" in capsys.readouterr().out
+    assert len([*(tmp_path / "out").glob("*.png")]) == 5
+    assert json.loads((tmp_path / "out" / "diagnosis.json").read_text())["model"] == trained.name
+    (tmp_path / "broken.keras").write_bytes(b"PK")
+    with refused(["broken.keras", "no Keras model"]):
+        app(["diagnose", str(tmp_path / "broken.keras"), "--data", "digits"], standalone_mode=False)
+
+
+def test_gradients_are_watched_without_changing_the_training(digits, tmp_path):
+    x, y = digits
+
+    def train(*callbacks):
+        model = dense(8)
+        model.compile(keras.optimizers.SGD(0.1), "sparse_categorical_crossentropy", run_eagerly=True)
+        model.fit(x[:128], y[:128], batch_size=32, epochs=1, shuffle=False, verbose=0, callbacks=callbacks)
+        return model.get_weights()
+
+    watch = reszoo.GradientFlow(x[:16], y[:16], folder=tmp_path, every=2)
+    for ours, theirs in zip(train(watch), train(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert [step for step, _ in watch.history] == [0, 2, 4]
+    assert all(len(rms) == 5 and np.isfinite(rms).all() for _, rms in watch.history)
+    assert [*(tmp_path / "gradient_flow").glob("events*")]
+    with refused(["GradientFlow.every", "0", "at least 1"]):
+        reszoo.GradientFlow(x, y, every=0)

@@ -23,8 +23,9 @@ ROOMS = {
     "models": {"errors", "arch", "weights"},
     "training": {"errors", "arch", "weights", "models"},
     "report": set(),
-    "diagnosis": {"errors", "arch", "models", "training", "report"},
-    "cli": {"errors", "arch", "weights", "models", "training", "report", "diagnosis"},
+    "surgery": {"errors", "arch"},
+    "diagnosis": {"errors", "arch", "training", "report", "surgery"},
+    "cli": {"errors", "arch", "weights", "models", "training", "report", "surgery", "diagnosis"},
 }
 KERAS_ROOMS = {"arch/build.py", "arch/stock.py", "weights/layers.py"} | {
     f"training/{name}.py" for name in ("batches", "budget", "evaluate", "fine_tune", "loops", "optimise", "run")

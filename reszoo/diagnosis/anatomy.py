@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from keras import ops
+from keras import ops, tree
 
 from reszoo.diagnosis.blocks import Block, blocks_of
 from reszoo.diagnosis.gradient import gradient
@@ -106,11 +106,7 @@ class Anatomy:
             loss: other than cross-entropy.
             statistics: of batch norms.
         """
-        if at:
-            shown = self.graph.run(x, wanted=at, change=change, statistics=statistics)
-            probes = [ops.zeros_like(shown[slot]) for slot in at]
-        else:
-            probes = []
+        probes = self._zeros(x, at, statistics)
         own = [ops.copy(variable) for variable in variables] if values is None else list(values)
 
         def function(given: list[Any]) -> Any:
@@ -130,6 +126,15 @@ class Anatomy:
         value, found = gradient(function, [*probes, *own])
         arrays = [ops.convert_to_numpy(ops.cast(slope, "float32")).astype("float64") / scale for slope in found]
         return float(ops.convert_to_numpy(value)) / scale, arrays
+
+    def _zeros(self, x: Any, at: Sequence[Slot], statistics: Statistics) -> list[Any]:
+        """Zeros of the shapes of tensors; what shapes leave open is seen by running once."""
+        shapes = [self.graph.shapes[slot] for slot in at]
+        if any(None in shape for shape in shapes):
+            shown = self.graph.read(x, wanted=at, statistics=statistics)
+            return [ops.zeros(shown[slot].shape) for slot in at]
+        examples = len(tree.flatten(x)[0])
+        return [ops.zeros((examples, *shape)) for shape in shapes]
 
 
 def take_apart(model: Any) -> Anatomy:
@@ -168,6 +173,6 @@ def untouched(model: Any) -> Iterator[None]:
 
 def _plus(probe: Any, change: Change | None) -> Change:
     def changed(value: Any, values: dict[Slot, Any]) -> Any:
-        return (value if change is None else change(value, values)) + probe
+        return (value if change is None else change(value, values)) + ops.cast(probe, value.dtype)
 
     return changed

@@ -86,9 +86,9 @@ def lesion_study(
         many = []
         for count in sorted({round(len(blocks) / 4), round(len(blocks) / 2)} - {0, 1} if draws else ()):
             sets = [random.choice(len(blocks), count, replace=False) for _ in range(draws)]
-            found = [_accuracy(network, x, labels, statistics, (blocks[i] for i in chosen)) for chosen in sets]
+            found = [accuracy_without(network, x, labels, (blocks[i] for i in chosen), statistics) for chosen in sets]
             many.append((count, float(np.mean(found))))
-        shuffled = _accuracy(network, x, random.permutation(labels), statistics, ())
+        shuffled = accuracy_without(network, x, random.permutation(labels), (), statistics)
     mean = float(np.mean(accuracies))
     chance = float(np.bincount(labels).max() / len(labels))
     level: Level = "unknown" if intact <= chance else "healthy" if mean >= 0.9 * intact else "strained"
@@ -151,7 +151,10 @@ def _one_by_one(
     return float((_classes(values[graph.logits]) == labels).mean()), found
 
 
-def _accuracy(network: Anatomy, x: Any, labels: Any, statistics: Statistics, without: Iterable[Block]) -> float:
+def accuracy_without(
+    network: Anatomy, x: Any, labels: Any, without: Iterable[Block], statistics: Statistics = "moving"
+) -> float:
+    """Returns the accuracy with some blocks taken out."""
     return _right(network, x, labels, change=dict(map(lesion, without)), statistics=statistics)
 
 

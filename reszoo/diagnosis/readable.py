@@ -17,7 +17,7 @@ from reszoo.report.profiles import Panel
 
 _PENALTIES = 10.0 ** np.arange(-6, 3)
 """Ridge penalties to choose from, in units of the mean eigenvalue."""
-_LEAST = 40
+LEAST = 40
 """Examples below which nothing can be held out."""
 
 
@@ -87,8 +87,8 @@ def information(
     """
     network = take_apart(model)
     labels = network.labels(y)[:, 0]
-    if len(labels) < _LEAST:
-        raise ReszooError("information", given=f"{len(labels)} examples", allowed=f"at least {_LEAST}")
+    if len(labels) < LEAST:
+        raise ReszooError("information", given=f"{len(labels)} examples", allowed=f"at least {LEAST}")
     at = np.unique(np.linspace(0, len(network.blocks), min(places, len(network.blocks) + 1)).round().astype(int))
     with untouched(network.graph.model):
         values = network.graph.read(x, wanted=[network.trunk[i] for i in at], statistics=statistics)

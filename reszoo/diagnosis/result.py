@@ -52,8 +52,8 @@ def plain(value: Any) -> Any:
         value = value.tolist()
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
-    if hasattr(value, "__dataclass_fields__"):
-        value = asdict(value)
+    if hasattr(value, "__dataclass_fields__") or hasattr(value, "_asdict"):
+        value = value._asdict() if hasattr(value, "_asdict") else asdict(value)
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value
