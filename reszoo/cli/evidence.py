@@ -24,7 +24,7 @@ def compare(
     shallow: Annotated[str | None, typer.Option(help="blocks of every stage of the shallow network: 3,3,3")] = None,
     steps: Annotated[int | None, typer.Option(help="of every training")] = None,
     rates: Annotated[str | None, typer.Option(help="learning rates, the best of which counts: 0.1,0.01")] = None,
-    seeds: Annotated[int, typer.Option(help="how many")] = 3,
+    seeds: Annotated[int | None, typer.Option(help="how many; by default those of the budget")] = None,
     change: Annotated[
         list[str] | None, typer.Option("--set", help="of the network: --set width_multiplier=0.5")
     ] = None,
@@ -40,7 +40,7 @@ def compare(
             shallow=None if shallow is None else [*map(int, _numbers("--shallow", shallow))],
             steps=steps,
             rates=None if rates is None else _numbers("--rates", rates),
-            seeds=range(seeds),
+            seeds=None if seeds is None else range(seeds),
             watch=watch,
             **changes_of(change or []),
         )
@@ -60,7 +60,7 @@ def compare(
 def evidence(
     data: Annotated[str, typer.Option(help="images: a source, as for training")] = "digits",
     depths: Annotated[str, typer.Option(help="layers of the dense networks, up to 1,000")] = "10,50,100",
-    seeds: Annotated[int, typer.Option(help="how many")] = 3,
+    seeds: Annotated[int | None, typer.Option(help="how many; by default those of the budget")] = None,
     output: Annotated[Path, typer.Option(help="folder for the page, its pictures and the numbers")] = Path("evidence"),
 ) -> None:
     """Measure what is claimed of residual networks: plain beside residual beside control, offline, in a few minutes."""
@@ -68,7 +68,12 @@ def evidence(
     from reszoo.diagnosis.pages import KINDS
 
     with _progress() as watch:
-        found = job(data, depths=[*map(int, _numbers("--depths", depths))], seeds=range(seeds), watch=watch)
+        found = job(
+            data,
+            depths=[*map(int, _numbers("--depths", depths))],
+            seeds=None if seeds is None else range(seeds),
+            watch=watch,
+        )
     rows = []
     for finding in found.findings:
         cells = [

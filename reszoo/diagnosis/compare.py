@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
+from math import log
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -149,8 +150,8 @@ def compare(
     begun = perf_counter()
     source, spec = fitted(zoo.spec(model, **changes), data if isinstance(data, Data) else open_data(data))
     fewer, wanted = shallower(spec, shallow), _chosen(measure)
-    allowed = budget_for(spec, steps=steps, rates=rates, seeds=seeds)
-    table = families("families")
+    allowed = budget_for("dense" if spec.dense else "image", steps=steps, rates=rates, seeds=seeds)
+    table = families()
     deep, few = contestants(spec, table), contestants(fewer, table)
     x, y = source.arrays("train")
     x, y = x[:EXAMPLES], y[:EXAMPLES]
@@ -170,7 +171,7 @@ def compare(
             # The first seed at the best rate once more: its weights are looked at.
             trainer.run(rate=best(long)[0].rate, seed=allowed.seeds[0])
             measured.append(_measure(one, trainer.model(), "after training", wanted, x, y))
-        gaps.append(gap(one.family, short, long))
+        gaps.append(gap(one.family, short, long, chance=log(spec.head.classes or 1)))
         runs += [(one.family, run) for run in (*short, *long)]
         done += 2
     watch("done", total, total)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import log
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -15,7 +16,7 @@ from reszoo.arch.build import build
 from reszoo.diagnosis import findings
 from reszoo.diagnosis.anatomy import Anatomy, take_apart
 from reszoo.diagnosis.compare import EXAMPLES, Watch, shallower, trained
-from reszoo.diagnosis.families import Contestant, budget, claims as known_claims, contestants, families, network
+from reszoo.diagnosis.families import Claim, Contestant, budget, claims as known_claims, contestants, families, network
 from reszoo.diagnosis.findings import Finding
 from reszoo.diagnosis.flow import gradient_profile
 from reszoo.diagnosis.gap import gap
@@ -119,72 +120,75 @@ class _Case:
         self._depths, self._asked = depths, asked
         self._probed = [depth for depth in depths if depth <= PROBED] or [PROBED]
         self._claims = known_claims()
+        self._built: dict[Contestant, Anatomy] = {}
         x, y = self._flat.arrays("train")
         self._x, self._y = x[:EXAMPLES], y[:EXAMPLES]
 
     def gradient_flow(self) -> Finding:
-        tables = ("families", "trained_families", "dense_families")
+        claim = self._claims["gradient flow"]
         profiles = {
-            depth: {one: gradient_profile(self._new(one), self._x, self._y) for one in self._dense(depth, *tables)}
+            depth: {one: gradient_profile(self._new(one), self._x, self._y) for one in self._dense(depth, claim)}
             for depth in self._probed
         }
-        return findings.gradient_flow(self._claims["gradient flow"], profiles)
+        return findings.gradient_flow(claim, profiles)
 
     def degradation(self) -> Finding:
+        claim = self._claims["degradation"]
         deep = network("image", self._images, depths=IMAGE_BLOCKS)
-        allowed = budget(deep, **self._asked)
-        table = families("families")
+        allowed, table = budget("evidence_image", **self._asked), families(claim.families)
         runs: list[tuple[str, Run]] = []
         gaps = []
         for one, other in zip(contestants(deep, table), contestants(shallower(deep), table), strict=True):
             found = [[*trained(Trainer(c.spec, self._images, allowed), allowed)] for c in (other, one)]
-            gaps.append(gap(one.family, *found))
+            gaps.append(gap(one.family, *found, chance=log(len(self._images.classes))))
             runs += [(one.family, run) for same in found for run in same]
         kinds = {name: family.kind for name, family in table.items()}
-        return findings.degradation(self._claims["degradation"], gaps, runs, kinds)
+        return findings.degradation(claim, gaps, runs, kinds)
 
     def information_flow(self) -> Finding:
+        claim = self._claims["information flow"]
         ends = self._probed[0], self._probed[-1]
         lesions = [
             (one.family, depth, self._lesions(one))
             for depth, some in ((ends[0], ("residual", "plain twin")), (ends[1], ("residual",)))
-            for one in self._dense(depth, "families")
+            for one in self._dense(depth, claim)
             if one.family in some
         ]
-        deepest = self._dense(ends[1], "families", "trained_families")
+        deepest = self._dense(ends[1], claim)
         known = {one: information(self._new(one), self._x, self._y, places=7) for one in deepest}
-        return findings.information_flow(self._claims["information flow"], ends[1], known, lesions)
+        return findings.information_flow(claim, ends[1], known, lesions)
 
     def optimisation(self) -> Finding:
-        known = {}
-        for one in self._dense(self._probed[-1], "families", "trained_families"):
+        claim, known = self._claims["optimisation"], {}
+        for one in self._dense(self._probed[-1], claim):
             new = self._new(one)
             known[one] = predictiveness(new, self._x, self._y), signal_propagation(new, self._x)
-        return findings.optimisation(self._claims["optimisation"], self._probed[-1], known)
+        return findings.optimisation(claim, self._probed[-1], known)
 
     def depth_limit(self) -> Finding:
+        claim, allowed = self._claims["depth limit"], budget("evidence_dense", **self._asked)
         runs: dict[Contestant, dict[int, list[Run]]] = {}
         for depth in self._depths:
-            for one in self._dense(depth, "families", "trained_families"):
-                allowed = budget(one.spec, **self._asked)
+            for one in self._dense(depth, claim):
                 first = next((known for known in runs if known.family == one.family), one)
                 runs.setdefault(first, {})[depth] = [*trained(Trainer(one.spec, self._flat, allowed), allowed)]
         labels: Any = self._flat.train.labels
         chance = float(np.bincount(labels).max() / len(labels))
-        return findings.depth_limit(self._claims["depth limit"], allowed.told, runs, chance)
+        return findings.depth_limit(claim, allowed.told, runs, chance)
 
-    def _dense(self, depth: int, *tables: str) -> tuple[Contestant, ...]:
-        spec = network("dense", self._flat, depths=depth // 2)
-        return contestants(spec, families(*tables))
+    def _dense(self, depth: int, claim: Claim) -> tuple[Contestant, ...]:
+        return contestants(network("dense", self._flat, depths=depth // 2), families(claim.families))
 
     def _new(self, one: Contestant) -> Anatomy:
-        """The network at initialisation, the same at every call."""
-        keras.utils.set_random_seed(0)
-        return take_apart(build(one.spec))
+        """The network at initialisation; several findings look at it."""
+        if one not in self._built:
+            keras.utils.set_random_seed(0)
+            self._built[one] = take_apart(build(one.spec))
+        return self._built[one]
 
     def _lesions(self, one: Contestant) -> LesionStudy:
         """What is left of a trained network without each block."""
-        allowed = budget(one.spec, steps=self._asked["steps"])
+        allowed = budget("evidence_dense", steps=self._asked["steps"])
         trainer = Trainer(one.spec, self._flat, allowed)
         trainer.run(rate=allowed.rates[0], seed=0)
         return lesion_study(trainer.model(), self._x, self._y, draws=0)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, Strict
 
 from reszoo.arch import zoo
 from reszoo.arch.check import check
@@ -38,6 +38,8 @@ class Claim(Part):
     published: str
     """Figures with their sources."""
     caveat: str
+    families: Annotated[tuple[str, ...], Strict(False)]
+    """Who is measured."""
     chart: dict[str, str]
     """How its picture is titled: arguments of `draw_lines`."""
 
@@ -69,10 +71,11 @@ def settings() -> Mapping[str, Any]:
     return zoo.read_yaml(zoo.configs() / "evidence" / "evidence.yaml")
 
 
-def families(*tables: str) -> dict[str, Family]:
-    """Returns the families of these tables of the file, `families` and further ones."""
-    rows = {name: fields for table in tables for name, fields in settings()[table].items()}
-    return {name: check(Family, fields, where=f"evidence.yaml: {name}") for name, fields in rows.items()}
+def families(names: Sequence[str] | None = None) -> dict[str, Family]:
+    """Returns families of the file: these, or those that `compare` takes."""
+    table = settings()["families"]
+    chosen = settings()["compared"] if names is None else names
+    return {name: check(Family, table[name], where=f"evidence.yaml: {name}") for name in chosen}
 
 
 def claims() -> dict[str, Claim]:
@@ -80,15 +83,14 @@ def claims() -> dict[str, Claim]:
     return {name: check(Claim, row, where=f"evidence.yaml: {name}") for name, row in settings()["claims"].items()}
 
 
-def budget(spec: NetSpec, **changes: Any) -> Budget:
-    """Returns the budget for a dense network or for one of images, with changes that are not None.
+def budget(name: str, **changes: Any) -> Budget:
+    """Returns a budget of the file, with changes that are not None.
 
     Raises:
         ReszooError: a change that is none, or impossible.
     """
-    fields = settings()["budgets"]["dense" if spec.dense else "image"]
-    asked = {name: value for name, value in changes.items() if value is not None}
-    return check(Budget, {**fields, **asked}, where="budget")
+    asked = {field: value for field, value in changes.items() if value is not None}
+    return check(Budget, {**settings()["budgets"][name], **asked}, where="budget")
 
 
 def network(name: Literal["dense", "image"], data: Data, **changes: Any) -> NetSpec:

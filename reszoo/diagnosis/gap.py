@@ -12,6 +12,8 @@ from reszoo.training.budget import Run
 DRAWS = 2000
 SHARE = 0.95
 """Of the bootstrap draws that lie in the interval."""
+LEARNT = 0.8
+"""Share of the loss at chance below which a network has learnt something."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,21 +35,32 @@ class Gap:
     moving_gap: float
     """The same runs, batch norms using their moving statistics (inference mode)."""
     seeds: int
+    shallow_loss: float
+    """Training loss of the shallow network, median over seeds."""
+    chance: float
+    """Loss of a network that says the same of every example."""
+
+    @property
+    def trains(self) -> bool:
+        """Whether the shallow network learns anything under this budget; otherwise the gap says nothing."""
+        return self.shallow_loss < LEARNT * self.chance
 
     @property
     def degrades(self) -> bool:
         """Whether the whole interval lies above zero: deeper is worse in training."""
-        return self.low > 0
+        return self.trains and self.low > 0
 
     @property
     def told(self) -> str:
         """The gap in words."""
         word = "deeper is worse in training" if self.degrades else "deeper is not shown to be worse in training"
+        if not self.trains:
+            word = "not even the shallow one trains on this budget, so the gap says nothing"
         interval = f"[{self.low:+.3f}, {self.high:+.3f}]" if self.seeds > 1 else "no interval, one seed"
         return f"{self.gap:+.3f} {interval} from {self.shallow} to {self.deep} layers: {word}"
 
 
-def gap(family: str, shallow: Sequence[Run], deep: Sequence[Run]) -> Gap:
+def gap(family: str, shallow: Sequence[Run], deep: Sequence[Run], *, chance: float) -> Gap:
     """Returns the gap between the runs of two depths, the seeds drawn anew in each for the interval.
 
     With three seeds the interval is about their range: it says whether the seeds agree, and little more. With one, it
@@ -57,6 +70,7 @@ def gap(family: str, shallow: Sequence[Run], deep: Sequence[Run]) -> Gap:
         family: name of both.
         shallow: all runs of the shallow network: every rate, every seed.
         deep: those of the deep one.
+        chance: loss of a network that says the same of every example, ln(classes).
     """
     few, many = best(shallow), best(deep)
     random = np.random.default_rng(0)
@@ -79,6 +93,8 @@ def gap(family: str, shallow: Sequence[Run], deep: Sequence[Run]) -> Gap:
         high=float(high),
         moving_gap=float(np.median([run.moving_loss for run in many]) - np.median([run.moving_loss for run in few])),
         seeds=len(many),
+        shallow_loss=float(np.median([run.loss for run in few])),
+        chance=chance,
     )
 
 
