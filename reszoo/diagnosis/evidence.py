@@ -120,7 +120,9 @@ class _Case:
         self._depths, self._asked = depths, asked
         self._probed = [depth for depth in depths if depth <= PROBED] or [PROBED]
         self._claims = known_claims()
+        self._dense_budget = budget("evidence_dense", **asked)
         self._built: dict[Contestant, Anatomy] = {}
+        self._trainers: dict[Contestant, Trainer] = {}
         x, y = self._flat.arrays("train")
         self._x, self._y = x[:EXAMPLES], y[:EXAMPLES]
 
@@ -166,12 +168,12 @@ class _Case:
         return findings.optimisation(claim, self._probed[-1], known)
 
     def depth_limit(self) -> Finding:
-        claim, allowed = self._claims["depth limit"], budget("evidence_dense", **self._asked)
+        claim, allowed = self._claims["depth limit"], self._dense_budget
         runs: dict[Contestant, dict[int, list[Run]]] = {}
         for depth in self._depths:
             for one in self._dense(depth, claim):
                 first = next((known for known in runs if known.family == one.family), one)
-                runs.setdefault(first, {})[depth] = [*trained(Trainer(one.spec, self._flat, allowed), allowed)]
+                runs.setdefault(first, {})[depth] = [*trained(self._trainer(one), allowed)]
         labels: Any = self._flat.train.labels
         chance = float(np.bincount(labels).max() / len(labels))
         return findings.depth_limit(claim, allowed.told, runs, chance)
@@ -186,11 +188,16 @@ class _Case:
             self._built[one] = take_apart(build(one.spec))
         return self._built[one]
 
+    def _trainer(self, one: Contestant) -> Trainer:
+        """Traced once for all findings."""
+        if one not in self._trainers:
+            self._trainers[one] = Trainer(one.spec, self._flat, self._dense_budget)
+        return self._trainers[one]
+
     def _lesions(self, one: Contestant) -> LesionStudy:
         """What is left of a trained network without each block."""
-        allowed = budget("evidence_dense", steps=self._asked["steps"])
-        trainer = Trainer(one.spec, self._flat, allowed)
-        trainer.run(rate=allowed.rates[0], seed=0)
+        trainer = self._trainer(one)
+        trainer.run(rate=self._dense_budget.rates[0], seed=0)
         return lesion_study(trainer.model(), self._x, self._y, draws=0)
 
 

@@ -74,7 +74,9 @@ def gradient_flow(claim: Claim, profiles: Profiles) -> Finding:
     """Returns what the activation gradients say; the deepest networks give the numbers."""
     depths = sorted(profiles)
     deepest = profiles[depths[-1]]
-    lines = [Line(c.family, p.rms, at=range(len(p.rms)), kind=_colour(c)) for c, p in deepest.items()]
+    lines = [
+        Line(c.family, p.rms, at=range(len(p.rms)), kind=_colour(c), weight=_weight(c)) for c, p in deepest.items()
+    ]
     ratios = {c.family: [_like(c, profiles[depth]).ratio for depth in depths] for c in deepest}
     return Finding(
         "gradient flow",
@@ -99,8 +101,8 @@ def degradation(
             same = best([run for family, run in runs if family == gap.family and run.depth == depth])
             medians = [float(np.median([getattr(run, field) for run in same])) for field in SCORES]
             rows.append((gap.family, depth, same[0].params, same[0].rate, *medians))
-            look: dict[str, Any] = {"kind": kinds[gap.family], "weight": "bold"} if depth == gap.deep else {}
-            lines.append(Line(f"{depth} layers, rate {same[0].rate:g}", _smooth(same[0].losses), **look))
+            shown: dict[str, Any] = {"kind": kinds[gap.family], "weight": "bold"} if depth == gap.deep else {}
+            lines.append(Line(f"{depth} layers, rate {same[0].rate:g}", _smooth(same[0].losses), **shown))
         own = {"name": f"{claim.chart['name']}_{number}", "title": gap.family}
         own["caption"] = f"{gap.family}: {gap.told}. {claim.chart['caption']}"
         charts.append(Chart(tuple(lines), {**claim.chart, **own}))
@@ -123,7 +125,7 @@ def information_flow(
     """Returns what of the input can still be read at the last block, and what is left without one block."""
     random = next(iter(found.values())).control["r2, random"]
     lines = [
-        Line(c.family, [one.r2 for one in r.found], at=r.places, kind=_colour(c), marks="each")
+        Line(c.family, [one.r2 for one in r.found], at=r.places, kind=_colour(c), weight=_weight(c), marks="each")
         for c, r in found.items()
     ]
     told = _listed(
@@ -146,7 +148,10 @@ def optimisation(
     claim: Claim, depth: int, found: Mapping[Contestant, tuple[Predictiveness, SignalPropagation]]
 ) -> Finding:
     """Returns how far the gradient can be trusted, and how large branches are beside their shortcuts."""
-    lines = [Line(c.family, p.cosines, at=p.steps, kind=_colour(c), marks="each") for c, (p, _) in found.items()]
+    lines = [
+        Line(c.family, p.cosines, at=p.steps, kind=_colour(c), weight=_weight(c), marks="each")
+        for c, (p, _) in found.items()
+    ]
     steps = next(iter(found.values()))[0].steps
     shares = {c.family: _median(s.branch_ratio) for c, (_, s) in found.items()}
     return Finding(
@@ -173,8 +178,8 @@ def depth_limit(
             "low": [found[0] for found in shares.values()],
             "high": [found[-1] for found in shares.values()],
         }
-        look = _colour(contestant)
-        lines.append(Line(contestant.family, [*middle.values()], at=[*middle], kind=look, marks="each", **band))
+        look: dict[str, Any] = {"kind": _colour(contestant), "weight": _weight(contestant), "marks": "each"}
+        lines.append(Line(contestant.family, [*middle.values()], at=[*middle], **look, **band))
         deepest, passed = max(middle), [depth for depth, value in middle.items() if value >= TRAINED]
         numbers.append(Number(contestant.family, contestant.kind, middle[deepest], f"{middle[deepest]:.1%}"))
         limits.append((contestant.family, f"{'at least ' * (deepest in passed)}{max(passed)}" if passed else "none"))
@@ -195,6 +200,11 @@ def depth_limit(
 def _colour(contestant: Contestant) -> str:
     """The three main networks have the colours of their kinds, further ones colours of their own."""
     return contestant.kind if contestant.family in ("residual", "plain twin", "plain, looks-linear") else ""
+
+
+def _weight(contestant: Contestant) -> str:
+    """Where lines lie on each other, the network's own shows on both sides of what covers it."""
+    return "bold" if contestant.kind == "residual" else "normal"
 
 
 def _like(contestant: Contestant, among: Mapping[Contestant, GradientProfile]) -> GradientProfile:
