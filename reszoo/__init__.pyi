@@ -2,7 +2,9 @@ from . import diagnosis as diagnosis
 from .arch.build import features as features
 from .arch.recover import spec_of as spec_of
 from .arch.zoo import cost as cost, plan as plan, spec as spec
+from .diagnosis.compare import Comparison as Comparison, compare as compare
 from .diagnosis.doctor import Diagnosis as Diagnosis, diagnose as diagnose
+from .diagnosis.evidence import Evidence as Evidence, evidence as evidence
 from .diagnosis.live import GradientFlow as GradientFlow
 from .diagnosis.prune import Pruned as Pruned, prune_depth as prune_depth
 from .errors import ReszooError as ReszooError

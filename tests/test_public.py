@@ -31,8 +31,8 @@ ROOMS = {
 ROOMS["cli"] = {*ROOMS}
 KERAS_ROOMS = {
     *("arch/build.py", "arch/stock.py", "weights/layers.py"),
-    *(f"training/{name}.py" for name in ("batches", "devices", "evaluate", "fine_tune", "keeper", "optimise", "run")),
-    *("tuning/hypermodel.py", "tuning/worker.py"),
+    *(f"training/{name}.py" for name in ("batches", "budget", "devices", "evaluate", "fine_tune", "keeper", "loops")),
+    *("training/optimise.py", "training/run.py", "tuning/hypermodel.py", "tuning/worker.py"),
 }
 KERAS_ROOMS |= {f"diagnosis/{file.name}" for file in (PACKAGE / "diagnosis").glob("*.py")} - {"diagnosis/__init__.py"}
 

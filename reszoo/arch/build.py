@@ -116,9 +116,19 @@ def _chains(segments: tuple[Segment, ...], nested: bool) -> Iterator[tuple[Segme
 
 
 def _nest(chain: tuple[Segment, ...], x: Any) -> Any:
-    inputs = keras.Input(x.shape[1:], name="input")
-    inner = keras.Model(inputs, _apply(chain, inputs), name=f"{chain[0].name}_to_{chain[-1].name.rpartition('_')[2]}")
-    return inner(x)
+    return part(chain, x.shape[1:], name=f"{chain[0].name}_to_{chain[-1].name.rpartition('_')[2]}")(x)
+
+
+def part(chain: Sequence[Segment], shape: Sequence[int | None], *, name: str) -> keras.Model:
+    """Returns consecutive segments of a plan as a model of their own.
+
+    Args:
+        chain: the segments.
+        shape: of what the first of them reads, without the batch.
+        name: of the model.
+    """
+    inputs = keras.Input(shape, name="input")
+    return keras.Model(inputs, _apply(tuple(chain), inputs), name=name)
 
 
 def _apply(chain: tuple[Segment, ...], x: Any) -> Any:

@@ -1,0 +1,224 @@
+"""A network beside its plain twin and controls: same examples in the same order, same budget, same seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from math import log
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from reszoo.arch import zoo
+from reszoo.arch.spec import NetSpec
+from reszoo.diagnosis.anatomy import take_apart
+from reszoo.diagnosis.families import Contestant, budget as budget_for, contestants, families
+from reszoo.diagnosis.flow import gradient_profile
+from reszoo.diagnosis.gap import Gap, best, gap
+from reszoo.diagnosis.lesion import early_exit, lesion_study
+from reszoo.diagnosis.paths import path_length
+from reszoo.diagnosis.readable import information
+from reszoo.diagnosis.result import Result, plain
+from reszoo.diagnosis.shatter import shattering
+from reszoo.diagnosis.signal import correlation, signal_propagation
+from reszoo.diagnosis.smooth import loss_slice, predictiveness
+from reszoo.errors import ReszooError, UnknownNameError
+from reszoo.training.budget import Budget, Run, Trainer, rows
+from reszoo.training.data import Data, open_data
+
+EXAMPLES = 256
+"""How many the measurements look at."""
+SHALLOW = 3
+"""The shallow network has a third of the blocks of every stage: 20 of 56 layers."""
+
+Watch = Callable[[str, int, int], None]
+"""Is told what is done, how much is done, and of how much."""
+Measurement = Callable[[Any, Any, Any], Result]
+
+MEASUREMENTS: dict[str, Measurement] = {
+    "gradient profile": gradient_profile,
+    "signal propagation": lambda model, x, y: signal_propagation(model, x),
+    "correlation": correlation,
+    "information": lambda model, x, y: information(model, x, y, places=7),
+    "shattering": lambda model, x, y: shattering(model, x, pairs=3, points=33),
+    "gradient predictiveness": predictiveness,
+    "lesion study": lesion_study,
+    "effective path length": lambda model, x, y: path_length(model, x, y, draws=2, lengths=7),
+    "early exit": early_exit,
+    "loss slice": lambda model, x, y: loss_slice(model, x, y, directions=1),
+}
+AT_START = [*MEASUREMENTS][:6]
+"""Those that a network need not be trained for."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was measured on one network."""
+
+    family: str
+    kind: str
+    when: str
+    """initialisation, or after training."""
+    results: tuple[Result, ...]
+    left_out: Mapping[str, str]
+    """Measurements that cannot be taken of this network, and why."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What a comparison found."""
+
+    name: str
+    data: str
+    budget: Budget
+    contestants: tuple[Contestant, ...]
+    """The network first."""
+    shallow: tuple[Contestant, ...]
+    """The same with fewer blocks."""
+    runs: tuple[tuple[str, Run], ...]
+    """Family and run: every depth, rate and seed."""
+    gaps: tuple[Gap, ...]
+    measured: tuple[Measured, ...]
+    seconds: float
+
+    def of(self, family: str, depth: int) -> list[Run]:
+        """Returns the runs of a family at a depth, at the learning rate that was best."""
+        return best([run for name, run in self.runs if name == family and run.depth == depth])
+
+    def write(self, folder: str | Path) -> Path:
+        """Writes the page with its pictures and the numbers as JSON into a folder, and returns the page."""
+        from reszoo.diagnosis.pages import write_comparison
+
+        return write_comparison(self, Path(folder))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns everything as plain data for JSON."""
+        measured = [
+            {"family": one.family, "when": one.when, "results": [r.to_dict() for r in one.results]}
+            for one in self.measured
+        ]
+        return {
+            "name": self.name,
+            "data": self.data,
+            "budget": self.budget.model_dump(mode="json"),
+            "contestants": [
+                {"family": one.family, "told": one.told, "depth": one.depth, "params": one.params}
+                for one in (*self.contestants, *self.shallow)
+            ],
+            "runs": [{"family": family, **plain(run)} for family, run in self.runs],
+            "gaps": plain(self.gaps),
+            "measured": measured,
+            "seconds": self.seconds,
+        }
+
+
+def compare(
+    model: str | NetSpec,
+    data: Any,
+    /,
+    *,
+    shallow: int | Sequence[int] | None = None,
+    steps: int | None = None,
+    rates: Sequence[float] | None = None,
+    seeds: Sequence[int] | None = None,
+    measure: Sequence[str] | None = None,
+    watch: Watch = lambda what, done, total: None,
+    **changes: Any,
+) -> Comparison:
+    """Returns a network beside its plain twin and two controls, at two depths, before and after training.
+
+    The controls: the plain network from looks-linear weights, which trains deep without any shortcut, and the residual
+    network whose branches do not start at zero. All see the same examples in the same order.
+
+    Args:
+        model: a residual network, by name or spec.
+        data: a source as for training (`open_data`).
+        shallow: blocks of every stage of the shallow network; by default a third.
+        steps: of a training; by default 150 for dense networks, 120 for others.
+        rates: learning rates to try, the best of which counts.
+        seeds: of weights and order.
+        measure: what is measured before and after training (`MEASUREMENTS`); by default everything.
+        watch: is told of progress.
+        changes: to the network, as in `spec`.
+
+    Raises:
+        ReszooError: a plain network, an unknown change or measurement, or a shallow network that is not shallower.
+    """
+    begun = perf_counter()
+    source, spec = fitted(zoo.spec(model, **changes), data if isinstance(data, Data) else open_data(data))
+    fewer, wanted = shallower(spec, shallow), _chosen(measure)
+    allowed = budget_for("dense" if spec.dense else "image", steps=steps, rates=rates, seeds=seeds)
+    table = families()
+    deep, few = contestants(spec, table), contestants(fewer, table)
+    x, y = source.arrays("train")
+    x, y = x[:EXAMPLES], y[:EXAMPLES]
+    runs: list[tuple[str, Run]] = []
+    gaps, measured = [], []
+    total, done = len(deep) * 2, 0
+    for one, other in zip(deep, few, strict=True):
+        watch(f"{one.family}, {other.depth} layers", done, total)
+        short = [*trained(Trainer(other.spec, source, allowed), allowed)]
+        watch(f"{one.family}, {one.depth} layers", done + 1, total)
+        trainer = Trainer(one.spec, source, allowed)
+        if wanted:
+            new = trainer.fresh(allowed.seeds[0])
+            measured.append(_measure(one, new, "initialisation", wanted & {*AT_START}, x, y))
+        long = [*trained(trainer, allowed)]
+        if wanted:
+            # The first seed at the best rate once more: its weights are looked at.
+            trainer.run(rate=best(long)[0].rate, seed=allowed.seeds[0])
+            measured.append(_measure(one, trainer.model(), "after training", wanted, x, y))
+        gaps.append(gap(one.family, short, long, chance=log(spec.head.classes or 1)))
+        runs += [(one.family, run) for run in (*short, *long)]
+        done += 2
+    watch("done", total, total)
+    seconds = perf_counter() - begun
+    return Comparison(spec.name, source.name, allowed, deep, few, tuple(runs), tuple(gaps), tuple(measured), seconds)
+
+
+def fitted(spec: NetSpec, data: Data) -> tuple[Data, NetSpec]:
+    """Returns the data as the network reads them, and the network in their shape."""
+    source = rows(data) if spec.dense else data
+    return source, spec.replace(input_shape=source.shape, classes=len(source.classes))
+
+
+def shallower(spec: NetSpec, depths: int | Sequence[int] | None = None) -> NetSpec:
+    """Returns the network with fewer blocks: so many in every stage, or a third.
+
+    Raises:
+        ReszooError: that would not be fewer.
+    """
+    wanted = [max(1, round(stage.depth / SHALLOW)) for stage in spec.stages] if depths is None else depths
+    made = spec.replace(depths=wanted)
+    before, after = (sum(stage.depth for stage in one.stages) for one in (spec, made))
+    if len(made.stages) != len(spec.stages) or after >= before:
+        allowed = f"fewer than {before} blocks in {len(spec.stages)} stages"
+        raise ReszooError(f"{spec.name}: shallow", given=f"{after} blocks", allowed=allowed)
+    return made
+
+
+def trained(trainer: Trainer, budget: Budget) -> Iterator[Run]:
+    """Returns a run at every rate and seed of a budget."""
+    return (trainer.run(rate=rate, seed=seed) for rate, seed in product(budget.rates, budget.seeds))
+
+
+def _chosen(names: Sequence[str] | None) -> set[str]:
+    unknown = [name for name in names or () if name not in MEASUREMENTS]
+    if unknown:
+        raise UnknownNameError("compare.measure", given=unknown[0], known=MEASUREMENTS)
+    return {*(MEASUREMENTS if names is None else names)}
+
+
+def _measure(one: Contestant, model: Any, when: str, wanted: set[str], x: Any, y: Any) -> Measured:
+    network = take_apart(model)
+    found, left_out = [], {}
+    for name in (name for name in MEASUREMENTS if name in wanted):
+        try:
+            with np.errstate(all="ignore"):
+                found.append(MEASUREMENTS[name](network, x, y))
+        except ReszooError as error:
+            left_out[name] = str(error)
+    return Measured(one.family, one.kind, when, tuple(found), left_out)

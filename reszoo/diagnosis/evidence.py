@@ -1,0 +1,210 @@
+"""The whole case about residual networks, measured on one data set: five claims, each beside controls and caveat."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from math import log
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import keras
+import numpy as np
+
+from reszoo.arch.build import build
+from reszoo.diagnosis import findings
+from reszoo.diagnosis.anatomy import Anatomy, take_apart
+from reszoo.diagnosis.compare import EXAMPLES, Watch, shallower, trained
+from reszoo.diagnosis.families import Claim, Contestant, budget, claims as known_claims, contestants, families, network
+from reszoo.diagnosis.findings import Finding
+from reszoo.diagnosis.flow import gradient_profile
+from reszoo.diagnosis.gap import gap
+from reszoo.diagnosis.lesion import LesionStudy, lesion_study
+from reszoo.diagnosis.readable import information
+from reszoo.diagnosis.result import plain
+from reszoo.diagnosis.signal import signal_propagation
+from reszoo.diagnosis.smooth import predictiveness
+from reszoo.errors import ReszooError, UnknownNameError
+from reszoo.training.budget import Run, Trainer, rows
+from reszoo.training.data import Data, open_data
+
+PROBED = 100
+"""Networks up to so many layers are measured at initialisation; deeper ones are trained only."""
+DEPTHS = (10, 50, 100)
+DEEPEST = 1000
+IMAGE_BLOCKS = 9
+"""Of every stage of the deep convolutional network: 56 layers."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What was found of every claim."""
+
+    data: str
+    findings: tuple[Finding, ...]
+    seconds: float
+
+    def __getitem__(self, claim: str) -> Finding:
+        """The finding of a claim, by its name."""
+        return next(finding for finding in self.findings if finding.name == claim)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns everything as plain data for JSON."""
+        told = ("name", "where", "numbers", "reading", "columns", "rows")
+        return {
+            "data": self.data,
+            "findings": [
+                {"claim": finding.claim.model_dump(), **{name: plain(getattr(finding, name)) for name in told}}
+                for finding in self.findings
+            ],
+            "seconds": self.seconds,
+        }
+
+    def write(self, folder: str | Path) -> Path:
+        """Writes the page with its pictures and the numbers as JSON into a folder, and returns the page."""
+        from reszoo.diagnosis.pages import write_evidence
+
+        return write_evidence(self, Path(folder))
+
+
+def evidence(
+    data: Any = "digits",
+    /,
+    *,
+    depths: Sequence[int] = DEPTHS,
+    seeds: Sequence[int] | None = None,
+    steps: int | None = None,
+    claims: Sequence[str] | None = None,
+    watch: Watch = lambda what, done, total: None,
+) -> Evidence:
+    """Returns what can be measured of five claims about residual networks: plain beside residual beside control.
+
+    Dense networks carry the claims about gradients, information, optimisation and depth; narrow convolutional ones of
+    20 and 56 layers that about degradation.
+
+    Args:
+        data: a source as for training (`open_data`), of images.
+        depths: weighted layers in the blocks of the dense networks: even, from 4 to 1,000.
+        seeds: of weights and order.
+        steps: of a training; by default 150 for dense networks, 100 for convolutional ones.
+        claims: which: gradient flow, degradation, information flow, optimisation, depth limit; by default all.
+        watch: is told of progress.
+
+    Raises:
+        ReszooError: depths that cannot be built, or a claim that is none.
+    """
+    begun = perf_counter()
+    wrong = [depth for depth in depths if depth % 2 or not 4 <= depth <= DEEPEST]
+    if wrong or not depths:
+        raise ReszooError("depths", given=wrong or "none", allowed=f"even numbers of layers from 4 to {DEEPEST:,}")
+    unknown = [name for name in claims or () if name not in _FINDINGS]
+    if unknown:
+        raise UnknownNameError("evidence.claims", given=unknown[0], known=_FINDINGS)
+    images = data if isinstance(data, Data) else open_data(data)
+    case = _Case(images, sorted({*depths}), {"seeds": seeds, "steps": steps})
+    wanted = [name for name in _FINDINGS if claims is None or name in claims]
+    made: dict[str, Finding] = {}
+    for name in wanted:
+        watch(name, len(made), len(wanted))
+        made[name] = _FINDINGS[name](case)
+    watch("done", len(wanted), len(wanted))
+    return Evidence(images.name, tuple(made.values()), perf_counter() - begun)
+
+
+class _Case:
+    """The measurements, and what several findings share."""
+
+    def __init__(self, images: Data, depths: Sequence[int], asked: Mapping[str, Any]):
+        self._images, self._flat = images, rows(images)
+        self._depths, self._asked = depths, asked
+        self._probed = [depth for depth in depths if depth <= PROBED] or [PROBED]
+        self._claims = known_claims()
+        self._dense_budget = budget("evidence_dense", **asked)
+        self._built: dict[Contestant, Anatomy] = {}
+        self._trainers: dict[Contestant, Trainer] = {}
+        x, y = self._flat.arrays("train")
+        self._x, self._y = x[:EXAMPLES], y[:EXAMPLES]
+
+    def gradient_flow(self) -> Finding:
+        claim = self._claims["gradient flow"]
+        profiles = {
+            depth: {one: gradient_profile(self._new(one), self._x, self._y) for one in self._dense(depth, claim)}
+            for depth in self._probed
+        }
+        return findings.gradient_flow(claim, profiles)
+
+    def degradation(self) -> Finding:
+        claim = self._claims["degradation"]
+        deep = network("image", self._images, depths=IMAGE_BLOCKS)
+        allowed, table = budget("evidence_image", **self._asked), families(claim.families)
+        runs: list[tuple[str, Run]] = []
+        gaps = []
+        for one, other in zip(contestants(deep, table), contestants(shallower(deep), table), strict=True):
+            found = [[*trained(Trainer(c.spec, self._images, allowed), allowed)] for c in (other, one)]
+            gaps.append(gap(one.family, *found, chance=log(len(self._images.classes))))
+            runs += [(one.family, run) for same in found for run in same]
+        kinds = {name: family.kind for name, family in table.items()}
+        return findings.degradation(claim, gaps, runs, kinds)
+
+    def information_flow(self) -> Finding:
+        claim = self._claims["information flow"]
+        ends = self._probed[0], self._probed[-1]
+        lesions = [
+            (one.family, depth, self._lesions(one))
+            for depth, some in ((ends[0], ("residual", "plain twin")), (ends[1], ("residual",)))
+            for one in self._dense(depth, claim)
+            if one.family in some
+        ]
+        deepest = self._dense(ends[1], claim)
+        known = {one: information(self._new(one), self._x, self._y, places=7) for one in deepest}
+        return findings.information_flow(claim, ends[1], known, lesions)
+
+    def optimisation(self) -> Finding:
+        claim, known = self._claims["optimisation"], {}
+        for one in self._dense(self._probed[-1], claim):
+            new = self._new(one)
+            known[one] = predictiveness(new, self._x, self._y), signal_propagation(new, self._x)
+        return findings.optimisation(claim, self._probed[-1], known)
+
+    def depth_limit(self) -> Finding:
+        claim, allowed = self._claims["depth limit"], self._dense_budget
+        runs: dict[Contestant, dict[int, list[Run]]] = {}
+        for depth in self._depths:
+            for one in self._dense(depth, claim):
+                first = next((known for known in runs if known.family == one.family), one)
+                runs.setdefault(first, {})[depth] = [*trained(self._trainer(one), allowed)]
+        labels: Any = self._flat.train.labels
+        chance = float(np.bincount(labels).max() / len(labels))
+        return findings.depth_limit(claim, allowed.told, runs, chance)
+
+    def _dense(self, depth: int, claim: Claim) -> tuple[Contestant, ...]:
+        return contestants(network("dense", self._flat, depths=depth // 2), families(claim.families))
+
+    def _new(self, one: Contestant) -> Anatomy:
+        """The network at initialisation; several findings look at it."""
+        if one not in self._built:
+            keras.utils.set_random_seed(0)
+            self._built[one] = take_apart(build(one.spec))
+        return self._built[one]
+
+    def _trainer(self, one: Contestant) -> Trainer:
+        """Traced once for all findings."""
+        if one not in self._trainers:
+            self._trainers[one] = Trainer(one.spec, self._flat, self._dense_budget)
+        return self._trainers[one]
+
+    def _lesions(self, one: Contestant) -> LesionStudy:
+        """What is left of a trained network without each block."""
+        trainer = self._trainer(one)
+        trainer.run(rate=self._dense_budget.rates[0], seed=0)
+        return lesion_study(trainer.model(), self._x, self._y, draws=0)
+
+
+_FINDINGS: dict[str, Callable[[_Case], Finding]] = {
+    "gradient flow": _Case.gradient_flow,
+    "degradation": _Case.degradation,
+    "information flow": _Case.information_flow,
+    "optimisation": _Case.optimisation,
+    "depth limit": _Case.depth_limit,
+}
