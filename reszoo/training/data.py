@@ -179,11 +179,11 @@ def _with_test(data: Data, x: Any, y: Any) -> Data:
 
 def _shrunk(x: Any, size: int | None) -> Any:
     """Images that are larger than asked for, made smaller once; larger ones are made when they are taken."""
+    if size is None or x.ndim != 4 or min(x.shape[1:3]) <= size:
+        return x
     import keras
     import numpy as np
 
-    if size is None or x.ndim != 4 or min(x.shape[1:3]) <= size:
-        return x
     parts = [np.asarray(x[start : start + 512], "float32") for start in range(0, len(x), 512)]
     shown = {"crop_to_aspect_ratio": True, "antialias": True, "data_format": "channels_last"}
     smaller = [keras.ops.image.resize(part, (size, size), **shown) for part in parts]
