@@ -120,7 +120,7 @@ def loop(data, epochs=4):
     x, y = data.arrays("train")
     model = theirs(data)
     model.compile(
-        keras.optimizers.SGD(0.05, momentum=0.9, nesterov=True), "sparse_categorical_crossentropy", ["accuracy"]
+        keras.optimizers.SGD(0.05, momentum=0.9, nesterov=True), "sparse_categorical_crossentropy", metrics=["accuracy"]
     )
     model.fit(
         x, y, batch_size=BATCH, epochs=epochs, validation_data=data.arrays("validation"), callbacks=[plain], verbose=0
