@@ -14,12 +14,13 @@ found = reszoo.compare(
     width_multiplier=0.25,
     depths=6,
     shallow=2,
+    against=("plain twin", "residual, full-scale branches"),
     steps=80,
     rates=(0.1,),
     seeds=(0,),
     measure=(),
 )
-shown = ("plain twin", "residual", "plain, looks-linear")
+shown = ("plain twin", "residual", "residual, full-scale branches")
 figure, axes = pyplot.subplots(1, len(shown), figsize=(10, 3.5), sharey=True, layout="constrained")
 for axis, family in zip(axes, shown, strict=True):
     gap = next(gap for gap in found.gaps if gap.family == family)

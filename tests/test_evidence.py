@@ -185,6 +185,7 @@ REFUSED = [
     (lambda: reszoo.compare("resnet20_cifar", DIGITS, rates=()), ["budget.rates"]),
     (lambda: reszoo.compare("resnet20_cifar", DIGITS, steps=0), ["budget.steps", "at least 1"]),
     (lambda: reszoo.compare("resnet20_cifar", DIGITS, widht=3), ["widht"]),
+    (lambda: reszoo.compare("resnet20_cifar", DIGITS, against=["plain"]), ["unknown family", "plain twin"]),
     (lambda: reszoo.compare("resnet20_cifar", DIGITS, measure=["lesions"]), ["lesions", "lesion study"]),
     (lambda: reszoo.evidence(DIGITS, depths=(7, 10)), ["depths", "[7]", "even numbers of layers from 4 to 1,000"]),
     (lambda: reszoo.evidence(DIGITS, depths=(2000,)), ["depths", "[2000]"]),
