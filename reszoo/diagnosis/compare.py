@@ -147,7 +147,7 @@ def compare(
         changes: to the network, as in `spec`.
 
     Raises:
-        ReszooError: a plain network, an unknown change, family or measurement, or a shallow network that is not shallower.
+        ReszooError: a plain network, an unknown change, family or measurement, or a shallow network that is none.
     """
     begun = perf_counter()
     source, spec = fitted(zoo.spec(model, **changes), data if isinstance(data, Data) else open_data(data))
