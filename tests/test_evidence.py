@@ -7,9 +7,11 @@ import keras
 import numpy as np
 import pytest
 from conftest import needs, python, refused
+from typer.testing import CliRunner
 
 import reszoo
 from reszoo.arch.build import build
+from reszoo.cli import app
 from reszoo.diagnosis import families as tables, findings
 from reszoo.diagnosis.compare import fitted, shallower, trained
 from reszoo.diagnosis.gap import best, gap
@@ -91,6 +93,7 @@ def test_a_run_depends_on_its_seed_alone():
 LOOP = """
 import keras, numpy as np, reszoo
 from reszoo.arch.build import build
+from reszoo.cli import app
 from reszoo.training.loops import Looped
 spec = reszoo.spec("residual_mlp18", input_shape=(16,), width_multiplier=1 / 16, depths=3, classes=4)
 model = build(spec)
@@ -182,6 +185,7 @@ REFUSED = [
     (lambda: reszoo.compare("resnet20_cifar", DIGITS, rates=()), ["budget.rates"]),
     (lambda: reszoo.compare("resnet20_cifar", DIGITS, steps=0), ["budget.steps", "at least 1"]),
     (lambda: reszoo.compare("resnet20_cifar", DIGITS, widht=3), ["widht"]),
+    (lambda: reszoo.compare("resnet20_cifar", DIGITS, against=["plain"]), ["unknown family", "plain twin"]),
     (lambda: reszoo.compare("resnet20_cifar", DIGITS, measure=["lesions"]), ["lesions", "lesion study"]),
     (lambda: reszoo.evidence(DIGITS, depths=(7, 10)), ["depths", "[7]", "even numbers of layers from 4 to 1,000"]),
     (lambda: reszoo.evidence(DIGITS, depths=(2000,)), ["depths", "[2000]"]),
@@ -196,27 +200,46 @@ def test_refused(call, said):
         call()
 
 
+def test_the_command_prints_number_source_and_caveat(tmp_path):
+    flow = ["evidence", "--depths", "4,6", "--claim", "gradient flow", "--output", str(tmp_path)]
+    done = CliRunner().invoke(app, flow, catch_exceptions=False)
+    for words in ("plain twin", "plain, looks-linear", "published: ", "caveat: ", "holds by construction"):
+        assert words in done.stdout, words
+    assert (tmp_path / "index.html").is_file() and (tmp_path / "gradient.png").is_file()
+
+
+def test_the_command_refuses():
+    for arguments, said in (
+        (["evidence", "--depths", "ten"], "numbers with commas between them"),
+        (["compare", "plain20_cifar", "--data", "digits"], "a residual network"),
+    ):
+        with refused([said]):
+            CliRunner().invoke(app, arguments, catch_exceptions=False)
+
+
 # The whole.
 
 
 @pytest.mark.slow
 def test_compare(tmp_path):
-    found = reszoo.compare(
-        "residual_mlp18", DIGITS, depths=6, width_multiplier=1 / 16, steps=30, seeds=(0, 1), rates=(1e-2, 1e-3)
-    )
+    measure = ["gradient profile", "early exit", "lesion study"]
+    small = {"depths": 6, "shallow": 2, "width_multiplier": 1 / 16, "steps": 30}
+    found = reszoo.compare("residual_mlp18", DIGITS, **small, seeds=(0, 1), rates=(1e-2, 1e-3), measure=measure)
     assert [one.depth for one in found.contestants] == [14] * 4 and [one.depth for one in found.shallow] == [6] * 4
     assert len(found.runs) == 4 * 2 * 2 * 2 and len(found.gaps) == 4
     assert {(one.family, one.when) for one in found.measured} == {
         (one.family, when) for one in found.contestants for when in ("initialisation", "after training")
     }
     before = next(one for one in found.measured if one.kind == "residual")
-    profile = next(result for result in before.results if result.title == "gradient profile")
+    (profile,) = before.results
     assert profile.ratio == pytest.approx(1, abs=1e-3) and not before.left_out
     # Two trainings from one seed see the same examples: the first losses are those of one batch.
     first = {
         run.losses[0] for family, run in found.runs if family == "plain twin" and run.depth == 14 and run.seed == 0
     }
     assert len(first) == 1
+    after = next(one for one in found.measured if one.kind == "residual" and one.when == "after training")
+    assert [result.title for result in after.results] == ["gradient profile", "lesion study", "early exit"]
     page = found.write(tmp_path / "out")
     text = page.read_text()
     assert "looks-linear" in text and "degradation gap" in text and text.count("<svg") == 4

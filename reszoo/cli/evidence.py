@@ -61,6 +61,7 @@ def evidence(
     data: Annotated[str, typer.Option(help="images: a source, as for training")] = "digits",
     depths: Annotated[str, typer.Option(help="layers of the dense networks, up to 1,000")] = "10,50,100",
     seeds: Annotated[int | None, typer.Option(help="how many; by default those of the budget")] = None,
+    claim: Annotated[list[str] | None, typer.Option(help='only these: --claim "gradient flow"; by default all')] = None,
     output: Annotated[Path, typer.Option(help="folder for the page, its pictures and the numbers")] = Path("evidence"),
 ) -> None:
     """Measure what is claimed of residual networks: plain beside residual beside control, offline, in a few minutes."""
@@ -82,13 +83,13 @@ def evidence(
         rows.append((finding.name, *cells))
     console.print(table(f"What residual connections do, on {found.data}", ("claim", *KINDS), rows))
     for finding in found.findings:
-        claim = finding.claim
+        told = finding.claim
         console.print(
-            f"\n[bold]{finding.name}[/bold]: {escaped(claim.measure)}; {escaped(finding.where)}", soft_wrap=True
+            f"\n[bold]{finding.name}[/bold]: {escaped(told.measure)}; {escaped(finding.where)}", soft_wrap=True
         )
         console.print(f"found: {escaped(finding.reading)}", soft_wrap=True)
-        console.print(f"published: {escaped(claim.published)}", soft_wrap=True)
-        console.print(f"caveat: {escaped(claim.caveat)}", style="dim", soft_wrap=True)
+        console.print(f"published: {escaped(told.published)}", soft_wrap=True)
+        console.print(f"caveat: {escaped(told.caveat)}", style="dim", soft_wrap=True)
     console.print(f"\nWritten: {found.write(output)} ({found.seconds:.0f} s)", soft_wrap=True)
 
 

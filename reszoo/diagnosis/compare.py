@@ -120,6 +120,7 @@ def compare(
     data: Any,
     /,
     *,
+    against: Sequence[str] | None = None,
     shallow: int | Sequence[int] | None = None,
     steps: int | None = None,
     rates: Sequence[float] | None = None,
@@ -136,6 +137,7 @@ def compare(
     Args:
         model: a residual network, by name or spec.
         data: a source as for training (`open_data`).
+        against: names of families in `zoo_configs/evidence/evidence.yaml`; by default the plain twin and two controls.
         shallow: blocks of every stage of the shallow network; by default a third.
         steps: of a training; by default 150 for dense networks, 120 for others.
         rates: learning rates to try, the best of which counts.
@@ -145,13 +147,13 @@ def compare(
         changes: to the network, as in `spec`.
 
     Raises:
-        ReszooError: a plain network, an unknown change or measurement, or a shallow network that is not shallower.
+        ReszooError: a plain network, an unknown change, family or measurement, or a shallow network that is none.
     """
     begun = perf_counter()
     source, spec = fitted(zoo.spec(model, **changes), data if isinstance(data, Data) else open_data(data))
     fewer, wanted = shallower(spec, shallow), _chosen(measure)
     allowed = budget_for("dense" if spec.dense else "image", steps=steps, rates=rates, seeds=seeds)
-    table = families()
+    table = families(None if against is None else ["residual", *against])
     deep, few = contestants(spec, table), contestants(fewer, table)
     x, y = source.arrays("train")
     x, y = x[:EXAMPLES], y[:EXAMPLES]

@@ -149,16 +149,17 @@ class _Case:
 
     def information_flow(self) -> Finding:
         claim = self._claims["information flow"]
-        ends = self._probed[0], self._probed[-1]
+        middle = self._probed[len(self._probed) // 2]
+        looked_into = {middle: ("residual",), self._probed[0]: ("residual", "plain twin")}
         lesions = [
             (one.family, depth, self._lesions(one))
-            for depth, some in ((ends[0], ("residual", "plain twin")), (ends[1], ("residual",)))
+            for depth, some in looked_into.items()
             for one in self._dense(depth, claim)
             if one.family in some
         ]
-        deepest = self._dense(ends[1], claim)
-        known = {one: information(self._new(one), self._x, self._y, places=7) for one in deepest}
-        return findings.information_flow(claim, ends[1], known, lesions)
+        deepest = self._probed[-1]
+        known = {one: information(self._new(one), self._x, self._y, places=7) for one in self._dense(deepest, claim)}
+        return findings.information_flow(claim, deepest, known, lesions)
 
     def optimisation(self) -> Finding:
         claim, known = self._claims["optimisation"], {}

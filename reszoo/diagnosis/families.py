@@ -14,7 +14,7 @@ from reszoo.arch.check import check
 from reszoo.arch.cost import cost
 from reszoo.arch.plan import plan
 from reszoo.arch.spec import NetSpec, Part
-from reszoo.errors import ReszooError
+from reszoo.errors import ReszooError, UnknownNameError
 from reszoo.training.budget import Budget
 from reszoo.training.data import Data
 
@@ -72,9 +72,15 @@ def settings() -> Mapping[str, Any]:
 
 
 def families(names: Sequence[str] | None = None) -> dict[str, Family]:
-    """Returns families of the file: these, or those that `compare` takes."""
+    """Returns families of the file: these, or those that `compare` takes.
+
+    Raises:
+        UnknownNameError: no such family.
+    """
     table = settings()["families"]
     chosen = settings()["compared"] if names is None else names
+    for unknown in {*chosen} - {*table}:
+        raise UnknownNameError("unknown family", given=unknown, known=table)
     return {name: check(Family, table[name], where=f"evidence.yaml: {name}") for name in chosen}
 
 
