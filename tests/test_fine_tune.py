@@ -104,6 +104,7 @@ print(len(momenta) == len(model.trainable_variables), min(known) > 0)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["tensorflow", "jax", "torch"])
 def test_unfreezing_part_by_part(backend):
     if backend != "tensorflow":

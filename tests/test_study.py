@@ -123,12 +123,14 @@ def test_a_small_space_is_tried_whole_and_then_it_is_over(tmp_path):
     assert len(study.trials) == 4
 
 
+@pytest.mark.slow
 def test_several_objectives(tmp_path):
     study = search(tmp_path / "s", objective=["accuracy", "params"], sampler="nsga2", trials=24)
     assert {trial.state for trial in study.trials} == {"complete"}
     assert {trial.number for trial in study.pareto("params")} <= {trial.number for trial in study.engine.best_trials}
 
 
+@pytest.mark.slow
 def test_tpe_finds_more_than_chance(tmp_path):
     """Wider is better here, up to the budget: guided proposals are wider than random ones."""
     guided = search(tmp_path / "tpe", sampler="tpe", trials=30, pruning="none", budget={})
@@ -156,6 +158,7 @@ def test_successive_halving():
 # When things go wrong.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("deadly", [["0003:2"], ["0000:1", "0003:2", "0007:2"]], ids=str)
 def test_a_killed_study_goes_on_as_if_it_had_not_been(tmp_path, deadly):
     whole = told(search(tmp_path / "whole"))
