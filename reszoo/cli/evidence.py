@@ -73,6 +73,7 @@ def evidence(
             data,
             depths=[*map(int, _numbers("--depths", depths))],
             seeds=None if seeds is None else range(seeds),
+            claims=claim,
             watch=watch,
         )
     rows = []
