@@ -185,7 +185,7 @@ WRONG_DATA = [
 ]
 
 
-@pytest.mark.parametrize(("source", "said"), WRONG_DATA, ids=lambda value: str(value)[:30])
+@pytest.mark.parametrize(("source", "said"), WRONG_DATA, ids=lambda value: "" if callable(value) else str(value)[:30])
 def test_wrong_data_is_named(tmp_path, source, said):
     with refused(said):
         reszoo.open_data(source(tmp_path))
