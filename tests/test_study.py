@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -313,7 +314,7 @@ def test_time_that_is_over_leaves_what_can_be_gone_on_with(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def postgresql(tmp_path_factory):
+def postgresql():
     """A server of its own on 127.0.0.1, that stops with the test."""
     pytest.importorskip("psycopg", reason="psycopg is not installed: pip install reszoo[postgresql]")
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl"))
@@ -322,13 +323,12 @@ def postgresql(tmp_path_factory):
     import os
     import socket
 
-    folder = tmp_path_factory.mktemp("pg")
-    # The server refuses to run as root.
+    # The server refuses to run as root, and pytest's folders are root's alone.
+    temporary = tempfile.TemporaryDirectory(prefix="reszoo-pg-")
+    folder = Path(temporary.name)
     who = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"] if os.geteuid() == 0 else []
     if who:
         shutil.chown(folder, "postgres")
-        for parent in folder.parents[:2]:
-            parent.chmod(0o755)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -343,6 +343,7 @@ def postgresql(tmp_path_factory):
     subprocess.run(
         [*who, tools / "pg_ctl", "-D", base, "-m", "immediate", "stop"], check=True, capture_output=True, cwd=folder
     )
+    temporary.cleanup()
 
 
 def test_two_workers_on_postgresql_and_one_of_them_killed(tmp_path, postgresql):

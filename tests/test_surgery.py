@@ -43,7 +43,7 @@ def trained(name, digits):
     model = reszoo.create(network, **changes, classifier_activation=None)
     x, y = batch(model, digits)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(keras.optimizers.SGD(0.02, momentum=0.9), loss, run_eagerly=True)
+    model.compile(keras.optimizers.SGD(0.02, momentum=0.9, global_clipnorm=1.0), loss, run_eagerly=True)
     model.fit(x, y, batch_size=32, epochs=2, verbose=0)
     return model, x, y, loss
 
@@ -59,7 +59,7 @@ def test_a_deepened_network_computes_the_same_and_goes_on_learning(name, digits)
     logits, deeper = (keras.ops.convert_to_numpy(one(x)) for one in (model, made))
     assert np.abs(logits - deeper).max() == 0.0
     assert all((a == b).all() for a, b in zip(before, model.get_weights(), strict=True))
-    made.compile(keras.optimizers.SGD(0.02, momentum=0.9), loss, run_eagerly=True)
+    made.compile(keras.optimizers.SGD(0.02, momentum=0.9, global_clipnorm=1.0), loss, run_eagerly=True)
     first, *_, last = made.fit(x, y, batch_size=32, epochs=3, verbose=0).history["loss"]
     assert last < first
     # The new blocks learn too.

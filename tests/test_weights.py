@@ -490,7 +490,7 @@ def test_every_record_belongs_to_a_network_and_says_what_it_must(name):
     record = records()[name]
     assert reszoo.spec(record.model, classes=record.classes, **record.changes)
     assert record.dialect in dialects()
-    assert record.files and all(re.match(r"https://|hf://", file.url) for file in record.files)
+    assert record.files and all(re.match(r"https://|hf://|shipped/", file.url) for file in record.files)
     for file in record.files:
         digits = re.search(r"-([0-9a-f]{8})\.(pth|pt|th)$", file.url)
         assert digits is None or file.sha256 == digits[1]
