@@ -34,11 +34,12 @@ def connect(url: str, *, heartbeat: int = HEARTBEAT, grace: int = GRACE) -> optu
     Raises:
         ReszooError: it cannot be reached, or read.
     """
-    from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+    from sqlalchemy.exc import ArgumentError, IntegrityError, ProgrammingError, SQLAlchemyError
 
     # Several processes may write to one SQLite file: each waits for its turn.
     options: dict[str, Any] = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {"pool_pre_ping": True}
-    try:
+
+    def storage() -> optuna.storages.RDBStorage:
         return optuna.storages.RDBStorage(
             url,
             engine_kwargs=options,
@@ -46,6 +47,13 @@ def connect(url: str, *, heartbeat: int = HEARTBEAT, grace: int = GRACE) -> optu
             grace_period=grace,
             heartbeat_stale_trial_callback=stand_in,
         )
+
+    try:
+        try:
+            return storage()
+        except (IntegrityError, ProgrammingError):
+            # Another process made the same tables in the same moment; by now they are there.
+            return storage()
     except (SQLAlchemyError, ArgumentError, ImportError, RuntimeError) as error:
         told = str(error).splitlines()[0]
         mend = "the runs beside it are whole; if a backup is at hand, put it back" if url.startswith("sqlite") else ""
