@@ -349,8 +349,8 @@ def postgresql():
 def test_two_workers_on_postgresql_and_one_of_them_killed(tmp_path, postgresql):
     folder = tmp_path / "s"
     three = [process(folder, 10, "0003:2", storage=postgresql) for _ in range(3)]
-    codes = [ended(started)[0] for started in three]
-    assert sorted(codes) == [-9, 0, 0]
+    left = [ended(started) for started in three]
+    assert sorted(one[0] for one in left) == [-9, 0, 0], left
     study = reszoo.open_study(folder, storage=postgresql)
     assert [trial.number for trial in study.trials] == [*range(10)]
     assert {trial.state for trial in study.trials} <= {"complete", "pruned"}

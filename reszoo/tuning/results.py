@@ -133,7 +133,8 @@ def tidy(trials: Sequence[Trial]) -> None:
     """Deletes the weights that are not kept, and the states of all finished runs; histories stay."""
     keep = kept(trials)
     for trial in trials:
-        if trial.state in ("waiting", "running"):
+        # A trial whose process died counts as failed until another stands in for it, and goes on with what is there.
+        if trial.state in ("waiting", "running", "failed"):
             continue
         for state in trial.folder.glob(f"{STATE}-*"):
             shutil.rmtree(state, ignore_errors=True)
