@@ -28,6 +28,11 @@ def needs(*modules: str) -> pytest.MarkDecorator:
     return pytest.mark.skipif(bool(missing), reason=f"not installed: {', '.join(missing)}")
 
 
+def shown(value) -> str | None:
+    """A parameter in a test's id; functions go by their names, not addresses, so that all processes collect alike."""
+    return None if callable(value) else str(value)[:40]
+
+
 @contextlib.contextmanager
 def refused(said):
     """Expects an error of the package that says all of `said`: the place, the given, the allowed, the mend."""

@@ -32,3 +32,10 @@ class Mistaken(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         raise TypeError("a mistake of mine")
+
+
+class Unreadable(keras.callbacks.Callback):
+    """Can be pickled, and not be made again."""
+
+    def __reduce__(self):
+        return int, ("no number",)

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import pytest
-from conftest import needs, python, refused
+from conftest import needs, python, refused, shown
 
 import reszoo
 from reszoo.training.batches import Batches
@@ -74,7 +74,7 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("call", "said"), WRONG, ids=lambda value: str(value)[:40])
+@pytest.mark.parametrize(("call", "said"), WRONG, ids=shown)
 def test_wrong_devices_are_named(call, said):
     with refused(said):
         call()

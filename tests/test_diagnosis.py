@@ -5,7 +5,7 @@ import json
 import keras
 import numpy as np
 import pytest
-from conftest import needs, python, refused
+from conftest import needs, python, refused, shown
 
 import reszoo
 from reszoo import diagnosis
@@ -124,7 +124,7 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("model", "said"), REFUSED, ids=lambda value: str(value)[:30])
+@pytest.mark.parametrize(("model", "said"), REFUSED, ids=shown)
 def test_what_cannot_be_taken_apart_is_refused(model, said):
     with refused(said):
         diagnosis.take_apart(model())
@@ -340,7 +340,11 @@ def test_the_command(tmp_path, trained, capsys):
     app(arguments, standalone_mode=False)
     assert "gradient profile" in capsys.readouterr().out
     assert len([*(tmp_path / "out").glob("*.png")]) == 5
-    assert json.loads((tmp_path / "out" / "diagnosis.json").read_text())["model"] == trained.name
+    told = json.loads((tmp_path / "out" / "diagnosis.json").read_text())
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert told["model"] == trained.name and page.count("data:image/png") == len(told["results"]) == 5
+    for result in told["results"]:
+        assert result["measurement"].capitalize() in page and result["thresholds"][:40] in page
     (tmp_path / "broken.keras").write_bytes(b"PK")
     with refused(["broken.keras", "no Keras model"]):
         app(["diagnose", str(tmp_path / "broken.keras"), "--data", "digits"], standalone_mode=False)

@@ -13,7 +13,7 @@ import h5py
 import ml_dtypes
 import numpy as np
 import pytest
-from conftest import needs, refused
+from conftest import needs, refused, shown
 
 from reszoo.errors import ReszooError
 from reszoo.weights.files import read
@@ -372,7 +372,7 @@ PICKLES = [
 ]
 
 
-@pytest.mark.parametrize(("code", "said"), PICKLES, ids=lambda value: str(value)[:40])
+@pytest.mark.parametrize(("code", "said"), PICKLES, ids=shown)
 def test_refused_pickles(tmp_path, code, said):
     path = zipped(tmp_path / "a.pth", code, {"0": ROW})
     with refused(["a.pth", *said]):
@@ -504,7 +504,7 @@ FILES = [
 ]
 
 
-@pytest.mark.parametrize(("name", "content", "said"), FILES, ids=lambda value: str(value)[:30])
+@pytest.mark.parametrize(("name", "content", "said"), FILES, ids=shown)
 def test_refused_files(tmp_path, name, content, said):
     zipped(tmp_path / "good.pth", FLAT, {"0": ROW})
     (tmp_path / name).write_bytes(content)
@@ -544,7 +544,7 @@ HDF5 = [
 
 
 @pytest.mark.parametrize("libver", ["earliest", "latest"])
-@pytest.mark.parametrize(("make", "said"), HDF5, ids=lambda value: str(value)[:30])
+@pytest.mark.parametrize(("make", "said"), HDF5, ids=shown)
 def test_refused_hdf5_files(tmp_path, make, said, libver):
     with h5py.File(tmp_path / "other.h5", "w") as file:
         file["secret"] = np.ones(3, "f4")

@@ -142,18 +142,24 @@ def test_tpe_finds_more_than_chance(tmp_path):
 
 def test_successive_halving():
     """Li et al. 2020: of every three that reach a rung the best goes on."""
-    study = optuna.create_study(direction="maximize", pruner=Halving(first=1, factor=3))
+    study = optuna.create_study(direction="maximize", pruner=Halving(epochs=18, factor=3))
     ended_at = []
     for value in (0.5, 0.4, 0.6, 0.3, 0.7, 0.65):
         trial = study.ask()
-        for epoch in range(1, 10):
+        for epoch in range(1, 19):
             trial.report(value, epoch)
             if trial.should_prune():
                 break
         ended_at.append(epoch)
         study.tell(trial, value)
     # The best of one, two and three so far; then the best two of six.
-    assert ended_at == [9, 1, 9, 1, 9, 3]
+    assert ended_at == [18, 2, 18, 2, 18, 6]
+    assert {epochs: Halving(epochs=epochs).rungs for epochs in (1, 4, 6, 54)} == {
+        1: {1},
+        4: {1},
+        6: {2},
+        54: {2, 6, 18},
+    }
 
 
 # When things go wrong.
@@ -419,6 +425,8 @@ def test_a_workers_words_reach_the_study(tmp_path):
         reszoo.search(REAL, "digits", folder=tmp_path / "t", callbacks=(deadly.Mistaken(),), **settings | {"trials": 3})
     told = reszoo.open_study(tmp_path / "t").trials
     assert {trial.state for trial in told} == {"failed"} and "a mistake of mine" in told[0].note
+    study = reszoo.search(REAL, "digits", folder=tmp_path / "u", callbacks=(deadly.Unreadable(),), **settings)
+    assert [trial.state for trial in study.trials] == ["failed"] and "no number" in study.trials[0].note
 
 
 @pytest.mark.slow

@@ -67,17 +67,18 @@ def _sum(plan: Plan, runs: tuple[Run, ...], before: tuple[Run, ...] = ()) -> Cos
     """The cost of a stretch of the chain; its receptive field is that of all from the input on."""
     params = statistics = macs = activations = length = 0
     for run in runs:
-        counted = _counted(run.piece)
-        params, statistics = params + run.times * counted.params, statistics + run.times * counted.statistics
-        macs, activations = macs + run.times * counted.macs, activations + run.times * counted.activations
-        length += run.times * counted.depth
-    field, jump = 1, 1
-    for run in () if plan.spec.dense else (*before, *runs):
-        counted = _counted(run.piece)
-        # Only the first block of a stage strides, and it is alone in its run.
-        field, jump = field + run.times * counted.growth * jump, jump * counted.stride
-    seen, shape = (0 if plan.spec.dense else field), runs[-1].ops[-1].shape
-    return Cost(params, params + statistics, macs, activations, length, seen, shape)
+        counted, times = _counted(run.piece), run.times
+        params, statistics = params + times * counted.params, statistics + times * counted.statistics
+        macs, activations = macs + times * counted.macs, activations + times * counted.activations
+        length += times * counted.depth
+    field, shape = 0, runs[-1].piece.shape
+    if not plan.spec.dense:
+        field = jump = 1
+        for run in (*before, *runs):
+            counted = _counted(run.piece)
+            # Only the first block of a stage strides, and it is alone in its run.
+            field, jump = field + run.times * counted.growth * jump, jump * counted.stride
+    return Cost(params, params + statistics, macs, activations, length, field, shape)
 
 
 class _Counted(NamedTuple):

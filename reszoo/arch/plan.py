@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
@@ -35,8 +36,9 @@ ORDERS = {
 """He 2015 (Fig. 2); the same with a free identity path; He 2016 (Fig. 1b); Gorishniy 2021 (3.2)."""
 
 
-class _Manner(NamedTuple):
-    """What all blocks of a network have in common, stem and head too."""
+@dataclass(frozen=True, eq=False, slots=True)
+class _Manner:
+    """What all blocks of a network have in common, stem and head too; compared by identity, which costs nothing."""
 
     block: Block
     norm: Norm
@@ -45,6 +47,10 @@ class _Manner(NamedTuple):
     dense: bool
     gain: float | None
     """Factor on the last weights of every branch at the start."""
+
+
+_manner = lru_cache(maxsize=1024)(_Manner)
+"""Makes a manner, each once: networks of the same manner share their lowered stems, blocks and heads."""
 
 
 class _Place(NamedTuple):
@@ -65,15 +71,16 @@ def plan(spec: NetSpec) -> Plan:
     """Returns the network's operations, lowered from its spec; both are frozen, so recent plans are remembered."""
     total = sum(stage.depth for stage in spec.stages)
     gain = 1 / math.sqrt(total) if spec.block.start == "scaled" else None
-    lower = _lowering(_Manner(spec.block, spec.norm, spec.bias, spec.init, spec.dense, gain))
-    piece = lower.stem(spec.stem, spec.input_shape)
+    manner = _manner(spec.block, spec.norm, spec.bias, spec.init, spec.dense, gain)
+    piece = _stem(manner, spec.stem, spec.input_shape)
     runs, rates, dilation = [Run("stem", piece)], _rates(spec.block.drop_path, total), 1
     for number, stage in enumerate(spec.stages, 1):
         part, index, stride = f"stage{number}", 1, stage.stride
         while index <= stage.depth:
             rate = next(rates)
             before = piece
-            piece = lower.block(piece.shape, piece.reads, stage.width, stride, dilation, stage.dilation, rate)
+            place = _Place(piece.shape, piece.reads, stage.width, stride, dilation, stage.dilation, rate)
+            piece = _block(manner, place)
             # After its first block a stage repeats itself, unless every block is dropped at a rate of its own.
             times = 1 if index == 1 or rate else stage.depth - index + 1
             if piece is before and runs[-1].part == part:
@@ -81,30 +88,13 @@ def plan(spec: NetSpec) -> Plan:
             else:
                 runs.append(Run(part, piece, times, index))
             dilation, stride, index = stage.dilation, 1, index + times
-    head = lower.head(spec.head, piece.shape, piece.reads)
+    head = _head(manner, spec.head, piece.shape, piece.reads)
     return Plan(spec, (*runs, Run("head", head)) if head.ops else tuple(runs))
 
 
 def _rates(last: float, total: int) -> Iterator[float]:
     """The rate at which each block's branch is dropped; block l of L has l/L of the last one's (Huang 2016)."""
     return (last * (block / total) for block in range(1, total + 1))
-
-
-class _Lowering(NamedTuple):
-    """Lowers stems, blocks and heads, each once: networks of the same manner share them."""
-
-    stem: Callable[[Stem, Shape], Piece]
-    block: Callable[..., Piece]
-    head: Callable[[Head, Shape, Any], Piece]
-
-
-@lru_cache(maxsize=256)
-def _lowering(manner: _Manner) -> _Lowering:
-    return _Lowering(
-        lru_cache(maxsize=1024)(lambda stem, shape: _stem(manner, stem, shape)),
-        lru_cache(maxsize=4096)(lambda *place: _block(manner, _Place(*place))),
-        lru_cache(maxsize=1024)(lambda head, shape, reads: _head(manner, head, shape, reads)),
-    )
 
 
 class _Walk:
@@ -174,6 +164,7 @@ def _reads_after(op: Op) -> Any:
     return op.reads if op.kind in ("pool", "global_pool", "dropout") else "linear"
 
 
+@lru_cache(maxsize=1 << 12)
 def _stem(manner: _Manner, stem: Stem, shape: Shape) -> Piece:
     order = ORDERS[manner.block.order]
     walk, x = _Walk(manner, shape, "raw"), "input"
@@ -189,6 +180,7 @@ def _stem(manner: _Manner, stem: Stem, shape: Shape) -> Piece:
     return walk.piece()
 
 
+@lru_cache(maxsize=1 << 14)
 def _block(manner: _Manner, place: _Place) -> Piece:
     block, order = manner.block, ORDERS[manner.block.order]
     walk = _Walk(manner, place.shape, place.reads)
@@ -263,6 +255,7 @@ def _squeeze_excite(walk: _Walk, x: str) -> str:
     return walk.emit("scale", "se_scale", x, gate)
 
 
+@lru_cache(maxsize=1 << 12)
 def _head(manner: _Manner, head: Head, shape: Shape, reads: Any) -> Piece:
     walk = _Walk(manner, shape, reads)
     x = walk.sequence(ORDERS[manner.block.order].final, "final_", "input")

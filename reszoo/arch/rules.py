@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 def impossible(spec: NetSpec) -> list[ReszooError]:
     """What single fields cannot say: the ways in which parts of a spec contradict each other."""
-    block, problems = spec.block, []
+    block, dense, problems = spec.block, spec.dense, []
 
     def no(where: str, given: object, allowed: str, mend: str = "") -> None:
         problems.append(ReszooError(where, given=given, allowed=allowed, mend=mend))
@@ -21,25 +21,20 @@ def impossible(spec: NetSpec) -> list[ReszooError]:
     kernels = [("stem.kernel", spec.stem.kernel)]
     kernels += [(f"block.body.{i}.kernel", unit.kernel) for i, unit in enumerate(block.body)]
     for where, kernel in kernels:
-        if (kernel == 0) != spec.dense:
+        if (kernel == 0) != dense:
             no(where, kernel, "0 in every unit and the stem (Dense), or in none of them")
         elif kernel and kernel % 2 == 0:
             no(where, kernel, "odd numbers, which have a centre")
     if spec.stem.depth > 1 and spec.stem.width < 2:
         no("stem.width", spec.stem.width, "at least 2 where the stem has several layers: the first are half as wide")
-    if len(spec.input_shape) != (1 if spec.dense else 3) or spec.input_shape[-1] is None:
-        shape = "(features,)" if spec.dense else "(height, width, channels); height and width may be None"
+    if len(spec.input_shape) != (1 if dense else 3) or spec.input_shape[-1] is None:
+        shape = "(features,)" if dense else "(height, width, channels); height and width may be None"
         no("input_shape", spec.input_shape, shape)
-    elif not spec.dense:
-        small = [size for size in spec.input_shape[:2] if size is not None and size < spec.stride]
-        if small:
-            least = f"height and width of at least {spec.stride}, the product of the strides"
-            no(
-                "input_shape",
-                spec.input_shape,
-                least,
-                f"give at least ({spec.stride}, {spec.stride}, ...), or stem='cifar'",
-            )
+    elif not dense:
+        stride = spec.stride
+        if any(size is not None and size < stride for size in spec.input_shape[:2]):
+            least = f"height and width of at least {stride}, the product of the strides"
+            no("input_shape", spec.input_shape, least, f"give at least ({stride}, {stride}, ...), or stem='cifar'")
     if block.stride_at > len(block.body):
         no("block.stride_at", block.stride_at, f"1 to {len(block.body)}, the units of the block")
     if block.shortcut == "none" and block.start != "random":
@@ -67,7 +62,7 @@ def impossible(spec: NetSpec) -> list[ReszooError]:
                 "project where a stage is narrower than the one before it",
                 "padding only adds channels",
             )
-    if spec.dense:
+    if dense:
         for where, given, allowed in (
             ("block.shortcut", block.shortcut, ("none", "project", "project_all")),
             ("block.attention", block.attention, ("none",)),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -18,19 +17,19 @@ _COLOURS = {"healthy": "green", "strained": "yellow", "broken": "red", "unknown"
 def diagnose(
     file: Annotated[Path, typer.Argument(help="a .keras file of any functional model")],
     data: Annotated[str, typer.Option(help="a source, as for training")],
-    output: Annotated[Path | None, typer.Option(help="folder for diagnosis.json and the pictures")] = None,
+    output: Annotated[Path | None, typer.Option(help="folder for the page, its pictures and the numbers")] = None,
     size: Annotated[int | None, typer.Option(help="side of the images of a folder, in pixels")] = None,
     seed: Annotated[int, typer.Option(help="of controls and splits")] = 0,
 ) -> None:
     """Say what is wrong with a network, trained or not, and what to change."""
     from reszoo.diagnosis.doctor import diagnose as job
+    from reszoo.diagnosis.pages import control_text
     from reszoo.diagnosis.subjects import opened
-    from reszoo.writing import renamed_when_whole
 
     model, x, y = opened(file, data, size=size, seed=seed)
     with console.status("measuring"):
         found = job(model, x, y, seed=seed)
-    rows = [(r.title, f"[{_COLOURS[r.level]}]{r.level}[/]", escaped(_control(r.control))) for r in found.results]
+    rows = [(r.title, f"[{_COLOURS[r.level]}]{r.level}[/]", escaped(control_text(r))) for r in found.results]
     console.print(escaped(f"{found.network}; {found.examples} examples, {found.seconds:.0f} s"), soft_wrap=True)
     console.print(table(found.model, ("measurement", "verdict", "control"), rows))
     for result in found.results:
@@ -42,14 +41,4 @@ def diagnose(
     for advice in found.advice:
         console.print(f"- {escaped(advice.what)} ({escaped(advice.because)})", soft_wrap=True)
     if output is not None:
-        output.mkdir(parents=True, exist_ok=True)
-        for result in found.results:
-            result.plot(output / f"{result.title.replace(' ', '_')}.png")
-        with renamed_when_whole(output / "diagnosis.json") as temporary:
-            temporary.write_text(json.dumps(found.to_dict(), indent=2))
-        console.print(f"\nWritten: {output}", soft_wrap=True)
-
-
-def _control(control: object) -> str:
-    assert isinstance(control, dict)
-    return ", ".join(f"{name} {value:.3g}" for name, value in control.items())
+        console.print(f"\nWritten: {found.write(output)}", soft_wrap=True)

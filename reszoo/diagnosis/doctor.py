@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import isfinite
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -68,6 +69,12 @@ class Diagnosis:
             "advice": [{"what": one.what, "because": one.because} for one in self.advice],
             "seconds": self.seconds,
         }
+
+    def write(self, folder: str | Path) -> Path:
+        """Writes the page with its pictures and the numbers as JSON into a folder, and returns the page."""
+        from reszoo.diagnosis.pages import write_diagnosis
+
+        return write_diagnosis(self, Path(folder))
 
 
 def diagnose(model: Any, x: Any, y: Any, *, loss: Loss | None = None, seed: int = 0) -> Diagnosis:

@@ -1,4 +1,4 @@
-"""Comparison and evidence as pages: tables, pictures, and the numbers as JSON beside them."""
+"""Diagnosis, comparison and evidence as pages: tables, pictures, and the numbers as JSON beside them."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ import numpy as np
 
 from reszoo.diagnosis.findings import SCORES
 from reszoo.report.lines import Line, draw_lines
-from reszoo.report.page import Cell, Gallery, Section, Table, write_page
+from reszoo.report.page import Cell, Gallery, Image, Section, Table, write_page
 from reszoo.report.pictures import Picture
 from reszoo.writing import renamed_when_whole
 
 if TYPE_CHECKING:
     from reszoo.diagnosis.compare import Comparison
+    from reszoo.diagnosis.doctor import Diagnosis
     from reszoo.diagnosis.evidence import Evidence
+    from reszoo.diagnosis.result import Result
 
 KINDS = ("residual", "plain", "control")
 TONES = {"healthy": "good", "strained": "fair", "broken": "bad", "unknown": "muted"}
@@ -62,6 +64,40 @@ def case_table(found: Evidence) -> Table:
         cells = ["; ".join(f"{n.family}: {n.text}" for n in finding.numbers if n.kind == kind) for kind in KINDS]
         rows.append([finding.name, finding.claim.measure, *cells, finding.claim.caveat])
     return Table(("claim", "measured", *KINDS, "caveat"), rows, phone="stack")
+
+
+def write_diagnosis(found: Diagnosis, folder: Path) -> Path:
+    """Writes index.html, diagnosis.json and a PNG of every measurement, and returns the page."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rows: list[tuple[Cell | str, ...]] = [
+        (one.title, Cell(one.level, tone=TONES[one.level]), one.verdict, control_text(one)) for one in found.results
+    ]
+    advice = [(one.what, one.because) for one in found.advice]
+    sections = [
+        Section("Findings", [Table(("measurement", "verdict", "numbers", "control"), rows, phone="stack")]),
+        Section("What to change", [Table(("change", "because"), advice)] if advice else []),
+    ]
+    for one in found.results:
+        file = folder / f"{one.title.replace(' ', '_')}.png"
+        one.plot(file)
+        sections.append(Section(one.title.capitalize(), [Image(file, one.verdict), one.thresholds]))
+    sections.append(Section("Left out", [f"{title}: {why}." for title, why in found.skipped]))
+    write_json(folder / "diagnosis.json", found.to_dict())
+    state = "nothing strained or broken" if found.healthy else "not healthy"
+    return write_page(
+        folder / "index.html",
+        title=f"Diagnosis of {found.model}",
+        lead=f"{found.network}. Found: {state}. No single number says that a network trains: each stands beside its "
+        "control, and the thresholds are told.",
+        sections=sections,
+        facts={"examples": str(found.examples), "time": f"{found.seconds:.0f} s"},
+        foot=versions(),
+    )
+
+
+def control_text(result: Result) -> str:
+    """Returns what a result is to be compared with, in words."""
+    return ", ".join(f"{name} {value:.3g}" for name, value in result.control.items())
 
 
 def write_comparison(found: Comparison, folder: Path) -> Path:
@@ -138,8 +174,8 @@ def _measured(found: Comparison, when: str) -> Iterator[Table]:
         for one in here:
             for result in one.results:
                 if result.title == title:
-                    control = ", ".join(f"{name} {value:.3g}" for name, value in result.control.items())
-                    rows.append((one.family, Cell(result.level, tone=TONES[result.level]), result.verdict, control))
+                    verdict = Cell(result.level, tone=TONES[result.level])
+                    rows.append((one.family, verdict, result.verdict, control_text(result)))
                     threshold = result.thresholds
         yield Table(("network", "verdict", "numbers", "control"), rows, caption=f"{title} ({threshold})", phone="stack")
 

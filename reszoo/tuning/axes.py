@@ -66,7 +66,11 @@ class Axis(Part):
             raise ReszooError(where, given=given, allowed=allowed)
         return self
 
-    @property
+    @cached_property
+    def _choices(self) -> tuple[Any, ...] | None:
+        return self.values or tuple(self.words) if self.low is None or self.high is None else None
+
+    @cached_property
     def whole(self) -> bool:
         """Whether a range is one of whole numbers."""
         return isinstance(self.low, int) and isinstance(self.high, int)
@@ -82,14 +86,16 @@ class Axis(Part):
 
     def ask(self, hp: Asked, name: str) -> Any:
         """Returns the answer of `hp`."""
-        if self.low is None or self.high is None:
-            return hp.Choice(name, [*(self.values or self.words)])
+        listed = self._choices
+        if listed is not None:
+            return hp.Choice(name, [*listed])
         ask: Any = hp.Int if self.whole else hp.Float
         answer = ask(name, self.low, self.high, step=self.step, sampling=self.scale)
         if self.step is None or self.whole or answer is None:
             return answer
         # Oracles add up steps, with noise in the last digits: two networks that are one must not look different.
-        return min(self.answers or (), key=lambda step: abs(step - answer))
+        known = self.answers or ()
+        return known[min(max(round((answer - known[0]) / self.step), 0), len(known) - 1)]
 
     def meaning(self, answer: Any) -> Any:
         """Returns what an answer stands for."""

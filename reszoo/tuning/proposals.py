@@ -30,6 +30,8 @@ PLACE, POINT, KEY, RETRY, OUTCOME, PROCESS = "place", "point", "key", "retry_of"
 ended where Optuna has no word for it, where it runs."""
 ASKED = 25
 """Times that a sampler is asked before a draw decides."""
+EARLIEST = 2
+"""Epochs before a run is judged, where it has three times as many."""
 DRAWN = 500
 """Draws until the space counts as tried whole."""
 
@@ -218,16 +220,24 @@ def _keys(study: optuna.Study, *, below: float = float("inf")) -> set[str]:
 class Halving(optuna.pruners.BasePruner):
     """Asynchronous successive halving (Li et al. 2020, algorithm 2) by ending runs: one that goes on simply goes on.
 
-    At epochs `first`, `first * factor`, ... a run goes on when it is among the best of every `factor` that came so far.
+    Runs are judged after a third of their epochs, a ninth and so on, but after a single one only where they have fewer
+    than six: then most are still warming up, and residual blocks that start as the identity have hardly begun. A run
+    goes on when it is among the best of every `factor` that came so far.
+
+    Args:
+        epochs: of a whole run.
+        factor: one of so many goes on.
     """
 
-    def __init__(self, *, first: int = 1, factor: int = 3):
-        self.first, self.factor = first, factor
+    def __init__(self, *, epochs: int, factor: int = 3):
+        self.factor = factor
+        shares = (epochs / factor**power for power in range(1, 10))
+        self.rungs = {round(share) for share in shares if share >= EARLIEST} or {1}
 
     def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
         """Whether a run is to end here."""
         step = trial.last_step
-        if step is None or not self._is_rung(step):
+        if step not in self.rungs:
             return False
         value = trial.intermediate_values[step]
         others = (
@@ -237,9 +247,3 @@ class Halving(optuna.pruners.BasePruner):
         )
         values = sorted([value, *others], reverse=True)
         return value < values[max(len(values) // self.factor, 1) - 1]
-
-    def _is_rung(self, step: int) -> bool:
-        rung = self.first
-        while rung < step:
-            rung *= self.factor
-        return rung == step

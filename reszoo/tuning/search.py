@@ -139,7 +139,8 @@ class Search(Study):
             self.storage = connect(storage or url_of(folder), heartbeat=heartbeat, grace=grace)
             engine = begin(self.storage, name, directions, json.loads(json.dumps(plan)))
         self.proposals = Proposals(self.feasible, self._recipe, sampler=sampler, seed=seed)
-        self.pruner = Halving() if pruning == "halving" and len(objectives) == 1 else optuna.pruners.NopPruner()
+        halves = pruning == "halving" and len(objectives) == 1
+        self.pruner = Halving(epochs=self._recipe.epochs) if halves else optuna.pruners.NopPruner()
         super().__init__(engine, folder)
 
     def search(

@@ -43,13 +43,22 @@ def _compound(base: NetSpec, told: Mapping[str, Any]) -> Size:
 
 def _regnet(base: NetSpec, told: Mapping[str, Any]) -> Size | None:
     """Radosavovic et al. 2020, 3.3, eq. 2 to 4: block j is w0 + wa j wide, rounded to w0 times a power of wm."""
-    w0, multiple = told["w0"], told.get("multiple", 8)
-    powers = (round(math.log(1 + told["wa"] * j / w0, told["wm"])) for j in range(told["depth"]))
-    widths = [max(multiple, multiple * round(w0 * told["wm"] ** power / multiple)) for power in powers]
-    distinct = sorted(set(widths))
-    if len(distinct) != len(base.stages):
+    w0, wa, wm, multiple = told["w0"], told["wa"], told["wm"], told.get("multiple", 8)
+    depths: list[int] = []
+    widths: list[int] = []
+    begun = power = 0
+    while begun < told["depth"] and len(depths) <= len(base.stages):
+        # The power is that of all blocks until 1 + wa j / w0 is nearer to the next one.
+        end = min(max(math.ceil((wm ** (power + 0.5) - 1) * w0 / wa), begun), told["depth"])
+        width = max(multiple, multiple * round(w0 * wm**power / multiple))
+        if widths[-1:] == [width]:
+            depths[-1] += end - begun
+        elif end > begun:
+            depths, widths = [*depths, end - begun], [*widths, width]
+        begun, power = end, power + 1
+    if len(depths) != len(base.stages):
         return None
-    return Size(tuple(map(widths.count, distinct)), tuple(distinct), told.get("ratio"))
+    return Size(tuple(depths), tuple(widths), told.get("ratio"))
 
 
 def _stages(base: NetSpec, told: Mapping[str, Any]) -> Size:

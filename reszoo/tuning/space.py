@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -22,10 +22,12 @@ from reszoo.arch.spec import NetSpec, Part
 from reszoo.errors import ReszooError, UnknownNameError
 from reszoo.training.recipes import Recipe, recipe as named
 from reszoo.tuning.axes import Asked, Axis, Dice, Point, all_points, count_points
-from reszoo.tuning.sizes import KINDS, sized
+from reszoo.tuning.sizes import KINDS, Size, sized
 
 COSTLESS = ("drop_path", "dropout", "residual_dropout")
 """Rates cost nothing: counting a network leaves them out, so that networks that differ in them alone share pieces."""
+Answers = tuple[tuple[str, Any], ...]
+"""Answers about the parts of a network: axis and value, in order."""
 START = ("weights", "frozen", "layer_decay")
 
 
@@ -126,20 +128,21 @@ class Space(Part):
 
     def spec(self, point: Point) -> NetSpec | None:
         """Returns the network of a point, or None where there is none: its parts contradict each other."""
-        asked, fixed = self._sizes
-        size = KINDS[self.kind].size(self.root, {**fixed, **{name: point[name] for name in asked if name in point}})
-        if size is None:
-            return None
-        try:
-            return sized(self._variant(tuple((name, point[name]) for name in self.net if name in point)), size)
-        except ValueError:
-            return None
+        size = self._size(point)
+        return (
+            None
+            if size is None
+            else self._sized(tuple((name, point[name]) for name in self.net if name in point), size)
+        )
 
     def cost(self, point: Point) -> Cost | None:
         """Returns what the network of a point costs, or None where there is no such network."""
-        free = self._costless
-        spec = self.spec({name: value for name, value in point.items() if name not in free} if free else point)
-        return None if spec is None else cost(plan.__wrapped__(spec))
+        size = self._size(point)
+        return (
+            None
+            if size is None
+            else self._cost(tuple((name, point[name]) for name in self._costly if name in point), size)
+        )
 
     def candidate(self, point: Point, recipe: str | Recipe = "fast") -> Candidate | None:
         """Returns network and recipe of a point, or None where there is no such network.
@@ -181,21 +184,41 @@ class Space(Part):
         return all_points([*self.axes.items()], {})
 
     @cached_property
-    def _sizes(self) -> tuple[list[str], dict[str, Any]]:
-        """The axes of size by the names they are asked by, and the fixed numbers."""
+    def _size(self) -> Callable[[Point], Size | None]:
+        """What the answers about the size come to."""
         fixed = {name: value for name, value in self.size.items() if not isinstance(value, Axis)}
-        return [name for name in self.axes if name not in {*self.net, *self.recipe, *self.start}], fixed
+        asked = [name for name in self.axes if name not in {*self.net, *self.recipe, *self.start}]
+        size, root = KINDS[self.kind].size, self.root
+        return lambda point: size(root, {**fixed, **{name: point[name] for name in asked if name in point}})
+
+    def _sized(self, parts: Answers, size: Size) -> NetSpec | None:
+        try:
+            return sized(self._variant(parts), size)
+        except ValueError:
+            return None
 
     @cached_property
-    def _costless(self) -> frozenset[str]:
-        return frozenset(name for name in self.net if name.rpartition(".")[2] in COSTLESS)
+    def _cost(self) -> Callable[[Answers, Size], Cost | None]:
+        """The cost of a network by its parts and size; remembered, for draws that differ in their recipe share it."""
+
+        @lru_cache(maxsize=1 << 16)
+        def counted(parts: Answers, size: Size) -> Cost | None:
+            spec = self._sized(parts, size)
+            return None if spec is None else cost(plan.__wrapped__(spec))
+
+        return counted
+
+    @cached_property
+    def _costly(self) -> tuple[str, ...]:
+        """Axes of the parts that decide the cost."""
+        return tuple(name for name in self.net if name.rpartition(".")[2] not in COSTLESS)
 
     @cached_property
     def _variant(self) -> Any:
         """The base with answers about its parts; remembered, for a space has few of them."""
 
         @cache
-        def variant(answers: tuple[tuple[str, Any], ...]) -> NetSpec:
+        def variant(answers: Answers) -> NetSpec:
             changes: dict[str, Any] = {}
             for name, answer in answers:
                 merge(changes, _nested(name, self.net[name].meaning(answer)))

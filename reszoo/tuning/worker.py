@@ -40,12 +40,12 @@ class Line:
 
     def __init__(self, receives: BinaryIO, sends: BinaryIO):
         self._receives, self._sends = receives, sends
-        self._told: queue.Queue[Any] = queue.Queue()
+        self._told: queue.Queue[bytes] = queue.Queue()
         threading.Thread(target=self._listen, daemon=True).start()
 
     def receive(self) -> Any:
-        """Returns what comes next."""
-        return self._told.get()
+        """Returns what comes next; it may raise whatever a user's own object raises when it is made again."""
+        return pickle.loads(self._told.get())
 
     def send(self, message: Any) -> None:
         """Sends a message."""
@@ -55,6 +55,7 @@ class Line:
     def _listen(self) -> None:
         while True:
             try:
+                # Bytes in bytes: what they hold is made by who asks for it, after `sys.path` is what it has to be.
                 self._told.put(pickle.load(self._receives))
             except (EOFError, OSError, pickle.UnpicklingError):
                 # Whoever started this process is gone: another may go on with the same folder at once.
@@ -90,12 +91,13 @@ def main() -> None:
     opened: dict[str, Any] = {}
     sys.path[:] = line.receive()
     while True:
-        job = line.receive()
-        line.send(_ended(job, line, opened))
+        line.send(_ended(line, opened))
 
 
-def _ended(job: Job | Timing, line: Line, opened: dict[str, Any]) -> Outcome:
+def _ended(line: Line, opened: dict[str, Any]) -> Outcome:
+    """Does the next job."""
     try:
+        job: Job | Timing = line.receive()
         made = _timed(job.spec) if isinstance(job, Timing) else _trained(job, line, opened)
         state, history, note, seconds = made.state, made.history, made.note, made.seconds
     except Exception as error:

@@ -88,8 +88,9 @@ class Worker:
 
     def _send(self, message: Any) -> None:
         assert self._process is not None and self._process.stdin is not None
-        # Pickled whole before any of it is sent: what cannot be pickled must not reach the pipe in part.
-        self._process.stdin.write(pickle.dumps(message))
+        # Pickled whole before any of it is sent: what cannot be pickled must not reach the pipe in part. Twice, so that
+        # what cannot be made again on the other side does not leave the pipe in the middle of a message.
+        self._process.stdin.write(pickle.dumps(pickle.dumps(message)))
         self._process.stdin.flush()
 
     def _died(self) -> str:
