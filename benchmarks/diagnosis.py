@@ -1,10 +1,10 @@
 """What looking at networks costs, and what taking blocks out of one saves.
 
-    python benchmarks/diagnosis.py [--steps 200] [--rounds 3] [--train fashion_mnist_train.npz --test fashion_mnist_test.npz]
+    python benchmarks/diagnosis.py [--steps 200] [--rounds 3] [--train fashion_mnist_train.npz --test ..._test.npz]
 
-The doctor's seconds for ResNet-50 at 224 (ours and keras.applications'); the time of `fit()` with `GradientFlow` every 50
-steps over that without, taking turns; and with the two files `prune_depth` on the shipped ResNet-20: blocks are chosen and
-the result is judged on held-out training images, then both networks are evaluated on the test images.
+The doctor's seconds for ResNet-50 at 224 (ours and keras.applications'); the time of `fit()` with `GradientFlow` every
+50 steps over that without, taking turns; and with the two files `prune_depth` on the shipped ResNet-20: blocks are
+chosen and the result is judged on held-out training images, then both networks are evaluated on the test images.
 """
 
 import argparse

@@ -10,6 +10,7 @@ comes with the package, under a budget that leaves out half of those that exist.
 """
 
 import argparse
+import contextlib
 import os
 import statistics
 import tempfile
@@ -101,8 +102,6 @@ def theirs(tuner, seed, data, **settings):
     x, y = data.arrays("train")
     with tempfile.TemporaryDirectory() as folder:
         search = tuner(made, objective="val_accuracy", seed=seed, directory=folder, **settings)
-        if tuner is keras_tuner.RandomSearch:
-            settings["epochs"] = EPOCHS
         epochs = {"epochs": EPOCHS} if tuner is keras_tuner.RandomSearch else {}
         search.search(x, y, batch_size=BATCH, validation_data=data.arrays("validation"), verbose=0, **epochs)
     told.seconds = time.perf_counter() - start
@@ -141,13 +140,10 @@ def its_own(seconds, seed, data):
             made, objective="val_accuracy", max_trials=TRIALS, seed=seed, directory=folder
         )
         watch = [Curve(), Deadline(seconds)]
-        try:
+        with contextlib.suppress(Over):
             search.search(
                 x, y, epochs=EPOCHS, batch_size=BATCH, validation_data=shown("validation"), callbacks=watch, verbose=0
             )
-        except Over:
-            pass
-    # keras-tuner trains copies of callbacks: what was learnt is in its trials.
     told.seconds = time.perf_counter() - start
     return told
 

@@ -237,7 +237,7 @@ class Halving(optuna.pruners.BasePruner):
     def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
         """Whether a run is to end here."""
         step = trial.last_step
-        if step not in self.rungs:
+        if step is None or step not in self.rungs:
             return False
         value = trial.intermediate_values[step]
         others = (
