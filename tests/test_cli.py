@@ -87,7 +87,8 @@ def test_schema_takes_our_files_and_refuses_others():
 @pytest.mark.slow
 def test_quickstart_shows_degradation_and_its_absence(tmp_path):
     said = run("quickstart", "--depths", "20", "38", "--output", str(tmp_path / "out"))
-    results = {item["name"]: item for item in json.loads((tmp_path / "out" / "results.json").read_text())}
+    told = json.loads((tmp_path / "out" / "results.json").read_text())
+    results = {item["name"]: item for item in told["depth"]}
     assert (tmp_path / "out" / "curves.png").stat().st_size > 10_000
     assert results["plain38"]["losses"][-1] > results["plain20"]["losses"][-1] + 0.3
     assert results["resnet38"]["losses"][-1] < 0.2
