@@ -1,7 +1,9 @@
 """Studies that last: killed, joined, damaged, changed; within budget, nothing trained twice."""
 
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -12,7 +14,7 @@ import optuna
 import pretend
 import pytest
 import yaml
-from conftest import refused
+from conftest import needs, refused
 from pretend import DATA, SPACE, Pretended, search, told
 from typer.testing import CliRunner
 
@@ -20,7 +22,10 @@ import reszoo
 import reszoo.cli
 from reszoo.cli.screen import app
 from reszoo.tuning.job import Outcome
+from reszoo.tuning.latency import Latencies
 from reszoo.tuning.proposals import Halving, derived
+from reszoo.tuning.worker import memory_of_this
+from reszoo.tuning.workers import Worker
 
 
 @pytest.fixture(autouse=True)
@@ -95,7 +100,7 @@ def test_weights_of_the_front_and_of_the_best_are_kept(tmp_path):
         gone.model()
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "random", "nsga2", "grid"])
+@pytest.mark.parametrize("sampler", ["tpe", "random", "nsga2", "grid", pytest.param("gp", marks=needs("torch"))])
 def test_the_same_seed_tries_the_same_and_nothing_twice(tmp_path, sampler):
     space = (
         SPACE
@@ -309,6 +314,34 @@ def test_failures_that_differ_do_not_stop_it(tmp_path):
     assert len(study.trials) == 8
 
 
+def test_ctrl_c_leaves_what_can_be_gone_on_with(tmp_path):
+    asked = []
+
+    def interrupt(job):
+        if not asked:
+            asked.append(job)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    Pretended.at[("0003", 2)] = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        search(tmp_path / "s")
+    assert told(search(tmp_path / "s")) == told(search(tmp_path / "whole"))
+
+
+def test_the_gaussian_process_without_torch_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with refused(["sampler", "gp", "pip install torch"]):
+        search(tmp_path / "s", sampler="gp")
+
+
+def test_memory_of_the_parent_stays_flat(tmp_path):
+    """Fifty trials; what a first study loads does not count."""
+    search(tmp_path / "first", trials=2)
+    before = memory_of_this()
+    search(tmp_path / "s", trials=50, pruning="none")
+    assert memory_of_this() - before < 20 * 2**20
+
+
 def test_time_that_is_over_leaves_what_can_be_gone_on_with(tmp_path):
     study = pretend.PretendedSearch(SPACE, DATA, folder=tmp_path / "s", **pretend.SETTINGS)
     study.search(trials=8, seconds=0)
@@ -326,7 +359,6 @@ def postgresql():
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl"))
     if not found:
         pytest.skip("PostgreSQL's pg_ctl is not under /usr/lib/postgresql: Debian's package postgresql is missing")
-    import os
     import socket
 
     # The server refuses to run as root, and pytest's folders are root's alone.
@@ -412,6 +444,17 @@ def test_a_worker_that_is_killed_goes_on_and_the_best_model_reaches_its_score(tm
     x, y = data.scaling(data.validation.take(range(len(data.validation)))), data.validation.labels
     assert (best.model().predict(x, verbose=0).argmax(axis=1) == y).mean() == pytest.approx(best.score)
     assert reszoo.cost(reszoo.spec_of(best.model())).params == best.costs["params"]
+
+
+@pytest.mark.slow
+def test_latency_is_measured_once_for_every_network(tmp_path):
+    measure = Latencies(tmp_path / "latency.json", Worker())
+    spec = reszoo.spec("resnet20_cifar", depths=1, width_multiplier=0.25)
+    seconds = measure(spec)
+    measure.stop()
+    assert 1e-5 < seconds < 1
+    # Another name is the same network; pretended workers would refuse to time it.
+    assert Latencies(tmp_path / "latency.json", Pretended())(spec.replace(name="other")) == seconds
 
 
 @pytest.mark.slow

@@ -54,7 +54,8 @@ class Job:
     folder: Path
     spec: NetSpec
     recipe: Recipe
-    source: Source
+    source: Source | None
+    """None where the worker has it already: arrays need not be sent for every trial."""
     seed: int
     weights: str | None = None
     callbacks: tuple[Any, ...] = ()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -164,6 +165,8 @@ def _check_words(objectives: list[str], sampler: str, pruning: str) -> None:
     for where, given, known in (("sampler", sampler, [*SAMPLERS]), ("pruning", pruning, ["halving", "none"])):
         if given not in known:
             raise UnknownNameError(where, given=given, known=known)
+    if sampler == "gp" and not _is_installed("torch"):
+        raise ReszooError("sampler", given="gp", mend="pip install torch, which Optuna's Gaussian process needs")
     if objectives[0] != "accuracy":
         raise ReszooError("objective", given=objectives, allowed="accuracy, and after it costs to make small")
     for given in objectives[1:]:
@@ -171,3 +174,10 @@ def _check_words(objectives: list[str], sampler: str, pruning: str) -> None:
             raise UnknownNameError("objective", given=given, known=(*COUNTED, "latency"))
     if len(objectives) > 1 and sampler == "gp":
         raise ReszooError("sampler", given="gp with several objectives", allowed="nsga2, tpe, random, grid")
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ValueError:
+        return False

@@ -21,10 +21,11 @@ from filelock import FileLock
 
 from reszoo.arch.build import build
 from reszoo.arch.spec import NetSpec
+from reszoo.training.data import Data
 from reszoo.training.folder import BEST, STATE
 from reszoo.training.run import NotFiniteError, run
 from reszoo.training.train import scaled_for
-from reszoo.tuning.job import Job, Outcome, Progress, Source, Timing
+from reszoo.tuning.job import Job, Outcome, Progress, Timing
 
 MEMORY_WORDS = ("ResourceExhausted", "RESOURCE_EXHAUSTED", "OutOfMemory", "out of memory")
 WARM, TIMED = 3, 15
@@ -88,13 +89,13 @@ def main() -> None:
     sends = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     line = Line(sys.stdin.buffer, sends)
-    opened: dict[str, Any] = {}
+    opened: list[Data] = []
     sys.path[:] = line.receive()
     while True:
         line.send(_ended(line, opened))
 
 
-def _ended(line: Line, opened: dict[str, Any]) -> Outcome:
+def _ended(line: Line, opened: list[Data]) -> Outcome:
     """Does the next job."""
     try:
         job: Job | Timing = line.receive()
@@ -120,12 +121,14 @@ def _told(error: Exception) -> str:
     return "".join(traceback.format_exception(error)).rstrip()
 
 
-def _trained(job: Job, line: Line, opened: dict[str, Any]) -> Outcome:
+def _trained(job: Job, line: Line, opened: list[Data]) -> Outcome:
     job.folder.parent.mkdir(parents=True, exist_ok=True)
     # Another process may still hold the folder for the moment that it takes to notice that it is alone.
     with FileLock(f"{job.folder}.lock"):
         note = set_aside_if_damaged(job.folder)
-        data = _opened(job.source, opened)
+        if job.source is not None:
+            opened[:] = [job.source.open()]
+        (data,) = opened
         if job.weights is not None:
             data = scaled_for(job.weights, job.spec, data)
         watch = (*job.callbacks, _Reporter(line, job.folder))
@@ -143,13 +146,6 @@ def _trained(job: Job, line: Line, opened: dict[str, Any]) -> Outcome:
         except Stopped:
             return Outcome("pruned", history_in(job.folder), note)
     return Outcome("complete", done.history, note)
-
-
-def _opened(source: Source, opened: dict[str, Any]) -> Any:
-    key = pickle.dumps(source)
-    if opened.get("key") != key:
-        opened["key"], opened["data"] = key, source.open()
-    return opened["data"]
 
 
 def set_aside_if_damaged(folder: Path) -> str:

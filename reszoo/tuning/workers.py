@@ -9,9 +9,10 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Literal
 
-from reszoo.tuning.job import Job, Outcome, Progress, Timing
+from reszoo.tuning.job import Job, Outcome, Progress, Source, Timing
 
 GROWTH = 0.5
 """A worker is replaced when it has grown by so much over what it was after its first job."""
@@ -32,6 +33,7 @@ class Worker:
         self._process: subprocess.Popen[bytes] | None = None
         self._said: Any = None
         self._first = 0
+        self._source: Source | None = None
         self._closed = False
 
     @property
@@ -43,6 +45,8 @@ class Worker:
         """Returns how a job ended; `ask` says at the start of every epoch whether it is to go on."""
         try:
             process = self._started()
+            if isinstance(job, Job):
+                job, self._source = replace(job, source=None if job.source is self._source else job.source), job.source
             self._send(job)
             assert process.stdout is not None
             while isinstance(told := pickle.load(process.stdout), Progress):
@@ -64,7 +68,7 @@ class Worker:
                 if stream is not None:
                     stream.close()
             self._said.close()
-        self._process, self._first = None, 0
+        self._process, self._source, self._first = None, None, 0
 
     def close(self) -> None:
         """Ends the process for good: a job under way ends as `crashed`."""
