@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
 from math import log
 from pathlib import Path
 from time import perf_counter
@@ -140,7 +139,7 @@ def compare(
         against: names of families in `zoo_configs/evidence/evidence.yaml`; by default the plain twin and two controls.
         shallow: blocks of every stage of the shallow network; by default a third.
         steps: of a training; by default 150 for dense networks, 120 for others.
-        rates: learning rates to try, the best of which counts.
+        rates: learning rates to try with the first seed, the best of which counts and is that of the other seeds.
         seeds: of weights and order.
         measure: what is measured before and after training (`MEASUREMENTS`); by default everything.
         watch: is told of progress.
@@ -203,8 +202,11 @@ def shallower(spec: NetSpec, depths: int | Sequence[int] | None = None) -> NetSp
 
 
 def trained(trainer: Trainer, budget: Budget) -> Iterator[Run]:
-    """Returns a run at every rate and seed of a budget."""
-    return (trainer.run(rate=rate, seed=seed) for rate, seed in product(budget.rates, budget.seeds))
+    """Yields a run at every rate of a budget with its first seed, and at the best of them with every other seed."""
+    tried = [trainer.run(rate=rate, seed=budget.seeds[0]) for rate in budget.rates]
+    yield from tried
+    rate = best(tried)[0].rate
+    yield from (trainer.run(rate=rate, seed=seed) for seed in budget.seeds[1:])
 
 
 def _chosen(names: Sequence[str] | None) -> set[str]:

@@ -123,6 +123,7 @@ class _Case:
         self._dense_budget = budget("evidence_dense", **asked)
         self._built: dict[Contestant, Anatomy] = {}
         self._trainers: dict[Contestant, Trainer] = {}
+        self._first: dict[Contestant, Run] = {}
         x, y = self._flat.arrays("train")
         self._x, self._y = x[:EXAMPLES], y[:EXAMPLES]
 
@@ -174,7 +175,7 @@ class _Case:
         for depth in self._depths:
             for one in self._dense(depth, claim):
                 first = next((known for known in runs if known.family == one.family), one)
-                runs.setdefault(first, {})[depth] = [*trained(self._trainer(one), allowed)]
+                runs.setdefault(first, {})[depth] = self._runs(one)
         labels: Any = self._flat.train.labels
         chance = float(np.bincount(labels).max() / len(labels))
         return findings.depth_limit(claim, allowed.told, runs, chance)
@@ -195,11 +196,22 @@ class _Case:
             self._trainers[one] = Trainer(one.spec, self._flat, self._dense_budget)
         return self._trainers[one]
 
+    def _runs(self, one: Contestant) -> list[Run]:
+        """A run with every seed; the first may have been there already, for its lesions."""
+        rate, (_, *others) = self._dense_budget.rates[0], self._dense_budget.seeds
+        return [self._begun(one), *(self._trainer(one).run(rate=rate, seed=seed) for seed in others)]
+
+    def _begun(self, one: Contestant) -> Run:
+        """The run with the first seed."""
+        if one not in self._first:
+            rate, seed = self._dense_budget.rates[0], self._dense_budget.seeds[0]
+            self._first[one] = self._trainer(one).run(rate=rate, seed=seed)
+        return self._first[one]
+
     def _lesions(self, one: Contestant) -> LesionStudy:
-        """What is left of a trained network without each block."""
-        trainer = self._trainer(one)
-        trainer.run(rate=self._dense_budget.rates[0], seed=0)
-        return lesion_study(trainer.model(), self._x, self._y, draws=0)
+        """What is left of a trained network without each block; before it is trained with other seeds."""
+        self._begun(one)
+        return lesion_study(self._trainer(one).model(), self._x, self._y, draws=0)
 
 
 _FINDINGS: dict[str, Callable[[_Case], Finding]] = {

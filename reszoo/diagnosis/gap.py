@@ -68,7 +68,7 @@ def gap(family: str, shallow: Sequence[Run], deep: Sequence[Run], *, chance: flo
 
     Args:
         family: name of both.
-        shallow: all runs of the shallow network: every rate, every seed.
+        shallow: all runs of the shallow network: every rate with the first seed, the best rate with every seed.
         deep: those of the deep one.
         chance: loss of a network that says the same of every example, ln(classes).
     """
@@ -99,8 +99,7 @@ def gap(family: str, shallow: Sequence[Run], deep: Sequence[Run], *, chance: flo
 
 
 def best(runs: Sequence[Run]) -> list[Run]:
-    """Returns the runs at the learning rate whose median loss over seeds is least."""
-    by_rate: dict[float, list[Run]] = {}
-    for run in runs:
-        by_rate.setdefault(run.rate, []).append(run)
-    return min(by_rate.values(), key=lambda same: float(np.median([run.loss for run in same])))
+    """Returns the runs at the learning rate that was best with the first seed: others are tried with that alone."""
+    tried = [run for run in runs if run.seed == runs[0].seed]
+    rate = min(tried, key=lambda run: run.loss).rate
+    return [run for run in runs if run.rate == rate]
