@@ -1,4 +1,4 @@
-"""How deep does a network train? Dense networks of 10 and 50 layers on handwritten digits, 150 steps each.
+"""How deep does a network train? Dense networks of 10 and 100 layers on handwritten digits, 150 steps each.
 
 The limit depends on initialisation, norm, learning rate and budget, which are all printed. Shortcuts are not the only
 cure: the looks-linear control is a plain network.
@@ -12,7 +12,7 @@ found = reszoo.compare(
     "residual_mlp18",
     "digits",
     width_multiplier=0.25,
-    depths=25,
+    depths=50,
     shallow=5,
     against=("plain twin", "plain, looks-linear"),
     seeds=(0,),
@@ -29,6 +29,6 @@ for offset, some in ((-0.2, found.shallow), (0.2, found.contestants)):
 axis.axhline(0.1, color="black", linestyle=":", label="chance")
 axis.set_xticks([*places], [one.family.replace(", ", ",\n") for one in found.contestants])
 axis.set(ylabel="training accuracy", title=found.budget.told)
-axis.legend(loc="lower right")
+figure.legend(loc="outside lower center", ncols=3, frameon=False)
 figure.savefig("depth_limit.png", dpi=90)
 print("\nWritten: depth_limit.png")
