@@ -8,7 +8,7 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from reszoo.arch.rules import impossible
-from reszoo.arch.spec import NetSpec, Stage, Stem
+from reszoo.arch.spec import NetSpec, Stage, Unit
 
 
 class Size(NamedTuple):
@@ -85,13 +85,8 @@ KINDS: dict[str, Kind] = {
 
 
 @cache
-def _stage(like: Stage, depth: int, width: int) -> Stage:
-    return like.model_copy(update={"depth": depth, "width": width})
-
-
-@cache
-def _stem(like: Stem, width: int) -> Stem:
-    return like.model_copy(update={"width": width})
+def _stage(depth: int, width: int, stride: int, dilation: int) -> Stage:
+    return Stage(depth=depth, width=width, stride=stride, dilation=dilation)
 
 
 def sized(base: NetSpec, size: Size) -> NetSpec:
@@ -100,16 +95,20 @@ def sized(base: NetSpec, size: Size) -> NetSpec:
     Raises:
         ReszooError: its parts do not fit together any more.
     """
-    stages = tuple(map(_stage, base.stages, size.depths, size.widths))
-    stem, block = base.stem, base.block
+    stages = tuple(
+        _stage(depth, width, like.stride, like.dilation)
+        for like, depth, width in zip(base.stages, size.depths, size.widths, strict=True)
+    )
+    changes: dict[str, Any] = {"stages": stages}
     if size.widths[0] != base.stages[0].width:
-        width = max(1, round(stem.width * size.widths[0] / base.stages[0].width))
-        stem = _stem(stem, width)
+        width = max(1, round(base.stem.width * size.widths[0] / base.stages[0].width))
+        changes["stem"] = base.stem.model_copy(update={"width": width})
     if size.ratio is not None:
-        inner = tuple(unit.model_copy(update={"ratio": size.ratio}) for unit in block.body[:-1])
-        block = block.model_copy(update={"body": (*inner, block.body[-1])})
+        *inner, last = base.block.body
+        inner = [Unit(kernel=unit.kernel, ratio=size.ratio, groups=unit.groups) for unit in inner]
+        changes["block"] = base.block.model_copy(update={"body": (*inner, last)})
     # Every part is checked already; what is left is whether they fit together.
-    spec = base.model_copy(update={"stem": stem, "block": block, "stages": stages})
+    spec = base.model_copy(update=changes)
     for problem in impossible(spec):
         raise problem
     return spec
