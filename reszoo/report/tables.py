@@ -7,13 +7,24 @@ from collections.abc import Iterable, Sequence
 from rich.table import Table
 
 
+SHORT = 16
+"""Characters up to which a cell is never broken over lines."""
+
+
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
-    """Returns a table whose first column is left-aligned text and whose others are right-aligned."""
+    """Returns a table whose columns of numbers and short words are right-aligned, but for the first.
+
+    Where the screen is too narrow, sentences go on in the next line, and numbers and short words stay whole.
+    """
+    cells = [[str(cell) for cell in row] for row in rows]
     made = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
     for number, column in enumerate(columns):
-        made.add_column(column, justify="right" if number else "left", no_wrap=True)
-    for row in rows:
-        made.add_row(*map(str, row))
+        longest = max((len(row[number]) for row in cells), default=0)
+        heading = column if len(column) <= longest else column.replace(" ", "\n")
+        words = not number or longest > SHORT
+        made.add_column(heading, justify="left" if words else "right", no_wrap=longest <= SHORT)
+    for row in cells:
+        made.add_row(*row)
     return made
 
 
