@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 
 from rich.table import Table
 
-
 SHORT = 16
 """Characters up to which a cell is never broken over lines."""
 
