@@ -1,6 +1,6 @@
 """What a search costs: training compute until it is as good as the best of 20 random trials of full length.
 
-    python benchmarks/search.py fashion_mnist_train.npz [--seeds 3] [--images 1500]
+    python benchmarks/search.py fashion_mnist_train.npz [--seeds 3] [--images 1200]
 
 On a subset of Fashion-MNIST at 14x14, over one space of residual and plain nets: keras_tuner.RandomSearch (20 trials),
 keras_tuner.Hyperband, `reszoo.search`, all with the same network builder, recipe and examples; then keras_tuner's own
@@ -30,7 +30,7 @@ import reszoo
 from reszoo.tuning.budget import Budget, Feasible
 
 TRIALS, EPOCHS, BATCH, SIDE = 20, 18, 64, 14
-OURS = 40
+OURS = 30
 """Trials of `reszoo.search`; most are ended early."""
 SPACE = reszoo.Space(
     name="benchmark",
@@ -161,11 +161,20 @@ def feasible():
         print(f"  {name:20}{rate:8,.0f} a second   {exist:4.0%}   {fit / drawn / exist:4.0%}")
 
 
+def show(seed, name, told, goal):
+    """Prints what one search came to."""
+    spent, reached = told.spent(goal)
+    whole, epochs = told.spent()[0], sum(len(curve) for _, curve in told.trials)
+    until = f"{spent / 1e9:10.3f}" if reached else f"{'never':>10}"
+    costs = f"{whole / 1e9:12.3f}{until}" if whole else f"{'':22}"
+    print(f"{seed}  {name:26}{told.best():6.2%}{len(told.trials):6}{epochs:8}{costs}{told.seconds:10.0f}", flush=True)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("file", help="Fashion-MNIST's training images: a .npz with x and y")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--images", type=int, default=1500, help="a third of which are for validation")
+    parser.add_argument("--images", type=int, default=1200, help="a third of which are for validation")
     asked = parser.parse_args()
     describe("reszoo", "keras", "tensorflow", "keras-tuner", "optuna")
     feasible()
@@ -178,27 +187,18 @@ def main():
     shares = {"RandomSearch": [], "RandomSearch, all of it": [], "Hyperband": []}
     for seed in range(asked.seeds):
         random = theirs(keras_tuner.RandomSearch, seed, source, max_trials=TRIALS)
-        contestants = {
-            "keras_tuner.RandomSearch": random,
-            "keras_tuner.Hyperband": theirs(keras_tuner.Hyperband, seed, source, max_epochs=EPOCHS, factor=3),
-            "reszoo.search": ours(seed, source),
-            "keras_tuner.HyperResNet": its_own(random.seconds, seed, source),
-        }
         goal = random.best()
-        for name, told in contestants.items():
-            spent, reached = told.spent(goal)
-            whole, epochs = told.spent()[0], sum(len(curve) for _, curve in told.trials)
-            until = f"{spent / 1e9:10.3f}" if reached else "     never"
-            print(
-                f"{seed}  {name:26}{told.best():6.2%}{len(told.trials):6}{epochs:8}{whole / 1e9:12.3f}{until}"
-                f"{told.seconds:10.0f}",
-                flush=True,
-            )
-        mine, reached = contestants["reszoo.search"].spent(goal)
+        show(seed, "keras_tuner.RandomSearch", random, goal)
+        band = theirs(keras_tuner.Hyperband, seed, source, max_epochs=EPOCHS, factor=3)
+        show(seed, "keras_tuner.Hyperband", band, goal)
+        found = ours(seed, source)
+        show(seed, "reszoo.search", found, goal)
+        show(seed, "keras_tuner.HyperResNet", its_own(random.seconds, seed, source), goal)
+        mine, reached = found.spent(goal)
         mine = mine if reached else float("inf")
         shares["RandomSearch"].append(mine / random.spent(goal)[0])
         shares["RandomSearch, all of it"].append(mine / random.spent()[0])
-        shares["Hyperband"].append(mine / contestants["keras_tuner.Hyperband"].spent(goal)[0])
+        shares["Hyperband"].append(mine / band.spent(goal)[0])
     print("\ncompute of reszoo.search until the goal over that of another, by seed, and the median")
     for name, found in shares.items():
         print(f"  {name:26}{', '.join(f'{share:.2f}' for share in found)}; median {statistics.median(found):.2f}")
