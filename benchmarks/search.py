@@ -173,11 +173,13 @@ def show(seed, name, told, goal):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("file", help="Fashion-MNIST's training images: a .npz with x and y")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=3, help="0 counts feasible networks only")
     parser.add_argument("--images", type=int, default=1200, help="a third of which are for validation")
     asked = parser.parse_args()
     describe("reszoo", "keras", "tensorflow", "keras-tuner", "optuna")
     feasible()
+    if not asked.seeds:
+        return
     with np.load(asked.file) as file:
         x, y = file["x"][: asked.images], file["y"][: asked.images]
     held = asked.images // 3
