@@ -358,6 +358,8 @@ def kill(*_):
     os.kill(os.getpid(), signal.SIGKILL)
 
 def interrupt():
+    # Where the tests run in the background, Ctrl-C is ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     os.kill(os.getpid(), signal.SIGINT)
 
 def fill():
