@@ -1,151 +1,229 @@
 """What a search costs: training compute until it is as good as the best of 20 random trials of full length.
 
-    python benchmarks/search.py fashion_mnist_train.npz [--seeds 3] [--images 1200]
+    python benchmarks/search.py fashion_mnist_train.npz [--seeds 15] [--table search_table.jsonl]
 
-On a subset of Fashion-MNIST at 14x14, over one space of residual and plain nets: keras_tuner.RandomSearch (20 trials),
-keras_tuner.Hyperband, `reszoo.search`, all with the same network builder, recipe and examples; then keras_tuner's own
-HyperResNet for as long as RandomSearch took. Compute is epochs times MACs, counted in the order of training until the
-accuracy is reached, and does not depend on the machine. Before it: feasible networks a second in every space that
-comes with the package, under a budget that leaves out half of those that exist.
+Every network of one space of residual and plain nets (140) is trained once on a subset of Fashion-MNIST at 14x14, for
+real, and its validation accuracy after every epoch noted in a table; a run that is killed goes on where it was. Then
+the searches look up what they would have trained, so that many seeds cost seconds: keras_tuner's RandomSearch (20
+trials) and Hyperband, by its own oracles, and `reszoo.search`. Compute is epochs times MACs, in the order of training,
+until the accuracy is reached that is RandomSearch's best. Last, keras_tuner's own HyperResNet trains for as long as 20
+random trials took. Before it all: feasible networks a second in every space that comes with the package, under a budget
+that leaves out half of those that exist.
 """
 
 import argparse
 import contextlib
+import json
+import multiprocessing
 import os
 import statistics
 import tempfile
 import time
-from dataclasses import dataclass, field
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from itertools import islice
+from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
-import keras
-import keras_tuner
 import numpy as np
 from machine import describe
 
 import reszoo
 from reszoo.tuning.budget import Budget, Feasible
+from reszoo.tuning.job import Outcome, Progress
+from reszoo.tuning.search import Search
 
-TRIALS, EPOCHS, BATCH, SIDE = 20, 18, 64, 14
-OURS = 30
+TRIALS, EPOCHS, BATCH, SIDE, IMAGES, HELD = 20, 18, 64, 14, 800, 1000
+OURS = 40
 """Trials of `reszoo.search`; most are ended early."""
 SPACE = reszoo.Space(
     name="benchmark",
     network="resnet20_cifar",
-    size={"depths": (1, 2), "width": (0.25, 0.5, 0.75, 1.0, 1.5)},
+    size={"depth": (1, 2), "width": (0.25, 0.5, 0.75, 1.0, 1.5)},
     net={"shortcut": ("pad", "none")},
-    recipe={
-        "learning_rate.peak": {"low": 1e-3, "high": 1.0, "scale": "log"},
-        "optimizer.weight_decay": {"low": 1e-5, "high": 1e-2, "scale": "log"},
-    },
+    recipe={"learning_rate.peak": (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)},
 )
 RECIPE = reszoo.recipe("fast", batch=BATCH, epochs=EPOCHS, augmentation={"shift": 0, "flip": False})
 
 
-@dataclass
-class Told:
-    """What a search trained, in order: MACs of a network and its validation accuracy after every epoch."""
+def opened(file):
+    with np.load(file) as read:
+        x, y = read["x"], read["y"]
+    held = (x[IMAGES : IMAGES + HELD], y[IMAGES : IMAGES + HELD])
+    return reszoo.open_data((x[:IMAGES], y[:IMAGES]), size=SIDE, validation=held)
 
-    trials: list = field(default_factory=list)
-    seconds: float = 0.0
 
-    def best(self):
-        return max((max(curve) for _, curve in self.trials if curve), default=0.0)
+# The table.
 
-    def spent(self, goal=2.0):
-        """Epochs times MACs until the goal is reached (by default: never), and whether it was."""
-        total = 0.0
-        for macs, curve in self.trials:
+
+def key(point):
+    return json.dumps(point, sort_keys=True)
+
+
+def one_thread():
+    import tensorflow as tf
+
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+
+
+def trained(file, point):
+    """Trains one network: its MACs, its validation accuracy after every epoch, and the seconds."""
+    import keras
+
+    data, start = opened(file), time.perf_counter()
+    space = SPACE.fitted(input_shape=data.shape, classes=len(data.classes))
+    keras.utils.set_random_seed(0)
+    import keras_tuner
+
+    hp = keras_tuner.HyperParameters()
+    made = reszoo.HyperResNet(space, RECIPE, steps=-(-IMAGES // BATCH) * EPOCHS)
+    space.ask(hp)
+    hp.values.update(point)
+    model = made.build(hp)
+    x, y = data.arrays("train")
+    held = data.arrays("validation")
+    curve = made.fit(hp, model, x, y, epochs=EPOCHS, batch_size=BATCH, validation_data=held, verbose=0).history
+    told = {"point": point, "macs": space.cost(point).macs, "curve": curve["val_accuracy"]}
+    keras.backend.clear_session()
+    return told | {"seconds": time.perf_counter() - start}
+
+
+def table_of(file, path, jobs):
+    """Trains what the table does not have yet."""
+    lines = path.read_text().splitlines() if path.exists() else []
+    known = {key(row["point"]): row for row in map(json.loads, lines)}
+    left = [point for point in SPACE.points() if key(point) not in known]
+    context = multiprocessing.get_context("spawn")
+    with path.open("a") as stream, ProcessPoolExecutor(jobs, mp_context=context, initializer=one_thread) as pool:
+        for done in as_completed([pool.submit(trained, file, point) for point in left]):
+            row = done.result()
+            known[key(row["point"])] = row
+            stream.write(json.dumps(row) + "\n")
+            stream.flush()
+    return known
+
+
+# What a search would have trained: pairs of MACs and validation accuracies, epoch by epoch.
+
+
+def by_oracle(oracle, seed, table):
+    """The trials of one of keras-tuner's oracles."""
+    import keras_tuner
+
+    hp = keras_tuner.HyperParameters()
+    SPACE.ask(hp)
+    made, found = oracle(hp, keras_tuner.Objective("val_accuracy", "max"), seed), []
+    with tempfile.TemporaryDirectory() as folder:
+        made._set_project_dir(folder, "search")
+        while (trial := made.create_trial("tuner0")).status == "RUNNING":
+            values = trial.hyperparameters.values
+            row = table[key({name: values[name] for name in SPACE.axes})]
+            first, last = values.get("tuner/initial_epoch", 0), values.get("tuner/epochs", EPOCHS)
+            found.append((row["macs"], row["curve"][first:last]))
+            made.update_trial(trial.trial_id, {"val_accuracy": max(row["curve"][:last])})
+            trial.status = "COMPLETED"
+            made.end_trial(trial)
+    return found
+
+
+def random_search(hp, objective, seed):
+    import keras_tuner
+
+    return keras_tuner.oracles.RandomSearchOracle(objective, TRIALS, hyperparameters=hp, seed=seed)
+
+
+def hyperband(hp, objective, seed):
+    import keras_tuner
+
+    return keras_tuner.oracles.HyperbandOracle(objective, max_epochs=EPOCHS, factor=3, hyperparameters=hp, seed=seed)
+
+
+def ours(seed, table, source):
+    """The trials of `reszoo.search`, its workers looking up what they would have trained."""
+
+    class Lookup:
+        def do(self, job, *, ask=lambda told: "on"):
+            point = {
+                "shortcut": job.spec.block.shortcut,
+                "depth": job.spec.stages[0].depth,
+                "width": job.spec.stages[0].width / 16,
+                "learning_rate.peak": job.recipe.learning_rate.peak,
+            }
+            history, curve = [], table[key(point)]["curve"]
+            job.folder.mkdir(parents=True, exist_ok=True)
+            (job.folder / "best.keras").touch()
             for accuracy in curve:
-                total += macs
-                if accuracy >= goal:
-                    return total, True
-        return total, False
+                if history and ask(Progress(history)) == "stop":
+                    return Outcome("pruned", history)
+                history.append({"val_accuracy": accuracy})
+            return Outcome("complete", history)
+
+        def stop(self):
+            pass
+
+        close = stop
+
+    class Replayed(Search):
+        worker = Lookup
+
+        def check(self):
+            return {}
+
+    with tempfile.TemporaryDirectory() as folder:
+        study = Replayed(SPACE, source, folder=folder, recipe=RECIPE, seed=seed).search(trials=OURS)
+        return [(trial.costs["macs"], [row["val_accuracy"] for row in trial.history]) for trial in study.trials]
 
 
-class Recorded(reszoo.HyperResNet):
-    """Our hypermodel, writing down what is trained."""
+def spent(trials, goal=2.0):
+    """Epochs times MACs until the goal is reached (by default: never), and whether it was."""
+    total = 0.0
+    for macs, curve in trials:
+        for accuracy in curve:
+            total += macs
+            if accuracy >= goal:
+                return total, True
+    return total, False
 
-    told: Told
 
-    def fit(self, hp, model, *arguments, **named):
-        history = super().fit(hp, model, *arguments, **named)
-        self.told.trials.append((reszoo.cost(reszoo.spec_of(model)).macs, history.history["val_accuracy"]))
-        return history
+def best(trials):
+    return max((max(curve) for _, curve in trials if curve), default=0.0)
+
+
+# keras-tuner's own network.
 
 
 class Over(BaseException):
     """The time is over; keras-tuner catches every Exception."""
 
 
-class Deadline(keras.callbacks.Callback):
-    """Ends a search after some seconds."""
-
-    def __init__(self, seconds):
-        super().__init__()
-        self.ends = time.monotonic() + seconds
-
-    def on_train_batch_end(self, batch, logs=None):
-        if time.monotonic() > self.ends:
-            raise Over
-
-
-def theirs(tuner, seed, data, **settings):
-    """Runs one of keras-tuner's searches over our space."""
-    told, start = Told(), time.perf_counter()
-    steps = -(-len(data.train) // BATCH) * EPOCHS
-    made = Recorded(SPACE.fitted(input_shape=data.shape, classes=len(data.classes)), RECIPE, steps=steps)
-    made.told = told
-    x, y = data.arrays("train")
-    with tempfile.TemporaryDirectory() as folder:
-        search = tuner(made, objective="val_accuracy", seed=seed, directory=folder, **settings)
-        epochs = {"epochs": EPOCHS} if tuner is keras_tuner.RandomSearch else {}
-        search.search(x, y, batch_size=BATCH, validation_data=data.arrays("validation"), verbose=0, **epochs)
-    told.seconds = time.perf_counter() - start
-    return told
-
-
-def ours(seed, source):
-    start = time.perf_counter()
-    with tempfile.TemporaryDirectory() as folder:
-        study = reszoo.search(SPACE, source, folder=folder, recipe=RECIPE, seed=seed, trials=OURS)
-        told = Told([(t.costs["macs"], [row["val_accuracy"] for row in t.history]) for t in study.trials])
-    told.seconds = time.perf_counter() - start
-    return told
-
-
-def its_own(seconds, seed, data):
+def its_own(seconds, source):
     """What keras_tuner's HyperResNet finds in some seconds, on the same images at the least size it can shrink."""
-    told, start = Told(), time.perf_counter()
+    import keras
+    import keras_tuner
 
-    def shown(part):
-        x, y = data.arrays(part)
-        x = keras.ops.convert_to_numpy(keras.ops.image.resize(np.repeat(x, 3, axis=-1), (32, 32)))
-        return x, keras.utils.to_categorical(y, len(data.classes))
+    found, ends = [], time.monotonic() + seconds
 
-    class Curve(keras.callbacks.Callback):
-        def on_train_begin(self, logs=None):
-            told.trials.append((0.0, []))
+    class Watch(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            if time.monotonic() > ends:
+                raise Over
 
         def on_epoch_end(self, epoch, logs=None):
-            told.trials[-1][1].append(logs["val_accuracy"])
+            found.append(logs["val_accuracy"])
+
+    def shown(part):
+        x, y = source.arrays(part)
+        x = keras.ops.convert_to_numpy(keras.ops.image.resize(np.repeat(x, 3, axis=-1), (32, 32)))
+        return x, keras.utils.to_categorical(y, len(source.classes))
 
     x, y = shown("train")
-    with tempfile.TemporaryDirectory() as folder:
-        made = keras_tuner.applications.HyperResNet(input_shape=x.shape[1:], classes=len(data.classes))
-        search = keras_tuner.RandomSearch(
-            made, objective="val_accuracy", max_trials=TRIALS, seed=seed, directory=folder
-        )
-        watch = [Curve(), Deadline(seconds)]
-        with contextlib.suppress(Over):
-            search.search(
-                x, y, epochs=EPOCHS, batch_size=BATCH, validation_data=shown("validation"), callbacks=watch, verbose=0
-            )
-    told.seconds = time.perf_counter() - start
-    return told
+    with tempfile.TemporaryDirectory() as folder, contextlib.suppress(Over):
+        made = keras_tuner.applications.HyperResNet(input_shape=x.shape[1:], classes=len(source.classes))
+        search = keras_tuner.RandomSearch(made, objective="val_accuracy", max_trials=TRIALS, seed=0, directory=folder)
+        settings = {"epochs": EPOCHS, "batch_size": BATCH, "validation_data": shown("validation"), "verbose": 0}
+        search.search(x, y, callbacks=[Watch()], **settings)
+    return found
 
 
 def feasible():
@@ -158,52 +236,64 @@ def feasible():
         found, start, drawn = Feasible(space, budget), time.process_time(), 20_000
         fit = sum(found.has(point) for point in islice(space.sample(seed=2), drawn))
         rate, exist = fit / (time.process_time() - start), len(known) / 2000
-        print(f"  {name:20}{rate:8,.0f} a second   {exist:4.0%}   {fit / drawn / exist:4.0%}")
-
-
-def show(seed, name, told, goal):
-    """Prints what one search came to."""
-    spent, reached = told.spent(goal)
-    whole, epochs = told.spent()[0], sum(len(curve) for _, curve in told.trials)
-    until = f"{spent / 1e9:10.3f}" if reached else f"{'never':>10}"
-    costs = f"{whole / 1e9:12.3f}{until}" if whole else f"{'':22}"
-    print(f"{seed}  {name:26}{told.best():6.2%}{len(told.trials):6}{epochs:8}{costs}{told.seconds:10.0f}", flush=True)
+        print(f"  {name:20}{rate:8,.0f} a second   {exist:4.0%}   {fit / drawn / exist:4.0%}", flush=True)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("file", help="Fashion-MNIST's training images: a .npz with x and y")
-    parser.add_argument("--seeds", type=int, default=3, help="0 counts feasible networks only")
-    parser.add_argument("--images", type=int, default=1200, help="a third of which are for validation")
+    parser.add_argument("--seeds", type=int, default=15, help="0 counts feasible networks only")
+    parser.add_argument("--table", type=Path, default=Path("search_table.jsonl"))
+    parser.add_argument("--jobs", type=int, default=os.cpu_count())
     asked = parser.parse_args()
     describe("reszoo", "keras", "tensorflow", "keras-tuner", "optuna")
     feasible()
     if not asked.seeds:
         return
-    with np.load(asked.file) as file:
-        x, y = file["x"][: asked.images], file["y"][: asked.images]
-    held = asked.images // 3
-    source = reszoo.open_data((x[held:], y[held:]), size=SIDE, validation=(x[:held], y[:held]))
-    print(f"\n{asked.images - held:,} images for training, {held:,} for validation; full length {EPOCHS} epochs")
-    print("seed                      best  trials  epochs  compute (G)  until goal   seconds")
-    shares = {"RandomSearch": [], "RandomSearch, all of it": [], "Hyperband": []}
-    for seed in range(asked.seeds):
-        random = theirs(keras_tuner.RandomSearch, seed, source, max_trials=TRIALS)
-        goal = random.best()
-        show(seed, "keras_tuner.RandomSearch", random, goal)
-        band = theirs(keras_tuner.Hyperband, seed, source, max_epochs=EPOCHS, factor=3)
-        show(seed, "keras_tuner.Hyperband", band, goal)
-        found = ours(seed, source)
-        show(seed, "reszoo.search", found, goal)
-        show(seed, "keras_tuner.HyperResNet", its_own(random.seconds, seed, source), goal)
-        mine, reached = found.spent(goal)
-        mine = mine if reached else float("inf")
-        shares["RandomSearch"].append(mine / random.spent(goal)[0])
-        shares["RandomSearch, all of it"].append(mine / random.spent()[0])
-        shares["Hyperband"].append(mine / band.spent(goal)[0])
-    print("\ncompute of reszoo.search until the goal over that of another, by seed, and the median")
-    for name, found in shares.items():
-        print(f"  {name:26}{', '.join(f'{share:.2f}' for share in found)}; median {statistics.median(found):.2f}")
+    table, source = table_of(asked.file, asked.table, asked.jobs), opened(asked.file)
+    scores = sorted(max(row["curve"]) for row in table.values())
+    print(
+        f"\n{IMAGES} images for training, {HELD:,} for validation, full length {EPOCHS} epochs; {len(table)} networks,"
+    )
+    print(f"accuracy {scores[0]:.1%} to {scores[-1]:.1%}, median {statistics.median(scores):.1%}")
+    contestants = {
+        "keras_tuner.RandomSearch": lambda seed: by_oracle(random_search, seed, table),
+        "keras_tuner.Hyperband": lambda seed: by_oracle(hyperband, seed, table),
+        "reszoo.search": lambda seed: ours(seed, table, source),
+    }
+    rows = {name: [] for name in contestants}
+    for seed in range(1, asked.seeds + 1):
+        found = {name: search(seed) for name, search in contestants.items()}
+        goal = best(found["keras_tuner.RandomSearch"])
+        for name, trials in found.items():
+            until, reached = spent(trials, goal)
+            epochs = sum(len(curve) for _, curve in trials)
+            rows[name].append((best(trials), epochs, spent(trials)[0], until if reached else float("inf")))
+    print(
+        f"\nmedians of {asked.seeds} seeds; compute in 1e9 MACs an image; the goal is RandomSearch's best of {TRIALS}"
+    )
+    print("                            best  epochs  compute  until goal  goal reached")
+    for name, told in rows.items():
+        score, epochs, whole, until = map(statistics.median, zip(*told, strict=True))
+        often = sum(row[3] < float("inf") for row in told) / len(told)
+        print(f"  {name:25}{score:6.2%}{epochs:8.0f}{whole / 1e9:9.3f}{until / 1e9:12.3f}{often:14.0%}")
+    print("\ncompute of reszoo.search until the goal, over (median of the seeds; share of seeds where less)")
+    mine = [row[3] for row in rows["reszoo.search"]]
+    for name, column, what in (
+        ("keras_tuner.RandomSearch", 2, "all 20 trials"),
+        ("keras_tuner.RandomSearch", 3, "until its best"),
+        ("keras_tuner.Hyperband", 2, "one whole pass"),
+        ("keras_tuner.Hyperband", 3, "until the goal"),
+    ):
+        theirs = [row[column] for row in rows[name]]
+        pairs = list(zip(mine, theirs, strict=True))
+        shares = [a / b if b < float("inf") else 0.0 for a, b in pairs if a < float("inf") or b < float("inf")]
+        less = sum(a < b for a, b in pairs) / len(pairs)
+        print(f"  {name}, {what:20}{statistics.median(shares):6.2f}   {less:4.0%}")
+    seconds = TRIALS * statistics.mean(row["seconds"] for row in table.values())
+    curve = its_own(seconds, source)
+    told = f"{len(curve)} epochs, best {max(curve, default=0):.2%}"
+    print(f"\nkeras_tuner.HyperResNet in the {seconds:.0f} s of 20 random trials: {told}")
 
 
 if __name__ == "__main__":

@@ -94,7 +94,7 @@ class Anatomy:
         loss: Loss | None = None,
         statistics: Statistics = "batch",
     ) -> tuple[float, list[Any]]:
-        """Returns the loss, and its gradients with respect to tensors of the graph, then to variables.
+        """Returns the loss, and its gradients (float32) with respect to tensors of the graph, then to variables.
 
         Args:
             x: inputs.
@@ -124,7 +124,7 @@ class Anatomy:
         # Half precision has no room for small gradients.
         scale = 1024.0 if "float16" in str(self.graph.model.compute_dtype) else 1.0
         value, found = gradient(function, [*probes, *own])
-        arrays = [ops.convert_to_numpy(ops.cast(slope, "float32")).astype("float64") / scale for slope in found]
+        arrays = [ops.convert_to_numpy(ops.cast(slope, "float32")) / np.float32(scale) for slope in found]
         return float(ops.convert_to_numpy(value)) / scale, arrays
 
     def _zeros(self, x: Any, at: Sequence[Slot], statistics: Statistics) -> list[Any]:

@@ -79,8 +79,8 @@ def gradient_profile(
         _, other = network.slopes(x, shuffled, **settings)
     count = len(network.trunk)
     norms, rms = zip(*map(_sizes, slopes[:count]), strict=True)
-    ratio, control = _ratio(rms), _ratio([_sizes(slope)[1] for slope in other])
-    parts = {part: _ratio([rms[at[0] + 1], rms[at[-1] + 1]]) for part, at in network.parts.items()}
+    ratio, control = ratio_of(rms), ratio_of([_sizes(slope)[1] for slope in other])
+    parts = {part: ratio_of([rms[at[0] + 1], rms[at[-1] + 1]]) for part, at in network.parts.items()}
     weights = [_sizes(slope)[0] for slope in slopes[count:]]
     gain, shape = _fit(rms)
     level, verdict = _verdict(network, rms, ratio, gain)
@@ -97,9 +97,18 @@ def gradient_profile(
         decades=_decades(rms),
         shape=shape,
         by_part=parts,
-        weight_ratio=_ratio(weights) if len(weights) == 2 else float("nan"),
+        weight_ratio=ratio_of(weights) if len(weights) == 2 else float("nan"),
         loss=value,
     )
+
+
+def block_gradients(
+    network: Anatomy, x: Any, y: Any, *, loss: Loss | None = None, statistics: Statistics = "batch"
+) -> tuple[float, ...]:
+    """Returns the gradient at h_0, ..., h_N (root mean square) and no more, for a look while a model trains."""
+    with untouched(network.graph.model):
+        _, slopes = network.slopes(x, network.labels(y, loss), at=network.trunk, loss=loss, statistics=statistics)
+    return tuple(_sizes(slope)[1] for slope in slopes)
 
 
 def _kernels(network: Anatomy) -> list[Any]:
@@ -113,15 +122,16 @@ def _kernels(network: Anatomy) -> list[Any]:
 
 
 def _sizes(slope: Any) -> tuple[float, float]:
-    """Norm and root mean square, in float64 and scaled first: squares of small gradients underflow."""
+    """Norm and root mean square, scaled first and summed in float64: squares of small gradients underflow."""
     greatest = float(np.abs(slope).max(initial=0.0))
     if not np.isfinite(greatest) or greatest == 0:
         return greatest, greatest
-    norm = greatest * float(np.sqrt(((slope / greatest) ** 2).sum()))
+    norm = greatest * float(np.sqrt(((slope / greatest) ** 2).sum(dtype="float64")))
     return norm, norm / float(np.sqrt(slope.size))
 
 
-def _ratio(values: Any) -> float:
+def ratio_of(values: Any) -> float:
+    """Returns the first of some sizes over the last."""
     return float(values[0] / values[-1]) if values[-1] else float("nan") if not values[0] else float("inf")
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from keras import tree
 
 from reszoo.diagnosis.anatomy import Anatomy, Loss, take_apart
-from reszoo.diagnosis.flow import gradient_profile
+from reszoo.diagnosis.flow import block_gradients, ratio_of
 from reszoo.errors import ReszooError
 
 
@@ -67,9 +67,9 @@ class GradientFlow(keras.callbacks.Callback):
         # On JAX, asking for the model brings its variables up to the last step.
         network = self._network if self._network and self._network.graph.model is self.model else take_apart(self.model)
         self._network = network
-        profile = gradient_profile(network, self._x, self._y, loss=self._loss)
-        self.history.append((self._step, profile.rms))
-        for name, value in zip(("h_0", *profile.blocks), profile.rms, strict=True):
+        rms = block_gradients(network, self._x, self._y, loss=self._loss)
+        self.history.append((self._step, rms))
+        for name, value in zip(("h_0", *(block.name for block in network.blocks)), rms, strict=True):
             self._writer.add_scalar(f"gradient/{name}", np.float32(value), self._step)
-        self._writer.add_scalar("gradient/ratio", np.float32(profile.ratio), self._step)
+        self._writer.add_scalar("gradient/ratio", np.float32(ratio_of(rms)), self._step)
         self._writer.flush()

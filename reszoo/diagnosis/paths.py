@@ -97,7 +97,7 @@ def path_length(
                 change = dict(_only(block, number in chosen) for number, block in enumerate(blocks))
                 settings: dict[str, Any] = {"loss": loss, "statistics": statistics}
                 _, (slope,) = network.slopes(x, labels, at=[network.trunk[0]], change=change, **settings)
-                found.append(float(np.sqrt((slope**2).sum())))
+                found.append(float(np.sqrt((slope.astype("float64") ** 2).sum())))
             norms.append(float(np.mean(found)))
     every = np.arange(count + 1)
     logs = np.interp(every, tried, np.log(np.maximum(norms, 1e-300)))

@@ -206,4 +206,4 @@ def _rms(value: Any) -> float:
     greatest = float(np.abs(value).max(initial=0.0))
     if not np.isfinite(greatest) or greatest == 0:
         return greatest
-    return greatest * float(np.sqrt(np.mean((value.astype("float64") / greatest) ** 2)))
+    return greatest * float(np.sqrt(np.mean((value / greatest) ** 2, dtype="float64")))

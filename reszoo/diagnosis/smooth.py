@@ -82,7 +82,8 @@ def predictiveness(
         scale = step * length / (_norm(along) or 1.0)
         moved = [ops.convert_to_tensor((w - scale * g).astype("float32")) for w, g in zip(own, along, strict=True)]
         settings: dict[str, Any] = {"loss": loss, "statistics": statistics}
-        return network.slopes(x, labels, variables=variables, values=moved, **settings)
+        value, found = network.slopes(x, labels, variables=variables, values=moved, **settings)
+        return value, [slope.astype("float64") for slope in found]
 
     with untouched(network.graph.model):
         here, first = slopes(0.0, random)
