@@ -83,6 +83,8 @@ SIZES = [
     # Radosavovic et al. 2020, Table 6 (RegNetX-400MF): d 22, w0 24, wa 24.48, wm 2.54.
     ("regnet", "resnet18", {"depth": 22, "w0": 24, "wa": 24.48, "wm": 2.54}, ((1, 2, 7, 12), (24, 64, 152, 392))),
     ("regnet", "resnet20_cifar", {"depth": 22, "w0": 24, "wa": 24.48, "wm": 2.54}, None),
+    ("regnet", "resnet18", {"depth": 22, "w0": 24, "wa": 24.48, "wm": 1.0}, None),
+    ("regnet", "resnet18", {"depth": 22, "w0": 24, "wa": 0, "wm": 2.54}, None),
     ("stages", "resnet20_cifar", {"stage1.depth": 1, "stage3.width": 99}, ((1, 3, 3), (16, 32, 99))),
     ("tabular", "tabular_resnet", {"depth": 3, "width": 100}, ((3,), (100,))),
 ]

@@ -47,9 +47,12 @@ def _regnet(base: NetSpec, told: Mapping[str, Any]) -> Size | None:
     depths: list[int] = []
     widths: list[int] = []
     begun = power = 0
+    if wm <= 1 or wa < 0:
+        return None
     while begun < told["depth"] and len(depths) <= len(base.stages):
         # The power is that of all blocks until 1 + wa j / w0 is nearer to the next one.
-        end = min(max(math.ceil((wm ** (power + 0.5) - 1) * w0 / wa), begun), told["depth"])
+        turn = math.ceil((wm ** (power + 0.5) - 1) * w0 / wa) if wa else told["depth"]
+        end = min(max(turn, begun), told["depth"])
         width = max(multiple, multiple * round(w0 * wm**power / multiple))
         if widths[-1:] == [width]:
             depths[-1] += end - begun

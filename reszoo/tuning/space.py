@@ -129,20 +129,16 @@ class Space(Part):
     def spec(self, point: Point) -> NetSpec | None:
         """Returns the network of a point, or None where there is none: its parts contradict each other."""
         size = self._size(point)
-        return (
-            None
-            if size is None
-            else self._sized(tuple((name, point[name]) for name in self.net if name in point), size)
-        )
+        if size is None:
+            return None
+        return self._sized(tuple((name, point[name]) for name in self.net if name in point), size)
 
     def cost(self, point: Point) -> Cost | None:
         """Returns what the network of a point costs, or None where there is no such network."""
         size = self._size(point)
-        return (
-            None
-            if size is None
-            else self._cost(tuple((name, point[name]) for name in self._costly if name in point), size)
-        )
+        if size is None:
+            return None
+        return self._cost(tuple((name, point[name]) for name in self._costly if name in point), size)
 
     def candidate(self, point: Point, recipe: str | Recipe = "fast") -> Candidate | None:
         """Returns network and recipe of a point, or None where there is no such network.
