@@ -4,16 +4,18 @@
 
 Every network of one space of residual and plain nets (140) is trained once on a subset of Fashion-MNIST at 14x14, for
 real, and its validation accuracy after every epoch noted in a table; a run that is killed goes on where it was. Then
-the searches look up what they would have trained, so that many seeds cost seconds: keras_tuner's RandomSearch (20
-trials) and Hyperband, by its own oracles, and `reszoo.search`. Compute is epochs times MACs, in the order of training,
-until the accuracy is reached that is RandomSearch's best. Last, keras_tuner's own HyperResNet trains for as long as 20
+the searches look up what they would have trained (at the nearest learning rate), so that many seeds cost seconds:
+keras_tuner's RandomSearch (20 trials) and Hyperband, by its own oracles, and `reszoo.search`. Compute is epochs times
+MACs, in the order of training, until the accuracy is reached that is RandomSearch's best. Last, keras_tuner's own HyperResNet trains for as long as 20
 random trials took. Before it all: feasible networks a second in every space that comes with the package, under a budget
 that leaves out half of those that exist.
 """
 
 import argparse
 import contextlib
+import io
 import json
+import math
 import multiprocessing
 import os
 import statistics
@@ -37,13 +39,17 @@ from reszoo.tuning.search import Search
 TRIALS, EPOCHS, BATCH, SIDE, IMAGES, HELD = 20, 18, 64, 14, 800, 1000
 OURS = 40
 """Trials of `reszoo.search`; most are ended early."""
+RATE = "learning_rate.peak"
+RATES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 SPACE = reszoo.Space(
     name="benchmark",
     network="resnet20_cifar",
     size={"depth": (1, 2), "width": (0.25, 0.5, 0.75, 1.0, 1.5)},
     net={"shortcut": ("pad", "none")},
-    recipe={"learning_rate.peak": (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)},
+    recipe={RATE: {"low": RATES[0], "high": RATES[-1], "scale": "log"}},
 )
+TRAINED = reszoo.space(SPACE, recipe={RATE: {"values": RATES, "low": None, "high": None, "scale": "linear"}})
+"""What the table holds: the searches draw any rate, and look up the nearest of these."""
 RECIPE = reszoo.recipe("fast", batch=BATCH, epochs=EPOCHS, augmentation={"shift": 0, "flip": False})
 
 
@@ -58,7 +64,8 @@ def opened(file):
 
 
 def key(point):
-    return json.dumps(point, sort_keys=True)
+    rate = min(RATES, key=lambda rate: abs(math.log(rate / point[RATE])))
+    return json.dumps({**point, RATE: rate}, sort_keys=True)
 
 
 def one_thread():
@@ -72,7 +79,7 @@ def trained(file, point):
     import keras
 
     data, start = opened(file), time.perf_counter()
-    space = SPACE.fitted(input_shape=data.shape, classes=len(data.classes))
+    space = TRAINED.fitted(input_shape=data.shape, classes=len(data.classes))
     keras.utils.set_random_seed(0)
     import keras_tuner
 
@@ -93,7 +100,7 @@ def table_of(file, path, jobs):
     """Trains what the table does not have yet."""
     lines = path.read_text().splitlines() if path.exists() else []
     known = {key(row["point"]): row for row in map(json.loads, lines)}
-    left = [point for point in SPACE.points() if key(point) not in known]
+    left = [point for point in TRAINED.points() if key(point) not in known]
     context = multiprocessing.get_context("spawn")
     with path.open("a") as stream, ProcessPoolExecutor(jobs, mp_context=context, initializer=one_thread) as pool:
         for done in as_completed([pool.submit(trained, file, point) for point in left]):
@@ -114,7 +121,8 @@ def by_oracle(oracle, seed, table):
     hp = keras_tuner.HyperParameters()
     SPACE.ask(hp)
     made, found = oracle(hp, keras_tuner.Objective("val_accuracy", "max"), seed), []
-    with tempfile.TemporaryDirectory() as folder:
+    # The oracle prints a table of every trial.
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
         made._set_project_dir(folder, "search")
         while (trial := made.create_trial("tuner0")).status == "RUNNING":
             values = trial.hyperparameters.values
@@ -148,7 +156,7 @@ def ours(seed, table, source):
                 "shortcut": job.spec.block.shortcut,
                 "depth": job.spec.stages[0].depth,
                 "width": job.spec.stages[0].width / 16,
-                "learning_rate.peak": job.recipe.learning_rate.peak,
+                RATE: job.recipe.learning_rate.peak,
             }
             history, curve = [], table[key(point)]["curve"]
             job.folder.mkdir(parents=True, exist_ok=True)
