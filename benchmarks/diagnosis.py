@@ -43,7 +43,7 @@ def overhead(steps, rounds):
     model = reszoo.resnet20_cifar()
     model.compile("sgd", "sparse_categorical_crossentropy")
     with tempfile.TemporaryDirectory() as folder:
-        watch = reszoo.GradientFlow(x[:32], y[:32], folder=folder, every=50)
+        watch = reszoo.GradientFlow(x[:16], y[:16], folder=folder, every=50)
         settings = {"batch_size": 64, "epochs": steps // 50, "verbose": 0}
         model.fit(x, y, **settings | {"epochs": 1}, callbacks=[watch])
         seconds = interleave(

@@ -6,9 +6,9 @@ Every network of one space of residual and plain nets (140) is trained once on a
 real, and its validation accuracy after every epoch noted in a table; a run that is killed goes on where it was. Then
 the searches look up what they would have trained (at the nearest learning rate), so that many seeds cost seconds:
 keras_tuner's RandomSearch (20 trials) and Hyperband, by its own oracles, and `reszoo.search`. Compute is epochs times
-MACs, in the order of training, until the accuracy is reached that is RandomSearch's best. Last, keras_tuner's own HyperResNet trains for as long as 20
-random trials took. Before it all: feasible networks a second in every space that comes with the package, under a budget
-that leaves out half of those that exist.
+MACs, in the order of training, until the accuracy is reached that is RandomSearch's best. Last, keras_tuner's own
+HyperResNet trains for as long as 20 random trials took. Before it all: feasible networks a second in every space that
+comes with the package, under a budget that leaves out half of those that exist.
 """
 
 import argparse
