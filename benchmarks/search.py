@@ -77,12 +77,11 @@ def one_thread():
 def trained(file, point):
     """Trains one network: its MACs, its validation accuracy after every epoch, and the seconds."""
     import keras
+    import keras_tuner
 
     data, start = opened(file), time.perf_counter()
     space = TRAINED.fitted(input_shape=data.shape, classes=len(data.classes))
     keras.utils.set_random_seed(0)
-    import keras_tuner
-
     hp = keras_tuner.HyperParameters()
     made = reszoo.HyperResNet(space, RECIPE, steps=-(-IMAGES // BATCH) * EPOCHS)
     space.ask(hp)
