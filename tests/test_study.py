@@ -146,25 +146,38 @@ def test_tpe_finds_more_than_chance(tmp_path):
 
 
 def test_successive_halving():
-    """Li et al. 2020: of every three that reach a rung the best goes on."""
-    study = optuna.create_study(direction="maximize", pruner=Halving(epochs=18, factor=3))
-    ended_at = []
-    for value in (0.5, 0.4, 0.6, 0.3, 0.7, 0.65):
+    """A run goes on while fewer than half of all that came so far were better at its age."""
+    study = optuna.create_study(direction="maximize", pruner=Halving(epochs=18))
+
+    def ended_at(*values):
         trial = study.ask()
         for epoch in range(1, 19):
-            trial.report(value, epoch)
+            trial.report(value := values[min(epoch, len(values)) - 1], epoch)
             if trial.should_prune():
                 break
-        ended_at.append(epoch)
         study.tell(trial, value)
-    # The best of one, two and three so far; then the best two of six.
-    assert ended_at == [18, 2, 18, 2, 18, 6]
-    assert {epochs: Halving(epochs=epochs).rungs for epochs in (1, 4, 6, 54)} == {
+        return epoch
+
+    # The best of one, two and three so far, the best two of four and five, the best three of six.
+    assert [ended_at(value) for value in (0.5, 0.4, 0.6, 0.3, 0.7, 0.65, 0.55)] == [18, 2, 18, 2, 18, 18, 2]
+    # Four of eight may go on, and after half of their epochs still four: those that ended count as worse.
+    assert ended_at(0.55) == 18
+    assert ended_at(0.62, 0.62, 0.62, 0.62, 0.2) == 9
+    assert {epochs: Halving(epochs=epochs).rungs for epochs in (1, 4, 6, 18, 90)} == {
         1: {1},
-        4: {1},
-        6: {2},
-        54: {2, 6, 18},
+        4: {2},
+        6: {3},
+        18: {2, 4, 9},
+        90: {11, 22, 45},
     }
+
+
+def test_the_cheapest_of_several_proposals_is_tried(tmp_path):
+    """Cheap at first, when nothing is known yet; chance alone takes what comes."""
+    guided = search(tmp_path / "tpe", trials=10, budget={})
+    chance = search(tmp_path / "random", trials=10, budget={}, sampler="random")
+    macs = {study: [trial.costs["macs"] for trial in study.trials] for study in (guided, chance)}
+    assert 2 * sum(macs[guided]) < sum(macs[chance])
 
 
 # When things go wrong.

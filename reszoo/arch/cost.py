@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import groupby
 from math import prod
 from typing import NamedTuple
 
@@ -38,7 +40,7 @@ def cost(plan: Plan) -> Cost:
         ReszooError: the spec leaves height or width open (None).
     """
     _check_size(plan)
-    return _sum(plan, plan.runs)
+    return _sum(_rows(plan.runs), plan.runs[-1].piece, dense=plan.spec.dense)
 
 
 def cost_by_part(plan: Plan) -> dict[str, Cost]:
@@ -50,7 +52,56 @@ def cost_by_part(plan: Plan) -> dict[str, Cost]:
     _check_size(plan)
     ends = {run.part: number for number, run in enumerate(plan.runs, 1)}
     starts = dict(zip(ends, (0, *ends.values()), strict=False))
-    return {part: _sum(plan, plan.runs[starts[part] : end], plan.runs[: starts[part]]) for part, end in ends.items()}
+    rows, dense = _rows(plan.runs), plan.spec.dense
+    return {
+        part: _sum(rows[starts[part] : end], plan.runs[end - 1].piece, dense=dense, before=rows[: starts[part]])
+        for part, end in ends.items()
+    }
+
+
+class Tally:
+    """Costs of networks that differ in nothing but the depth and width of their stages.
+
+    A part costs what its own width and the one before it decide, and every further block of a stage the same again: so
+    each is lowered once for every such pair of widths.
+
+    Args:
+        lower: from depths and widths to the plan; what it raises is passed on.
+    """
+
+    def __init__(self, lower: Callable[[tuple[int, ...], tuple[int, ...]], Plan]):
+        self._lower, self._dense = lower, False
+        self._known: dict[tuple[int, int, int], _Part] = {}
+
+    def cost(self, depths: tuple[int, ...], widths: tuple[int, ...]) -> Cost:
+        """Returns the cost of the network of these depths and widths."""
+        own = (widths[0], *widths, widths[-1])
+        keys = [*zip(range(len(own)), (widths[0], *own), own, strict=False)]
+        try:
+            parts = [self._known[key] for key in keys]
+        except KeyError:
+            parts = self._learned(keys, widths)
+        rows: list[Row] = []
+        for part, depth in zip(parts, (1, *depths, 1), strict=True):
+            rows.append((part.first, 1))
+            if depth > 1:
+                rows.append((part.rest, depth - 1))
+        return _sum(rows, parts[-1].last, dense=self._dense)
+
+    def _learned(self, keys: list[tuple[int, int, int]], widths: tuple[int, ...]) -> list[_Part]:
+        plan = self._lower((2,) * len(widths), widths)
+        _check_size(plan)
+        self._dense = plan.spec.dense
+        pieces = [[run.piece for run in runs] for _, runs in groupby(plan.runs, lambda run: run.part)]
+        if len(pieces) < len(keys):
+            # A network without a head.
+            pieces.append([Piece((), "", pieces[-1][-1].shape, pieces[-1][-1].reads)])
+        parts = [
+            _Part(_counted(first), _counted(rest[-1] if rest else first), (rest or [first])[-1])
+            for first, *rest in pieces
+        ]
+        self._known.update(zip(keys, parts, strict=True))
+        return parts
 
 
 def _check_size(plan: Plan) -> None:
@@ -63,22 +114,19 @@ def _check_size(plan: Plan) -> None:
         )
 
 
-def _sum(plan: Plan, runs: tuple[Run, ...], before: tuple[Run, ...] = ()) -> Cost:
+def _sum(rows: Iterable[Row], last: Piece, *, dense: bool, before: Iterable[Row] = ()) -> Cost:
     """The cost of a stretch of the chain; its receptive field is that of all from the input on."""
     params = statistics = macs = activations = length = 0
-    for run in runs:
-        counted, times = _counted(run.piece), run.times
+    field = jump = 0 if dense else 1
+    for counted, times in before:
+        # Only the first block of a stage strides, and it is alone in its row.
+        field, jump = field + times * counted.growth * jump, jump * counted.stride
+    for counted, times in rows:
         params, statistics = params + times * counted.params, statistics + times * counted.statistics
         macs, activations = macs + times * counted.macs, activations + times * counted.activations
+        field, jump = field + times * counted.growth * jump, jump * counted.stride
         length += times * counted.depth
-    field, shape = 0, runs[-1].piece.shape
-    if not plan.spec.dense:
-        field = jump = 1
-        for run in (*before, *runs):
-            counted = _counted(run.piece)
-            # Only the first block of a stage strides, and it is alone in its run.
-            field, jump = field + run.times * counted.growth * jump, jump * counted.stride
-    return Cost(params, params + statistics, macs, activations, length, field, shape)
+    return Cost(params, params + statistics, macs, activations, length, field, last.shape)
 
 
 class _Counted(NamedTuple):
@@ -91,6 +139,23 @@ class _Counted(NamedTuple):
     growth: int
     stride: int
     depth: int
+
+
+Row = tuple[_Counted, int]
+"""What a piece costs, and how often it stands there."""
+
+
+class _Part(NamedTuple):
+    """Stem, stage or head."""
+
+    first: _Counted
+    rest: _Counted
+    """Of every block but the first."""
+    last: Piece
+
+
+def _rows(runs: Iterable[Run]) -> list[Row]:
+    return [(_counted(run.piece), run.times) for run in runs]
 
 
 @lru_cache(maxsize=1 << 15)
@@ -127,4 +192,4 @@ def _path(ops: tuple[Op, ...]) -> tuple[int, int, int]:
             growth, depth = growth + (op.kernel - 1) * op.dilation * stride, depth + (op.kind != "pool")
         # The gate of a scale sees everything: the field is that of the path that keeps its place, the first input.
         reached[op.name] = growth, stride * op.stride, depth
-    return reached[ops[-1].name]
+    return reached[ops[-1].name if ops else "input"]

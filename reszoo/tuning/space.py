@@ -16,7 +16,7 @@ from pydantic import Field, model_validator
 from reszoo.arch import zoo
 from reszoo.arch.change import merge, replace, whole
 from reszoo.arch.check import check
-from reszoo.arch.cost import Cost, cost
+from reszoo.arch.cost import Cost, Tally
 from reszoo.arch.plan import plan
 from reszoo.arch.spec import NetSpec, Part
 from reszoo.errors import ReszooError, UnknownNameError
@@ -199,10 +199,24 @@ class Space(Part):
 
         @lru_cache(maxsize=1 << 16)
         def counted(parts: Answers, size: Size) -> Cost | None:
-            spec = self._sized(parts, size)
-            return None if spec is None else cost(plan.__wrapped__(spec))
+            try:
+                return self._tally(parts, size.ratio).cost(size.depths, size.widths)
+            except ValueError:
+                return None
 
         return counted
+
+    @cached_property
+    def _tally(self) -> Callable[[Answers, float | None], Tally]:
+        """The costs of all networks of the same parts."""
+
+        @lru_cache(maxsize=256)
+        def tally(parts: Answers, ratio: float | None) -> Tally:
+            variant = self._variant(parts)
+            # As it stands: a thousand plans need not be remembered, their pieces are.
+            return Tally(lambda depths, widths: plan.__wrapped__(sized(variant, Size(depths, widths, ratio))))
+
+        return tally
 
     @cached_property
     def _costly(self) -> tuple[str, ...]:
