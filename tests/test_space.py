@@ -32,6 +32,25 @@ def test_the_cost_of_a_point_is_that_of_its_network(name):
         assert space.candidate(point, recipe).spec == spec
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"head": {"classes": None, "pooling": "none"}, "shortcut": "none"},
+        {"input_shape": (33, 31, 3), "block": {"start": "scaled"}, "norm": "none", "stem": {"depth": 3}},
+        {"block": {"order": "pre", "attention": "se"}, "output_stride": 2, "shortcut": "pool_project"},
+    ],
+    ids=["no head", "scaled", "pre"],
+)
+def test_the_cost_of_any_depths_and_widths(changes):
+    """Every further block of a stage costs the same; what does not fit together has no cost."""
+    size = {"depths": (1, 2, 5), "widths": (1, 8, 12, 64)}
+    space = reszoo.Space(name="any", network="resnet20_cifar", size=size, changes=changes)
+    counted = [(space.cost(point), space.spec(point)) for point in draws(space, 60)]
+    assert any(spec for _, spec in counted)
+    for found, spec in counted:
+        assert found == (cost(plan(spec)) if spec else None)
+
+
 @pytest.mark.parametrize("name", SPACES)
 def test_points_are_within_the_ranges_and_follow_the_seed(name):
     space = reszoo.space(name)

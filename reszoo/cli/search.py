@@ -51,7 +51,7 @@ def search(
     budget: Annotated[
         list[str] | None, typer.Option(help="limit=most: macs=2e6, params=1e5, latency=0.01, seconds=60, ...")
     ] = None,
-    trials: Annotated[int, typer.Option(help="in all, those of earlier calls included")] = 20,
+    trials: Annotated[int, typer.Option(help="in all, those of earlier calls included")] = 40,
     jobs: Annotated[int, typer.Option(help="trials at the same time")] = 1,
     minutes: Annotated[float | None, typer.Option(help="after which no epoch is begun")] = None,
     recipe: Annotated[str | None, typer.Option(help="reszoo.list_recipes(); by default one for the data")] = None,

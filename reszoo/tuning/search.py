@@ -33,7 +33,7 @@ def search(
     /,
     *,
     folder: str | Path,
-    trials: int = 20,
+    trials: int = 40,
     jobs: int = 1,
     seconds: float | None = None,
     watch: Callable[[Study], None] | None = None,
@@ -71,7 +71,8 @@ class Search(Study):
         recipe: a recipe or its name; by default one for the kind of data.
         budget: `Budget`, or its limits: `{"macs": 2e6}`.
         objective: `accuracy` (of validation, its greatest after an epoch), or a list of it and costs to make small.
-        sampler: tpe, nsga2 (for several objectives), random, grid or gp.
+        sampler: tpe, nsga2 (for several objectives), random, grid or gp. tpe and gp are asked for several networks at a
+            time (eight until ten were tried, then two), of which the one of the fewest MACs is tried.
         pruning: `halving` ends runs that fall behind (asynchronous successive halving); `none`.
         seed: of proposals, initial weights, order and augmentation; the split of the data follows it too.
         storage: an SQLAlchemy address, such as `postgresql+psycopg://user@host/base`; by default a file in the folder.
@@ -147,7 +148,7 @@ class Search(Study):
     def search(
         self,
         *,
-        trials: int = 20,
+        trials: int = 40,
         jobs: int = 1,
         seconds: float | None = None,
         watch: Callable[[Study], None] | None = None,
