@@ -32,7 +32,7 @@ ended where Optuna has no word for it, where it runs."""
 ASKED = 25
 """Times that a sampler is asked before a draw decides."""
 EARLIEST = 2
-"""Epochs before a run is judged, where it has three times as many."""
+"""Epochs before a run is judged, where it has twice as many."""
 DRAWN = 500
 """Draws until the space counts as tried whole."""
 
@@ -40,7 +40,8 @@ BEGIN = 10
 """Proposals at random, until there is something to learn from."""
 OFFERS = {"tpe": (8, 2), "gp": (8, 2)}
 """Sampler -> networks it is asked for at a time, of which the one of the fewest MACs is tried: at the beginning, later.
-What is learnt from cheap networks about the rest, such as the learning rate, is learnt cheaply (Lee et al. 2020, Cost-aware Bayesian optimization)."""
+What cheap networks teach about the rest, such as the learning rate, is learnt cheaply (Lee et al. 2020, Cost-aware
+Bayesian optimization)."""
 
 SAMPLERS: dict[str, Callable[[int], optuna.samplers.BaseSampler]] = {
     "tpe": lambda seed: optuna.samplers.TPESampler(seed=seed, multivariate=True, n_startup_trials=BEGIN),
@@ -235,10 +236,10 @@ def _keys(study: optuna.Study, *, below: float = float("inf")) -> set[str]:
 class Halving(optuna.pruners.BasePruner):
     """Asynchronous successive halving by ending runs: one that goes on simply goes on.
 
-    Runs are judged after an eighth, a quarter and half of their epochs, but not after the first one where they have six
-    or more: then most are still warming up, and residual blocks that start as the identity have hardly begun. A run
-    goes on while it is in the better half of all that came so far, those that ended earlier included. Li et al. 2020,
-    algorithm 2, has the half of those that are left: where proposals get better with time, that ends good ones by luck.
+    Runs are judged after an eighth, a quarter and half of their epochs, but not after the first one where they have
+    four or more: then most are still warming up, and residual blocks that start as the identity have hardly begun. A
+    run goes on while it is in the better half of all that came so far, those that ended earlier included. Li et al.
+    2020, algorithm 2, compare those that are left: where proposals get better with time, that ends good ones by luck.
 
     Args:
         epochs: of a whole run.
