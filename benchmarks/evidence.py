@@ -12,6 +12,7 @@ import time
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+import keras
 from machine import describe
 
 import reszoo
@@ -34,6 +35,12 @@ def rows():
     return x[:256].reshape(256, -1), y[:256]
 
 
+def dense_of_100_layers(changes):
+    """A network with initial weights that are the same in every run."""
+    keras.utils.set_random_seed(0)
+    return reszoo.create("residual_mlp18", input_shape=(64,), classes=10, depths=50, **DENSE, **changes)
+
+
 def at_start():
     """Gradients and information of dense networks of 100 layers."""
     x, y = rows()
@@ -44,14 +51,14 @@ def at_start():
     }
     for name, (changes, wanted) in nets.items():
         started = time.perf_counter()
-        model = reszoo.create("residual_mlp18", input_shape=(64,), classes=10, depths=50, **DENSE, **changes)
+        model = dense_of_100_layers(changes)
         profile = diagnosis.gradient_profile(model, x, y)
         say(f"activation-gradient ratio, 100 layers, {name}", f"{profile.ratio:.4g}", wanted, started)
     nets = {"plain, He": (PLAIN, "below 0.2"), "residual": ({}, "above 0.7")}
     nets["residual, scaled, no norm"] = ({"norm": "none", "block": {"start": "scaled"}}, "above 0.7")
     for name, (changes, wanted) in nets.items():
         started = time.perf_counter()
-        model = reszoo.create("residual_mlp18", input_shape=(64,), classes=10, depths=50, **DENSE, **changes)
+        model = dense_of_100_layers(changes)
         found = diagnosis.information(model, x, y, places=3).found[-1]
         say(f"R2 of the input at the last block, 100 layers, {name}", f"{found.r2:.2f}", wanted, started)
 
