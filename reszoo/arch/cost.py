@@ -96,10 +96,7 @@ class Tally:
         if len(pieces) < len(keys):
             # A network without a head.
             pieces.append([Piece((), "", pieces[-1][-1].shape, pieces[-1][-1].reads)])
-        parts = [
-            _Part(_counted(first), _counted(rest[-1] if rest else first), (rest or [first])[-1])
-            for first, *rest in pieces
-        ]
+        parts = [_Part(_counted(part[0]), _counted(part[-1]), part[-1]) for part in pieces]
         self._known.update(zip(keys, parts, strict=True))
         return parts
 
