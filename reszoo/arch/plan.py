@@ -185,7 +185,10 @@ def _block(manner: _Manner, place: _Place) -> Piece:
     block, order = manner.block, ORDERS[manner.block.order]
     walk = _Walk(manner, place.shape, place.reads)
     first = x = walk.sequence(order.lead, "unit1_", "input")
-    zero = block.start == "identity"
+    # Where the shortcut pads channels with zeros, a zero branch would make their sum exactly 0 in every example; the
+    # gradient of the ReLU that reads it is 0 there, so that nothing behind these channels would ever learn.
+    pads = block.shortcut == "pad" and walk.shape("input")[-1] != place.width
+    zero = block.start == "identity" and not pads
     has_last_norm = "norm" in order.trail and manner.norm.kind != "none"
     for number, unit in enumerate(block.body, 1):
         last = number == len(block.body)

@@ -123,7 +123,8 @@ def _known(
         "stages": stages,
         "block": _block(
             blocks[1][1], final[max(final)], [(stage["width"], blocks[i][1]) for i, stage in enumerate(stages, 1)]
-        ),
+        )
+        | {"start": _start(layers)},
         "norm": _norm(layers),
         "head": _head(layers, dense="kernel_size" not in settings),
         "bias": settings["use_bias"],
@@ -158,8 +159,6 @@ def _block(first: dict[str, Config], last: dict[str, Config], by_width: list[tup
         return next((config["rate"] for key, config in block.items() if re.fullmatch(name, key)), 0.0)
 
     units = _units(first)
-    scales = [config.get("gamma_initializer") or config.get("kernel_initializer") for config in first.values()]
-    words = {scale["class_name"] for scale in scales if scale}
     return {
         "body": [
             {
@@ -169,12 +168,21 @@ def _block(first: dict[str, Config], last: dict[str, Config], by_width: list[tup
             }
             for i, unit in enumerate(units)
         ],
-        "start": "identity" if "Zeros" in words else "scaled" if words & {"Constant", "VarianceScaling"} else "random",
         "attention": "se" if "se_pool" in first else "none",
         "dropout": rate(first, r"unit\d+_dropout"),
         "residual_dropout": rate(first, "residual_dropout"),
         "drop_path": rate(last, "drop_path"),
     }
+
+
+def _start(layers: Mapping[str, Described]) -> str:
+    """The start of the branches; blocks that pad channels start at full scale, so that no single block tells it."""
+    blocks = (layer.config for name, layer in layers.items() if name.startswith("stage"))
+    scales = [config.get("gamma_initializer") or config.get("kernel_initializer") for config in blocks]
+    words = {scale["class_name"] for scale in scales if scale}
+    if "Zeros" in words:
+        return "identity"
+    return "scaled" if words & {"Constant", "VarianceScaling"} else "random"
 
 
 def shortest_ratio(widths: list[tuple[int, int]]) -> float:
