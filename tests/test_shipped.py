@@ -25,6 +25,9 @@ def test_shipped_files_are_whole_and_small(record):
     assert {float(np.isfinite(weight).all()) for weight in model.get_weights()} == {1.0}
     assert reszoo.preprocessing(model)(np.zeros((1, 28, 28, 1), "uint8")).shape == (1, 28, 28, 1)
     assert reszoo.decode_predictions(np.eye(10)[:1], labels=model)[0][0].label == "t-shirt"
+    scales = [layer for layer in model.layers if hasattr(layer, "gamma")]
+    dead = [np.logical_and(np.asarray(layer.gamma) == 0, np.asarray(layer.beta) == 0).sum() for layer in scales]
+    assert len(scales) == 19 and sum(dead) == 0
     coloured = reszoo.create(record.model, weights=record.tag, input_shape=(32, 32, 3), classes=3)
     assert coloured.output_shape == (None, 3)
 
