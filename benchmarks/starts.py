@@ -2,11 +2,11 @@
 
     python benchmarks/starts.py fashion_mnist_train.npz [--families cifar ...] [--seeds 3] [--epochs 5]
 
-The recipe of `reszoo quickstart`'s second table: SGD with Nesterov momentum 0.9, batch 64, a warm-up over a fifth of the
-steps, cosine decay; on scikit-learn's digits (1,295 to train, 502 to test) at 8x8 and on Fashion-MNIST (2,000 and 1,000) at
-14x14. A start is the factor on the last scale of a branch (its last kernel where no norm follows), by what the shortcut
-around it does: it is the identity, it pads channels with zeros, or it projects. The table has the mean test accuracy over
-the seeds after every epoch, and the lowest last one.
+The recipe of `reszoo quickstart`'s second table: SGD with Nesterov momentum 0.9, batch 64, a warm-up over a fifth of
+the steps, cosine decay; on scikit-learn's digits (1,295 to train, 502 to test) at 8x8 and on Fashion-MNIST (2,000 and
+1,000) at 14x14. A start is the factor on the last scale of a branch (its last kernel where no norm follows), by what
+the shortcut around it does: it is the identity, it pads channels with zeros, or it projects. The table has the mean
+test accuracy over the seeds after every epoch, and the lowest last one.
 """
 
 import argparse
@@ -66,7 +66,10 @@ def kinds(spec):
         last = f"unit{len(spec.block.body)}_"
         op = next(op for op in reversed(block.ops) if op.weights and op.name.startswith(last))
         shortcut = [other for other in block.ops if other.name.startswith("shortcut_")]
-        yield block.prefix + op.name, 2 if any(op.weights for op in shortcut) else int(any(op.kind == "pad" for op in shortcut))
+        yield (
+            block.prefix + op.name,
+            2 if any(op.weights for op in shortcut) else int(any(op.kind == "pad" for op in shortcut)),
+        )
 
 
 class Contest:
@@ -122,7 +125,9 @@ def main():
     parser.add_argument("--epochs", type=int, default=5)
     settings = parser.parse_args()
     describe("reszoo", "keras", keras.backend.backend())
-    print(f"mean test accuracy in %, {settings.seeds} seeds, after epochs 1 to {settings.epochs}; the lowest seed's last")
+    print(
+        f"mean test accuracy in %, {settings.seeds} seeds, after epochs 1 to {settings.epochs}; the lowest seed's last"
+    )
     for data_name, data in {"digits": digits(), "fashion_mnist": fashion(settings.file)}.items():
         for family in settings.families:
             contest = Contest(*FAMILIES[family], data)

@@ -155,7 +155,7 @@ def _initializer(op: Op) -> Any:
         # A pair that was not rectified has twice its value in the difference.
         return LooksLinear(gain=0.5 if op.reads == "linear" else 1.0, paired_input=op.reads != "raw")
     if op.init == "orthogonal":
-        return initializers.Orthogonal(gain=sqrt(2.0))
+        return initializers.Orthogonal(gain=sqrt(2.0) * (1.0 if op.gain is None else op.gain))
     if op.gain is not None:
         if op.init == "one":
             return initializers.Constant(op.gain)

@@ -185,22 +185,23 @@ def _block(manner: _Manner, place: _Place) -> Piece:
     block, order = manner.block, ORDERS[manner.block.order]
     walk = _Walk(manner, place.shape, place.reads)
     first = x = walk.sequence(order.lead, "unit1_", "input")
-    # Where the shortcut pads channels with zeros, a zero branch would make their sum exactly 0 in every example; the
-    # gradient of the ReLU that reads it is 0 there, so that nothing behind these channels would ever learn.
-    pads = block.shortcut == "pad" and walk.shape("input")[-1] != place.width
-    zero = block.start == "identity" and not pads
+    # A block that changes the shape does not start at zero. Where its shortcut pads channels, their sum would be
+    # exactly 0 in every example: the ReLU that reads it has no gradient there, and nothing behind these channels would
+    # ever learn. Where it projects, the network trains faster so (benchmarks/starts.py).
+    zero = block.start == "identity" and not _changes(walk, place)
+    gain = (None if zero else 1.0) if block.start == "identity" else manner.gain
     has_last_norm = "norm" in order.trail and manner.norm.kind != "none"
     for number, unit in enumerate(block.body, 1):
         last = number == len(block.body)
         init = "zero" if zero and last and not has_last_norm else manner.init
         window = _window(block.stride_at, unit, number, place)
         if last and not has_last_norm:
-            window["gain"] = manner.gain
+            window["gain"] = gain
         x = walk.weigh(f"unit{number}_", x, unit.kernel, round(place.width * unit.ratio), init=init, **window)
         if not last:
             owner = number + (order.between_belongs_to == "unit after")
             x = walk.sequence(order.between, f"unit{owner}_", x)
-    x = walk.sequence(order.trail, f"unit{len(block.body)}_", x, scale="zero" if zero else "one", gain=manner.gain)
+    x = walk.sequence(order.trail, f"unit{len(block.body)}_", x, scale="zero" if zero else "one", gain=gain)
     if block.attention == "se":
         x = _squeeze_excite(walk, x)
     x = walk.dropout("dropout", "residual_dropout", x, block.residual_dropout)
@@ -225,11 +226,15 @@ def _window(stride_at: int, unit: Unit, number: int, place: _Place) -> dict[str,
     }
 
 
+def _changes(walk: _Walk, place: _Place) -> bool:
+    """Whether a block's output has another shape than its input."""
+    return place.stride > 1 or walk.shape("input")[-1] != place.width
+
+
 def _shortcut(walk: _Walk, identity: str, x: str, place: _Place) -> str:
     manner, width, stride = walk.manner, place.width, place.stride
     kind, order = manner.block.shortcut, ORDERS[manner.block.order]
-    changes = stride > 1 or walk.shape(identity)[-1] != width
-    if not changes and kind != "project_all":
+    if not _changes(walk, place) and kind != "project_all":
         return identity
     smaller = (*_strided(walk.shape(x), stride), walk.shape(x)[-1])
     if kind == "pad":

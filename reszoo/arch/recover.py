@@ -176,13 +176,23 @@ def _block(first: dict[str, Config], last: dict[str, Config], by_width: list[tup
 
 
 def _start(layers: Mapping[str, Described]) -> str:
-    """The start of the branches; blocks that pad channels start at full scale, so that no single block tells it."""
-    blocks = (layer.config for name, layer in layers.items() if name.startswith("stage"))
-    scales = [config.get("gamma_initializer") or config.get("kernel_initializer") for config in blocks]
-    words = {scale["class_name"] for scale in scales if scale}
-    if "Zeros" in words:
-        return "identity"
-    return "scaled" if words & {"Constant", "VarianceScaling"} else "random"
+    """The start of the branches; full scale under `identity` has an initializer of its own, to be recognised by."""
+    blocks = [layer.config for name, layer in layers.items() if name.startswith("stage")]
+    made = [config.get("gamma_initializer") or config.get("kernel_initializer") for config in blocks]
+    starts = {_scale(one["class_name"], one["config"]) for one in made if one}
+    return next((start for start in ("identity", "scaled") if start in starts), "random")
+
+
+def _scale(kind: str, config: Config) -> str:
+    """What an initializer tells of the start."""
+    if kind == "VarianceScaling":
+        full = {"fan_in": 2.0, "fan_avg": 1.0}.get(config["mode"])
+        return "identity" if config["scale"] == full else "scaled"
+    if kind == "Constant":
+        return "identity" if config["value"] == 1.0 else "scaled"
+    if kind == "Orthogonal":
+        return "random" if config["gain"] in (sqrt(2.0), 1.0, 0.5) else "scaled"
+    return "identity" if kind == "Zeros" else "random"
 
 
 def shortest_ratio(widths: list[tuple[int, int]]) -> float:

@@ -44,8 +44,9 @@ def impossible(spec: NetSpec) -> list[ReszooError]:
             "random in a plain net",
             "without a shortcut a zero branch passes nothing: use .plain()",
         )
-    if block.start == "scaled" and spec.init not in ("he", "glorot"):
-        no("init", spec.init, "he, glorot where branches start scaled")
+    scales_kernels = spec.norm.kind == "none" or block.order in ("pre", "norm_first")
+    if block.start == "scaled" and scales_kernels and spec.init == "looks_linear":
+        no("init", spec.init, "he, glorot, orthogonal where the last kernels of branches start scaled")
     if block.shortcut == "none" and block.drop_path:
         no(
             "block.drop_path",
