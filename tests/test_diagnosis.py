@@ -9,8 +9,8 @@ from conftest import needs, python, refused, shown
 
 import reszoo
 from reszoo import diagnosis
+from reszoo.data.sources import open_data
 from reszoo.diagnosis import blocks
-from reszoo.training.data import open_data
 
 
 @pytest.fixture(scope="module")

@@ -10,11 +10,11 @@ from typing import Any
 import keras
 from keras import initializers, layers
 
+from reszoo.arch.layers import LooksLinear, batch_normalization
 from reszoo.arch.ops import Op, Segment
 from reszoo.arch.plan import plan
 from reszoo.arch.recover import spec_of
 from reszoo.arch.spec import NetSpec
-from reszoo.arch.stock import LooksLinear, batch_normalization
 from reszoo.errors import ReszooError
 
 NEST_FROM, NEST_BLOCKS = 800, 16

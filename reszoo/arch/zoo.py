@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from reszoo.arch.change import replace
-from reszoo.arch.check import check
 from reszoo.arch.cost import Cost, cost as _cost
 from reszoo.arch.ops import Plan
 from reszoo.arch.plan import plan as _plan
-from reszoo.arch.spec import Count, NetSpec, Part
+from reszoo.arch.spec import Count, NetSpec, replace
+from reszoo.config import FrozenModel, check, configs, read_yaml
 from reszoo.errors import ReszooError, UnknownNameError
 
 
-class Expect(Part):
+class Expect(FrozenModel):
     """What a second source counts for an entry."""
 
     params: Count
@@ -29,7 +26,7 @@ class Expect(Part):
     """Multiply-accumulates, one per bias add included."""
 
 
-class Source(Part):
+class Source(FrozenModel):
     """What an entry says beside its spec."""
 
     base: str | None = None
@@ -108,43 +105,6 @@ class Zoo:
             spec = replace(self.entry(source.base, (*_from, name)).spec, changes, where=where)
         self._entries[name] = Entry(name, file.stem, source, spec)
         return self._entries[name]
-
-
-class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """YAML in which a key may stand only once."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        keys = [key.value for key, _ in node.value]
-        for key, _ in node.value:
-            if keys.count(key.value) > 1:
-                raise yaml.MarkedYAMLError("a key that stands twice", key.start_mark, repr(key.value), key.start_mark)
-        return dict(super().construct_mapping(node, deep))
-
-
-def read_yaml(file: Path) -> dict[str, Any]:
-    """Returns a YAML file of named things.
-
-    Raises:
-        ReszooError: it cannot be read, is no mapping, or has a key twice.
-    """
-    try:
-        with open(file, encoding="utf-8") as stream:
-            content = yaml.load(stream, Loader=_Loader)
-    except (OSError, UnicodeDecodeError) as error:
-        raise ReszooError(
-            str(file), given=getattr(error, "strerror", None) or str(error), allowed="a readable YAML file"
-        ) from None
-    except yaml.YAMLError as error:
-        raise ReszooError(str(file), given=" ".join(str(error).split()), allowed="valid YAML") from None
-    if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
-        raise ReszooError(str(file), given=type(content).__name__, allowed="a mapping of names")
-    return content
-
-
-def configs() -> Path:
-    """Returns the folder zoo_configs: inside the installed package, or beside it in a checkout."""
-    package = Path(__file__).parents[1]
-    return next(path for path in (package / "zoo_configs", package.parent / "zoo_configs") if path.is_dir())
 
 
 @cache

@@ -102,10 +102,10 @@ def quickstart(
 
     Offline, under two minutes on two cores.
     """
+    from reszoo.data.sources import open_data
+    from reszoo.experiments import quickstart as job
+    from reszoo.experiments.transfer import RATES, RECIPE, SIZE, runs, transfer
     from reszoo.report.curves import draw_curves
-    from reszoo.training import quickstart as job
-    from reszoo.training.data import open_data
-    from reszoo.training.transfer import RATES, RECIPE, SIZE, runs, transfer
 
     digits = open_data("digits", seed=seed)
     specs = job.specs(depths, digits)

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import keras
 from keras import ops, tree
 
-from reszoo.diagnosis.gradient import without_gradient
+from reszoo.diagnosis.autodiff import without_gradient
 from reszoo.errors import ReszooError
 
 Statistics = Literal["batch", "moving"]

@@ -13,12 +13,12 @@ import numpy as np
 from reszoo.arch.cost import cost
 from reszoo.arch.plan import plan
 from reszoo.arch.recover import spec_of
+from reszoo.data.sources import Data, open_data
 from reszoo.diagnosis.anatomy import take_apart, untouched
-from reszoo.diagnosis.lesion import accuracy_without, removable
+from reszoo.diagnosis.measures.lesion import accuracy_without, removable
 from reszoo.errors import ReszooError
 from reszoo.surgery import drop_blocks, fixed
 from reszoo.training.batches import Batches
-from reszoo.training.data import Data, open_data
 
 HOPE = 0.4
 """How much accuracy a cut may cost for fine-tuning to make up for it."""

@@ -10,10 +10,10 @@ from typing import Any, Literal, NamedTuple
 import keras
 import numpy as np
 
+from reszoo.data.image_folder import FORMATS, Pictures, is_picture
+from reszoo.data.sources import Data, Examples, Scaling, open_data
 from reszoo.errors import ReszooError
-from reszoo.training.data import Data, Examples, Scaling, open_data
-from reszoo.training.facts import Facts, read_facts, scaling_for
-from reszoo.training.pictures import FORMATS, Pictures, is_picture
+from reszoo.training.metadata import Facts, read_facts, scaling_for
 from reszoo.weights.catalogue import Record
 
 BINS = 15
@@ -126,7 +126,7 @@ def _opened(file: str | Path) -> _Opened:
         return _Opened(model, facts, int(shape[1]) if len(shape) == 4 and shape[1] else None)
     from reszoo.weights.labels import words
     from reszoo.weights.load import from_checkpoint
-    from reszoo.weights.preprocessing import origin
+    from reszoo.weights.origin import origin
 
     model = from_checkpoint(file, classifier_activation="softmax").model
     known = origin(model)
@@ -204,7 +204,7 @@ def _unlabelled(source: Path, side: int | None) -> tuple[list[str], Examples]:
         if x is None:
             raise ReszooError(str(source), given="no array x", allowed="x of (examples, ...)")
         x = x[..., None] if x.ndim == 3 else x
-        from reszoo.training.arrays import Arrays
+        from reszoo.data.arrays import Arrays
 
         return [str(number) for number in range(len(x))], Arrays(x, np.zeros(len(x), int))
     files = sorted(source.rglob("*")) if source.is_dir() else [source]

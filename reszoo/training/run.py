@@ -16,16 +16,16 @@ import numpy as np
 from reszoo.arch.build import build
 from reszoo.arch.recover import layers_of
 from reszoo.arch.spec import NetSpec
+from reszoo.data.sources import Data
 from reszoo.errors import ReszooError
 from reszoo.training.batches import Batches, reseed
 from reszoo.training.card import card
-from reszoo.training.data import Data
+from reszoo.training.checkpointing import Keeper, restored, save_model, write
 from reszoo.training.devices import ONE, Devices
 from reszoo.training.fine_tune import NOTHING, freeze, warn_of_batch
-from reszoo.training.folder import CARD, FINAL, HISTORY, PLAN, STATE
-from reszoo.training.keeper import Keeper, restored, save_model, write
-from reszoo.training.optimise import loss, optimizer, rate_of, regularise
+from reszoo.training.optimizers import loss, optimizer, rate_of, regularise
 from reszoo.training.recipes import Recipe
+from reszoo.training.run_folder import CARD, FINAL, HISTORY, PLAN, STATE
 
 TOLD = ("versions", "devices")
 """Of what a run depends on: another time they may be others."""

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import Field, Strict, model_validator
 
-from reszoo.arch.spec import Part
+from reszoo.config import FrozenModel
 from reszoo.errors import ReszooError
 
 Value = bool | int | float | str
@@ -36,7 +36,7 @@ class Asked(Protocol):
         """Opens a scope in which questions count only where the parent has one of the values."""
 
 
-class Axis(Part):
+class Axis(FrozenModel):
     """One dimension: a list of `values`, named `words`, or a range from `low` to `high`.
 
     In YAML `[1, 2, 3]`, `{words: {small: ..., large: ...}}`, `{low: 1, high: 9, step: 2}`, `{low: 0.01, high: 1.0,

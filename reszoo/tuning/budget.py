@@ -11,7 +11,8 @@ from typing import Annotated
 from pydantic import Field
 
 from reszoo.arch.cost import Cost
-from reszoo.arch.spec import NetSpec, Part
+from reszoo.arch.spec import NetSpec
+from reszoo.config import FrozenModel
 from reszoo.errors import ReszooError
 from reszoo.tuning.axes import Dice, Point
 from reszoo.tuning.space import Space
@@ -27,7 +28,7 @@ Limit = Annotated[float, Field(gt=0)] | None
 Measure = Callable[[NetSpec], float]
 
 
-class Budget(Part):
+class Budget(FrozenModel):
     """The most that a network, or its training, may cost; what is not said is not limited."""
 
     params: Limit = None

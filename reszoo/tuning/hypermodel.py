@@ -8,10 +8,10 @@ from typing import Any
 import keras
 import keras_tuner
 
-from reszoo.arch.check import check
+from reszoo.config import check
 from reszoo.models import create
 from reszoo.training.fine_tune import freeze
-from reszoo.training.optimise import loss, optimizer, regularise
+from reszoo.training.optimizers import loss, optimizer, regularise
 from reszoo.training.recipes import Recipe, recipe as named
 from reszoo.tuning.budget import Budget, Feasible
 from reszoo.tuning.space import Space, space as opened

@@ -11,7 +11,7 @@ from typing import Any
 import optuna
 from filelock import FileLock
 
-from reszoo.arch.check import check
+from reszoo.config import check
 from reszoo.errors import ReszooError, UnknownNameError
 from reszoo.training.recipes import Recipe, recipe as named
 from reszoo.training.train import default_recipe
@@ -20,11 +20,11 @@ from reszoo.tuning.job import Source, fingerprint
 from reszoo.tuning.latency import Latencies
 from reszoo.tuning.proposals import SAMPLERS, Halving, Proposals
 from reszoo.tuning.results import tidy
+from reszoo.tuning.scheduler import Work
 from reszoo.tuning.space import Space, space as opened
 from reszoo.tuning.storage import GRACE, HEARTBEAT, begin, connect, url_of
 from reszoo.tuning.study import Study
-from reszoo.tuning.work import Work
-from reszoo.tuning.workers import Worker
+from reszoo.tuning.worker_process import Worker
 
 
 def search(

@@ -14,11 +14,10 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from reszoo.arch import zoo
-from reszoo.arch.change import merge, replace, whole
-from reszoo.arch.check import check
 from reszoo.arch.cost import Cost, Tally
 from reszoo.arch.plan import plan
-from reszoo.arch.spec import NetSpec, Part
+from reszoo.arch.spec import NetSpec, replace
+from reszoo.config import FrozenModel, check, configs, merge, read_yaml, whole
 from reszoo.errors import ReszooError, UnknownNameError
 from reszoo.training.recipes import Recipe, recipe as named
 from reszoo.tuning.axes import Asked, Axis, Dice, Point, all_points, count_points
@@ -50,7 +49,7 @@ class Candidate:
         return hashlib.sha256(told.encode()).hexdigest()[:16]
 
 
-class Space(Part):
+class Space(FrozenModel):
     """A network, and axes along which it varies."""
 
     name: str
@@ -252,8 +251,8 @@ def _check_names(where: str, given: Any, known: Any) -> None:
 @cache
 def _entries() -> dict[str, Any]:
     found: dict[str, Any] = {}
-    for file in sorted((zoo.configs() / "spaces").glob("*.yaml")):
-        found |= zoo.read_yaml(file)
+    for file in sorted((configs() / "spaces").glob("*.yaml")):
+        found |= read_yaml(file)
     return found
 
 
@@ -274,7 +273,7 @@ def space(name: str | Space, /, **changes: Any) -> Space:
         data = name.model_dump()
     else:
         file, _, own = name.rpartition(":")
-        entries = {**_entries(), **(zoo.read_yaml(Path(file)) if file else {})}
+        entries = {**_entries(), **(read_yaml(Path(file)) if file else {})}
         data = whole(own, entries, "unknown space") | {"name": own}
     merge(data, changes)
     return check(Space, data, where=f"space {data['name']}")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from functools import cache
 from typing import Any, NamedTuple
 
-from reszoo.arch import zoo
+from reszoo.config import configs, read_yaml
 from reszoo.errors import ReszooError
-from reszoo.weights.preprocessing import origin
+from reszoo.weights.origin import origin
 
 
 class Prediction(NamedTuple):
@@ -70,5 +70,5 @@ def words(labels: Any, /) -> list[str] | None:
 
 @cache
 def _ours() -> dict[str, list[str]]:
-    told = zoo.read_yaml(zoo.configs() / "weights" / "labels.yaml")
+    told = read_yaml(configs() / "weights" / "labels.yaml")
     return {name: text.split() for name, text in told.items()}
