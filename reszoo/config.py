@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from copy import deepcopy
 from pathlib import Path
 from typing import Any, TypeVar
@@ -67,23 +67,48 @@ def merge(data: dict[str, Any], changes: Mapping[str, Any]) -> None:
             data[key] = value
 
 
-def whole(name: str, entries: Mapping[str, Any], where: str, _from: tuple[str, ...] = ()) -> dict[str, Any]:
+def lineage(name: str, base_of: Callable[[str], str | None], *, where: str) -> list[str]:
+    """Returns an entry's bases and the entry itself, the one that stands on nothing first.
+
+    Args:
+        name: of the entry.
+        base_of: names the base of an entry, if it has one.
+        where: opens an error's message.
+
+    Raises:
+        ReszooError: a base leads back to an entry that stands on it.
+    """
+    line = [name]
+    while (base := base_of(line[-1])) is not None:
+        if base in line:
+            allowed = "a base that does not lead back here"
+            raise ReszooError(f"{where}.base", given=" -> ".join((*line, base)), allowed=allowed)
+        line.append(base)
+    return line[::-1]
+
+
+def inherit(name: str, entries: Mapping[str, Any], *, kind: str) -> dict[str, Any]:
     """Returns an entry with what its `base` says and it does not, dict by dict.
+
+    Args:
+        name: of the entry.
+        entries: all of them.
+        kind: what they are, for messages.
 
     Raises:
         UnknownNameError: there is no such entry.
-        ReszooError: a base leads back to the entry.
+        ReszooError: a base leads back to an entry that stands on it.
     """
-    if name not in entries:
-        raise UnknownNameError(where, given=name, known=entries)
-    if name in _from:
-        raise ReszooError(
-            f"{where}.base", given=" -> ".join((*_from, name)), allowed="a base that does not lead back here"
-        )
-    own = deepcopy(dict(entries[name]))
-    base = own.pop("base", None)
-    data = whole(base, entries, where, (*_from, name)) if base else {}
-    merge(data, own)
+
+    def base_of(entry: str) -> str | None:
+        if entry not in entries:
+            raise UnknownNameError(f"unknown {kind}", given=entry, known=entries)
+        base: str | None = entries[entry].get("base")
+        return base
+
+    data: dict[str, Any] = {}
+    for entry in lineage(name, base_of, where=f"{kind} {name}"):
+        merge(data, {field: deepcopy(value) for field, value in entries[entry].items() if field != "base"})
     return data
 
 

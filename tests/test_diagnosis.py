@@ -100,7 +100,8 @@ def test_a_plain_chain_has_a_block_for_every_layer_between_the_first_and_the_las
     model.add(keras.layers.Dense(3))
     network = diagnosis.take_apart(model)
     assert len(network.blocks) == 3 and not network.residual
-    assert [type(network.graph.maker[slot].layer).__name__ for slot in network.trunk[:3]] == ["ReLU"] * 3
+    makers = {slot: type(step.layer).__name__ for step in network.graph.steps for slot in step.makes}
+    assert [makers[slot] for slot in network.trunk[:3]] == ["ReLU"] * 3
 
 
 class Own(keras.Model):

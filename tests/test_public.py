@@ -80,7 +80,6 @@ def test_rooms_import_only_what_stands_above_them(module):
             assert module.startswith("weights.formats"), f"{place} imports {name}: files are parsed in weights/formats"
 
 
-@pytest.mark.xfail(reason="tuning: search and scheduler", strict=True)
 def test_no_module_imports_itself_by_way_of_others():
     """Imports inside functions and under TYPE_CHECKING count: they keep a circle open, and it is one."""
     graph = {}

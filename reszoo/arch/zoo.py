@@ -13,7 +13,7 @@ from reszoo.arch.cost import Cost, cost as _cost
 from reszoo.arch.ops import Plan
 from reszoo.arch.plan import plan as _plan
 from reszoo.arch.spec import Count, NetSpec, replace
-from reszoo.config import FrozenModel, check, configs, read_yaml
+from reszoo.config import FrozenModel, check, configs, lineage, read_yaml
 from reszoo.errors import ReszooError, UnknownNameError
 
 
@@ -70,41 +70,51 @@ class Zoo:
         """Of the zoo's own entries, in the files' order."""
         return tuple(self._read)
 
-    def entry(self, name: str, _from: tuple[str, ...] = ()) -> Entry:
+    def entry(self, name: str) -> Entry:
         """Returns an entry by name.
 
         Raises:
             UnknownNameError: with the nearest names.
             ReszooError: the entry is impossible; the message names file, entry and field.
         """
-        if name in self._entries:
+        if name in self._read:
+            for each in lineage(name, self._own_base, where=self._where(name)):
+                if each not in self._entries:
+                    self._entries[each] = self._made(each)
             return self._entries[name]
-        if name not in self._read:
-            if self._parent:
-                return self._parent.entry(name)
-            known = ", ".join(self.names[:4])
-            raise UnknownNameError(
-                "unknown model", given=name, known=self.names, allowed=f"{known}, ... (`reszoo list` shows all)"
-            )
-        file, fields = self._read[name]
-        where = f"{file.name}: {name}"
-        if name in _from:
-            raise ReszooError(
-                f"{where}.base", given=" -> ".join((*_from, name)), allowed="a base that does not lead back here"
-            )
+        if self._parent:
+            return self._parent.entry(name)
+        known = ", ".join(self.names[:4])
+        raise UnknownNameError(
+            "unknown model", given=name, known=self.names, allowed=f"{known}, ... (`reszoo list` shows all)"
+        )
+
+    def _where(self, name: str) -> str:
+        return f"{self._read[name][0].name}: {name}"
+
+    def _source(self, name: str) -> Source:
+        fields, where = self._read[name][1], self._where(name)
         if not isinstance(fields, dict) or not all(isinstance(key, str) for key in fields):
             raise ReszooError(where, given=repr(fields), allowed="fields and their values")
-        source = check(Source, {key: fields[key] for key in Source.model_fields if key in fields}, where=where)
-        changes = {key: value for key, value in fields.items() if key not in Source.model_fields} | {"name": name}
+        return check(Source, {key: fields[key] for key in Source.model_fields if key in fields}, where=where)
+
+    def _own_base(self, name: str) -> str | None:
+        """The base of an entry, where it stands in the same files."""
+        base = self._source(name).base
+        # A user's entry may stand on ours of the same name.
+        return base if base in self._read and not (base == name and self._parent) else None
+
+    def _made(self, name: str) -> Entry:
+        """An entry whose base is made already, or the parent's."""
+        source, where = self._source(name), self._where(name)
+        fields = {key: value for key, value in self._read[name][1].items() if key not in Source.model_fields}
+        changes = fields | {"name": name}
         if source.base is None:
             spec = check(NetSpec, changes, where=where)
-        elif source.base == name and self._parent:
-            # A user's entry may stand on ours of the same name.
-            spec = replace(self._parent.entry(name).spec, changes, where=where)
         else:
-            spec = replace(self.entry(source.base, (*_from, name)).spec, changes, where=where)
-        self._entries[name] = Entry(name, file.stem, source, spec)
-        return self._entries[name]
+            base = self._entries.get(source.base) or (self._parent or self).entry(source.base)
+            spec = replace(base.spec, changes, where=where)
+        return Entry(name, self._read[name][0].stem, source, spec)
 
 
 @cache

@@ -162,11 +162,6 @@ class Graph:
         return found[::-1]
 
     @cached_property
-    def maker(self) -> dict[Slot, Step]:
-        """The step that makes a tensor."""
-        return {slot: step for step in self.steps for slot in step.makes}
-
-    @cached_property
     def readers(self) -> dict[Slot, list[Step]]:
         """The steps that read a tensor."""
         found: dict[Slot, list[Step]] = {}

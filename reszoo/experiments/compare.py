@@ -25,7 +25,8 @@ from reszoo.errors import ReszooError, UnknownNameError
 from reszoo.experiments.comparison import Comparison, Measured
 from reszoo.experiments.contestants import Contestant, budget as budget_for, contestants, families
 from reszoo.experiments.degradation_gap import best, gap
-from reszoo.experiments.trainer import Budget, Run, Trainer, rows
+from reszoo.experiments.trainer import Run, Trainer, TrainingBudget, rows
+from reszoo.training.recipes import Recipe
 
 EXAMPLES = 256
 """How many the measurements look at."""
@@ -59,6 +60,7 @@ def compare(
     *,
     against: Sequence[str] | None = None,
     shallow: int | Sequence[int] | None = None,
+    recipe: str | Recipe | None = None,
     steps: int | None = None,
     rates: Sequence[float] | None = None,
     seeds: Sequence[int] | None = None,
@@ -76,6 +78,7 @@ def compare(
         data: a source as for training (`open_data`).
         against: names of families in `zoo_configs/evidence/evidence.yaml`; by default the plain twin and two controls.
         shallow: blocks of every stage of the shallow network; by default a third.
+        recipe: of the training, or its name; its learning rate and epochs give way to `rates` and `steps`.
         steps: of a training; by default 150 for dense networks, 120 for others.
         rates: learning rates to try with the first seed, the best of which counts and is that of the other seeds.
         seeds: of weights and order.
@@ -89,7 +92,7 @@ def compare(
     begun = perf_counter()
     source, spec = fitted(zoo.spec(model, **changes), data if isinstance(data, Data) else open_data(data))
     fewer, wanted = shallower(spec, shallow), _chosen(measure)
-    allowed = budget_for("dense" if spec.dense else "image", steps=steps, rates=rates, seeds=seeds)
+    allowed = budget_for("dense" if spec.dense else "image", recipe=recipe, steps=steps, rates=rates, seeds=seeds)
     table = families(None if against is None else ["residual", *against])
     deep, few = contestants(spec, table), contestants(fewer, table)
     x, y = source.arrays("train")
@@ -139,7 +142,7 @@ def shallower(spec: NetSpec, depths: int | Sequence[int] | None = None) -> NetSp
     return made
 
 
-def trained(trainer: Trainer, budget: Budget) -> Iterator[Run]:
+def trained(trainer: Trainer, budget: TrainingBudget) -> Iterator[Run]:
     """Yields a run at every rate of a budget with its first seed, and at the best of them with every other seed."""
     tried = [trainer.run(rate=rate, seed=budget.seeds[0]) for rate in budget.rates]
     yield from tried

@@ -13,7 +13,7 @@ from reszoo.diagnosis.measures.result import TONES, Result, control_text, plain
 from reszoo.experiments.contestants import Contestant
 from reszoo.experiments.degradation_gap import Gap, best
 from reszoo.experiments.findings import SCORES
-from reszoo.experiments.trainer import Budget, Run
+from reszoo.experiments.trainer import Run, TrainingBudget
 from reszoo.report.lines import Line, draw_lines
 from reszoo.report.page import Cell, Gallery, Page, Section, Table
 from reszoo.report.pictures import Picture
@@ -39,7 +39,7 @@ class Comparison:
 
     name: str
     data: str
-    budget: Budget
+    budget: TrainingBudget
     contestants: tuple[Contestant, ...]
     """The network first."""
     shallow: tuple[Contestant, ...]

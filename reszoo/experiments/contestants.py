@@ -16,7 +16,7 @@ from reszoo.arch.spec import NetSpec
 from reszoo.config import FrozenModel, check, configs, read_yaml
 from reszoo.data.sources import Data
 from reszoo.errors import ReszooError, UnknownNameError
-from reszoo.experiments.trainer import Budget
+from reszoo.experiments.trainer import TrainingBudget
 
 
 class Family(FrozenModel):
@@ -89,20 +89,20 @@ def claims() -> dict[str, Claim]:
     return {name: check(Claim, row, where=f"evidence.yaml: {name}") for name, row in settings()["claims"].items()}
 
 
-def budget(name: str, **changes: Any) -> Budget:
+def budget(name: str, **changes: Any) -> TrainingBudget:
     """Returns a budget of the file, with changes that are not None.
 
     Raises:
         ReszooError: a change that is none, or impossible.
     """
     asked = {field: value for field, value in changes.items() if value is not None}
-    return check(Budget, {**settings()["budgets"][name], **asked}, where="budget")
+    return check(TrainingBudget, {**settings()["budgets"][name], **asked}, where="budget")
 
 
 def network(name: Literal["dense", "image"], data: Data, **changes: Any) -> NetSpec:
     """Returns the network that the evidence is measured on, in the data's shape."""
     told = dict(settings()["networks"][name])
-    return zoo.spec(told.pop("base"), input_shape=data.shape, classes=len(data.classes), **told, **changes)
+    return zoo.spec(told.pop("network"), input_shape=data.shape, classes=len(data.classes), **told, **changes)
 
 
 def contestants(spec: NetSpec, table: Mapping[str, Family]) -> tuple[Contestant, ...]:

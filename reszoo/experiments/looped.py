@@ -13,8 +13,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from reszoo.arch.build import channels_first, part
-from reszoo.arch.ops import Run
+from reszoo.arch.build import channels_first, submodel
+from reszoo.arch.ops import RepeatedSegments
 from reszoo.arch.plan import plan
 from reszoo.arch.recover import layers_of
 from reszoo.arch.spec import NetSpec
@@ -68,11 +68,11 @@ class Looped(keras.Model):
 class _Stacked(keras.layers.Layer):
     """One run: the layers of one block, and the variables of all, the block in front."""
 
-    def __init__(self, run: Run, *, name: str):
+    def __init__(self, run: RepeatedSegments, *, name: str):
         super().__init__(name=name)
         shape = run.ops[0].source
         shape = (shape[-1], *shape[:-1]) if channels_first() and len(shape) == 3 else shape
-        pattern = part(run.segments[:1], shape, name=f"{name}_pattern")
+        pattern = submodel(run.segments[:1], shape, name=f"{name}_pattern")
         # Behind a function, so that Keras does not count the pattern's own variables among the network's.
         self._pattern: Callable[[], Any] = lambda: pattern
         self._prefixes = [segment.prefix for segment in run.segments]

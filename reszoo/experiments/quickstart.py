@@ -12,13 +12,13 @@ from reszoo.arch.plan import plan
 from reszoo.arch.spec import NetSpec
 from reszoo.data.sources import Data
 from reszoo.errors import ReszooError
+from reszoo.training.recipes import Recipe, recipe as named
 
-RECIPE = {"learning_rate": 0.1, "momentum": 0.9, "batch": 64, "epochs": 5}
-"""SGD as in He 2015, 4.2, for a short run."""
+RECIPE = "quickstart"
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class QuickstartRun:
     """One network after its training; losses are cross-entropies in nats, accuracies in [0, 1]."""
 
     name: str
@@ -60,21 +60,24 @@ def specs(depths: Sequence[int], data: Data) -> list[NetSpec]:
     return found
 
 
-def run(spec: NetSpec, data: Data, *, seed: int = 0, verbose: str | int = "auto") -> Result:
-    """Returns what a network reaches with the recipe above, trained with `fit()`."""
+def run(
+    spec: NetSpec, data: Data, *, recipe: str | Recipe = RECIPE, seed: int = 0, verbose: str | int = "auto"
+) -> QuickstartRun:
+    """Returns what a network reaches with a recipe, trained with `fit()`."""
     import keras
 
     from reszoo.arch.build import build
+    from reszoo.training.optimizers import compile_for
 
     keras.utils.set_random_seed(seed)
     model = build(spec)
-    optimizer = keras.optimizers.SGD(RECIPE["learning_rate"], momentum=RECIPE["momentum"])
-    model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
-    batch, epochs = int(RECIPE["batch"]), int(RECIPE["epochs"])
     x, y = data.arrays("train")
-    history: dict[str, Any] = model.fit(x, y, batch_size=batch, epochs=epochs, verbose=verbose).history
+    how = named(recipe)
+    steps = how.epochs * -(-len(x) // how.batch)
+    compile_for(model, how, steps=steps, loss="sparse_categorical_crossentropy", metrics=["accuracy"])
+    history: dict[str, Any] = model.fit(x, y, batch_size=how.batch, epochs=how.epochs, verbose=verbose).history
     counted = cost(plan(spec))
-    return Result(
+    return QuickstartRun(
         name=spec.name,
         depth=counted.depth,
         kind="plain" if spec.block.shortcut == "none" else "residual",
@@ -93,7 +96,7 @@ def _accuracy(model: Any, x: Any, y: Any) -> float:
     return float((keras.ops.convert_to_numpy(model(x, training=False)).argmax(axis=-1) == y).mean())
 
 
-def reading(results: Sequence[Result]) -> list[str]:
+def reading(results: Sequence[QuickstartRun]) -> list[str]:
     """Returns what the numbers say, and what they do not."""
     lines = []
     for kind in ("plain", "residual"):

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import keras
 import numpy as np
-from pydantic import Field, Strict
+from pydantic import Field, Strict, field_validator
 
 from reszoo.arch.build import build
 from reszoo.arch.cost import cost
@@ -19,7 +19,7 @@ from reszoo.data.arrays import Arrays
 from reszoo.data.sources import Data, Scaling
 from reszoo.experiments.looped import Looped
 from reszoo.training.optimizers import optimizer
-from reszoo.training.recipes import Positive, Recipe
+from reszoo.training.recipes import Positive, Recipe, recipe as named
 
 LAST = 0.1
 """Share of the steps, at the end, whose mean is the training loss of a run."""
@@ -27,7 +27,7 @@ SCORED = 2048
 """Examples at most that accuracies are measured on."""
 
 
-class Budget(FrozenModel):
+class TrainingBudget(FrozenModel):
     """What every network gets."""
 
     recipe: Recipe
@@ -37,6 +37,11 @@ class Budget(FrozenModel):
     """Learning rates that are tried with the first seed: the best counts, and is that of the other seeds."""
     seeds: Annotated[tuple[int, ...], Strict(False), Field(min_length=1)]
     """Of initial weights and data order."""
+
+    @field_validator("recipe", mode="before")
+    @classmethod
+    def _by_name(cls, value: Any) -> Any:
+        return named(value) if isinstance(value, str) else value
 
     @property
     def told(self) -> str:
@@ -81,7 +86,7 @@ class Run:
 class Trainer:
     """Trains one network again and again, traced once: a new seed or rate starts from new weights."""
 
-    def __init__(self, spec: NetSpec, data: Data, budget: Budget):
+    def __init__(self, spec: NetSpec, data: Data, budget: TrainingBudget):
         """Takes note of what is trained.
 
         Args:

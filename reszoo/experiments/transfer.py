@@ -8,15 +8,15 @@ from typing import Any
 
 from reszoo.arch import zoo
 from reszoo.data.sources import Data
+from reszoo.training.recipes import recipe
 from reszoo.weights.catalogue import record
 
 NETWORKS = ("resnet20_cifar", "plain20_cifar")
 WEIGHTS = "fashion_mnist"
 SIZE = 16
 """Side that the 8x8 digits are shown in, in pixels."""
-RECIPE = {"batch": 64, "epochs": 3, "momentum": 0.9}
-RATES = {"pretrained": 0.02, "from scratch": 0.1}
-"""Greatest learning rate: random weights want a larger one."""
+RECIPES = {"pretrained": "transfer", "from scratch": "transfer_from_scratch"}
+"""Start -> recipe: random weights want a larger learning rate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Transferred:
 
 def runs() -> Iterator[tuple[str, str]]:
     """Returns every network with every start, the ones with shortcuts first."""
-    return ((name, start) for name in NETWORKS for start in RATES)
+    return ((name, start) for name in NETWORKS for start in RECIPES)
 
 
 def transfer(name: str, start: str, data: Data, *, seed: int = 0, verbose: str | int = "auto") -> Transferred:
@@ -48,20 +48,19 @@ def transfer(name: str, start: str, data: Data, *, seed: int = 0, verbose: str |
     import keras
 
     from reszoo.training.metadata import scaling_for
+    from reszoo.training.optimizers import compile_for
 
     keras.utils.set_random_seed(seed)
     scaled = replace(data, scaling=scaling_for(record(f"{name}.{WEIGHTS}"), data))
     spec = zoo.spec(name, input_shape=scaled.shape, classes=len(scaled.classes))
     model = _model(spec, start)
     x, y = scaled.arrays("train")
-    batch, epochs = int(RECIPE["batch"]), int(RECIPE["epochs"])
-    steps = epochs * -(-len(x) // batch)
-    warmup = {"warmup_target": RATES[start], "warmup_steps": steps // 5}
-    rate = keras.optimizers.schedules.CosineDecay(RATES[start] / 10, steps - steps // 5, **warmup)
-    optimizer = keras.optimizers.SGD(rate, momentum=RECIPE["momentum"], nesterov=True)
-    model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
+    how = recipe(RECIPES[start])
+    steps = how.epochs * -(-len(x) // how.batch)
+    compile_for(model, how, steps=steps, loss="sparse_categorical_crossentropy", metrics=["accuracy"])
     held = scaled.arrays("test")
-    history = model.fit(x, y, batch_size=batch, epochs=epochs, validation_data=held, verbose=verbose).history
+    fitted = model.fit(x, y, batch_size=how.batch, epochs=how.epochs, validation_data=held, verbose=verbose)
+    history = fitted.history
     return Transferred(name, start, tuple(history["val_accuracy"]))
 
 

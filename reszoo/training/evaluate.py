@@ -19,7 +19,7 @@ from reszoo.weights.catalogue import Record
 BINS = 15
 """Of the calibration error (Guo et al. 2017, 2)."""
 
-Part = Literal["test", "validation", "train", "all"]
+Split = Literal["test", "validation", "train", "all"]
 
 
 class OfClass(NamedTuple):
@@ -55,7 +55,7 @@ class Prediction(NamedTuple):
     probability: float
 
 
-def evaluate(file: str | Path, data: Any, /, *, part: Part | None = None, batch: int = 64) -> Evaluation:
+def evaluate(file: str | Path, data: Any, /, *, part: Split | None = None, batch: int = 64) -> Evaluation:
     """Returns how a trained network does on data.
 
     Args:
@@ -139,7 +139,7 @@ def _opened(file: str | Path) -> _Opened:
     return _Opened(model, facts, told.crop, record)
 
 
-def _part(source: Data, part: Part | None) -> tuple[Examples, str]:
+def _part(source: Data, part: Split | None) -> tuple[Examples, str]:
     parts: dict[str, Examples | None] = {"test": source.test, "validation": source.validation, "train": source.train}
     if part is None:
         part = "test" if source.test is not None else "validation" if source.own_validation else "all"

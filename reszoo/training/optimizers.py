@@ -7,7 +7,7 @@ from typing import Any
 import keras
 
 from reszoo.errors import ReszooError
-from reszoo.training.fine_tune import layer_decay
+from reszoo.training.fine_tune import NOTHING, freeze, layer_decay
 from reszoo.training.recipes import LearningRate, Recipe
 
 
@@ -78,8 +78,25 @@ def regularise(model: Any, recipe: Recipe) -> None:
                 variable.regularizer = keras.regularizers.L2(recipe.optimizer.weight_decay / 2)
 
 
-def loss(recipe: Recipe) -> Any:
+def loss(recipe: Recipe, *, from_logits: bool = False) -> Any:
     """Returns the recipe's loss, for labels as rows of shares."""
+    settings: dict[str, Any] = {"label_smoothing": recipe.label_smoothing, "from_logits": from_logits}
     if recipe.loss == "binary_cross_entropy":
-        return keras.losses.BinaryCrossentropy(label_smoothing=recipe.label_smoothing)
-    return keras.losses.CategoricalCrossentropy(label_smoothing=recipe.label_smoothing)
+        return keras.losses.BinaryCrossentropy(**settings)
+    return keras.losses.CategoricalCrossentropy(**settings)
+
+
+def compile_for(model: Any, recipe: Recipe, *, steps: int, **settings: Any) -> None:
+    """Compiles a model for a run of so many steps by a recipe: what is frozen, the penalty, optimiser and loss.
+
+    Args:
+        model: changed in place.
+        recipe: how to train.
+        steps: of the whole run.
+        settings: of Keras' `compile`, such as metrics, or a loss for labels that are not rows of shares.
+    """
+    if recipe.frozen != NOTHING:
+        freeze(model, until=recipe.frozen)
+    regularise(model, recipe)
+    settings = {"loss": loss(recipe), **settings}
+    model.compile(optimizer(recipe, steps, model), **settings)

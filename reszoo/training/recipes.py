@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, Strict
 
 from reszoo.arch.spec import Count, Rate
-from reszoo.config import FrozenModel, check, configs, merge, read_yaml, whole
+from reszoo.config import FrozenModel, check, configs, inherit, merge, read_yaml
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -110,6 +110,6 @@ def recipe(name: str | Recipe, /, **changes: Any) -> Recipe:
     else:
         file, _, own = name.rpartition(":")
         entries = {**_entries(), **(read_yaml(Path(file)) if file else {})}
-        data, where = whole(own, entries, "unknown recipe") | {"name": own}, own
+        data, where = inherit(own, entries, kind="recipe") | {"name": own}, own
     merge(data, changes)
     return check(Recipe, data, where=f"recipe {where}")

@@ -14,7 +14,7 @@ from reszoo.arch.cost import Cost
 from reszoo.arch.spec import NetSpec
 from reszoo.config import FrozenModel
 from reszoo.errors import ReszooError
-from reszoo.tuning.axes import Dice, Point
+from reszoo.tuning.axes import Point, dice
 from reszoo.tuning.space import Space
 
 COUNTED = ("params", "macs", "activations", "depth")
@@ -87,9 +87,9 @@ class Feasible:
         Raises:
             ReszooError: there are none, or too few to meet one.
         """
-        dice = Dice(Random(seed))
+        answers = dice(Random(seed))
         for tried in range(PATIENCE):
-            point = self.space.ask(dice)
+            point = self.space.ask(answers)
             if self.has(point):
                 return point
             if tried == TRIED and self.budget.excess(self.least()) > 1:

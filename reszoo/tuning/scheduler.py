@@ -1,4 +1,4 @@
-"""The work of a search: threads that each see one trial after another through, in a worker process."""
+"""The scheduler of a search: threads that each see one trial after another through, in a worker process."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import optuna
 from optuna.trial import TrialState
 
 from reszoo.errors import ReszooError
 from reszoo.training.run_folder import BEST
+from reszoo.tuning.axes import Answers
 from reszoo.tuning.budget import COUNTED
 from reszoo.tuning.job import Job, Outcome, Progress
 from reszoo.tuning.proposals import (
     OUTCOME,
     PLACE,
     RETRY,
-    Answers,
     Exhausted,
     Proposals,
     counts,
@@ -28,13 +28,11 @@ from reszoo.tuning.proposals import (
     place_of,
 )
 from reszoo.tuning.results import tidy
+from reszoo.tuning.setup import Setup
 from reszoo.tuning.space import Candidate
 from reszoo.tuning.storage import stand_in, take_up
 from reszoo.tuning.study import BYTES, COSTS, NOTE, ROWS, SCORE, Study
 from reszoo.tuning.worker_process import Answer, Worker
-
-if TYPE_CHECKING:
-    from reszoo.tuning.search import Search
 
 ALIKE = 3
 """Builds that fail alike, one after another, until the search stops."""
@@ -54,27 +52,36 @@ class Interrupted(Exception):
         self.trial = trial
 
 
-class Work:
-    """One call of `Search.search`."""
+class Scheduler:
+    """One call of `Search.search`: sees trials through until there are enough."""
 
-    def __init__(self, search: Search, *, trials: int, seconds: float | None, watch: Callable[[Study], None] | None):
-        self._search, self._trials = search, trials
+    def __init__(
+        self,
+        setup: Setup,
+        study: Study,
+        storage: optuna.storages.BaseStorage,
+        *,
+        trials: int,
+        seconds: float | None,
+        watch: Callable[[Study], None] | None,
+    ):
+        self._setup, self._study, self._storage, self._trials = setup, study, storage, trials
         self._ends = math.inf if seconds is None else time.monotonic() + seconds
         self._watch = watch or (lambda study: None)
         self._halt, self._lock, self._tickets = threading.Event(), threading.RLock(), 0
         self._alike: list[str] = []
         self._trouble: list[BaseException] = []
 
-    def do(self, *, jobs: int) -> None:
+    def run(self, *, jobs: int) -> None:
         """Sees trials through until there are enough.
 
         Raises:
             ReszooError: builds fail alike.
         """
-        take_up(self._search.engine)
+        take_up(self._study.engine)
         self._begin_failed_anew()
-        workers = [self._search.worker() for _ in range(jobs)]
-        threads = [threading.Thread(target=self._work, args=(worker,), daemon=True) for worker in workers]
+        workers = [self._setup.worker() for _ in range(jobs)]
+        threads = [threading.Thread(target=self._take_trials, args=(worker,), daemon=True) for worker in workers]
         try:
             for thread in threads:
                 thread.start()
@@ -90,23 +97,23 @@ class Work:
                 thread.join()
             for worker in workers:
                 worker.stop()
-            self._search.latency.stop()
+            self._setup.latency.stop()
         if self._trouble:
             raise self._trouble[0]
 
     def _begin_failed_anew(self) -> None:
         """What failed to build is tried again: the search was called again, so something may have been mended."""
-        last = {trial.user_attrs.get(PLACE): trial for trial in self._search.engine.get_trials(deepcopy=False)}
+        last = {trial.user_attrs.get(PLACE): trial for trial in self._study.engine.get_trials(deepcopy=False)}
         for trial in last.values():
             if trial.state == TrialState.FAIL and trial.user_attrs.get(OUTCOME) == "failed":
-                stand_in(self._search.engine, trial)
+                stand_in(self._study.engine, trial)
 
-    def _work(self, worker: Worker) -> None:
+    def _take_trials(self, worker: Worker) -> None:
         study = optuna.load_study(
-            study_name=self._search.engine.study_name,
-            storage=self._search.storage,
-            sampler=self._search.proposals,
-            pruner=self._search.pruner,
+            study_name=self._study.engine.study_name,
+            storage=self._storage,
+            sampler=self._setup.proposals,
+            pruner=self._setup.pruner,
         )
         while not self._halt.is_set():
             if not self._may_begin(study):
@@ -115,11 +122,11 @@ class Work:
                 self._halt.wait(LOOK)
                 continue
             try:
-                study.optimize(lambda trial: self._one(study, trial, worker), n_trials=1, catch=(Lost,))
+                study.optimize(lambda trial: self._run_trial(study, trial, worker), n_trials=1, catch=(Lost,))
             except Exhausted:
                 return
             except Interrupted as left:
-                stand_in(study, self._search.storage.get_trial(left.trial))
+                stand_in(study, self._storage.get_trial(left.trial))
                 return
             except BaseException as trouble:
                 self._trouble.append(trouble)
@@ -144,53 +151,53 @@ class Work:
         alive = (TrialState.RUNNING, TrialState.WAITING)
         return any(counts(trial) or RETRY in trial.user_attrs for trial in study.get_trials(False, alive))
 
-    def _one(self, study: optuna.Study, trial: optuna.Trial, worker: Worker) -> Any:
+    def _run_trial(self, study: optuna.Study, trial: optuna.Trial, worker: Worker) -> Any:
         with self._lock:
             self._tickets -= 1
-        frozen = self._search.storage.get_trial(trial._trial_id)
+        frozen = self._storage.get_trial(trial._trial_id)
         place = place_of(study, frozen)
         if place >= self._trials and RETRY not in frozen.user_attrs:
             trial.set_user_attr(OUTCOME, "surplus")
             raise Lost
         try:
-            point = self._search.space.ask(Answers(lambda name: _suggested(trial, name, self._search.proposals)))
+            point = self._setup.space.ask(Answers(lambda name, _: _suggested(trial, name, self._setup.proposals)))
         except Exhausted:
             trial.set_user_attr(OUTCOME, "surplus")
             raise
-        made = self._search.proposals.candidate(point)
+        made = self._setup.proposals.candidate(point)
         trial.set_user_attr(COSTS, self._costs(made))
         job = Job(
-            (self._search.folder / "trials" / f"{place:04d}").absolute(),
+            (self._study.folder / "trials" / f"{place:04d}").absolute(),
             made.spec,
             made.recipe,
-            self._search.source,
-            derived(self._search.seed, "trial", place),
+            self._setup.source,
+            derived(self._setup.seed, "trial", place),
             made.weights,
-            self._search.callbacks,
+            self._setup.callbacks,
         )
         began = time.monotonic()
-        for _ in range(self._search.retries + 1):
-            ended = worker.do(job, ask=lambda told: self._asked(trial, told, began))
+        for _ in range(self._setup.retries + 1):
+            ended = worker.do(job, ask=lambda told: self._decide(trial, told, began))
             if ended.state in ("pruned", "crashed") and (self._halt.is_set() or time.monotonic() > self._ends):
                 raise Interrupted(trial._trial_id)
             if ended.state != "crashed":
                 break
         return self._value(trial, made, ended, job.folder, time.monotonic() - began)
 
-    def _asked(self, trial: optuna.Trial, told: Progress, began: float) -> Answer:
+    def _decide(self, trial: optuna.Trial, told: Progress, began: float) -> Answer:
         """What a run is told at the start of an epoch."""
-        limit = self._search.feasible.budget.seconds
+        limit = self._setup.feasible.budget.seconds
         if self._halt.is_set() or time.monotonic() > self._ends or (limit and time.monotonic() - began > limit):
             return "stop"
         behind = False
-        if len(self._search.objectives) == 1:
-            known = self._search.storage.get_trial(trial._trial_id).intermediate_values
+        if len(self._setup.objectives) == 1:
+            known = self._storage.get_trial(trial._trial_id).intermediate_values
             for epoch in range(1, len(told.history) + 1):
                 if epoch not in known:
                     trial.report(_score(told.history[:epoch]), epoch)
                 # Asked again of an epoch that was told already: the answer may not have outlived the process.
                 behind = behind or ((epoch not in known or epoch == len(told.history)) and trial.should_prune())
-        self._watch(self._search)
+        self._watch(self._study)
         return "stop" if behind else "on"
 
     def _value(self, trial: optuna.Trial, made: Candidate, ended: Outcome, folder: Path, seconds: float) -> Any:
@@ -207,14 +214,14 @@ class Work:
             self._finished(trial)
             if ended.state == "pruned":
                 raise optuna.TrialPruned
-            return [score, *(self._costs(made)[cost] for cost in self._search.objectives[1:])]
+            return [score, *(self._costs(made)[cost] for cost in self._setup.objectives[1:])]
         trial.set_user_attr(OUTCOME, "failed" if ended.state == "crashed" else ended.state)
         self._finished(trial)
         if ended.state in ("diverged", "infeasible"):
             self._alike.clear()
-            if len(self._search.objectives) == 1:
+            if len(self._setup.objectives) == 1:
                 # No number is the worst of all to Optuna's samplers and to ours.
-                known = self._search.storage.get_trial(trial._trial_id).intermediate_values
+                known = self._storage.get_trial(trial._trial_id).intermediate_values
                 trial.report(math.nan, max(known, default=0) + 1)
             raise optuna.TrialPruned
         if ended.state == "failed":
@@ -228,19 +235,19 @@ class Work:
             if len(self._alike) >= ALIKE:
                 mend = "mend it and run the same again: the study is whole, and what failed is tried anew"
                 raise ReszooError(
-                    str(self._search.folder), given=f"{ALIKE} trials that failed alike:\n{note}\n", mend=mend
+                    str(self._study.folder), given=f"{ALIKE} trials that failed alike:\n{note}\n", mend=mend
                 )
 
     def _finished(self, trial: optuna.Trial) -> None:
         with self._lock:
-            tidy([other for other in self._search.trials if other.number != trial.user_attrs.get(PLACE)])
-        self._watch(self._search)
+            tidy([other for other in self._study.trials if other.number != trial.user_attrs.get(PLACE)])
+        self._watch(self._study)
 
     def _costs(self, made: Candidate) -> dict[str, float]:
-        cost = self._search.space.cost(made.point)
+        cost = self._setup.space.cost(made.point)
         told: dict[str, float] = {name: getattr(cost, name) for name in COUNTED}
-        if self._search.feasible.budget.latency is not None or "latency" in self._search.objectives:
-            told["latency"] = self._search.latency(made.spec)
+        if self._setup.feasible.budget.latency is not None or "latency" in self._setup.objectives:
+            told["latency"] = self._setup.latency(made.spec)
         return told
 
 

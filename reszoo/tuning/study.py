@@ -17,7 +17,7 @@ from reszoo.tuning.page import study_page
 from reszoo.tuning.proposals import OUTCOME, PLACE, POINT, RETRY, counts
 from reszoo.tuning.results import Trial, best_of, front, kept, ranked
 from reszoo.tuning.space import Space, space as opened
-from reszoo.tuning.storage import DATABASE, PLAN, connect, url_of
+from reszoo.tuning.storage import DATABASE, SETTINGS, connect, url_of
 from reszoo.weights.formats.archives import is_zip
 
 NOTE, SCORE, COSTS, ROWS, BYTES = "note", "score", "costs", "history", "bytes"
@@ -31,7 +31,7 @@ class Study:
         self.engine = engine
         """The Optuna study, for optuna's own tools."""
         self.folder = folder
-        self.plan: dict[str, Any] = engine.user_attrs[PLAN]
+        self.settings: dict[str, Any] = engine.user_attrs[SETTINGS]
         """What the study was begun with."""
         self._damaged: dict[int, str] = {}
         self.check()
@@ -39,7 +39,7 @@ class Study:
     @cached_property
     def space(self) -> Space:
         """The space that is searched."""
-        return opened(Space.model_validate_json(json.dumps(self.plan["space"])))
+        return opened(Space.model_validate_json(json.dumps(self.settings["space"])))
 
     @property
     def trials(self) -> list[Trial]:
@@ -88,7 +88,7 @@ class Study:
 
     def page(self) -> Page:
         """Returns the study as a page: fronts, what depth and width do, curves, all trials, the best as YAML."""
-        return study_page(self.trials, space=self.space.name, settings=self.plan)
+        return study_page(self.trials, space=self.space.name, settings=self.settings)
 
     def write(self, folder: str | Path | None = None) -> Path:
         """Writes the page, `report.html`, with its pictures, and returns it; by default into the study's own folder."""

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, Strict
 
-from reszoo.config import FrozenModel, check, configs, read_yaml, whole
+from reszoo.config import FrozenModel, check, configs, inherit, read_yaml
 
 TORCH = {
     "norm": {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"},
@@ -143,7 +143,7 @@ def dialects() -> dict[str, Dialect]:
     """Returns all dialects by name."""
     file = configs() / "weights" / "dialects.yaml"
     read = read_yaml(file)
-    return {name: check(Dialect, whole(name, read, file.name), where=f"{file.name}: {name}") for name in read}
+    return {name: check(Dialect, inherit(name, read, kind="dialect"), where=f"{file.name}: {name}") for name in read}
 
 
 def written(layer: str, variable: str, dialect: Dialect) -> str | None:
