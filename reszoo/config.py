@@ -103,6 +103,8 @@ def inherit(name: str, entries: Mapping[str, Any], *, kind: str) -> dict[str, An
     def base_of(entry: str) -> str | None:
         if entry not in entries:
             raise UnknownNameError(f"unknown {kind}", given=entry, known=entries)
+        if not isinstance(entries[entry], Mapping):
+            raise ReszooError(f"{kind} {entry}", given=repr(entries[entry]), allowed="fields and their values")
         base: str | None = entries[entry].get("base")
         return base
 

@@ -109,6 +109,19 @@ def test_every_public_name_exists_and_says_what_it_is():
         assert inspect.getdoc(getattr(reszoo, name)), name
 
 
+def test_a_module_does_not_hide_the_public_function_of_its_name():
+    """Python writes a submodule into its package when it is first imported."""
+    modules = ("diagnosis.diagnose", "experiments.compare", "experiments.evidence", "tuning.search", "training.train")
+    measures = ("gradient_profile", "signal", "information", "shattering", "loss_surface", "lesion", "path_length")
+    modules += tuple(f"diagnosis.measures.{name}" for name in measures)
+    code = f"import importlib, reszoo\nfor name in {modules}: importlib.import_module('reszoo.' + name)\n"
+    names = ("diagnose", "compare", "evidence", "search", "train", "origin", "preprocessing", "convert", "recipe")
+    public = [f"reszoo.{name}" for name in names]
+    public += [f"reszoo.diagnosis.{name}" for name in ("gradient_profile", "information", "shattering", "path_length")]
+    code += f"print([name for name in {public} if type(eval(name)).__name__ != 'function'])"
+    assert python(code).strip() == "[]"
+
+
 def test_the_builder_stub_has_the_signature_of_create():
     stub = ast.parse((PACKAGE / "models.pyi").read_text())
     create = next(node for node in stub.body if isinstance(node, ast.FunctionDef) and node.name == "create")

@@ -77,6 +77,8 @@ class Zoo:
             UnknownNameError: with the nearest names.
             ReszooError: the entry is impossible; the message names file, entry and field.
         """
+        if name in self._entries:
+            return self._entries[name]
         if name in self._read:
             for each in lineage(name, self._own_base, where=self._where(name)):
                 if each not in self._entries:
