@@ -22,7 +22,7 @@ import numpy as np
 from machine import describe
 
 import reszoo
-from reszoo.training.facts import scaling_for
+from reszoo.training.metadata import scaling_for
 from reszoo.training.run import run
 
 LONGEST = 240
@@ -76,7 +76,7 @@ def theirs(data):
 def coloured(data):
     """Digits in three channels: keras.applications takes no other."""
     parts = {name: replace(getattr(data, name), x=np.repeat(getattr(data, name).x, 3, axis=-1)) for name in PARTS}
-    return replace(data, scaling=reszoo.training.data.Scaling(16.0, (0.3,) * 3, (0.38,) * 3), **parts)
+    return replace(data, scaling=reszoo.data.sources.Scaling(16.0, (0.3,) * 3, (0.38,) * 3), **parts)
 
 
 PARTS = ("train", "validation", "test")

@@ -24,7 +24,7 @@ from machine import describe
 from PIL import Image
 
 import reszoo
-from reszoo.training.arrays import Arrays
+from reszoo.data.arrays import Arrays
 from reszoo.training.batches import Batches
 from reszoo.training.recipes import Augmentation
 

@@ -2,12 +2,14 @@ from . import diagnosis as diagnosis
 from .arch.build import features as features
 from .arch.recover import spec_of as spec_of
 from .arch.zoo import cost as cost, plan as plan, spec as spec
-from .diagnosis.compare import Comparison as Comparison, compare as compare
-from .diagnosis.doctor import Diagnosis as Diagnosis, diagnose as diagnose
-from .diagnosis.evidence import Evidence as Evidence, evidence as evidence
-from .diagnosis.live import GradientFlow as GradientFlow
+from .data.sources import Data as Data, open_data as open_data
+from .diagnosis.callback import GradientFlow as GradientFlow
+from .diagnosis.diagnose import Diagnosis as Diagnosis, diagnose as diagnose
 from .diagnosis.prune import Pruned as Pruned, prune_depth as prune_depth
 from .errors import ReszooError as ReszooError
+from .experiments.compare import compare as compare
+from .experiments.comparison import Comparison as Comparison
+from .experiments.evidence import Evidence as Evidence, evidence as evidence
 from .models import (
     create as create,
     list_models as list_models,
@@ -75,7 +77,6 @@ from .models import (
     wide_resnet101_2 as wide_resnet101_2,
 )
 from .surgery import deepen as deepen, drop_blocks as drop_blocks, to_plain as to_plain
-from .training.data import Data as Data, open_data as open_data
 from .training.evaluate import Evaluation as Evaluation, evaluate as evaluate, predict as predict
 from .training.fine_tune import (
     Frozen as Frozen,
@@ -101,5 +102,6 @@ from .weights.catalogue import (
 from .weights.convert import convert as convert
 from .weights.labels import decode_predictions as decode_predictions
 from .weights.load import from_checkpoint as from_checkpoint, load_weights as load_weights
-from .weights.preprocessing import Origin as Origin, origin as origin, preprocessing as preprocessing
+from .weights.origin import Origin as Origin, origin as origin
+from .weights.preprocessing import preprocessing as preprocessing
 from .weights.report import Report as Report

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reszoo.arch import zoo as networks
-from reszoo.arch.change import replace
-from reszoo.arch.spec import NetSpec
+from reszoo.arch.spec import NetSpec, replace
 from reszoo.errors import ReszooError
 from reszoo.weights.catalogue import records
 

@@ -254,7 +254,7 @@ BATCH_NORM_CASES = [
 def test_fused_norm_is_the_stock_layer(shape, policy, mode):
     import tensorflow as tf
 
-    from reszoo.arch.stock import FusedBatchNormalization
+    from reszoo.arch.layers import FusedBatchNormalization
 
     settings = {"momentum": 0.9, "epsilon": 1e-5, "dtype": policy}
     layers = keras.layers.BatchNormalization(**settings), FusedBatchNormalization(**settings)
@@ -280,7 +280,7 @@ def test_fused_norm_is_the_stock_layer(shape, policy, mode):
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="the fused operation is TensorFlow's")
 def test_fused_norm_is_saved_as_the_stock_layer():
-    from reszoo.arch.stock import FusedBatchNormalization, LooksLinear
+    from reszoo.arch.layers import FusedBatchNormalization, LooksLinear
 
     for ours, theirs in (
         (FusedBatchNormalization(name="norm"), keras.layers.BatchNormalization(name="norm")),

@@ -10,6 +10,7 @@ from conftest import needs
 import reszoo
 from reszoo.arch import zoo
 from reszoo.arch.schema import schema
+from reszoo.config import configs
 
 
 def run(*arguments, folder=None, fails=False):
@@ -71,7 +72,7 @@ def test_schema_takes_our_files_and_refuses_others():
 
     made = schema()
     assert json.loads(run("schema")) == made
-    for file in (zoo.configs() / "models").glob("*.yaml"):
+    for file in (configs() / "models").glob("*.yaml"):
         jsonschema.validate(yaml.safe_load(file.read_text()), made)
     for wrong in (
         {"colour": "red"},

@@ -10,9 +10,9 @@ from test_weights import FORMS, in_dialect, random_arrays, small
 
 import reszoo
 from reszoo.weights.dialects import dialects
-from reszoo.weights.files import read
+from reszoo.weights.formats.read import read
+from reszoo.weights.formats.write import write_safetensors, write_torch
 from reszoo.weights.translate import translate
-from reszoo.weights.write import write_arrays, write_torch
 
 
 def arrays_of(path):
@@ -140,7 +140,7 @@ def test_a_plain_net_comes_back_plain(tmp_path):
 
 def test_the_command(tmp_path):
     spec = small()
-    write_arrays(in_dialect(spec, dialects()["hugging_face"]), tmp_path / "model.safetensors")
+    write_safetensors(in_dialect(spec, dialects()["hugging_face"]), tmp_path / "model.safetensors")
 
     def command(*arguments):
         return subprocess.run(

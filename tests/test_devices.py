@@ -13,8 +13,8 @@ import pytest
 from conftest import needs, python, refused, shown
 
 import reszoo
+from reszoo.data.sources import Arrays, Scaling
 from reszoo.training.batches import Batches
-from reszoo.training.data import Arrays, Scaling
 from reszoo.training.devices import ONE, Devices, open_devices
 from reszoo.training.recipes import Augmentation
 
@@ -120,7 +120,7 @@ import json, os, signal, sys
 told = json.loads(sys.argv[1])
 import keras, reszoo
 from dataclasses import replace
-from reszoo.training.data import Arrays
+from reszoo.data.sources import Arrays
 from reszoo.training.devices import open_devices
 from reszoo.training.run import run
 if keras.backend.backend() == "tensorflow" and told["devices"] == "all":

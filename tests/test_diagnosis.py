@@ -9,8 +9,8 @@ from conftest import needs, python, refused, shown
 
 import reszoo
 from reszoo import diagnosis
+from reszoo.data.sources import open_data
 from reszoo.diagnosis import blocks
-from reszoo.training.data import open_data
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +100,8 @@ def test_a_plain_chain_has_a_block_for_every_layer_between_the_first_and_the_las
     model.add(keras.layers.Dense(3))
     network = diagnosis.take_apart(model)
     assert len(network.blocks) == 3 and not network.residual
-    assert [type(network.graph.maker[slot].layer).__name__ for slot in network.trunk[:3]] == ["ReLU"] * 3
+    makers = {slot: type(step.layer).__name__ for step in network.graph.steps for slot in step.makes}
+    assert [makers[slot] for slot in network.trunk[:3]] == ["ReLU"] * 3
 
 
 class Own(keras.Model):

@@ -18,7 +18,7 @@ import reszoo
 from reszoo.weights import catalogue, download, sources
 from reszoo.weights.catalogue import File
 from reszoo.weights.dialects import dialects
-from reszoo.weights.write import write_arrays, write_torch
+from reszoo.weights.formats.write import write_safetensors, write_torch
 
 BODY = np.random.default_rng(0).bytes(300_000)
 HASH = hashlib.sha256(BODY).hexdigest()
@@ -275,7 +275,7 @@ def test_a_file_at_hand_that_is_a_published_one_is_known(server, home, published
 def test_a_repository_of_the_hub(server, tmp_path):
     """In a process of its own: the hub's library reads its address when it is imported."""
     spec = small("resnet18")
-    write_arrays(in_dialect(spec, dialects()["hugging_face"]), tmp_path / "model.safetensors")
+    write_safetensors(in_dialect(spec, dialects()["hugging_face"]), tmp_path / "model.safetensors")
     body, root = (tmp_path / "model.safetensors").read_bytes(), "/org/net/resolve/main"
     etag = hashlib.sha256(body).hexdigest()
     commit = {"X-Repo-Commit": "a" * 40}

@@ -12,12 +12,12 @@ from typer.testing import CliRunner
 import reszoo
 from reszoo.arch.build import build
 from reszoo.cli import app
-from reszoo.diagnosis import families as tables, findings
-from reszoo.diagnosis.compare import fitted, shallower, trained
-from reszoo.diagnosis.gap import best, gap
-from reszoo.training.budget import Run, Trainer, _order, rows
-from reszoo.training.data import open_data
-from reszoo.training.loops import Looped
+from reszoo.data.sources import open_data
+from reszoo.experiments import contestants as tables, findings
+from reszoo.experiments.compare import fitted, shallower, trained
+from reszoo.experiments.degradation_gap import best, gap
+from reszoo.experiments.looped import Looped
+from reszoo.experiments.trainer import Run, Trainer, _order, rows
 
 DIGITS = open_data("digits")
 ROWS = rows(DIGITS)
@@ -94,7 +94,7 @@ LOOP = """
 import keras, numpy as np, reszoo
 from reszoo.arch.build import build
 from reszoo.cli import app
-from reszoo.training.loops import Looped
+from reszoo.experiments.looped import Looped
 spec = reszoo.spec("residual_mlp18", input_shape=(16,), width_multiplier=1 / 16, depths=3, classes=4)
 model = build(spec)
 for number, variable in enumerate(model.variables):

@@ -9,7 +9,7 @@ from test_weights import checkpoint, small, values
 
 import reszoo
 from reszoo.weights.catalogue import records
-from reszoo.weights.preprocessing import Origin, remember
+from reszoo.weights.origin import Origin, remember
 
 MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
 

@@ -5,6 +5,7 @@ import importlib.util
 import inspect
 import subprocess
 import sys
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -15,26 +16,35 @@ from reszoo.arch import zoo
 
 PACKAGE = Path(reszoo.__file__).parent
 
-# DESIGN, rooms: what each may import of the package.
+# What each package may import of the others: those above it.
 ROOMS = {
     "errors": set(),
-    "writing": set(),
-    "arch": {"errors"},
-    "weights": {"errors", "writing", "arch"},
-    "models": {"errors", "arch", "weights"},
-    "training": {"errors", "writing", "arch", "weights", "models"},
-    "report": {"writing"},
-    "tuning": {"errors", "writing", "arch", "weights", "models", "training", "report"},
+    "atomic": set(),
+    "config": {"errors"},
+    "data": {"errors", "config"},
+    "arch": {"errors", "config"},
+    "weights": {"errors", "atomic", "config", "arch"},
+    "models": {"errors", "config", "arch", "weights"},
     "surgery": {"errors", "arch"},
-    "diagnosis": {"errors", "writing", "arch", "training", "report", "surgery"},
+    "report": {"atomic"},
+    "training": {"errors", "atomic", "config", "data", "arch", "weights", "models"},
+    "tuning": {"errors", "atomic", "config", "data", "arch", "weights", "models", "training", "report"},
+    "diagnosis": {"errors", "config", "data", "arch", "surgery", "report", "training"},
 }
+ROOMS["experiments"] = {*ROOMS} - {"tuning"}
+ROOMS["deploy"] = {"errors", "atomic", "config", "data", "arch", "weights", "training"}
 ROOMS["cli"] = {*ROOMS}
+FORMATS = {"errors", "atomic", "weights.formats"}
+"""What reads files of strangers knows nothing of networks."""
+PARSERS = {"struct", "zipfile", "pickletools"}
 KERAS_ROOMS = {
-    *("arch/build.py", "arch/stock.py", "weights/layers.py"),
-    *(f"training/{name}.py" for name in ("batches", "budget", "devices", "evaluate", "fine_tune", "keeper", "loops")),
-    *("training/optimise.py", "training/run.py", "tuning/hypermodel.py", "tuning/worker.py"),
+    *("arch/build.py", "arch/layers.py", "weights/preprocessing_layers.py"),
+    *(f"training/{name}.py" for name in ("batches", "checkpointing", "devices", "evaluate", "fine_tune", "optimizers")),
+    *("training/run.py", "tuning/hypermodel.py", "tuning/worker_main.py"),
+    *(f"experiments/{name}.py" for name in ("compare", "comparison", "degradation_gap", "evidence", "findings")),
+    *("experiments/looped.py", "experiments/trainer.py"),
 }
-KERAS_ROOMS |= {f"diagnosis/{file.name}" for file in (PACKAGE / "diagnosis").glob("*.py")} - {"diagnosis/__init__.py"}
+KERAS_ROOMS |= {str(file.relative_to(PACKAGE)) for file in (PACKAGE / "diagnosis").rglob("[!_]*.py")}
 
 
 def imports(file):
@@ -51,16 +61,40 @@ def imports(file):
             yield name, node in tree.body
 
 
-@pytest.mark.parametrize("file", sorted(PACKAGE.rglob("*.py")), ids=lambda file: str(file.relative_to(PACKAGE)))
-def test_rooms_import_only_what_stands_above_them(file):
-    place = file.relative_to(PACKAGE)
-    room = place.parts[0].removesuffix(".py")
-    for name, at_top in imports(file):
+MODULES = {".".join(file.relative_to(PACKAGE).with_suffix("").parts): file for file in sorted(PACKAGE.rglob("*.py"))}
+"""Every module by its name within the package."""
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_rooms_import_only_what_stands_above_them(module):
+    place, room = str(MODULES[module].relative_to(PACKAGE)), module.partition(".")[0]
+    for name, at_top in imports(MODULES[module]):
         first, *rest = name.split(".")
         if first == "reszoo" and room in ROOMS and rest:
             assert rest[0] in ROOMS[room] | {room, "_version"}, f"{place} imports {name}"
+            if module.startswith("weights.formats"):
+                assert rest[0] in FORMATS or ".".join(rest[:2]) in FORMATS, f"{place} imports {name}"
         if first in ("keras", "tensorflow", "numpy") and at_top:
-            assert str(place) in KERAS_ROOMS, f"{place} imports {name} at its top"
+            assert place in KERAS_ROOMS, f"{place} imports {name} at its top"
+        if first in PARSERS:
+            assert module.startswith("weights.formats"), f"{place} imports {name}: files are parsed in weights/formats"
+
+
+def test_no_module_imports_itself_by_way_of_others():
+    """Imports inside functions and under TYPE_CHECKING count: they keep a circle open, and it is one."""
+    graph = {}
+    for module, file in MODULES.items():
+        names = {name.removeprefix("reszoo.") for name, _ in imports(file) if name.startswith("reszoo.")}
+        graph[module] = {at for name in names for at in (name, name.rpartition(".")[0]) if at in MODULES} - {module}
+    try:
+        tuple(TopologicalSorter(graph).static_order())
+    except CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_no_module_is_long(module):
+    assert len(MODULES[module].read_text().splitlines()) <= 300
 
 
 def test_the_stub_names_every_network():
@@ -73,6 +107,19 @@ def test_every_public_name_exists_and_says_what_it_is():
     assert set(zoo.builtin().names) <= set(dir(reszoo))
     for name in reszoo.__all__:
         assert inspect.getdoc(getattr(reszoo, name)), name
+
+
+def test_a_module_does_not_hide_the_public_function_of_its_name():
+    """Python writes a submodule into its package when it is first imported."""
+    modules = ("diagnosis.diagnose", "experiments.compare", "experiments.evidence", "tuning.search", "training.train")
+    measures = ("gradient_profile", "signal", "information", "shattering", "loss_surface", "lesion", "path_length")
+    modules += tuple(f"diagnosis.measures.{name}" for name in measures)
+    code = f"import importlib, reszoo\nfor name in {modules}: importlib.import_module('reszoo.' + name)\n"
+    names = ("diagnose", "compare", "evidence", "search", "train", "origin", "preprocessing", "convert", "recipe")
+    public = [f"reszoo.{name}" for name in names]
+    public += [f"reszoo.diagnosis.{name}" for name in ("gradient_profile", "information", "shattering", "path_length")]
+    code += f"print([name for name in {public} if type(eval(name)).__name__ != 'function'])"
+    assert python(code).strip() == "[]"
 
 
 def test_the_builder_stub_has_the_signature_of_create():

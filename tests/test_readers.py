@@ -16,8 +16,8 @@ import pytest
 from conftest import needs, refused, shown
 
 from reszoo.errors import ReszooError
-from reszoo.weights.files import read
-from reszoo.weights.torch_files import MAGIC
+from reszoo.weights.formats.read import read
+from reszoo.weights.formats.torch_files import MAGIC
 
 # PyTorch's files by hand, as its own library may be absent.
 

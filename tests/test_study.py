@@ -24,8 +24,8 @@ from reszoo.cli.screen import app
 from reszoo.tuning.job import Outcome
 from reszoo.tuning.latency import Latencies
 from reszoo.tuning.proposals import Halving, derived
-from reszoo.tuning.worker import memory_of_this
-from reszoo.tuning.workers import Worker
+from reszoo.tuning.worker_main import memory_of_this
+from reszoo.tuning.worker_process import Worker
 
 
 @pytest.fixture(autouse=True)
@@ -492,7 +492,7 @@ def test_a_workers_words_reach_the_study(tmp_path):
 
 @pytest.mark.slow
 def test_a_state_cut_short_sets_its_run_aside_and_the_trial_begins_anew(tmp_path):
-    from reszoo.tuning.worker import set_aside_if_damaged
+    from reszoo.tuning.worker_main import set_aside_if_damaged
 
     study = reszoo.search(REAL, "digits", folder=tmp_path / "s", trials=1, epochs=1, batch=128)
     folder = study.trials[0].folder

@@ -6,7 +6,7 @@ import pytest
 from conftest import refused
 
 import reszoo
-from reszoo.training.data import open_data
+from reszoo.data.sources import open_data
 
 SMALL = {"input_shape": (8, 8, 1), "classes": 10, "width_multiplier": 0.5}
 # Blocks that start as the identity anyway would hide that the new ones are made so.
@@ -80,7 +80,7 @@ def test_blocks_are_dropped_and_the_others_keep_their_weights(digits):
             assert all((a == b).all() for a, b in zip(*(layer.get_weights() for layer in pair), strict=True))
     # What is left computes what the network computes without those blocks.
     from reszoo.diagnosis.anatomy import take_apart
-    from reszoo.diagnosis.lesion import lesion
+    from reszoo.diagnosis.measures.lesion import lesion
 
     x, _ = batch(model, digits, 8)
     network = take_apart(model)

@@ -13,10 +13,10 @@ from conftest import python, refused
 from PIL import Image
 
 import reszoo
-from reszoo.training import optimise
+from reszoo.data.sources import Scaling, split
+from reszoo.training import optimizers
 from reszoo.training.batches import Batches
-from reszoo.training.data import Scaling, split
-from reszoo.training.facts import read_facts
+from reszoo.training.metadata import read_facts
 from reszoo.training.recipes import Augmentation, LearningRate
 
 TINY = {"depths": 1, "width_multiplier": 0.25}
@@ -34,9 +34,9 @@ def tiny_run(folder, **changes):
 @pytest.mark.parametrize("name", reszoo.list_recipes())
 def test_every_recipe_makes_an_optimiser_and_a_loss(name):
     recipe = reszoo.recipe(name)
-    made = optimise.optimizer(recipe, 100, None)
+    made = optimizers.optimizer(recipe, 100, None)
     assert type(made).__name__.lower() == recipe.optimizer.kind
-    assert float(optimise.loss(recipe)(np.eye(3), np.full((3, 3), 1 / 3))) > 0
+    assert float(optimizers.loss(recipe)(np.eye(3), np.full((3, 3), 1 / 3))) > 0
     assert recipe.ref
 
 
@@ -51,7 +51,7 @@ SCHEDULES = [
 
 @pytest.mark.parametrize(("told", "expected"), SCHEDULES, ids=str)
 def test_the_learning_rate_over_a_run(told, expected):
-    made = optimise.schedule(LearningRate(**told), 100)
+    made = optimizers.schedule(LearningRate(**told), 100)
     for step, rate in expected.items():
         assert float(made(step) if callable(made) else made) == pytest.approx(rate, abs=1e-7)
 
@@ -81,7 +81,7 @@ def test_l2_is_that_of_the_papers_and_not_in_the_saved_model(tmp_path):
     """The gradient of the penalty is weight_decay times the kernel; norms and biases have none."""
     model = reszoo.resnet20_cifar(input_shape=(8, 8, 1), **TINY)
     recipe = reszoo.recipe("cifar_he2015")
-    optimise.regularise(model, recipe)
+    optimizers.regularise(model, recipe)
     kernels = [variable for variable in model.trainable_variables if variable.name == "kernel"]
     expected = sum(float((variable.numpy() ** 2).sum()) for variable in kernels) * 1e-4 / 2
     assert float(sum(model.losses)) == pytest.approx(expected, rel=1e-4)

@@ -4,12 +4,10 @@ import itertools
 
 import keras_tuner
 import numpy as np
-import optuna
 import pytest
 from conftest import refused
 
 import reszoo
-from reszoo.tuning.adapter import TrialHyperParameters
 from reszoo.tuning.budget import Budget, Feasible
 
 TINY = reszoo.Space(
@@ -134,50 +132,3 @@ def test_a_tuner_trains_and_gives_back_its_best_model(tmp_path):
     best, trial = tuner.get_best_models()[0], tuner.oracle.get_best_trials()[0]
     accuracy = (best.predict(x, verbose=0).argmax(axis=1) == y).mean()
     assert accuracy == pytest.approx(trial.score)
-
-
-# keras-tuner's questions, answered by Optuna.
-
-
-def asks(hp):
-    kind = hp.Choice("kind", ["a", "b"])
-    with hp.conditional_scope("kind", ["b"]):
-        inner = hp.Int("inner", 2, 10, step=2)
-    with hp.name_scope("outer"):
-        rate = hp.Float("rate", 1e-4, 1e-1, sampling="log")
-    power = hp.Int("power", 1, 64, step=2, sampling="log")
-    return {
-        "kind": kind,
-        "inner": inner,
-        "rate": rate,
-        "power": power,
-        "on": hp.Boolean("on"),
-        "fixed": hp.Fixed("f", 3),
-    }
-
-
-def test_optuna_answers_what_keras_tuner_asks():
-    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-    for _ in range(40):
-        trial = study.ask()
-        hp = TrialHyperParameters(trial)
-        told = asks(hp)
-        assert told["kind"] in ("a", "b") and told["fixed"] == 3 and isinstance(told["on"], bool)
-        assert (told["inner"] in (2, 4, 6, 8, 10)) if told["kind"] == "b" else told["inner"] is None
-        assert ("inner" in trial.params) == (told["kind"] == "b"), "what is not active is not asked"
-        assert 1e-4 <= told["rate"] <= 1e-1 and trial.params["outer/rate"] == told["rate"]
-        assert told["power"] in (1, 2, 4, 8, 16, 32, 64)
-        assert hp.get("kind") == told["kind"] and asks(hp) == told, "asked again, answered alike"
-        study.tell(trial, 0.0)
-    assert len({trial.params["outer/rate"] for trial in study.trials}) == 40
-    with refused(["back", "reverse_log"]):
-        TrialHyperParameters(study.ask()).Float("back", 1, 2, sampling="reverse_log")
-
-
-def test_optuna_searches_any_hypermodel():
-    """Through the adapter TPE learns where the least of a function lies: later guesses are nearer than the first."""
-    study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=1))
-    study.optimize(lambda trial: abs(TrialHyperParameters(trial).Float("x", -10, 10) - 3), n_trials=40)
-    values = [trial.value for trial in study.trials]
-    assert study.best_value < 1
-    assert sum(values[-20:]) / 20 < sum(values[:10]) / 10 / 2

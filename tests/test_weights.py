@@ -15,12 +15,12 @@ from reszoo.arch.plan import plan
 from reszoo.weights import infer
 from reszoo.weights.catalogue import records
 from reszoo.weights.dialects import Dialect, dialects, written
-from reszoo.weights.files import read
+from reszoo.weights.formats.checkpoint import Tensor
+from reszoo.weights.formats.read import read
+from reszoo.weights.formats.write import write_safetensors, write_torch
 from reszoo.weights.load import place
 from reszoo.weights.match import match
-from reszoo.weights.tensors import Tensor
 from reszoo.weights.translate import translate
-from reszoo.weights.write import write_arrays, write_torch
 
 SMALL = {"depths": [1, 2], "widths": [16, 32], "classes": 3, "stem": {"width": 8}, "input_shape": (None, None, 3)}
 IMAGENET = (np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225]))
@@ -178,7 +178,7 @@ def test_a_network_in_a_dialect_is_recognised_and_read_back(tmp_path, name):
     arrays = in_dialect(spec, dialect)
     path = tmp_path / ("weights.safetensors" if dialect.layout == "torch" else "weights.h5")
     if dialect.layout == "torch":
-        write_arrays(arrays, path)
+        write_safetensors(arrays, path)
     else:
         write_legacy_h5(arrays, path, without_weights=dialect.layers)
     found = translate(read(path))
@@ -197,7 +197,7 @@ def test_every_network_is_told_by_its_own_weights(tmp_path, name):
     spec = reszoo.spec(name)
     shapes = infer.weights_of(spec)
     tensors = {target: Tensor(shape, "float32", lambda: None) for target, shape in shapes.items()}
-    from reszoo.weights.tensors import Checkpoint
+    from reszoo.weights.formats.checkpoint import Checkpoint
 
     specs = infer.specs(translate(Checkpoint(tmp_path / "file", "made up", tensors)))
     assert any(infer.weights_of(one) == shapes for one in specs)
@@ -406,10 +406,10 @@ def test_networks_that_are_recognised_and_refused(tmp_path):
 
 def test_norms_without_statistics_mean_standardised_kernels_in_one_library(tmp_path):
     spec = small("preact_resnet50", norm="group")
-    write_arrays(in_dialect(spec, dialects()["resnetv2"]), tmp_path / "bit.safetensors")
+    write_safetensors(in_dialect(spec, dialects()["resnetv2"]), tmp_path / "bit.safetensors")
     with refused(["standardise their kernels"]):
         reszoo.from_checkpoint(tmp_path / "bit.safetensors")
-    write_arrays(in_dialect(small(norm="group"), dialects()["torchvision"]), tmp_path / "group.safetensors")
+    write_safetensors(in_dialect(small(norm="group"), dialects()["torchvision"]), tmp_path / "group.safetensors")
     assert reszoo.from_checkpoint(tmp_path / "group.safetensors").report.spec.norm.kind == "group"
 
 
@@ -425,7 +425,7 @@ CONFIGS = [
 
 @pytest.mark.parametrize(("config", "said"), CONFIGS)
 def test_a_configuration_tells_what_weights_cannot(tmp_path, config, said):
-    write_arrays(in_dialect(small(), dialects()["torchvision"]), tmp_path / "model.safetensors")
+    write_safetensors(in_dialect(small(), dialects()["torchvision"]), tmp_path / "model.safetensors")
     (tmp_path / "config.json").write_text(json.dumps(config))
     if said is None:
         assert reszoo.from_checkpoint(tmp_path).report.copied
@@ -435,7 +435,7 @@ def test_a_configuration_tells_what_weights_cannot(tmp_path, config, said):
 
 
 def test_the_stride_that_a_hugging_face_configuration_tells(tmp_path):
-    write_arrays(in_dialect(small(), dialects()["hugging_face"]), tmp_path / "model.safetensors")
+    write_safetensors(in_dialect(small(), dialects()["hugging_face"]), tmp_path / "model.safetensors")
     config = {"downsample_in_bottleneck": True, "downsample_in_first_stage": True, "hidden_act": "relu"}
     (tmp_path / "config.json").write_text(json.dumps(config))
     spec = reszoo.from_checkpoint(tmp_path).report.spec

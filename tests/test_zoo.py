@@ -8,6 +8,7 @@ from conftest import refused
 import reszoo
 from reszoo.arch import zoo
 from reszoo.arch.cost import cost_by_part
+from reszoo.config import configs
 from reszoo.errors import ReszooError
 
 ENTRIES = zoo.builtin().names
@@ -174,7 +175,7 @@ def test_a_users_entry_may_bear_the_name_of_one_of_ours(tmp_path):
     file = tmp_path / "my_nets.yaml"
     file.write_text("resnet34: {base: resnet50, depths: 1}\nresnet18: {base: resnet18, depths: 1}\n")
     # Our resnet50 stands on our resnet34: that is no cycle, whichever is read first.
-    mine = zoo.Zoo([file], parent=zoo.Zoo((zoo.configs() / "models").glob("*.yaml")))
+    mine = zoo.Zoo([file], parent=zoo.Zoo((configs() / "models").glob("*.yaml")))
     assert mine.entry("resnet34").spec.block == reszoo.spec("resnet50").block
     assert reszoo.cost(mine.entry("resnet18").spec).depth == 10
 

@@ -10,11 +10,11 @@ from typing import Any
 import keras
 from keras import initializers, layers
 
+from reszoo.arch.layers import LooksLinear, batch_normalization
 from reszoo.arch.ops import Op, Segment
 from reszoo.arch.plan import plan
 from reszoo.arch.recover import spec_of
 from reszoo.arch.spec import NetSpec
-from reszoo.arch.stock import LooksLinear, batch_normalization
 from reszoo.errors import ReszooError
 
 NEST_FROM, NEST_BLOCKS = 800, 16
@@ -116,10 +116,10 @@ def _chains(segments: tuple[Segment, ...], nested: bool) -> Iterator[tuple[Segme
 
 
 def _nest(chain: tuple[Segment, ...], x: Any) -> Any:
-    return part(chain, x.shape[1:], name=f"{chain[0].name}_to_{chain[-1].name.rpartition('_')[2]}")(x)
+    return submodel(chain, x.shape[1:], name=f"{chain[0].name}_to_{chain[-1].name.rpartition('_')[2]}")(x)
 
 
-def part(chain: Sequence[Segment], shape: Sequence[int | None], *, name: str) -> keras.Model:
+def submodel(chain: Sequence[Segment], shape: Sequence[int | None], *, name: str) -> keras.Model:
     """Returns consecutive segments of a plan as a model of their own.
 
     Args:
@@ -153,7 +153,7 @@ def _in_turn(*steps: Callable[[Any], Any]) -> Callable[[Any], Any]:
 def _initializer(op: Op) -> Any:
     if op.init == "looks_linear":
         # A pair that was not rectified has twice its value in the difference.
-        return LooksLinear(gain=0.5 if op.reads == "linear" else 1.0, paired_input=op.reads != "raw")
+        return LooksLinear(gain=0.5 if op.input_sign == "signed" else 1.0, paired_input=op.input_sign != "raw")
     if op.init == "orthogonal":
         return initializers.Orthogonal(gain=sqrt(2.0) * (1.0 if op.gain is None else op.gain))
     if op.gain is not None:
@@ -188,8 +188,8 @@ def _conv(op: Op, name: str) -> Callable[[Any], Any]:
 
 
 def _dense(op: Op, name: str) -> Callable[[Any], Any]:
-    word = {"activation": op.word, "dtype": _head_dtype()} if op.word else {}
-    return layers.Dense(op.width, use_bias=op.bias, kernel_initializer=_initializer(op), name=name, **word)
+    activation = {"activation": op.variant, "dtype": _head_dtype()} if op.variant else {}
+    return layers.Dense(op.width, use_bias=op.bias, kernel_initializer=_initializer(op), name=name, **activation)
 
 
 def _norm(op: Op, name: str) -> Callable[[Any], Any]:
@@ -199,16 +199,16 @@ def _norm(op: Op, name: str) -> Callable[[Any], Any]:
         "gamma_initializer": _initializer(op),
         "name": name,
     }
-    if op.word == "group":
+    if op.variant == "group":
         return layers.GroupNormalization(groups=op.groups, **settings)
     return batch_normalization(momentum=op.momentum, **settings)
 
 
 def _pool(op: Op, name: str) -> Callable[[Any], Any]:
-    if op.word == "avg":
+    if op.variant == "avg":
         # The window of 2 starts at its own pixel and leaves out what lies beyond the border, as in ResNet-D.
         return layers.AveragePooling2D(op.kernel, op.stride, padding="same" if op.kernel > 1 else "valid", name=name)
-    if op.reads == "rectified":
+    if op.input_sign == "nonnegative":
         pad = layers.ZeroPadding2D((op.kernel - 1) // 2, name=f"{name}_pad")
         return _in_turn(pad, layers.MaxPooling2D(op.kernel, op.stride, name=name))
     # Zero is not neutral here. "same" at stride 1 pads both sides with the lowest number; then pixels are left out.
@@ -217,7 +217,7 @@ def _pool(op: Op, name: str) -> Callable[[Any], Any]:
 
 
 def _global_pool(op: Op, name: str) -> Callable[[Any], Any]:
-    kind = {"avg": layers.GlobalAveragePooling2D, "max": layers.GlobalMaxPooling2D}[op.word]
+    kind = {"avg": layers.GlobalAveragePooling2D, "max": layers.GlobalMaxPooling2D}[op.variant]
     gate = len(op.shape) == 3
     return kind(keepdims=gate, name=name, dtype=None if gate else _head_dtype())
 
@@ -240,7 +240,7 @@ LAYERS: dict[str, Callable[[Op, str], Callable[[Any], Any]]] = {
     "conv": _conv,
     "dense": _dense,
     "norm": _norm,
-    "act": lambda op, name: layers.Activation(op.word, name=name),
+    "act": lambda op, name: layers.Activation(op.variant, name=name),
     "pool": _pool,
     "global_pool": _global_pool,
     "pad": _pad,

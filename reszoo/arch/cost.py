@@ -9,7 +9,7 @@ from itertools import groupby
 from math import prod
 from typing import NamedTuple
 
-from reszoo.arch.ops import Op, Piece, Plan, Run
+from reszoo.arch.ops import Op, Piece, Plan, RepeatedSegments
 from reszoo.errors import ReszooError
 
 
@@ -95,7 +95,7 @@ class Tally:
         pieces = [[run.piece for run in runs] for _, runs in groupby(plan.runs, lambda run: run.part)]
         if len(pieces) < len(keys):
             # A network without a head.
-            pieces.append([Piece((), "", pieces[-1][-1].shape, pieces[-1][-1].reads)])
+            pieces.append([Piece((), "", pieces[-1][-1].shape, pieces[-1][-1].output_sign)])
         parts = [_Part(_counted(part[0]), _counted(part[-1]), part[-1]) for part in pieces]
         self._known.update(zip(keys, parts, strict=True))
         return parts
@@ -151,7 +151,7 @@ class _Part(NamedTuple):
     last: Piece
 
 
-def _rows(runs: Iterable[Run]) -> list[Row]:
+def _rows(runs: Iterable[RepeatedSegments]) -> list[Row]:
     return [(_counted(run.piece), run.times) for run in runs]
 
 

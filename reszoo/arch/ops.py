@@ -24,9 +24,9 @@ class Op(NamedTuple):
     """Shape of the first input."""
     shape: Shape
     """Shape of the output."""
-    reads: Literal["raw", "linear", "rectified"] = "linear"
+    input_sign: Literal["raw", "signed", "nonnegative"] = "signed"
     """What the first input is: the network's own input, of either sign, or never negative."""
-    word: str = ""
+    variant: str = ""
     """Which activation, pooling or norm."""
     kernel: int = 1
     stride: int = 1
@@ -66,7 +66,7 @@ class Op(NamedTuple):
     @property
     def statistics(self) -> dict[str, tuple[int, ...]]:
         """Name and shape of each running statistic."""
-        return {"moving_mean": (self.width,), "moving_variance": (self.width,)} if self.word == "batch" else {}
+        return {"moving_mean": (self.width,), "moving_variance": (self.width,)} if self.variant == "batch" else {}
 
     @property
     def padded(self) -> bool:
@@ -81,7 +81,7 @@ class Op(NamedTuple):
         extra = [f"{name} {number}" for name, number in numbers.items() if number != 1]
         extra += [f"rate {self.rate:g}"] if self.rate else []
         extra += ["bias"] if self.bias else []
-        return " ".join(filter(None, [self.kind, self.word, window, *extra, self.init and f"from {self.init}"]))
+        return " ".join(filter(None, [self.kind, self.variant, window, *extra, self.init and f"from {self.init}"]))
 
 
 def size(shape: Shape) -> str:
@@ -119,11 +119,11 @@ class Piece:
     branch: str
     shape: Shape
     """Of what leaves it."""
-    reads: Literal["raw", "linear", "rectified"]
-    """What the next segment reads, as `Op.reads` says it."""
+    output_sign: Literal["raw", "signed", "nonnegative"]
+    """Of what leaves it, as `Op.input_sign` says it."""
 
 
-class Run(NamedTuple):
+class RepeatedSegments(NamedTuple):
     """Consecutive segments that are the same but for their weights."""
 
     part: str
@@ -156,7 +156,7 @@ class Plan:
     """A network in execution order: a chain of segments, each read by the next."""
 
     spec: NetSpec
-    runs: tuple[Run, ...]
+    runs: tuple[RepeatedSegments, ...]
 
     @cached_property
     def segments(self) -> tuple[Segment, ...]:

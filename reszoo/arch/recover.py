@@ -10,7 +10,8 @@ from math import sqrt
 from typing import Any, NamedTuple
 
 from reszoo.arch.ops import Op
-from reszoo.arch.plan import ORDERS, plan
+from reszoo.arch.orders import ORDERS
+from reszoo.arch.plan import plan
 from reszoo.arch.spec import Init, NetSpec
 from reszoo.errors import ReszooError
 

@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 from reszoo.arch import spec, zoo
-from reszoo.arch.change import SHORTHANDS, WORDS
+from reszoo.arch.shorthands import SHORTHANDS, WORDS
 
 
 def schema() -> dict[str, Any]:

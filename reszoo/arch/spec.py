@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from itertools import pairwise
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, Strict, model_validator
+from pydantic import Field, Strict, model_validator
 
-from reszoo.arch.rules import impossible
+from reszoo.arch.shorthands import SHORTHANDS, expand
+from reszoo.config import FrozenModel, check
+from reszoo.errors import ReszooError
 
 Count = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(ge=0, lt=1)]
 Init = Literal["he", "glorot", "orthogonal", "looks_linear"]
 
 
-class Part(BaseModel):
-    """What every part of a spec has in common: frozen, no unknown fields, no conversions."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class Unit(Part):
+class Unit(FrozenModel):
     """One weighted layer of a block."""
 
     kernel: Annotated[int, Field(ge=0)]
@@ -30,7 +28,7 @@ class Unit(Part):
     """Groups of a grouped convolution (ResNeXt's cardinality)."""
 
 
-class Block(Part):
+class Block(FrozenModel):
     """The residual block: its branch F(x) and the shortcut around it."""
 
     body: Annotated[tuple[Unit, ...], Strict(False), Field(min_length=1)]
@@ -58,7 +56,7 @@ class Block(Part):
     """Rate at which the last block's branch is dropped; block l of L has l/L of it (Huang 2016, section 3)."""
 
 
-class Stage(Part):
+class Stage(FrozenModel):
     """Blocks of one width."""
 
     depth: Count
@@ -71,7 +69,7 @@ class Stage(Part):
     """Dilation of the convolutions after the place where the stage's stride would stand."""
 
 
-class Stem(Part):
+class Stem(FrozenModel):
     """The layers before the first block."""
 
     kernel: Annotated[int, Field(ge=0)]
@@ -86,7 +84,7 @@ class Stem(Part):
     """`max`: a 3x3 max pool of stride 2 at the end."""
 
 
-class Norm(Part):
+class Norm(FrozenModel):
     """The normalisation layers."""
 
     kind: Literal["batch", "group", "none"] = "batch"
@@ -99,7 +97,7 @@ class Norm(Part):
     """Groups of `group`; layers whose width they do not divide take the greatest common divisor."""
 
 
-class Head(Part):
+class Head(FrozenModel):
     """The layers after the last block."""
 
     pooling: Literal["avg", "max", "none"] = "avg"
@@ -112,7 +110,7 @@ class Head(Part):
     """Rate before the classifier."""
 
 
-class NetSpec(Part):
+class NetSpec(FrozenModel):
     """A residual network or plain network, complete: everything reszoo computes comes from one of these."""
 
     name: Annotated[str, Field(pattern=r"^[^/\s]+$")]
@@ -144,15 +142,13 @@ class NetSpec(Part):
         return total
 
     def replace(self, **changes: Any) -> NetSpec:
-        """Returns this spec with changes: fields, parts of fields, or the shorthands and words of `reszoo.arch.change`.
+        """Returns this spec with changes: fields, parts of fields, or the words of `reszoo.arch.shorthands`.
 
         `spec.replace(depths=[2, 2, 2, 2], stem="cifar", block={"stride_at": 1})`
 
         Raises:
             ReszooError: the changed spec is impossible, or a change has no such field.
         """
-        from reszoo.arch.change import replace
-
         return replace(self, changes, where=self.name)
 
     def plain(self) -> NetSpec:
@@ -164,3 +160,87 @@ class NetSpec(Part):
         for problem in impossible(self):
             raise problem
         return self
+
+
+def replace(spec: NetSpec, changes: Mapping[str, Any], *, where: str, also: Iterable[str] = ()) -> NetSpec:
+    """Returns `spec` with `changes`; `where` opens an error's message, `also` are further words it offers."""
+    fields = expand(spec.model_dump(), changes, known=(*NetSpec.model_fields, *SHORTHANDS), where=where, also=also)
+    return check(NetSpec, fields, where=where)
+
+
+def impossible(spec: NetSpec) -> list[ReszooError]:
+    """What single fields cannot say: the ways in which parts of a spec contradict each other."""
+    block, dense, problems = spec.block, spec.dense, []
+
+    def no(where: str, given: object, allowed: str, mend: str = "") -> None:
+        problems.append(ReszooError(where, given=given, allowed=allowed, mend=mend))
+
+    kernels = [("stem.kernel", spec.stem.kernel)]
+    kernels += [(f"block.body.{i}.kernel", unit.kernel) for i, unit in enumerate(block.body)]
+    for where, kernel in kernels:
+        if (kernel == 0) != dense:
+            no(where, kernel, "0 in every unit and the stem (Dense), or in none of them")
+        elif kernel and kernel % 2 == 0:
+            no(where, kernel, "odd numbers, which have a centre")
+    if spec.stem.depth > 1 and spec.stem.width < 2:
+        no("stem.width", spec.stem.width, "at least 2 where the stem has several layers: the first are half as wide")
+    if len(spec.input_shape) != (1 if dense else 3) or spec.input_shape[-1] is None:
+        shape = "(features,)" if dense else "(height, width, channels); height and width may be None"
+        no("input_shape", spec.input_shape, shape)
+    elif not dense:
+        stride = spec.stride
+        if any(size is not None and size < stride for size in spec.input_shape[:2]):
+            least = f"height and width of at least {stride}, the product of the strides"
+            no("input_shape", spec.input_shape, least, f"give at least ({stride}, {stride}, ...), or stem='cifar'")
+    if block.stride_at > len(block.body):
+        no("block.stride_at", block.stride_at, f"1 to {len(block.body)}, the units of the block")
+    if block.shortcut == "none" and block.start != "random":
+        no(
+            "block.start",
+            block.start,
+            "random in a plain net",
+            "without a shortcut a zero branch passes nothing: use .plain()",
+        )
+    scales_kernels = spec.norm.kind == "none" or block.order in ("pre", "norm_first")
+    if block.start == "scaled" and scales_kernels and spec.init == "looks_linear":
+        no("init", spec.init, "he, glorot, orthogonal where the last kernels of branches start scaled")
+    if block.shortcut == "none" and block.drop_path:
+        no(
+            "block.drop_path",
+            block.drop_path,
+            "0.0 in a plain net",
+            "without a shortcut nothing passes a dropped branch",
+        )
+    if block.shortcut == "pad":
+        widths = [spec.stem.width, *(stage.width for stage in spec.stages)]
+        if any(after < before for before, after in pairwise(widths)):
+            no(
+                "block.shortcut",
+                "pad",
+                "project where a stage is narrower than the one before it",
+                "padding only adds channels",
+            )
+    if dense:
+        for where, given, allowed in (
+            ("block.shortcut", block.shortcut, ("none", "project", "project_all")),
+            ("block.attention", block.attention, ("none",)),
+            ("stem.pool", spec.stem.pool, ("none",)),
+            ("stem.stride", spec.stem.stride, (1,)),
+            *(("stages.stride", stage.stride, (1,)) for stage in spec.stages),
+            *(("stages.dilation", stage.dilation, (1,)) for stage in spec.stages),
+            *(("block.body.groups", unit.groups, (1,)) for unit in block.body),
+        ):
+            if given not in allowed:
+                no(where, given, f"{', '.join(map(str, allowed))} in a dense net")
+    elif spec.head.pooling == "none" and spec.head.classes:
+        no("head.pooling", "none", "avg, max", "a classifier needs a pooled map: give pooling or include_top=False")
+    for stage in spec.stages:
+        before = stage.width
+        for i, unit in enumerate(block.body):
+            width = round(stage.width * unit.ratio)
+            if width < 1:
+                no(f"block.body.{i}.ratio", unit.ratio, f"ratios that leave a channel of stage width {stage.width}")
+            elif width % unit.groups or before % unit.groups:
+                no(f"block.body.{i}.groups", unit.groups, f"divisors of the widths around it, {before} and {width}")
+            before = width
+    return problems

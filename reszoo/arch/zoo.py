@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from reszoo.arch.change import replace
-from reszoo.arch.check import check
 from reszoo.arch.cost import Cost, cost as _cost
 from reszoo.arch.ops import Plan
 from reszoo.arch.plan import plan as _plan
-from reszoo.arch.spec import Count, NetSpec, Part
+from reszoo.arch.spec import Count, NetSpec, replace
+from reszoo.config import FrozenModel, check, configs, lineage, read_yaml
 from reszoo.errors import ReszooError, UnknownNameError
 
 
-class Expect(Part):
+class Expect(FrozenModel):
     """What a second source counts for an entry."""
 
     params: Count
@@ -29,7 +26,7 @@ class Expect(Part):
     """Multiply-accumulates, one per bias add included."""
 
 
-class Source(Part):
+class Source(FrozenModel):
     """What an entry says beside its spec."""
 
     base: str | None = None
@@ -73,7 +70,7 @@ class Zoo:
         """Of the zoo's own entries, in the files' order."""
         return tuple(self._read)
 
-    def entry(self, name: str, _from: tuple[str, ...] = ()) -> Entry:
+    def entry(self, name: str) -> Entry:
         """Returns an entry by name.
 
         Raises:
@@ -82,69 +79,44 @@ class Zoo:
         """
         if name in self._entries:
             return self._entries[name]
-        if name not in self._read:
-            if self._parent:
-                return self._parent.entry(name)
-            known = ", ".join(self.names[:4])
-            raise UnknownNameError(
-                "unknown model", given=name, known=self.names, allowed=f"{known}, ... (`reszoo list` shows all)"
-            )
-        file, fields = self._read[name]
-        where = f"{file.name}: {name}"
-        if name in _from:
-            raise ReszooError(
-                f"{where}.base", given=" -> ".join((*_from, name)), allowed="a base that does not lead back here"
-            )
+        if name in self._read:
+            for each in lineage(name, self._own_base, where=self._where(name)):
+                if each not in self._entries:
+                    self._entries[each] = self._made(each)
+            return self._entries[name]
+        if self._parent:
+            return self._parent.entry(name)
+        known = ", ".join(self.names[:4])
+        raise UnknownNameError(
+            "unknown model", given=name, known=self.names, allowed=f"{known}, ... (`reszoo list` shows all)"
+        )
+
+    def _where(self, name: str) -> str:
+        return f"{self._read[name][0].name}: {name}"
+
+    def _source(self, name: str) -> Source:
+        fields, where = self._read[name][1], self._where(name)
         if not isinstance(fields, dict) or not all(isinstance(key, str) for key in fields):
             raise ReszooError(where, given=repr(fields), allowed="fields and their values")
-        source = check(Source, {key: fields[key] for key in Source.model_fields if key in fields}, where=where)
-        changes = {key: value for key, value in fields.items() if key not in Source.model_fields} | {"name": name}
+        return check(Source, {key: fields[key] for key in Source.model_fields if key in fields}, where=where)
+
+    def _own_base(self, name: str) -> str | None:
+        """The base of an entry, where it stands in the same files."""
+        base = self._source(name).base
+        # A user's entry may stand on ours of the same name.
+        return base if base in self._read and not (base == name and self._parent) else None
+
+    def _made(self, name: str) -> Entry:
+        """An entry whose base is made already, or the parent's."""
+        source, where = self._source(name), self._where(name)
+        fields = {key: value for key, value in self._read[name][1].items() if key not in Source.model_fields}
+        changes = fields | {"name": name}
         if source.base is None:
             spec = check(NetSpec, changes, where=where)
-        elif source.base == name and self._parent:
-            # A user's entry may stand on ours of the same name.
-            spec = replace(self._parent.entry(name).spec, changes, where=where)
         else:
-            spec = replace(self.entry(source.base, (*_from, name)).spec, changes, where=where)
-        self._entries[name] = Entry(name, file.stem, source, spec)
-        return self._entries[name]
-
-
-class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """YAML in which a key may stand only once."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        keys = [key.value for key, _ in node.value]
-        for key, _ in node.value:
-            if keys.count(key.value) > 1:
-                raise yaml.MarkedYAMLError("a key that stands twice", key.start_mark, repr(key.value), key.start_mark)
-        return dict(super().construct_mapping(node, deep))
-
-
-def read_yaml(file: Path) -> dict[str, Any]:
-    """Returns a YAML file of named things.
-
-    Raises:
-        ReszooError: it cannot be read, is no mapping, or has a key twice.
-    """
-    try:
-        with open(file, encoding="utf-8") as stream:
-            content = yaml.load(stream, Loader=_Loader)
-    except (OSError, UnicodeDecodeError) as error:
-        raise ReszooError(
-            str(file), given=getattr(error, "strerror", None) or str(error), allowed="a readable YAML file"
-        ) from None
-    except yaml.YAMLError as error:
-        raise ReszooError(str(file), given=" ".join(str(error).split()), allowed="valid YAML") from None
-    if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
-        raise ReszooError(str(file), given=type(content).__name__, allowed="a mapping of names")
-    return content
-
-
-def configs() -> Path:
-    """Returns the folder zoo_configs: inside the installed package, or beside it in a checkout."""
-    package = Path(__file__).parents[1]
-    return next(path for path in (package / "zoo_configs", package.parent / "zoo_configs") if path.is_dir())
+            base = self._entries.get(source.base) or (self._parent or self).entry(source.base)
+            spec = replace(base.spec, changes, where=where)
+        return Entry(name, self._read[name][0].stem, source, spec)
 
 
 @cache

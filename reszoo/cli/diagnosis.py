@@ -22,9 +22,9 @@ def diagnose(
     seed: Annotated[int, typer.Option(help="of controls and splits")] = 0,
 ) -> None:
     """Say what is wrong with a network, trained or not, and what to change."""
-    from reszoo.diagnosis.doctor import diagnose as job
-    from reszoo.diagnosis.pages import control_text
-    from reszoo.diagnosis.subjects import opened
+    from reszoo.diagnosis.diagnose import diagnose as job
+    from reszoo.diagnosis.inputs import opened
+    from reszoo.diagnosis.measures.result import control_text
 
     model, x, y = opened(file, data, size=size, seed=seed)
     with console.status("measuring"):

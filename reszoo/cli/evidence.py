@@ -30,8 +30,7 @@ def compare(
     ] = None,
 ) -> None:
     """Compare a network with its plain twin and two controls: same examples in the same order, budget and seeds."""
-    from reszoo.diagnosis.compare import compare as job
-    from reszoo.diagnosis.pages import run_table
+    from reszoo.experiments.compare import compare as job
 
     with _progress() as watch:
         found = job(
@@ -44,7 +43,7 @@ def compare(
             watch=watch,
             **changes_of(change or []),
         )
-    columns, rows = run_table(found)
+    columns, rows = found.run_table()
     shown = [[cell if isinstance(cell, str) else number(cell) for cell in row] for row in rows]
     console.print(table(f"{found.name} on {found.data}: {found.budget.told}", columns, shown))
     first = found.contestants[0]
@@ -65,8 +64,7 @@ def evidence(
     output: Annotated[Path, typer.Option(help="folder for the page, its pictures and the numbers")] = Path("evidence"),
 ) -> None:
     """Measure what is claimed of residual networks: plain beside residual beside control, offline, in a few minutes."""
-    from reszoo.diagnosis.evidence import evidence as job
-    from reszoo.diagnosis.pages import KINDS
+    from reszoo.experiments.evidence import KINDS, evidence as job
 
     with _progress() as watch:
         found = job(

@@ -102,10 +102,11 @@ def quickstart(
 
     Offline, under two minutes on two cores.
     """
+    from reszoo.data.sources import open_data
+    from reszoo.experiments import quickstart as job
+    from reszoo.experiments.transfer import RECIPES, SIZE, runs, transfer
     from reszoo.report.curves import draw_curves
-    from reszoo.training import quickstart as job
-    from reszoo.training.data import open_data
-    from reszoo.training.transfer import RATES, RECIPE, SIZE, runs, transfer
+    from reszoo.training.recipes import recipe
 
     digits = open_data("digits", seed=seed)
     specs = job.specs(depths, digits)
@@ -124,7 +125,8 @@ def quickstart(
         )
         for r in results
     ]
-    title = "scikit-learn's digits, {epochs} epochs of SGD at {learning_rate}".format(**job.RECIPE)
+    how = recipe(job.RECIPE)
+    title = f"scikit-learn's digits, {how.epochs} epochs of SGD at {how.learning_rate.peak:g}"
     console.print()
     console.print(table(title, columns, rows))
     for line in job.reading(results):
@@ -136,9 +138,9 @@ def quickstart(
     for name, start in runs():
         console.print(f"\n[bold]{name}[/bold], {start}")
         transferred.append(transfer(name, start, digits, seed=seed))
-    epochs = range(1, int(RECIPE["epochs"]) + 1)
+    epochs = range(1, len(transferred[0].accuracies) + 1)
     rows = [(f"{r.name}, {r.start}", *_percent(*r.accuracies)) for r in transferred]
-    rates = ", ".join(f"{rate:g} {start}" for start, rate in RATES.items())
+    rates = ", ".join(f"{recipe(name).learning_rate.peak:g} {start}" for start, name in RECIPES.items())
     title = f"Test accuracy on digits at {SIZE} pixels; pretrained on Fashion-MNIST; greatest rate {rates}"
     console.print()
     console.print(table(title, ("network", *(f"epoch {number}" for number in epochs)), rows))

@@ -31,11 +31,13 @@ def report(
     ] = None,
 ) -> None:
     """Write a study as one page and PNG pictures: fronts, effects of depth and width, curves, the best as YAML."""
-    from reszoo.tuning.page import write_report
+    from reszoo.report.write import write
     from reszoo.tuning.study import open_study
 
-    made = write_report(open_study(folder, storage=storage), output)
-    console.print(f"Written: {made.page} and {len(made.pictures)} pictures beside it", soft_wrap=True)
+    study = open_study(folder, storage=storage)
+    page = study.page()
+    file = write(page, output or study.folder)
+    console.print(f"Written: {file} and {len(page.pictures)} pictures beside it", soft_wrap=True)
 
 
 @searching.callback()

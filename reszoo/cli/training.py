@@ -42,8 +42,8 @@ def train(
     ] = None,
 ) -> None:
     """Train a network on your data; killed at any moment, the same command goes on after the last finished epoch."""
+    from reszoo.data.sources import open_data
     from reszoo.report.curves import draw_curves
-    from reszoo.training.data import open_data
     from reszoo.training.train import train as job
 
     opened = open_data(data, size=size, test=test, target=target, seed=seed)
@@ -80,9 +80,9 @@ def evaluate(
     output: Annotated[Path | None, typer.Option(help="folder for confusion.png and evaluation.json")] = None,
 ) -> None:
     """Measure a trained network: accuracy, every class, calibration, and what is taken for what."""
+    from reszoo.atomic import renamed_when_whole
     from reszoo.report.confusion import draw_confusion
     from reszoo.training.evaluate import evaluate as job
-    from reszoo.writing import renamed_when_whole
 
     found = job(file, data, part=part)  # type: ignore[arg-type]
     rows = [(row.name, row.examples, f"{row.recall:.1%}", f"{row.precision:.1%}") for row in found.classes]
@@ -113,8 +113,8 @@ def predict(
     """Write what a trained network takes new examples for, as a table of class names and probabilities."""
     import csv
 
+    from reszoo.atomic import renamed_when_whole
     from reszoo.training.evaluate import predict as job
-    from reszoo.writing import renamed_when_whole
 
     found = job(file, source)
     with renamed_when_whole(output) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:

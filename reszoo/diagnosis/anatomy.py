@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from keras import ops, tree
 
+from reszoo.diagnosis.autodiff import gradient
 from reszoo.diagnosis.blocks import Block, blocks_of
 from reszoo.diagnosis.flatten import flatten
-from reszoo.diagnosis.gradient import gradient
 from reszoo.diagnosis.graph import Change, Graph, Slot, Statistics
 from reszoo.errors import ReszooError
 

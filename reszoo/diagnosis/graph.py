@@ -11,7 +11,7 @@ from typing import Any, Literal
 import keras
 from keras import ops, tree
 
-from reszoo.diagnosis.gradient import without_gradient
+from reszoo.diagnosis.autodiff import without_gradient
 from reszoo.errors import ReszooError
 
 Statistics = Literal["batch", "moving"]
@@ -160,11 +160,6 @@ class Graph:
                 missing = (missing - {*step.makes}) | ({*step.reads} - {*given})
                 found.append(step)
         return found[::-1]
-
-    @cached_property
-    def maker(self) -> dict[Slot, Step]:
-        """The step that makes a tensor."""
-        return {slot: step for step in self.steps for slot in step.makes}
 
     @cached_property
     def readers(self) -> dict[Slot, list[Step]]:

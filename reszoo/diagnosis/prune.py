@@ -13,12 +13,14 @@ import numpy as np
 from reszoo.arch.cost import cost
 from reszoo.arch.plan import plan
 from reszoo.arch.recover import spec_of
+from reszoo.data.sources import Data, open_data
 from reszoo.diagnosis.anatomy import take_apart, untouched
-from reszoo.diagnosis.lesion import accuracy_without, removable
+from reszoo.diagnosis.measures.lesion import accuracy_without, removable
 from reszoo.errors import ReszooError
 from reszoo.surgery import drop_blocks, fixed
 from reszoo.training.batches import Batches
-from reszoo.training.data import Data, open_data
+from reszoo.training.optimizers import compile_for, loss
+from reszoo.training.recipes import Recipe, recipe as named
 
 HOPE = 0.4
 """How much accuracy a cut may cost for fine-tuning to make up for it."""
@@ -57,9 +59,10 @@ def prune_depth(
     /,
     *,
     keep_accuracy: float = 0.005,
-    epochs: int = 3,
-    learning_rate: float = 0.01,
-    batch: int = 64,
+    recipe: str | Recipe = "prune",
+    epochs: int | None = None,
+    learning_rate: float | None = None,
+    batch: int | None = None,
     examples: int = 512,
     seed: int = 0,
 ) -> Pruned:
@@ -73,9 +76,10 @@ def prune_depth(
         model: a trained network that reszoo built; it stays as it is.
         data: what it was trained on (`open_data`), or a source for that.
         keep_accuracy: how much accuracy may be lost, as a share: 0.005 is half a point.
-        epochs: of fine-tuning.
-        learning_rate: of fine-tuning, at its begin; SGD with momentum 0.9, cosine decay to zero.
-        batch: examples of a step.
+        recipe: of fine-tuning, or its name.
+        epochs: of fine-tuning, by default the recipe's.
+        learning_rate: the greatest, by default the recipe's.
+        batch: examples of a step, by default the recipe's.
         examples: how many the lesion study looks at.
         seed: of the order of examples.
 
@@ -87,7 +91,12 @@ def prune_depth(
         raise ReszooError(
             "prune_depth.keep_accuracy", given=keep_accuracy, allowed="a share of at least 0, such as 0.005"
         )
-    settings: dict[str, Any] = {"batch": batch, "classes": len(source.classes), "scaling": source.scaling}
+    how = named(recipe, **({"batch": batch} if batch else {}))
+    if learning_rate is not None:
+        how = named(how, learning_rate={"peak": learning_rate})
+    epochs = how.epochs if epochs is None else epochs
+    settings: dict[str, Any] = {"batch": how.batch, "classes": len(source.classes), "scaling": source.scaling}
+    logits = spec_of(model).head.activation == "linear"
     held = Batches(source.validation, **settings)
     intact = _accuracy(model, held)
     order = _order(model, source, examples, seed)
@@ -95,9 +104,8 @@ def prune_depth(
     while found:
         made = drop_blocks(model, order[:found])
         accuracy_cut = _accuracy(made, held)
-        train = Batches(source.train, seed=seed, **settings)
-        rate = keras.optimizers.schedules.CosineDecay(learning_rate, max(epochs * len(train), 1))
-        made.compile(keras.optimizers.SGD(rate, momentum=0.9), _loss(model))
+        train = Batches(source.train, seed=seed, augmentation=how.augmentation, **settings)
+        compile_for(made, how, steps=max(epochs * len(train), 1), loss=loss(how, from_logits=logits))
         made.fit(train, epochs=epochs, shuffle=False, verbose="auto")
         accuracy = _accuracy(made, held)
         if accuracy >= intact - keep_accuracy:
@@ -151,10 +159,6 @@ def _accuracy(model: Any, batches: Any) -> float:
         taken = keras.ops.convert_to_numpy(model.predict_on_batch(x)).argmax(axis=1)
         right, count = right + int((taken == y.argmax(axis=1)).sum()), count + len(y)
     return right / count
-
-
-def _loss(model: Any) -> Any:
-    return keras.losses.CategoricalCrossentropy(from_logits=spec_of(model).head.activation == "linear")
 
 
 def _seconds(model: Any, x: Any) -> float:

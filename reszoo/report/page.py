@@ -9,14 +9,15 @@ from __future__ import annotations
 import base64
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
+from reszoo.atomic import renamed_when_whole
 from reszoo.report.pictures import Picture, printable
-from reszoo.writing import renamed_when_whole
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
 MISSING = "\N{EN DASH}"
@@ -61,8 +62,10 @@ class Code:
 class Image:
     """A PNG that was drawn already."""
 
-    file: Path
+    name: str
+    """Its file name without a suffix."""
     caption: str
+    png: bytes
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,7 @@ class Gallery:
     """small: three beside one another on a wide screen; or large: two."""
 
 
-Part = str | Table | Code | Picture | Image | Gallery
+Content = str | Table | Code | Picture | Image | Gallery
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,34 @@ class Section:
     """A heading and what stands under it: paragraphs (words alone), tables, pictures, code."""
 
     title: str
-    parts: Sequence[Part]
+    parts: Sequence[Content]
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page as plain data; `reszoo.report.write.write` puts it into a folder."""
+
+    title: str
+    lead: str
+    """A paragraph that says what was found."""
+    sections: Sequence[Section]
+    facts: Mapping[str, str] = field(default_factory=dict)
+    """A few words or numbers to be seen first, by their names."""
+    foot: str = ""
+    """A line at the end, as versions and machine."""
+    file: str = "index.html"
+    numbers: Mapping[str, Any] | None = None
+    """Everything on the page as plain data for JSON, where it is written beside it."""
+    numbers_file: str = "numbers.json"
+
+    @property
+    def pictures(self) -> list[Picture | Image]:
+        """Returns the pictures of all sections, in order."""
+        found: list[Picture | Image] = []
+        for part in (part for section in self.sections for part in section.parts):
+            shown = part.pictures if isinstance(part, Gallery) else [part]
+            found += [one for one in shown if isinstance(one, (Picture, Image))]
+        return found
 
 
 def write_page(
@@ -169,7 +199,7 @@ class _Figures:
     def __init__(self) -> None:
         self.count = 0
 
-    def show(self, part: Part) -> Element:
+    def show(self, part: Content) -> Element:
         match part:
             case str():
                 return _node("p", part)
@@ -187,7 +217,7 @@ class _Figures:
         if isinstance(part, Picture):
             drawn = part.svg(f"picture{self.count}-")
         else:
-            data = base64.b64encode(part.file.read_bytes()).decode()
+            data = base64.b64encode(part.png).decode()
             drawn = _node("img", src=f"data:image/png;base64,{data}", alt=part.caption)
         return _node("figure", drawn, _node("figcaption", part.caption))
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from reszoo.writing import renamed_when_whole
+from reszoo.atomic import renamed_when_whole
 
 # Text and axes are drawn in this near-black; a page's SVG gets `currentColor` in its place, to follow dark mode.
 INK = "#0a0b0c"
@@ -31,10 +31,15 @@ def figure(width: float, height: float) -> Any:
 
 def save(made: Any, file: Path, *, dots: int = 120) -> None:
     """Writes a figure as PNG of so many dots an inch."""
+    with renamed_when_whole(file) as temporary:
+        temporary.write_bytes(png(made, dots=dots))
+
+
+def png(made: Any, *, dots: int = 120) -> bytes:
+    """Returns a figure as PNG of so many dots an inch."""
     stream = BytesIO()
     made.savefig(stream, dpi=dots, format="png", facecolor="white")
-    with renamed_when_whole(file) as temporary:
-        temporary.write_bytes(stream.getvalue())
+    return stream.getvalue()
 
 
 @dataclass(frozen=True)

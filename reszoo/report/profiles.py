@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-from reszoo.report.pictures import figure, save
+from reszoo.report.pictures import figure
 
 
 class Panel(NamedTuple):
@@ -21,8 +20,8 @@ class Panel(NamedTuple):
     """Of the y axis; a logarithmic one leaves out what is not above 0."""
 
 
-def draw_profiles(panels: Sequence[Panel], file: Path, *, title: str) -> None:
-    """Writes a PNG of panels side by side; numbers that are not finite are left out."""
+def draw_profiles(panels: Sequence[Panel], *, title: str) -> Any:
+    """Returns a figure of panels side by side; numbers that are not finite are left out."""
     import numpy as np
 
     made = figure(5.5 * len(panels), 4)
@@ -35,4 +34,4 @@ def draw_profiles(panels: Sequence[Panel], file: Path, *, title: str) -> None:
         axis.grid(alpha=0.3, which="both")
         axis.legend(fontsize=8)
     made.suptitle(title)
-    save(made, file)
+    return made

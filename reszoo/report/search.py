@@ -1,17 +1,15 @@
-"""The report of a search: a page, and its pictures beside it."""
+"""The report of a search as a page."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import combinations
-from pathlib import Path
 
 from reszoo.report.effects import Sample, draw_effect, draw_interaction, shares, written
 from reszoo.report.lines import Line, draw_lines
-from reszoo.report.page import Code, Gallery, Part, Section, write_page
+from reszoo.report.page import Code, Content, Gallery, Page, Section
 from reszoo.report.pictures import Picture
 from reszoo.report.scatter import Point, draw_front, front
 from reszoo.report.tables import short
@@ -29,16 +27,7 @@ COSTS = {
 }
 
 
-@dataclass(frozen=True)
-class SearchPage:
-    """What was written."""
-
-    page: Path
-    pictures: tuple[Path, ...]
-
-
 def search_page(
-    folder: Path,
     *,
     rows: Sequence[Row],
     title: str = "A search for depth and width",
@@ -48,11 +37,10 @@ def search_page(
     notes: Sequence[str] = (),
     pair: tuple[str, str] | None = None,
     foot: str = "",
-) -> SearchPage:
-    """Writes `report.html` and PNG pictures into a folder and returns their paths.
+) -> Page:
+    """Returns the report of a search as a page.
 
     Args:
-        folder: where to write; made if it is not there.
         rows: the trials, in any state; none at all gives a page that says so.
         title: of the page.
         score: the quantity that was sought, as it is read.
@@ -77,15 +65,13 @@ def search_page(
         Section("The best network", _specs(best, [row for row in scored if row.number in kept and row is not best])),
         Section("All trials", [table(rows, score=score, best=best, kept=kept)] if rows else ["No trial has been run."]),
     ]
-    folder.mkdir(parents=True, exist_ok=True)
-    drawn = [picture for section in sections for picture in _pictures(section.parts)]
-    files = tuple(folder / f"{picture.name}.png" for picture in drawn)
-    for picture, file in zip(drawn, files, strict=True):
-        picture.save(file)
-    found = {**_facts(rows, best=best, score=score), **(facts or {})}
-    lead = _lead(rows, best=best, score=score)
-    return SearchPage(
-        write_page(folder / "report.html", title=title, lead=lead, sections=sections, facts=found, foot=foot), files
+    return Page(
+        title=title,
+        lead=_lead(rows, best=best, score=score),
+        sections=sections,
+        facts={**_facts(rows, best=best, score=score), **(facts or {})},
+        foot=foot,
+        file="report.html",
     )
 
 
@@ -118,7 +104,7 @@ def _points(rows: Iterable[Row], *, cost: str, score: str) -> list[Point]:
     ]
 
 
-def _fronts(points: Mapping[str, Sequence[Point]], *, score: str, direction: str) -> list[Part]:
+def _fronts(points: Mapping[str, Sequence[Point]], *, score: str, direction: str) -> list[Content]:
     pictures: list[Picture] = []
     for cost, (xlabel, title, unit) in COSTS.items():
         best = Counter(point.kind for point in front(points[cost], direction=direction))
@@ -143,7 +129,7 @@ def _fronts(points: Mapping[str, Sequence[Point]], *, score: str, direction: str
     ]
 
 
-def _effects(rows: Sequence[Row], *, score: str, pair: tuple[str, str] | None) -> list[Part]:
+def _effects(rows: Sequence[Row], *, score: str, pair: tuple[str, str] | None) -> list[Content]:
     rows, said = at_one_epoch(rows)
     names = dict.fromkeys(name for row in rows for name in row.values)
     samples = {name: samples_of(rows, name) for name in names}
@@ -164,12 +150,12 @@ def _effects(rows: Sequence[Row], *, score: str, pair: tuple[str, str] | None) -
         draw_effect(samples[name], dimension=name, name=f"effect_{place}_{_plain(name)}", ylabel=score)
         for place, name in enumerate(drawn, 1)
     ]
-    shown: list[Part] = [said, Gallery(pictures)]
+    shown: list[Content] = [said, Gallery(pictures)]
     chosen = pair or next(iter(combinations(varied, 2)), None)
     return [*shown, *_interaction(samples_of(rows, *chosen), dimensions=chosen, score=score)] if chosen else shown
 
 
-def _interaction(samples: Sequence[Sample], *, dimensions: tuple[str, str], score: str) -> list[Part]:
+def _interaction(samples: Sequence[Sample], *, dimensions: tuple[str, str], score: str) -> list[Content]:
     """A heat map for each family."""
     kinds = dict.fromkeys(sample.kind for sample in samples)
     pictures = [
@@ -190,7 +176,7 @@ def _plain(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")[:40] or "dimension"
 
 
-def _curves(rows: Sequence[Row], *, score: str) -> list[Part]:
+def _curves(rows: Sequence[Row], *, score: str) -> list[Content]:
     with_curves = [row for row in rows if row.curve]
     shown = with_curves[:CURVES]
     pictures = []
@@ -216,7 +202,7 @@ def _curves(rows: Sequence[Row], *, score: str) -> list[Part]:
     return [*([f"The best {len(shown)} are drawn, {left} are not."] if left else []), Gallery(pictures)]
 
 
-def _specs(best: Row | None, others: Sequence[Row]) -> list[Part]:
+def _specs(best: Row | None, others: Sequence[Row]) -> list[Content]:
     if best is None or not best.yaml:
         return []
     said = f"Trial {best.number}, to paste into a zoo file:"
@@ -230,11 +216,3 @@ def _specs(best: Row | None, others: Sequence[Row]) -> list[Part]:
         if row.yaml
     ]
     return [Code(best.yaml, said), *folded]
-
-
-def _pictures(parts: Iterable[Part]) -> list[Picture]:
-    found: list[Picture] = []
-    for part in parts:
-        shown = part.pictures if isinstance(part, Gallery) else [part]
-        found += [picture for picture in shown if isinstance(picture, Picture)]
-    return found

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from reszoo.training.data import Examples, Scaling
+from reszoo.data.sources import Examples, Scaling
 from reszoo.training.devices import ONE, Devices
 from reszoo.training.recipes import Augmentation
 

@@ -10,16 +10,16 @@ from typing import Any, Literal, NamedTuple
 import keras
 import numpy as np
 
+from reszoo.data.image_folder import FORMATS, Pictures, is_picture
+from reszoo.data.sources import Data, Examples, Scaling, open_data
 from reszoo.errors import ReszooError
-from reszoo.training.data import Data, Examples, Scaling, open_data
-from reszoo.training.facts import Facts, read_facts, scaling_for
-from reszoo.training.pictures import FORMATS, Pictures, is_picture
+from reszoo.training.metadata import Facts, read_facts, scaling_for
 from reszoo.weights.catalogue import Record
 
 BINS = 15
 """Of the calibration error (Guo et al. 2017, 2)."""
 
-Part = Literal["test", "validation", "train", "all"]
+Split = Literal["test", "validation", "train", "all"]
 
 
 class OfClass(NamedTuple):
@@ -55,7 +55,7 @@ class Prediction(NamedTuple):
     probability: float
 
 
-def evaluate(file: str | Path, data: Any, /, *, part: Part | None = None, batch: int = 64) -> Evaluation:
+def evaluate(file: str | Path, data: Any, /, *, part: Split | None = None, batch: int = 64) -> Evaluation:
     """Returns how a trained network does on data.
 
     Args:
@@ -126,7 +126,7 @@ def _opened(file: str | Path) -> _Opened:
         return _Opened(model, facts, int(shape[1]) if len(shape) == 4 and shape[1] else None)
     from reszoo.weights.labels import words
     from reszoo.weights.load import from_checkpoint
-    from reszoo.weights.preprocessing import origin
+    from reszoo.weights.origin import origin
 
     model = from_checkpoint(file, classifier_activation="softmax").model
     known = origin(model)
@@ -139,7 +139,7 @@ def _opened(file: str | Path) -> _Opened:
     return _Opened(model, facts, told.crop, record)
 
 
-def _part(source: Data, part: Part | None) -> tuple[Examples, str]:
+def _part(source: Data, part: Split | None) -> tuple[Examples, str]:
     parts: dict[str, Examples | None] = {"test": source.test, "validation": source.validation, "train": source.train}
     if part is None:
         part = "test" if source.test is not None else "validation" if source.own_validation else "all"
@@ -204,7 +204,7 @@ def _unlabelled(source: Path, side: int | None) -> tuple[list[str], Examples]:
         if x is None:
             raise ReszooError(str(source), given="no array x", allowed="x of (examples, ...)")
         x = x[..., None] if x.ndim == 3 else x
-        from reszoo.training.arrays import Arrays
+        from reszoo.data.arrays import Arrays
 
         return [str(number) for number in range(len(x))], Arrays(x, np.zeros(len(x), int))
     files = sorted(source.rglob("*")) if source.is_dir() else [source]

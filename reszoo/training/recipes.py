@@ -8,16 +8,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, Strict
 
-from reszoo.arch import zoo
-from reszoo.arch.change import merge, whole
-from reszoo.arch.check import check
-from reszoo.arch.spec import Count, Part, Rate
+from reszoo.arch.spec import Count, Rate
+from reszoo.config import FrozenModel, check, configs, inherit, merge, read_yaml
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 
 
-class Optimizer(Part):
+class Optimizer(FrozenModel):
     """What turns gradients into steps."""
 
     kind: Literal["sgd", "adamw", "lamb"] = "sgd"
@@ -34,7 +32,7 @@ class Optimizer(Part):
     """Greatest norm of all gradients together; 0 for none."""
 
 
-class LearningRate(Part):
+class LearningRate(FrozenModel):
     """The step size over the run."""
 
     kind: Literal["constant", "steps", "cosine"] = "cosine"
@@ -50,7 +48,7 @@ class LearningRate(Part):
     """Of `cosine`: the last rate over the peak."""
 
 
-class Augmentation(Part):
+class Augmentation(FrozenModel):
     """What happens to training images."""
 
     shift: Annotated[int, Field(ge=0)] = 0
@@ -69,7 +67,7 @@ class Augmentation(Part):
     """Parameter of the mixed areas; 0 for none. With `mixup`, every batch gets one of both."""
 
 
-class Recipe(Part):
+class Recipe(FrozenModel):
     """How a network is trained."""
 
     name: str
@@ -93,7 +91,7 @@ class Recipe(Part):
 
 @cache
 def _entries() -> dict[str, dict[str, Any]]:
-    return zoo.read_yaml(zoo.configs() / "recipes" / "recipes.yaml")
+    return read_yaml(configs() / "recipes" / "recipes.yaml")
 
 
 def list_recipes() -> list[str]:
@@ -111,7 +109,7 @@ def recipe(name: str | Recipe, /, **changes: Any) -> Recipe:
         data, where = name.model_dump(), name.name
     else:
         file, _, own = name.rpartition(":")
-        entries = {**_entries(), **(zoo.read_yaml(Path(file)) if file else {})}
-        data, where = whole(own, entries, "unknown recipe") | {"name": own}, own
+        entries = {**_entries(), **(read_yaml(Path(file)) if file else {})}
+        data, where = inherit(own, entries, kind="recipe") | {"name": own}, own
     merge(data, changes)
     return check(Recipe, data, where=f"recipe {where}")

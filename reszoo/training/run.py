@@ -16,16 +16,16 @@ import numpy as np
 from reszoo.arch.build import build
 from reszoo.arch.recover import layers_of
 from reszoo.arch.spec import NetSpec
+from reszoo.data.sources import Data
 from reszoo.errors import ReszooError
 from reszoo.training.batches import Batches, reseed
 from reszoo.training.card import card
-from reszoo.training.data import Data
+from reszoo.training.checkpointing import Keeper, restored, save_model, write
 from reszoo.training.devices import ONE, Devices
-from reszoo.training.fine_tune import NOTHING, freeze, warn_of_batch
-from reszoo.training.folder import CARD, FINAL, HISTORY, PLAN, STATE
-from reszoo.training.keeper import Keeper, restored, save_model, write
-from reszoo.training.optimise import loss, optimizer, rate_of, regularise
+from reszoo.training.fine_tune import warn_of_batch
+from reszoo.training.optimizers import compile_for, rate_of
 from reszoo.training.recipes import Recipe
+from reszoo.training.run_folder import CARD, FINAL, HISTORY, SETTINGS, STATE
 
 TOLD = ("versions", "devices")
 """Of what a run depends on: another time they may be others."""
@@ -89,14 +89,14 @@ def run(
     """
     folder = Path(folder).expanduser()
     devices.check(batch=recipe.batch, examples=len(data.train))
-    plan = _plan(spec, data, recipe, seed, weights) | {"devices": devices.count}
-    settings: dict[str, Any] = {"batch": recipe.batch, "classes": len(data.classes), "scaling": data.scaling}
-    settings["devices"] = devices
+    settings = _settings(spec, data, recipe, seed, weights) | {"devices": devices.count}
+    batches: dict[str, Any] = {"batch": recipe.batch, "classes": len(data.classes), "scaling": data.scaling}
+    batches["devices"] = devices
     # Made outside the devices' scope: augmentation stays on this machine.
-    train = Batches(data.train, seed=seed, augmentation=recipe.augmentation, **settings)
-    checked = Batches(data.validation, **settings)
-    carried = (PLAN, HISTORY, f"{STATE}-*")
-    with devices.folder(folder, begin=partial(_begin, plan=plan), carried=carried) as own, devices.scope():
+    train = Batches(data.train, seed=seed, augmentation=recipe.augmentation, **batches)
+    checked = Batches(data.validation, **batches)
+    carried = (SETTINGS, HISTORY, f"{STATE}-*")
+    with devices.folder(folder, begin=partial(_begin, settings=settings), carried=carried) as own, devices.scope():
         keras.utils.set_random_seed(seed)
         model = _compiled(spec, recipe, weights, steps=recipe.epochs * len(train))
         devices.join_norms(model)
@@ -126,7 +126,7 @@ def run(
         save_model(model, own / FINAL, data, spec)
         test_accuracy = None
         if data.test is not None:
-            rows = Batches(data.test, **settings)
+            rows = Batches(data.test, **batches)
             test_accuracy = float(model.evaluate(rows, verbose=0, return_dict=True)["accuracy"])
         write(own / CARD, card(own, test_accuracy=test_accuracy))
     return Trained(folder, model, keeper.history, test_accuracy)
@@ -139,12 +139,9 @@ def _compiled(spec: NetSpec, recipe: Recipe, weights: Any, *, steps: int) -> Any
         model = build(spec) if weights is None else _pretrained(spec, weights)
     finally:
         keras.config.set_dtype_policy(previous)
-    if recipe.frozen != NOTHING:
-        freeze(model, until=recipe.frozen)
-    warn_of_batch(model, recipe.batch)
-    regularise(model, recipe)
     # Weighted, since with several devices the last rows of a validation count for nothing.
-    model.compile(optimizer(recipe, steps, model), loss(recipe), weighted_metrics=["accuracy"])
+    compile_for(model, recipe, steps=steps, weighted_metrics=["accuracy"])
+    warn_of_batch(model, recipe.batch)
     model.optimizer.build(model.trainable_variables)
     return model
 
@@ -155,7 +152,7 @@ def _pretrained(spec: NetSpec, weights: Any) -> Any:
     return pretrained(spec, weights, strict="trunk")
 
 
-def _plan(spec: NetSpec, data: Data, recipe: Recipe, seed: int, weights: Any) -> dict[str, Any]:
+def _settings(spec: NetSpec, data: Data, recipe: Recipe, seed: int, weights: Any) -> dict[str, Any]:
     """Everything that a run depends on."""
     return {
         "spec": spec.model_dump(mode="json"),
@@ -169,23 +166,25 @@ def _plan(spec: NetSpec, data: Data, recipe: Recipe, seed: int, weights: Any) ->
     }
 
 
-def _begin(folder: Path, plan: dict[str, Any]) -> None:
+def _begin(folder: Path, settings: dict[str, Any]) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if not (folder / PLAN).exists():
+        if not (folder / SETTINGS).exists():
             if any(folder.iterdir()):
                 allowed = "an empty folder, or that of a run"
                 raise ReszooError(str(folder), given="a folder with other files", allowed=allowed)
-            write(folder / PLAN, json.dumps(plan, indent=2))
+            write(folder / SETTINGS, json.dumps(settings, indent=2))
             return
-        before = json.loads((folder / PLAN).read_text(encoding="utf-8"))
+        before = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         if isinstance(error, ReszooError):
             raise
         raise ReszooError(str(folder), given=f"a folder that cannot be used ({error})") from None
-    apart = [name for name in plan if name not in TOLD and before.get(name) != plan[name]]
+    apart = [name for name in settings if name not in TOLD and before.get(name) != settings[name]]
     if apart:
-        given = ", ".join(f"{path}: {new!r}" for path, new in _apart(before.get(apart[0]), plan[apart[0]], apart[0]))
+        given = ", ".join(
+            f"{path}: {new!r}" for path, new in _apart(before.get(apart[0]), settings[apart[0]], apart[0])
+        )
         raise ReszooError(
             str(folder), given=f"another run ({given})", mend="choose another folder, or the same settings"
         )

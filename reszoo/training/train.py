@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 from reszoo.arch import zoo
 from reszoo.arch.spec import NetSpec
-from reszoo.training.data import Data, open_data
-from reszoo.training.facts import scaling_for
+from reszoo.data.sources import Data, open_data
+from reszoo.training.metadata import scaling_for
 from reszoo.training.recipes import Recipe, recipe as named
 
 

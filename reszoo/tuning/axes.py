@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache, cached_property
 from random import Random
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, Literal, NamedTuple, Protocol
 
 from pydantic import Field, Strict, model_validator
 
-from reszoo.arch.spec import Part
+from reszoo.config import FrozenModel
 from reszoo.errors import ReszooError
 
 Value = bool | int | float | str
@@ -36,7 +36,7 @@ class Asked(Protocol):
         """Opens a scope in which questions count only where the parent has one of the values."""
 
 
-class Axis(Part):
+class Axis(FrozenModel):
     """One dimension: a list of `values`, named `words`, or a range from `low` to `high`.
 
     In YAML `[1, 2, 3]`, `{words: {small: ..., large: ...}}`, `{low: 1, high: 9, step: 2}`, `{low: 0.01, high: 1.0,
@@ -163,33 +163,39 @@ def _counts(axis: Axis, said: Point) -> bool:
     return all(parent in said and said[parent] in answers for parent, answers in axis.when.items())
 
 
-class Dice:
-    """Answers at random, every answer of an axis as likely as another."""
+class Range(NamedTuple):
+    """A question for a number."""
 
-    def __init__(self, random: Random):
-        self._random = random
+    low: float
+    high: float
+    """Included, as `low` is."""
+    step: float | None
+    sampling: str | None
+    """`log`: every factor is as likely as another."""
+    whole: bool
+
+
+class Answers:
+    """Stands in for `keras_tuner.HyperParameters`: one function answers every question.
+
+    Args:
+        answer: from the name of an axis, and its values or its range, to the answer.
+    """
+
+    def __init__(self, answer: Callable[[str, list[Any] | Range], Any]):
+        self._answer = answer
 
     def Choice(self, name: str, values: list[Any]) -> Any:
         """Returns one of the values."""
-        return values[int(self._random.random() * len(values))]
+        return self._answer(name, values)
 
     def Int(self, name: str, min_value: int, max_value: int, step: int | None = None, sampling: Any = None) -> Any:
         """Returns a whole number."""
-        if sampling == "log":
-            drawn = math.exp(self._random.uniform(math.log(min_value - 0.5), math.log(max_value + 0.5)))
-            return min(max(round(drawn), min_value), max_value)
-        step = step or 1
-        return min_value + step * int(self._random.random() * ((max_value - min_value) // step + 1))
+        return self._answer(name, Range(min_value, max_value, step, sampling, True))
 
     def Float(self, name: str, min_value: float, max_value: float, step: Any = None, sampling: Any = None) -> Any:
         """Returns a number."""
-        if sampling == "log":
-            drawn = math.exp(self._random.uniform(math.log(min_value), math.log(max_value)))
-            return min(max(drawn, min_value), max_value)
-        if step is None:
-            return self._random.uniform(min_value, max_value)
-        numbers = steps(min_value, max_value, step)
-        return numbers[int(self._random.random() * len(numbers))]
+        return self._answer(name, Range(min_value, max_value, step, sampling, False))
 
     def conditional_scope(self, parent_name: str, parent_values: list[Any]) -> AbstractContextManager[Any]:
         """Opens a scope in which questions count only where the parent has one of the values."""
@@ -197,3 +203,28 @@ class Dice:
 
 
 _SCOPE: AbstractContextManager[None] = nullcontext()
+
+
+def dice(random: Random) -> Answers:
+    """Returns what answers at random, every answer of an axis as likely as another."""
+
+    def draw(name: str, among: list[Any] | Range) -> Any:
+        return _number(random, among) if isinstance(among, Range) else among[int(random.random() * len(among))]
+
+    return Answers(draw)
+
+
+def _number(random: Random, among: Range) -> float:
+    low, high, step, sampling, whole = among
+    if sampling == "log":
+        # The ends of a range of whole numbers are as likely as the numbers between.
+        margin = 0.5 if whole else 0.0
+        drawn = math.exp(random.uniform(math.log(low - margin), math.log(high + margin)))
+        return min(max(round(drawn) if whole else drawn, low), high)
+    if whole:
+        each = int(step or 1)
+        return int(low) + each * int(random.random() * ((int(high) - int(low)) // each + 1))
+    if step is None:
+        return random.uniform(low, high)
+    numbers = steps(low, high, step)
+    return numbers[int(random.random() * len(numbers))]

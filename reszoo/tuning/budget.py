@@ -11,9 +11,10 @@ from typing import Annotated
 from pydantic import Field
 
 from reszoo.arch.cost import Cost
-from reszoo.arch.spec import NetSpec, Part
+from reszoo.arch.spec import NetSpec
+from reszoo.config import FrozenModel
 from reszoo.errors import ReszooError
-from reszoo.tuning.axes import Dice, Point
+from reszoo.tuning.axes import Point, dice
 from reszoo.tuning.space import Space
 
 COUNTED = ("params", "macs", "activations", "depth")
@@ -27,7 +28,7 @@ Limit = Annotated[float, Field(gt=0)] | None
 Measure = Callable[[NetSpec], float]
 
 
-class Budget(Part):
+class Budget(FrozenModel):
     """The most that a network, or its training, may cost; what is not said is not limited."""
 
     params: Limit = None
@@ -86,9 +87,9 @@ class Feasible:
         Raises:
             ReszooError: there are none, or too few to meet one.
         """
-        dice = Dice(Random(seed))
+        answers = dice(Random(seed))
         for tried in range(PATIENCE):
-            point = self.space.ask(dice)
+            point = self.space.ask(answers)
             if self.has(point):
                 return point
             if tried == TRIED and self.budget.excess(self.least()) > 1:

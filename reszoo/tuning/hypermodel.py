@@ -8,10 +8,9 @@ from typing import Any
 import keras
 import keras_tuner
 
-from reszoo.arch.check import check
+from reszoo.config import check
 from reszoo.models import create
-from reszoo.training.fine_tune import freeze
-from reszoo.training.optimise import loss, optimizer, regularise
+from reszoo.training.optimizers import compile_for
 from reszoo.training.recipes import Recipe, recipe as named
 from reszoo.tuning.budget import Budget, Feasible
 from reszoo.tuning.space import Space, space as opened
@@ -61,10 +60,7 @@ class HyperResNet(keras_tuner.HyperModel):
         if self.steps is None:
             how = named(how, learning_rate={"kind": "constant", "warmup": 0.0})
         model = create(candidate.spec, weights=candidate.weights)
-        if how.frozen != "none":
-            freeze(model, until=how.frozen)
-        regularise(model, how)
-        model.compile(optimizer(how, self.steps or 1, model=model), loss(how), metrics=["accuracy"])
+        compile_for(model, how, steps=self.steps or 1, metrics=["accuracy"])
         return model
 
     def fit(self, hp: Any, model: keras.Model, x: Any, y: Any = None, *arguments: Any, **named: Any) -> Any:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from reszoo.arch.spec import NetSpec
-from reszoo.training.data import Data, open_data
+from reszoo.data.sources import Data, open_data
 from reszoo.training.recipes import Recipe
 
 

@@ -8,10 +8,10 @@ import threading
 from pathlib import Path
 
 from reszoo.arch.spec import NetSpec
+from reszoo.atomic import renamed_when_whole
 from reszoo.errors import ReszooError
 from reszoo.tuning.job import Timing
-from reszoo.tuning.workers import Worker
-from reszoo.writing import renamed_when_whole
+from reszoo.tuning.worker_process import Worker
 
 
 class Latencies:

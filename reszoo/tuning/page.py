@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import yaml
 
-from reszoo.report.search import SearchPage, search_page
+from reszoo.report.page import Page
+from reszoo.report.search import search_page
 from reszoo.report.trials import Row
 from reszoo.tuning.results import Trial
-from reszoo.tuning.study import Study
 
 
-def write_report(study: Study, folder: str | Path | None = None, /) -> SearchPage:
-    """Returns the paths of a page about a study, `report.html`, and of its pictures, both just written.
+def study_page(trials: Sequence[Trial], *, space: str, settings: Mapping[str, Any]) -> Page:
+    """Returns a page about a study.
 
-    The page needs no network: fronts of accuracy against every cost, what depth, width and the rest do, learning
-    curves, all trials, and the best networks as YAML for a zoo file.
+    Fronts of accuracy against every cost, what depth, width and the rest do, learning curves, all trials, and the best
+    networks as YAML for a zoo file.
 
     Args:
-        study: begun or finished.
-        folder: where to write; by default the study's own.
+        trials: of the study, in any state.
+        space: name of the space that is searched.
+        settings: what the study was begun with.
     """
-    plan = study.plan
-    told = {"data": str(plan["data"]["name"]), "space": study.space.name, "seed": str(plan["seed"])}
-    title = f"A search of {study.space.name} on {told['data']}"
-    rows = [_row(trial, study.space.name) for trial in study.trials]
-    return search_page(Path(folder or study.folder), rows=rows, title=title, facts=told)
+    facts = {"data": str(settings["data"]["name"]), "space": space, "seed": str(settings["seed"])}
+    rows = [_row(trial, space) for trial in trials]
+    return search_page(rows=rows, title=f"A search of {space} on {facts['data']}", facts=facts)
 
 
 def _row(trial: Trial, name: str) -> Row:

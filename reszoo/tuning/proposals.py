@@ -7,7 +7,6 @@ import math
 import os
 import socket
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from optuna.distributions import (
 from optuna.trial import FrozenTrial, TrialState
 
 from reszoo.training.recipes import Recipe
-from reszoo.tuning.axes import Axis, Point
+from reszoo.tuning.axes import Answers, Axis, Point
 from reszoo.tuning.budget import Feasible
 from reszoo.tuning.space import Candidate
 
@@ -82,29 +81,6 @@ def process(pid: int | None = None) -> list[Any]:
 
 class Exhausted(Exception):
     """Every network of the space that is within budget was tried."""
-
-
-class Answers:
-    """Answers the questions of a space by looking them up."""
-
-    def __init__(self, look: Callable[[str], Any]):
-        self._look = look
-
-    def Choice(self, name: str, values: list[Any]) -> Any:
-        """Returns one of the values."""
-        return self._look(name)
-
-    def Int(self, name: str, min_value: int, max_value: int, step: int | None = None, sampling: Any = None) -> Any:
-        """Returns a whole number."""
-        return self._look(name)
-
-    def Float(self, name: str, min_value: float, max_value: float, step: Any = None, sampling: Any = None) -> Any:
-        """Returns a number."""
-        return self._look(name)
-
-    def conditional_scope(self, parent_name: str, parent_values: list[Any]) -> AbstractContextManager[Any]:
-        """Opens a scope in which questions count only where the parent has one of the values."""
-        return nullcontext()
 
 
 class Proposals(optuna.samplers.BaseSampler):
@@ -197,7 +173,7 @@ class Proposals(optuna.samplers.BaseSampler):
                 return known[name]
             return inner.sample_independent(study, trial, name, self._distributions[name])
 
-        return self._feasible.space.ask(Answers(look))
+        return self._feasible.space.ask(Answers(lambda name, _: look(name)))
 
     def _macs(self, made: Candidate) -> int:
         cost = self._feasible.space.cost(made.point)

@@ -10,7 +10,7 @@ from typing import Any
 
 from reszoo.arch.spec import NetSpec
 from reszoo.errors import ReszooError, UnknownNameError
-from reszoo.training.folder import BEST, FINAL, STATE
+from reszoo.training.run_folder import BEST, FINAL, STATE
 
 COSTS = ("params", "macs", "activations", "depth", "latency", "seconds")
 FINISHED = ("complete", "pruned")

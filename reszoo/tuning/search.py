@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import optuna
 from filelock import FileLock
 
-from reszoo.arch.check import check
-from reszoo.errors import ReszooError, UnknownNameError
-from reszoo.training.recipes import Recipe, recipe as named
-from reszoo.training.train import default_recipe
-from reszoo.tuning.budget import COUNTED, Budget, Feasible
-from reszoo.tuning.job import Source, fingerprint
-from reszoo.tuning.latency import Latencies
-from reszoo.tuning.proposals import SAMPLERS, Halving, Proposals
+from reszoo.errors import ReszooError
+from reszoo.training.recipes import Recipe
+from reszoo.tuning.budget import Budget
+from reszoo.tuning.job import Source
 from reszoo.tuning.results import tidy
-from reszoo.tuning.space import Space, space as opened
+from reszoo.tuning.scheduler import Scheduler
+from reszoo.tuning.setup import prepare
+from reszoo.tuning.space import Space
 from reszoo.tuning.storage import GRACE, HEARTBEAT, begin, connect, url_of
 from reszoo.tuning.study import Study
-from reszoo.tuning.work import Work
-from reszoo.tuning.workers import Worker
+from reszoo.tuning.worker_process import Worker
 
 
 def search(
@@ -111,38 +105,28 @@ class Search(Study):
         grace: int = GRACE,
         **recipe_changes: Any,
     ):
-        objectives = [objective] if isinstance(objective, str) else [*objective]
-        _check_words(objectives, sampler, pruning)
-        self.source = Source(data, size, test, target, seed)
-        examples = self.source.open()
-        fitted = opened(space).fitted(input_shape=examples.shape, classes=len(examples.classes))
-        self._recipe = named(recipe or default_recipe(examples, None), **recipe_changes)
-        limits = budget.model_dump() if isinstance(budget, Budget) else dict(budget or {})
-        self.objectives, self.seed, self.retries, self.callbacks = objectives, seed, retries, callbacks
         folder = Path(folder).expanduser()
-        self.latency = Latencies(folder / "latency.json", self.worker())
-        self.feasible = Feasible(fitted, check(Budget, limits, where="budget"), measure=self.latency)
-        self.fraction = self.feasible.fraction()
+        self.setup = prepare(
+            space,
+            Source(data, size, test, target, seed),
+            folder=folder,
+            recipe=recipe,
+            recipe_changes=recipe_changes,
+            budget=budget,
+            objective=objective,
+            sampler=sampler,
+            pruning=pruning,
+            callbacks=callbacks,
+            retries=retries,
+            worker=self.worker,
+        )
+        self.fraction = self.setup.feasible.fraction()
         """Share of the space's draws that are networks within the counted limits."""
-        plan = {
-            "space": fitted.model_dump(mode="json", exclude={"ref"}),
-            "recipe": self._recipe.model_dump(mode="json"),
-            "budget": self.feasible.budget.model_dump(),
-            "objective": objectives,
-            "sampler": sampler,
-            "pruning": pruning,
-            "seed": seed,
-            "data": fingerprint(examples),
-        }
         folder.mkdir(parents=True, exist_ok=True)
-        directions = ["maximize", *["minimize"] * (len(objectives) - 1)]
         # Processes that begin together make the tables one after another.
         with FileLock(folder / "begin.lock"):
             self.storage = connect(storage or url_of(folder), heartbeat=heartbeat, grace=grace)
-            engine = begin(self.storage, name, directions, json.loads(json.dumps(plan)))
-        self.proposals = Proposals(self.feasible, self._recipe, sampler=sampler, seed=seed)
-        halves = pruning == "halving" and len(objectives) == 1
-        self.pruner = Halving(epochs=self._recipe.epochs) if halves else optuna.pruners.NopPruner()
+            engine = begin(self.storage, name, self.setup.directions, self.setup.settings)
         super().__init__(engine, folder)
 
     def search(
@@ -157,28 +141,6 @@ class Search(Study):
         for where, number in (("trials", trials), ("jobs", jobs)):
             if number < 1:
                 raise ReszooError(where, given=number, allowed="at least 1")
-        Work(self, trials=trials, seconds=seconds, watch=watch).do(jobs=jobs)
+        Scheduler(self.setup, self, self.storage, trials=trials, seconds=seconds, watch=watch).run(jobs=jobs)
         tidy(self.trials)
         return self
-
-
-def _check_words(objectives: list[str], sampler: str, pruning: str) -> None:
-    for where, given, known in (("sampler", sampler, [*SAMPLERS]), ("pruning", pruning, ["halving", "none"])):
-        if given not in known:
-            raise UnknownNameError(where, given=given, known=known)
-    if sampler == "gp" and not _is_installed("torch"):
-        raise ReszooError("sampler", given="gp", mend="pip install torch, which Optuna's Gaussian process needs")
-    if objectives[0] != "accuracy":
-        raise ReszooError("objective", given=objectives, allowed="accuracy, and after it costs to make small")
-    for given in objectives[1:]:
-        if given not in (*COUNTED, "latency"):
-            raise UnknownNameError("objective", given=given, known=(*COUNTED, "latency"))
-    if len(objectives) > 1 and sampler == "gp":
-        raise ReszooError("sampler", given="gp with several objectives", allowed="nsga2, tpe, random, grid")
-
-
-def _is_installed(module: str) -> bool:
-    try:
-        return find_spec(module) is not None
-    except ValueError:
-        return False

@@ -7,8 +7,7 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any, NamedTuple
 
-from reszoo.arch.rules import impossible
-from reszoo.arch.spec import NetSpec, Stage, Unit
+from reszoo.arch.spec import NetSpec, Stage, Unit, impossible
 
 
 class Size(NamedTuple):

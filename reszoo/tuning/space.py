@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache
 from pathlib import Path
@@ -14,19 +14,18 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from reszoo.arch import zoo
-from reszoo.arch.change import merge, replace, whole
-from reszoo.arch.check import check
 from reszoo.arch.cost import Cost, Tally
-from reszoo.arch.plan import plan
-from reszoo.arch.spec import NetSpec, Part
+from reszoo.arch.plan import lower
+from reszoo.arch.spec import NetSpec, replace
+from reszoo.config import FrozenModel, check, configs, inherit, merge, read_yaml
 from reszoo.errors import ReszooError, UnknownNameError
 from reszoo.training.recipes import Recipe, recipe as named
-from reszoo.tuning.axes import Asked, Axis, Dice, Point, all_points, count_points
+from reszoo.tuning.axes import Asked, Axis, Point, all_points, count_points, dice
 from reszoo.tuning.sizes import KINDS, Size, sized
 
 COSTLESS = ("drop_path", "dropout", "residual_dropout")
 """Rates cost nothing: counting a network leaves them out, so that networks that differ in them alone share pieces."""
-Answers = tuple[tuple[str, Any], ...]
+Parts = tuple[tuple[str, Any], ...]
 """Answers about the parts of a network: axis and value, in order."""
 START = ("weights", "frozen", "layer_decay")
 
@@ -50,7 +49,7 @@ class Candidate:
         return hashlib.sha256(told.encode()).hexdigest()[:16]
 
 
-class Space(Part):
+class Space(FrozenModel):
     """A network, and axes along which it varies."""
 
     name: str
@@ -131,14 +130,14 @@ class Space(Part):
         size = self._size(point)
         if size is None:
             return None
-        return self._sized(tuple((name, point[name]) for name in self.net if name in point), size)
+        return self._costs.spec(tuple((name, point[name]) for name in self.net if name in point), size)
 
     def cost(self, point: Point) -> Cost | None:
         """Returns what the network of a point costs, or None where there is no such network."""
         size = self._size(point)
         if size is None:
             return None
-        return self._cost(tuple((name, point[name]) for name in self._costly if name in point), size)
+        return self._costs.cost(tuple((name, point[name]) for name in self._costly if name in point), size)
 
     def candidate(self, point: Point, recipe: str | Recipe = "fast") -> Candidate | None:
         """Returns network and recipe of a point, or None where there is no such network.
@@ -160,9 +159,9 @@ class Space(Part):
 
     def sample(self, *, seed: int = 0) -> Iterator[Point]:
         """Yields points without end, each answer as likely as another; some may be no network."""
-        dice = Dice(Random(seed))
+        answers = dice(Random(seed))
         while True:
-            yield self.ask(dice)
+            yield self.ask(answers)
 
     def count(self) -> int | None:
         """Returns the number of points, or None where an axis has no end of answers."""
@@ -179,44 +178,18 @@ class Space(Part):
             raise ReszooError(f"{self.name}.{endless[0]}", given="no end of answers", allowed="a step, or values")
         return all_points([*self.axes.items()], {})
 
-    @cached_property
-    def _size(self) -> Callable[[Point], Size | None]:
+    def _size(self, point: Point) -> Size | None:
         """What the answers about the size come to."""
-        fixed = {name: value for name, value in self.size.items() if not isinstance(value, Axis)}
-        asked = [name for name in self.axes if name not in {*self.net, *self.recipe, *self.start}]
-        size, root = KINDS[self.kind].size, self.root
-        return lambda point: size(root, {**fixed, **{name: point[name] for name in asked if name in point}})
-
-    def _sized(self, parts: Answers, size: Size) -> NetSpec | None:
-        try:
-            return sized(self._variant(parts), size)
-        except ValueError:
-            return None
+        asked = {name: point[name] for name in self._size_axes if name in point}
+        return KINDS[self.kind].size(self.root, {**self._fixed_size, **asked})
 
     @cached_property
-    def _cost(self) -> Callable[[Answers, Size], Cost | None]:
-        """The cost of a network by its parts and size; remembered, for draws that differ in their recipe share it."""
-
-        @lru_cache(maxsize=1 << 16)
-        def counted(parts: Answers, size: Size) -> Cost | None:
-            try:
-                return self._tally(parts, size.ratio).cost(size.depths, size.widths)
-            except ValueError:
-                return None
-
-        return counted
+    def _size_axes(self) -> tuple[str, ...]:
+        return tuple(name for name in self.axes if name not in {*self.net, *self.recipe, *self.start})
 
     @cached_property
-    def _tally(self) -> Callable[[Answers, float | None], Tally]:
-        """The costs of all networks of the same parts."""
-
-        @lru_cache(maxsize=256)
-        def tally(parts: Answers, ratio: float | None) -> Tally:
-            variant = self._variant(parts)
-            # As it stands: a thousand plans need not be remembered, their pieces are.
-            return Tally(lambda depths, widths: plan.__wrapped__(sized(variant, Size(depths, widths, ratio))))
-
-        return tally
+    def _fixed_size(self) -> dict[str, int | float]:
+        return {name: value for name, value in self.size.items() if not isinstance(value, Axis)}
 
     @cached_property
     def _costly(self) -> tuple[str, ...]:
@@ -224,17 +197,47 @@ class Space(Part):
         return tuple(name for name in self.net if name.rpartition(".")[2] not in COSTLESS)
 
     @cached_property
-    def _variant(self) -> Any:
-        """The base with answers about its parts; remembered, for a space has few of them."""
+    def _costs(self) -> _CostTable:
+        return _CostTable(self)
 
-        @cache
-        def variant(answers: Answers) -> NetSpec:
-            changes: dict[str, Any] = {}
-            for name, answer in answers:
-                merge(changes, _nested(name, self.net[name].meaning(answer)))
-            return replace(self.root, changes, where=self.name) if changes else self.root
 
-        return variant
+class _CostTable:
+    """The networks of a space by their parts and size, and what they cost: draws that differ in their recipe share it.
+
+    A space has few networks that differ in parts, so all are remembered; of sizes it has many.
+    """
+
+    def __init__(self, space: Space):
+        self._root, self._net, self._where = space.root, space.net, space.name
+        self.variant = cache(self._variant)
+        self.cost = lru_cache(maxsize=1 << 16)(self._cost)
+        self._tally = lru_cache(maxsize=256)(self._new_tally)
+
+    def spec(self, parts: Parts, size: Size) -> NetSpec | None:
+        """The network of some parts in a size, or None where they contradict each other."""
+        try:
+            return sized(self.variant(parts), size)
+        except ValueError:
+            return None
+
+    def _variant(self, parts: Parts) -> NetSpec:
+        """The space's root with answers about its parts."""
+        changes: dict[str, Any] = {}
+        for name, answer in parts:
+            merge(changes, _nested(name, self._net[name].meaning(answer)))
+        return replace(self._root, changes, where=self._where) if changes else self._root
+
+    def _cost(self, parts: Parts, size: Size) -> Cost | None:
+        """What the network of some parts in a size costs, or None where there is none."""
+        try:
+            return self._tally(parts, size.ratio).cost(size.depths, size.widths)
+        except ValueError:
+            return None
+
+    def _new_tally(self, parts: Parts, ratio: float | None) -> Tally:
+        """The costs of all networks of the same parts."""
+        variant = self.variant(parts)
+        return Tally(lambda depths, widths: lower(sized(variant, Size(depths, widths, ratio))))
 
 
 def _nested(path: str, value: Any) -> dict[str, Any]:
@@ -252,8 +255,8 @@ def _check_names(where: str, given: Any, known: Any) -> None:
 @cache
 def _entries() -> dict[str, Any]:
     found: dict[str, Any] = {}
-    for file in sorted((zoo.configs() / "spaces").glob("*.yaml")):
-        found |= zoo.read_yaml(file)
+    for file in sorted((configs() / "spaces").glob("*.yaml")):
+        found |= read_yaml(file)
     return found
 
 
@@ -274,7 +277,7 @@ def space(name: str | Space, /, **changes: Any) -> Space:
         data = name.model_dump()
     else:
         file, _, own = name.rpartition(":")
-        entries = {**_entries(), **(zoo.read_yaml(Path(file)) if file else {})}
-        data = whole(own, entries, "unknown space") | {"name": own}
+        entries = {**_entries(), **(read_yaml(Path(file)) if file else {})}
+        data = inherit(own, entries, kind="space") | {"name": own}
     merge(data, changes)
     return check(Space, data, where=f"space {data['name']}")

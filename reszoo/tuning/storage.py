@@ -15,7 +15,8 @@ from optuna.trial import FrozenTrial, TrialState
 from reszoo.errors import ReszooError
 from reszoo.tuning.proposals import OUTCOME, PROCESS, RETRY, counts, process
 
-PLAN, DATABASE = "plan", "study.db"
+SETTINGS, DATABASE = "plan", "study.db"
+"""The attribute of a study that keeps what it was begun with, as version 0.1 called it; and its file."""
 HEARTBEAT, GRACE = 10, 60
 """Seconds between signs of life, and until a trial without one is given to another process."""
 
@@ -71,19 +72,19 @@ def hidden(url: str) -> str:
 
 
 def begin(
-    storage: optuna.storages.RDBStorage, name: str, directions: list[Any], plan: Mapping[str, Any]
+    storage: optuna.storages.RDBStorage, name: str, directions: list[Any], settings: Mapping[str, Any]
 ) -> optuna.Study:
-    """Returns the study of a name: a new one, or one begun with the same plan.
+    """Returns the study of a name: a new one, or one begun with the same settings.
 
     Raises:
-        ReszooError: it was begun with another plan; the message names the first field that differs.
+        ReszooError: it was begun with other settings; the message names the first field that differs.
     """
     study = optuna.create_study(storage=storage, study_name=name, directions=directions, load_if_exists=True)
-    before = study.user_attrs.get(PLAN)
+    before = study.user_attrs.get(SETTINGS)
     if before is None:
-        study.set_user_attr(PLAN, dict(plan))
+        study.set_user_attr(SETTINGS, dict(settings))
         return study
-    for path, old, new in _apart(before, plan, ""):
+    for path, old, new in _apart(before, settings, ""):
         mend = "the same settings go on with it (more trials or time is fine); others need another folder"
         raise ReszooError(f"study {name}: {path}", given=repr(new), allowed=f"{old!r}, as it was begun", mend=mend)
     return study

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import zipfile
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,11 +10,15 @@ from typing import Any
 import optuna
 
 from reszoo.errors import ReszooError
-from reszoo.training.folder import HISTORY
+from reszoo.report.page import Page
+from reszoo.report.write import write
+from reszoo.training.run_folder import HISTORY
+from reszoo.tuning.page import study_page
 from reszoo.tuning.proposals import OUTCOME, PLACE, POINT, RETRY, counts
 from reszoo.tuning.results import Trial, best_of, front, kept, ranked
 from reszoo.tuning.space import Space, space as opened
-from reszoo.tuning.storage import DATABASE, PLAN, connect, url_of
+from reszoo.tuning.storage import DATABASE, SETTINGS, connect, url_of
+from reszoo.weights.formats.archives import is_zip
 
 NOTE, SCORE, COSTS, ROWS, BYTES = "note", "score", "costs", "history", "bytes"
 """Names of a trial's attributes: what went wrong, its score, its costs, its history, the size of its weights."""
@@ -28,7 +31,7 @@ class Study:
         self.engine = engine
         """The Optuna study, for optuna's own tools."""
         self.folder = folder
-        self.plan: dict[str, Any] = engine.user_attrs[PLAN]
+        self.settings: dict[str, Any] = engine.user_attrs[SETTINGS]
         """What the study was begun with."""
         self._damaged: dict[int, str] = {}
         self.check()
@@ -36,7 +39,7 @@ class Study:
     @cached_property
     def space(self) -> Space:
         """The space that is searched."""
-        return opened(Space.model_validate_json(json.dumps(self.plan["space"])))
+        return opened(Space.model_validate_json(json.dumps(self.settings["space"])))
 
     @property
     def trials(self) -> list[Trial]:
@@ -83,6 +86,14 @@ class Study:
                 self._damaged[trial.number] = str(trial.weights)
         return self._damaged
 
+    def page(self) -> Page:
+        """Returns the study as a page: fronts, what depth and width do, curves, all trials, the best as YAML."""
+        return study_page(self.trials, space=self.space.name, settings=self.settings)
+
+    def write(self, folder: str | Path | None = None) -> Path:
+        """Writes the page, `report.html`, with its pictures, and returns it; by default into the study's own folder."""
+        return write(self.page(), folder or self.folder)
+
     # keras-tuner's names.
 
     def get_best_models(self, num_models: int = 1) -> list[Any]:
@@ -122,7 +133,7 @@ class Study:
             {},
         )
         file = trial.weights
-        return file.exists() and file.stat().st_size == record.get(BYTES) and zipfile.is_zipfile(file)
+        return file.exists() and file.stat().st_size == record.get(BYTES) and is_zip(file)
 
 
 def _rows(file: Path) -> list[dict[str, float]]:

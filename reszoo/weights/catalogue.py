@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, Strict
 
 from reszoo.arch import zoo
-from reszoo.arch.check import check
-from reszoo.arch.spec import Count, NetSpec, Part
+from reszoo.arch.spec import Count, NetSpec
+from reszoo.config import FrozenModel, check, configs, read_yaml
 from reszoo.errors import ReszooError, UnknownNameError
 from reszoo.weights import infer
 
@@ -20,7 +20,7 @@ DEFAULT = "imagenet"
 PerChannel = Annotated[tuple[float, ...], Strict(False), Field(min_length=1)]
 
 
-class Preprocessing(Part):
+class Preprocessing(FrozenModel):
     """What was done to images before they met the weights."""
 
     resize: Count
@@ -38,7 +38,7 @@ class Preprocessing(Part):
     """The order in which the network takes the channels."""
 
 
-class File(Part):
+class File(FrozenModel):
     """One place where the weights lie."""
 
     url: str
@@ -50,7 +50,7 @@ class File(Part):
     """Millions of bytes."""
 
 
-class Accuracy(Part):
+class Accuracy(FrozenModel):
     """Percent right, and on what."""
 
     top1: float
@@ -58,7 +58,7 @@ class Accuracy(Part):
     protocol: str
 
 
-class Record(Part):
+class Record(FrozenModel):
     """One set of published weights."""
 
     name: str
@@ -89,7 +89,7 @@ class Record(Part):
     @property
     def packaged(self) -> Path | None:
         """The file, where it comes with the package."""
-        paths = (zoo.configs() / "weights" / file.url for file in self.files if "://" not in file.url)
+        paths = (configs() / "weights" / file.url for file in self.files if "://" not in file.url)
         return next(paths, None)
 
     @property
@@ -102,8 +102,8 @@ class Record(Part):
 def records() -> dict[str, Record]:
     """Returns all records by name; of one network, its default comes first."""
     found: dict[str, Record] = {}
-    for file in sorted((zoo.configs() / "weights" / "published").glob("*.yaml")):
-        content = zoo.read_yaml(file)
+    for file in sorted((configs() / "weights" / "published").glob("*.yaml")):
+        content = read_yaml(file)
         for name, fields in content["records"].items():
             data = {"name": name, **content.get("shared", {}), **fields}
             found[name] = check(Record, data, where=f"{file.name}: {name}")

@@ -9,14 +9,14 @@ from typing import Any, Literal, NamedTuple
 
 from reszoo.arch.plan import plan
 from reszoo.arch.spec import NetSpec
+from reszoo.atomic import renamed_when_whole
 from reszoo.errors import ReszooError, UnknownNameError
 from reszoo.weights import infer
 from reszoo.weights.dialects import COUNTER, Dialect, dialects, written
+from reszoo.weights.formats.write import write_safetensors, write_torch
 from reszoo.weights.load import from_checkpoint
 from reszoo.weights.match import differences, shown
 from reszoo.weights.sources import open_weights
-from reszoo.weights.write import write_arrays, write_torch
-from reszoo.writing import renamed_when_whole
 
 FORMATS = (".keras", ".weights.h5", ".safetensors", ".pth")
 DIFFERENCE = {None: 1e-4, "float16": 1e-2}
@@ -86,7 +86,7 @@ def convert(
             if target.suffix == ".pth":
                 write_torch(arrays, temporary)
             else:
-                write_arrays(arrays, temporary, metadata)
+                write_safetensors(arrays, temporary, metadata)
         difference = _compare(first.model, spec, temporary, target, told)
         if not difference < DIFFERENCE[dtype]:
             given = f"a file that computes something else: outputs differ by {difference:.2g}"

@@ -9,10 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, Strict
 
-from reszoo.arch import zoo
-from reszoo.arch.change import whole
-from reszoo.arch.check import check
-from reszoo.arch.spec import Part
+from reszoo.config import FrozenModel, check, configs, inherit, read_yaml
 
 TORCH = {
     "norm": {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"},
@@ -27,7 +24,7 @@ IGNORED = (COUNTER, "n_averaged")
 """Last words of names that are no weights."""
 
 
-class Dialect(Part):
+class Dialect(FrozenModel):
     """One library's way to write a residual network down."""
 
     title: str
@@ -144,9 +141,9 @@ class Template:
 @cache
 def dialects() -> dict[str, Dialect]:
     """Returns all dialects by name."""
-    file = zoo.configs() / "weights" / "dialects.yaml"
-    read = zoo.read_yaml(file)
-    return {name: check(Dialect, whole(name, read, file.name), where=f"{file.name}: {name}") for name in read}
+    file = configs() / "weights" / "dialects.yaml"
+    read = read_yaml(file)
+    return {name: check(Dialect, inherit(name, read, kind="dialect"), where=f"{file.name}: {name}") for name in read}
 
 
 def written(layer: str, variable: str, dialect: Dialect) -> str | None:

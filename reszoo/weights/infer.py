@@ -9,7 +9,8 @@ from typing import Any
 
 from reszoo.arch import zoo
 from reszoo.arch.ops import Op
-from reszoo.arch.plan import ORDERS, plan
+from reszoo.arch.orders import ORDERS
+from reszoo.arch.plan import plan
 from reszoo.arch.recover import Described, shortest_ratio, spec_of_layers
 from reszoo.arch.spec import NetSpec
 from reszoo.errors import ReszooError

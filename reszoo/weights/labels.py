@@ -5,19 +5,19 @@ from __future__ import annotations
 from functools import cache
 from typing import Any, NamedTuple
 
-from reszoo.arch import zoo
+from reszoo.config import configs, read_yaml
 from reszoo.errors import ReszooError
-from reszoo.weights.preprocessing import origin
+from reszoo.weights.origin import origin
 
 
-class Prediction(NamedTuple):
+class DecodedLabel(NamedTuple):
     """One class and how likely it is."""
 
     label: str
     probability: float
 
 
-def decode_predictions(predictions: Any, /, *, top: int = 5, labels: Any = "imagenet") -> list[list[Prediction]]:
+def decode_predictions(predictions: Any, /, *, top: int = 5, labels: Any = "imagenet") -> list[list[DecodedLabel]]:
     """Returns the likeliest classes of every image, the likeliest first.
 
     Args:
@@ -39,7 +39,7 @@ def decode_predictions(predictions: Any, /, *, top: int = 5, labels: Any = "imag
         scores = np.exp(scores - scores.max(axis=1, keepdims=True))
         scores /= scores.sum(axis=1, keepdims=True)
     best = np.argsort(-scores, axis=1, kind="stable")[:, :top]
-    return [[Prediction(named[i], float(row[i])) for i in order] for row, order in zip(scores, best, strict=True)]
+    return [[DecodedLabel(named[i], float(row[i])) for i in order] for row, order in zip(scores, best, strict=True)]
 
 
 def words(labels: Any, /) -> list[str] | None:
@@ -70,5 +70,5 @@ def words(labels: Any, /) -> list[str] | None:
 
 @cache
 def _ours() -> dict[str, list[str]]:
-    told = zoo.read_yaml(zoo.configs() / "weights" / "labels.yaml")
+    told = read_yaml(configs() / "weights" / "labels.yaml")
     return {name: text.split() for name, text in told.items()}

@@ -14,11 +14,11 @@ from reszoo.arch.spec import NetSpec
 from reszoo.arch.zoo import spec as changed
 from reszoo.errors import ReszooError
 from reszoo.weights import infer
+from reszoo.weights.formats.checkpoint import Tensor
 from reszoo.weights.match import Match, Strict, match
-from reszoo.weights.preprocessing import Origin, remember
+from reszoo.weights.origin import Origin, remember
 from reszoo.weights.report import Report
 from reszoo.weights.sources import open_weights
-from reszoo.weights.tensors import Tensor
 
 
 class Loaded(NamedTuple):
@@ -43,7 +43,7 @@ def load_weights(
 
     Args:
         model: a model that reszoo built.
-        source: a file or folder (see `reszoo.weights.files.read`), `https://...`, `hf://org/repo[@revision]`, or
+        source: a file or folder (see `reszoo.weights.formats.read.read`), `https://...`, `hf://org/repo[@revision]`, or
             published weights: `tv2_in1k`, `resnet50.tv2_in1k`.
         strict: True: every variable gets its tensor and every tensor its place; `trunk`: the classifier may stay
             as initialised; False: what fits is placed, the rest is reported.

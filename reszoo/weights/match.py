@@ -12,8 +12,8 @@ from reszoo.arch.plan import plan
 from reszoo.arch.spec import NetSpec
 from reszoo.errors import ReszooError
 from reszoo.weights import infer
+from reszoo.weights.formats.checkpoint import Tensor
 from reszoo.weights.report import Fate, Placement, Report
-from reszoo.weights.tensors import Tensor
 from reszoo.weights.translate import Named, Translated
 
 Strict = bool | Literal["trunk"]

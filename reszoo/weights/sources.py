@@ -14,9 +14,9 @@ from reszoo.errors import ReszooError
 from reszoo.weights import infer
 from reszoo.weights.catalogue import WEIGHTS, File, Record, find, records
 from reszoo.weights.download import at, digest, fetch, home
-from reszoo.weights.files import read
+from reszoo.weights.formats.read import read
+from reszoo.weights.formats.write import write_safetensors
 from reszoo.weights.translate import Translated, translate
-from reszoo.weights.write import write_safetensors
 
 
 class Opened(NamedTuple):
@@ -89,7 +89,9 @@ def _fetched(name: str, files: tuple[File, ...]) -> Translated:
 def _keep_copy(found: Translated, copy: Path) -> None:
     try:
         specs = infer.specs(found)
-        write_safetensors(found, specs[0] if len(specs) == 1 else None, copy)
+        arrays = {name: named.tensor.read() for name, named in found.tensors.items()}
+        metadata = {"reszoo_spec": specs[0].model_dump_json()} if len(specs) == 1 else None
+        write_safetensors(arrays, copy, metadata)
     except (OSError, ReszooError):
         # The copy only saves time: a full disk or a network that the zoo cannot describe is told elsewhere.
         copy.unlink(missing_ok=True)

@@ -8,7 +8,7 @@ from reszoo.arch.cost import cost
 from reszoo.arch.plan import plan
 from reszoo.errors import ReszooError
 from reszoo.weights import infer
-from reszoo.weights.files import read
+from reszoo.weights.formats.read import read
 from reszoo.weights.sources import published
 from reszoo.weights.translate import translate
 

@@ -8,11 +8,10 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from reszoo.arch import zoo
-from reszoo.arch.check import check
+from reszoo.config import check, read_yaml
 from reszoo.errors import ReszooError
 from reszoo.weights.dialects import IGNORED, Dialect, Template, dialects
-from reszoo.weights.tensors import Checkpoint, Tensor
+from reszoo.weights.formats.checkpoint import Checkpoint, Tensor
 
 HARMLESS = {"in_chans", "num_classes", "drop_rate", "drop_path_rate", "zero_init_last", "global_pool"}
 """Arguments of timm's builders that do not change what its weights compute, or that shapes tell."""
@@ -71,7 +70,7 @@ def translate(checkpoint: Checkpoint, names: Mapping[str, Any] | str | Path | No
 
 
 def _by_hand(checkpoint: Checkpoint, names: Mapping[str, Any] | str | Path) -> Dialect:
-    given = zoo.read_yaml(Path(names)) if isinstance(names, (str, Path)) else dict(names)
+    given = read_yaml(Path(names)) if isinstance(names, (str, Path)) else dict(names)
     layout = given.pop("layout", "keras" if "Keras" in checkpoint.container else "torch")
     for ours in given:
         if not any(ours == known or Template(known).read(ours) is not None for known in dialects()["reszoo"].names):

@@ -1,0 +1,168 @@
+"""Configuration files: YAML, inheritance from a `base`, and models that are checked as they are read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping
+from copy import deepcopy
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from reszoo.errors import ReszooError, UnknownNameError, nearest
+
+Checked = TypeVar("Checked", bound=BaseModel)
+
+
+class FrozenModel(BaseModel):
+    """The base of every model that is read from a file: frozen, no unknown fields, no conversions."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """YAML in which a key may stand only once."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        keys = [key.value for key, _ in node.value]
+        for key, _ in node.value:
+            if keys.count(key.value) > 1:
+                raise yaml.MarkedYAMLError("a key that stands twice", key.start_mark, repr(key.value), key.start_mark)
+        return dict(super().construct_mapping(node, deep))
+
+
+def read_yaml(file: Path) -> dict[str, Any]:
+    """Returns a YAML file of named things.
+
+    Raises:
+        ReszooError: it cannot be read, is no mapping, or has a key twice.
+    """
+    try:
+        with open(file, encoding="utf-8") as stream:
+            content = yaml.load(stream, Loader=_Loader)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ReszooError(
+            str(file), given=getattr(error, "strerror", None) or str(error), allowed="a readable YAML file"
+        ) from None
+    except yaml.YAMLError as error:
+        raise ReszooError(str(file), given=" ".join(str(error).split()), allowed="valid YAML") from None
+    if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
+        raise ReszooError(str(file), given=type(content).__name__, allowed="a mapping of names")
+    return content
+
+
+def configs() -> Path:
+    """Returns the folder zoo_configs: inside the installed package, or beside it in a checkout."""
+    package = Path(__file__).parent
+    return next(path for path in (package / "zoo_configs", package.parent / "zoo_configs") if path.is_dir())
+
+
+def merge(data: dict[str, Any], changes: Mapping[str, Any]) -> None:
+    """Writes `changes` into `data`, dict by dict; anything else replaces what was there."""
+    for key, value in changes.items():
+        if isinstance(value, Mapping) and isinstance(data.get(key), dict):
+            merge(data[key], value)
+        else:
+            data[key] = value
+
+
+def lineage(name: str, base_of: Callable[[str], str | None], *, where: str) -> list[str]:
+    """Returns an entry's bases and the entry itself, the one that stands on nothing first.
+
+    Args:
+        name: of the entry.
+        base_of: names the base of an entry, if it has one.
+        where: opens an error's message.
+
+    Raises:
+        ReszooError: a base leads back to an entry that stands on it.
+    """
+    line = [name]
+    while (base := base_of(line[-1])) is not None:
+        if base in line:
+            allowed = "a base that does not lead back here"
+            raise ReszooError(f"{where}.base", given=" -> ".join((*line, base)), allowed=allowed)
+        line.append(base)
+    return line[::-1]
+
+
+def inherit(name: str, entries: Mapping[str, Any], *, kind: str) -> dict[str, Any]:
+    """Returns an entry with what its `base` says and it does not, dict by dict.
+
+    Args:
+        name: of the entry.
+        entries: all of them.
+        kind: what they are, for messages.
+
+    Raises:
+        UnknownNameError: there is no such entry.
+        ReszooError: a base leads back to an entry that stands on it.
+    """
+
+    def base_of(entry: str) -> str | None:
+        if entry not in entries:
+            raise UnknownNameError(f"unknown {kind}", given=entry, known=entries)
+        if not isinstance(entries[entry], Mapping):
+            raise ReszooError(f"{kind} {entry}", given=repr(entries[entry]), allowed="fields and their values")
+        base: str | None = entries[entry].get("base")
+        return base
+
+    data: dict[str, Any] = {}
+    for entry in lineage(name, base_of, where=f"{kind} {name}"):
+        merge(data, {field: deepcopy(value) for field, value in entries[entry].items() if field != "base"})
+    return data
+
+
+def check(kind: type[Checked], data: Mapping[str, Any], *, where: str) -> Checked:
+    """Returns the checked data as a `kind`.
+
+    Raises:
+        ReszooError: naming the first field that is wrong, what was given, what is allowed, and the nearest word.
+    """
+    try:
+        return kind.model_validate(data)
+    except ValidationError as error:
+        raise _explain(error, kind, where) from None
+
+
+def _explain(error: ValidationError, kind: type[BaseModel], where: str) -> ReszooError:
+    # A misspelt field is also a missing one: the misspelling is the better news.
+    problem = min(error.errors(), key=lambda problem: problem["type"] == "missing")
+    path, given, name = ".".join([where, *map(str, problem["loc"])]), problem["input"], problem["type"]
+    context = problem.get("ctx", {})
+    cause = context.get("error")
+    if isinstance(cause, ReszooError):
+        return ReszooError(f"{path}.{cause.where}", given=cause.given, allowed=cause.allowed, mend=cause.mend)
+    if name == "extra_forbidden":
+        known = _fields_at(problem["loc"][:-1], kind)
+        return UnknownNameError(f"{path}: unknown field", given=problem["loc"][-1], known=known)
+    if name == "missing":
+        return ReszooError(path, given="nothing", allowed="a value; every field without a default is written")
+    allowed, mend = problem["msg"].removeprefix("Input should be ").replace("greater than or equal to", "at least"), ""
+    if name == "literal_error":
+        words = [word.strip("'") for word in context["expected"].replace(" or ", ", ").split(", ")]
+        allowed, mend = ", ".join(words), nearest(given, words)
+    elif name == "float_type" and isinstance(given, str) and _is_number(given):
+        # YAML 1.1 reads 1e-5 as text: a float needs a dot there.
+        mantissa, _, exponent = given.lower().partition("e")
+        mend = f"YAML reads {given} as text: write {mantissa}.0e{exponent}"
+    return ReszooError(path, given=repr(given), allowed=allowed, mend=mend)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _fields_at(path: tuple[int | str, ...], kind: type[BaseModel]) -> list[str]:
+    """The names of the fields that may stand at `path`."""
+    schema = kind.model_json_schema()
+    here = schema
+    for step in path:
+        here = here["items"] if isinstance(step, int) else here["properties"][step]
+        here = schema["$defs"][here["$ref"].rpartition("/")[2]] if "$ref" in here else here
+    return list(here.get("properties", ()))

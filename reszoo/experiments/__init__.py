@@ -1,0 +1,1 @@
+"""Networks trained beside each other: comparisons, the evidence, the quickstart."""

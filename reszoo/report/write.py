@@ -1,0 +1,42 @@
+"""A page with its pictures and numbers in a folder."""
+
+from __future__ import annotations
+
+import json
+from importlib.metadata import version
+from pathlib import Path
+
+from reszoo.atomic import renamed_when_whole
+from reszoo.report.page import Image, Page, write_page
+
+
+def write(page: Page, folder: str | Path) -> Path:
+    """Writes a page, a PNG of each of its pictures and its numbers as JSON into a folder, and returns the page's path.
+
+    Args:
+        page: what to write.
+        folder: where to write; made if it is not there.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    for picture in page.pictures:
+        file = folder / f"{picture.name}.png"
+        if isinstance(picture, Image):
+            with renamed_when_whole(file) as temporary:
+                temporary.write_bytes(picture.png)
+        else:
+            picture.save(file)
+    if page.numbers is not None:
+        with renamed_when_whole(folder / page.numbers_file) as temporary:
+            temporary.write_text(json.dumps(page.numbers, indent=2))
+    return write_page(
+        folder / page.file, title=page.title, lead=page.lead, sections=page.sections, facts=page.facts, foot=page.foot
+    )
+
+
+def versions() -> str:
+    """Returns the versions that figures depend on."""
+    import keras
+
+    names = ("reszoo", "keras", keras.backend.backend())
+    return ", ".join(f"{name} {version(name)}" for name in names)

@@ -1,3 +1,0 @@
-"""What the files of a run's folder are called."""
-
-STATE, HISTORY, BEST, FINAL, PLAN, CARD = "state", "history.jsonl", "best.keras", "model.keras", "run.json", "README.md"

@@ -1,0 +1,151 @@
+"""What decides the course of a search, checked before anything is trained: the study and its scheduler share it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import optuna
+
+from reszoo.config import check
+from reszoo.errors import ReszooError, UnknownNameError
+from reszoo.training.recipes import Recipe, recipe as named
+from reszoo.training.train import default_recipe
+from reszoo.tuning.budget import COUNTED, Budget, Feasible
+from reszoo.tuning.job import Source, fingerprint
+from reszoo.tuning.latency import Latencies
+from reszoo.tuning.proposals import SAMPLERS, Halving, Proposals
+from reszoo.tuning.space import Space, space as opened
+from reszoo.tuning.worker_process import Worker
+
+PRUNINGS = ("halving", "none")
+
+
+@dataclass(frozen=True)
+class Setup:
+    """Everything that a search depends on."""
+
+    feasible: Feasible
+    """The space, fitted to the data, and the budget."""
+    recipe: Recipe
+    source: Source
+    data: Mapping[str, Any]
+    """What identifies the data."""
+    objectives: tuple[str, ...]
+    """`accuracy`, and the costs to make small."""
+    sampler: str
+    pruning: str
+    seed: int
+    retries: int
+    """Attempts after the first one whose process died."""
+    callbacks: tuple[Any, ...]
+    worker: Callable[[], Worker]
+    """Makes what trains."""
+    latency: Latencies
+
+    @property
+    def space(self) -> Space:
+        """The space, fitted to the data."""
+        return self.feasible.space
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What a study is begun with, as plain data: another call must have the same."""
+        settings = {
+            "space": self.space.model_dump(mode="json", exclude={"ref"}),
+            "recipe": self.recipe.model_dump(mode="json"),
+            "budget": self.feasible.budget.model_dump(),
+            "objective": self.objectives,
+            "sampler": self.sampler,
+            "pruning": self.pruning,
+            "seed": self.seed,
+            "data": self.data,
+        }
+        return dict(json.loads(json.dumps(settings)))
+
+    @property
+    def directions(self) -> list[str]:
+        """Of the objectives, in Optuna's words."""
+        return ["maximize", *["minimize"] * (len(self.objectives) - 1)]
+
+    @cached_property
+    def proposals(self) -> Proposals:
+        """What is tried next."""
+        return Proposals(self.feasible, self.recipe, sampler=self.sampler, seed=self.seed)
+
+    @cached_property
+    def pruner(self) -> optuna.pruners.BasePruner:
+        """What ends runs that fall behind."""
+        halves = self.pruning == "halving" and len(self.objectives) == 1
+        return Halving(epochs=self.recipe.epochs) if halves else optuna.pruners.NopPruner()
+
+
+def prepare(
+    space: str | Space,
+    source: Source,
+    /,
+    *,
+    folder: Path,
+    recipe: str | Recipe | None,
+    recipe_changes: Mapping[str, Any],
+    budget: Budget | Mapping[str, float] | None,
+    objective: str | Sequence[str],
+    sampler: str,
+    pruning: str,
+    callbacks: tuple[Any, ...],
+    retries: int,
+    worker: Callable[[], Worker],
+) -> Setup:
+    """Returns the setup of a search; the arguments are those of `Search`.
+
+    Raises:
+        ReszooError: impossible settings, or no network within budget.
+    """
+    objectives = (objective,) if isinstance(objective, str) else tuple(objective)
+    _check_words(objectives, sampler, pruning)
+    examples = source.open()
+    fitted = opened(space).fitted(input_shape=examples.shape, classes=len(examples.classes))
+    how = named(recipe or default_recipe(examples, None), **recipe_changes)
+    limits = budget.model_dump() if isinstance(budget, Budget) else dict(budget or {})
+    latency = Latencies(folder / "latency.json", worker())
+    return Setup(
+        feasible=Feasible(fitted, check(Budget, limits, where="budget"), measure=latency),
+        recipe=how,
+        source=source,
+        data=fingerprint(examples),
+        objectives=objectives,
+        sampler=sampler,
+        pruning=pruning,
+        seed=source.seed,
+        retries=retries,
+        callbacks=callbacks,
+        worker=worker,
+        latency=latency,
+    )
+
+
+def _check_words(objectives: tuple[str, ...], sampler: str, pruning: str) -> None:
+    for where, given, known in (("sampler", sampler, [*SAMPLERS]), ("pruning", pruning, [*PRUNINGS])):
+        if given not in known:
+            raise UnknownNameError(where, given=given, known=known)
+    if sampler == "gp" and not _is_installed("torch"):
+        raise ReszooError("sampler", given="gp", mend="pip install torch, which Optuna's Gaussian process needs")
+    if objectives[0] != "accuracy":
+        raise ReszooError("objective", given=[*objectives], allowed="accuracy, and after it costs to make small")
+    for given in objectives[1:]:
+        if given not in (*COUNTED, "latency"):
+            raise UnknownNameError("objective", given=given, known=(*COUNTED, "latency"))
+    if len(objectives) > 1 and sampler == "gp":
+        raise ReszooError("sampler", given="gp with several objectives", allowed="nsga2, tpe, random, grid")
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ValueError:
+        return False

@@ -1,0 +1,212 @@
+"""PyTorch's two containers, read without PyTorch: the zip archive (since 1.6) and the pickles in a row before it."""
+
+from __future__ import annotations
+
+import io
+import math
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from reszoo.weights.formats import pickles
+from reszoo.weights.formats.archives import checked_zip, read_member
+from reszoo.weights.formats.checkpoint import ITEM_SIZES, BrokenFileError, Checkpoint, Tensor
+from reszoo.weights.formats.pickles import PickleRefusedError
+from reszoo.weights.formats.torch_globals import NAMES, Storage, View, storage_of
+
+MAGIC = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
+"""The pickle that opens a legacy file."""
+
+
+def _numpy_dtype(name: str, byteorder: str) -> Any:
+    import numpy as np
+
+    if name == "bfloat16":
+        import ml_dtypes
+
+        return np.dtype(ml_dtypes.bfloat16)
+    return np.dtype(name).newbyteorder("<" if byteorder == "little" else ">")
+
+
+Stored = Callable[[str], bytes]
+"""Returns the bytes of the storage with this key."""
+
+
+def _tensor(view: View, stored: Stored, byteorder: str) -> Tensor:
+    def read() -> Any:
+        import numpy as np
+
+        dtype = _numpy_dtype(view.storage.dtype, byteorder)
+        data = stored(view.storage.key)
+        if len(data) < (view.storage.offset + view.storage.elements) * dtype.itemsize:
+            # A window on less than that would look into the memory behind it.
+            raise EOFError("the file has become shorter")
+        if dtype.name == "bfloat16" and byteorder != sys.byteorder:
+            data = np.frombuffer(data, np.uint16).byteswap().tobytes()
+        flat = np.frombuffer(data, dtype, count=len(data) // dtype.itemsize)
+        flat = flat[view.storage.offset + view.offset :]
+        strides = tuple(step * dtype.itemsize for step in view.stride)
+        return np.lib.stride_tricks.as_strided(flat, view.shape, strides, writeable=False)
+
+    return Tensor(view.shape, view.storage.dtype, read)
+
+
+def read_zip(path: Path, key: str | None = None) -> Checkpoint:
+    """Returns a PyTorch zip archive, opened.
+
+    Raises:
+        BrokenFileError: the archive or its pickle is damaged or made to harm.
+    """
+    archive = checked_zip(path)
+    sizes = {info.filename: info.file_size for info in archive.infolist()}
+    pickled = [name for name in sizes if name.rpartition("/")[2] == "data.pkl"]
+    if len(pickled) != 1:
+        raise BrokenFileError(path, f"a zip archive with {len(pickled)} members data.pkl", allowed="one")
+    root = pickled[0].removesuffix("data.pkl")
+    order = read_member(path, archive, f"{root}byteorder", limit=9) if f"{root}byteorder" in sizes else b"little"
+    if order not in (b"little", b"big"):
+        raise BrokenFileError(path, f"numbers in the byte order {order!r}", allowed="little, big")
+    content = _load(path, io.BytesIO(read_member(path, archive, pickled[0], limit=pickles.LIMIT)))
+
+    @lru_cache(maxsize=1)
+    def stored(key: str) -> bytes:
+        # Read whole, so that its checksum is checked; the last one is kept for tensors that share it.
+        return read_member(path, archive, f"{root}data/{key}")
+
+    held = {name.removeprefix(f"{root}data/"): size for name, size in sizes.items() if name.startswith(f"{root}data/")}
+    return _checkpoint(path, "PyTorch zip", content, key, held, stored, order.decode())
+
+
+def read_legacy(path: Path, key: str | None = None) -> Checkpoint:
+    """Returns a PyTorch file of before 1.6, opened: five pickles, then the storages.
+
+    Raises:
+        BrokenFileError: the file is damaged, truncated or made to harm.
+    """
+    total = path.stat().st_size
+    kinds: dict[str, str] = {}
+
+    def persistent(identifier: Any) -> Storage:
+        storage = storage_of(identifier)
+        kinds[storage.key] = storage.dtype
+        return storage
+
+    with path.open("rb") as stream:
+        _magic, _protocol, _system, content, keys = (_load(path, stream, persistent) for _ in range(5))
+        places: dict[str, int] = {}
+        held: dict[str, int] = {}
+        if not isinstance(keys, list) or not all(isinstance(storage, str) for storage in keys):
+            raise BrokenFileError(path, "a legacy file without a list of its storages")
+        for storage in keys:
+            head = stream.read(8)
+            size = int.from_bytes(head, "little", signed=True) * ITEM_SIZES[kinds.get(storage, "uint8")]
+            start = stream.tell()
+            if len(head) < 8 or size < 0 or start + size > total:
+                raise BrokenFileError(path, f"a file of {total:,} bytes that ends within storage {storage[:40]!r}")
+            places[storage], held[storage] = start, size
+            stream.seek(size, 1)
+
+    @lru_cache(maxsize=1)
+    def stored(key: str) -> bytes:
+        with path.open("rb") as stream:
+            stream.seek(places[key])
+            return stream.read(held[key])
+
+    # Written in little endian, whatever the machine.
+    return _checkpoint(path, "PyTorch legacy pickle", content, key, held, stored, "little")
+
+
+def _load(path: Path, stream: Any, persistent: Callable[[Any], Any] = storage_of) -> Any:
+    try:
+        return pickles.load(stream, NAMES, persistent)
+    except pickles.UnknownGlobalError as error:
+        module = error.name.partition(".")[0]
+        whole = "save model.state_dict() instead of the whole model"
+        mend = "export it from TorchScript's model.state_dict()" if module == "__torch__" else whole
+        raise BrokenFileError(path, str(error), allowed="tensors, numbers, text, dicts and lists", mend=mend) from None
+    except PickleRefusedError as error:
+        raise BrokenFileError(path, str(error)) from None
+
+
+def _checkpoint(
+    path: Path,
+    container: str,
+    content: Any,
+    key: str | None,
+    held: Mapping[str, int],
+    stored: Stored,
+    order: str,
+) -> Checkpoint:
+    where, found, notes = _state_dict(path, content, key)
+    tensors = {}
+    for name, view in found.items():
+        if wrong := _wrong(view, held.get(view.storage.key)):
+            raise BrokenFileError(path, f"tensor {name!r} {wrong}")
+        tensors[name] = _tensor(view, stored, order)
+    return Checkpoint(path, container + (f", key {where!r}" if where else ""), tensors, notes=notes)
+
+
+def _wrong(view: View, held: int | None) -> str:
+    """Why a window cannot be what it says, in a file that holds so many bytes of its storage."""
+    storage, size = view.storage, math.prod(view.shape)
+    if held is None:
+        return f"in storage {storage.key[:40]!r}, which is not in the file"
+    if (storage.offset + storage.elements) * ITEM_SIZES[storage.dtype] > held:
+        return f"in a storage that should hold {storage.elements:,} elements of {storage.dtype} and has {held:,} bytes"
+    last = view.offset + sum((axis - 1) * step for axis, step in zip(view.shape, view.stride, strict=True))
+    # A stride of zero would turn one stored number into any number of them; NumPy minds the axes of an empty array too.
+    fits = (
+        last < storage.elements and size <= storage.elements if size else math.prod(filter(None, view.shape)) < 1 << 60
+    )
+    return "" if fits else f"of shape {view.shape} in a storage of {storage.elements:,} elements"
+
+
+_PREFERRED = ("state_dict_ema", "model_ema", "ema", "state_dict", "model", "module", "net", "network", "weights", "")
+"""Averaged weights come before the last ones, as in timm: they are what is published and evaluated."""
+
+
+def _state_dict(path: Path, content: Any, key: str | None) -> tuple[str, dict[str, View], tuple[str, ...]]:
+    """The network's tensors, looked for in the dicts of up to three levels."""
+    candidates = dict(_dicts(content))
+    ranked = sorted(filter(_usual, candidates), key=_rank)
+    if not candidates:
+        raise BrokenFileError(path, "no tensors", allowed="a state_dict", mend="save model.state_dict()")
+    if key is None and not ranked and len(candidates) > 1:
+        found = f"tensors under {', '.join(map(repr, [*candidates][:6]))}"
+        raise BrokenFileError(path, found, allowed="one network", mend="say which with key=...")
+    where = key if key is not None else [*ranked, *candidates][0]
+    if where not in candidates:
+        allowed = ", ".join(map(repr, [*candidates][:6]))
+        raise BrokenFileError(path, f"no tensors under key {key!r}", allowed=allowed, mend="choose one of them")
+    others = ", ".join(repr(other) + ("" if other else " (the top level)") for other in ranked[:6] if other != where)
+    notes = (f"taken: {where!r}; also in the file: {others} (choose with key=...)",) if others else ()
+    return where, candidates[where], notes
+
+
+def _rank(where: str) -> int:
+    """How much a place among the dicts is preferred; 0 is most."""
+    return min(_PREFERRED.index(part) for part in where.split(".") if part in _PREFERRED)
+
+
+def _usual(where: str) -> bool:
+    return where.rpartition(".")[2] in _PREFERRED
+
+
+def _dicts(content: Any) -> Iterator[tuple[str, dict[str, View]]]:
+    """Dicts of tensors and where they lie, the outer ones first; each once, wherever a file refers to it again."""
+    level, seen = [("", content)], {id(content)}
+    for _ in range(3):
+        inner = []
+        for where, items in level:
+            if not isinstance(items, dict):
+                continue
+            named = {key: value for key, value in items.items() if isinstance(key, str)}
+            if views := {key: value for key, value in named.items() if isinstance(value, View)}:
+                yield where, views
+            for key, value in named.items():
+                if isinstance(value, dict) and "optim" not in key and len(key) < 100 and id(value) not in seen:
+                    seen.add(id(value))
+                    inner.append((f"{where}.{key}" if where else key, value))
+        level = inner

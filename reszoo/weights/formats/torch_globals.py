@@ -1,0 +1,122 @@
+"""All that a PyTorch pickle may name, and what stands for it here: windows on storages, and nothing that runs."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from reszoo.weights.formats.checkpoint import ITEM_SIZES
+from reszoo.weights.formats.pickles import PickleRefusedError, inert
+
+_DTYPES = {
+    **{"Float": "float32", "Double": "float64", "Half": "float16", "BFloat16": "bfloat16"},
+    **{"Long": "int64", "Int": "int32", "Short": "int16", "Char": "int8", "Byte": "uint8", "Bool": "bool"},
+}
+
+
+class _Kind(NamedTuple):
+    """The element type of a storage; no name where bytes are given their type later."""
+
+    dtype: str
+
+
+class Storage(NamedTuple):
+    """What a tensor is a window on: numbers of one type."""
+
+    key: str
+    dtype: str
+    elements: int
+    offset: int
+    """Elements before this view of the storage begins."""
+
+
+class View(NamedTuple):
+    """A tensor as the pickle tells it: a window on a storage, not yet compared with it."""
+
+    storage: Storage
+    offset: int
+    shape: tuple[int, ...]
+    stride: tuple[int, ...]
+
+
+def _rebuild_tensor(storage: Any, offset: Any, shape: Any, stride: Any, *_: Any) -> View:
+    if not isinstance(storage, Storage) or not isinstance(shape, tuple) or not isinstance(stride, tuple):
+        raise PickleRefusedError("a tensor that is no window on a storage")
+    if len(shape) != len(stride) or len(shape) > 32:
+        raise PickleRefusedError(f"a tensor of {len(shape)} axes with {len(stride)} steps")
+    if not all(_whole(number) for number in (offset, *shape, *stride)):
+        raise PickleRefusedError("a tensor with sizes that are no whole numbers")
+    return View(storage, offset, shape, stride)
+
+
+def _whole(number: Any) -> bool:
+    return isinstance(number, int) and not isinstance(number, bool) and 0 <= number < 1 << 60
+
+
+def _rebuild_typed(
+    storage: Any, offset: Any, shape: Any, stride: Any, _grad: Any, _hooks: Any, kind: Any, *_: Any
+) -> Any:
+    if not isinstance(storage, Storage) or storage.offset or not isinstance(kind, _Kind):
+        raise PickleRefusedError("a tensor that is no window on a storage")
+    elements = storage.elements * ITEM_SIZES[storage.dtype] // ITEM_SIZES[kind.dtype]
+    return _rebuild_tensor(storage._replace(dtype=kind.dtype, elements=elements), offset, shape, stride)
+
+
+def _first(first: Any = None, *_: Any) -> Any:
+    return first
+
+
+def _from_type(function: Any, _type: Any, arguments: Any, *_: Any) -> Any:
+    if function not in (_rebuild_tensor, _rebuild_typed, _first) or not isinstance(arguments, tuple):
+        raise PickleRefusedError("a tensor made by something that makes no tensors")
+    return function(*arguments)
+
+
+def _dict(items: Any = (), *_: Any) -> dict[Any, Any]:
+    """An ordered dict: of Python 3 it is made empty, of Python 2 from a list of pairs."""
+    made = {key: value for key, value in items if isinstance(key, str)} if isinstance(items, list) else {}
+    if isinstance(items, list):
+        # Used up: a million dicts of one list of a million pairs would never end.
+        items.clear()
+    return made
+
+
+NAMES: dict[str, Any] = {
+    "collections.OrderedDict": _dict,
+    "collections.defaultdict": lambda *_: {},
+    "torch._utils._rebuild_tensor": _rebuild_tensor,
+    "torch._utils._rebuild_tensor_v2": _rebuild_tensor,
+    "torch._utils._rebuild_tensor_v3": _rebuild_typed,
+    "torch._utils._rebuild_parameter": _first,
+    "torch._utils._rebuild_parameter_with_state": _first,
+    "torch._tensor._rebuild_from_type_v2": _from_type,
+    "torch.nn.parameter.Parameter": _first,
+    "torch.Tensor": _first,
+    "torch.Size": _first,
+    **{f"torch.{word}Storage": _Kind(dtype) for word, dtype in _DTYPES.items()},
+    **{f"torch.cuda.{word}Storage": _Kind(dtype) for word, dtype in _DTYPES.items()},
+    **{f"torch.{dtype}": _Kind(dtype) for dtype in ITEM_SIZES},
+    "torch.storage.UntypedStorage": _Kind("uint8"),
+    # Beside the weights there may be the state of a training run: told apart, never looked into.
+    **dict.fromkeys(("torch.device", "argparse.Namespace", "types.SimpleNamespace", "pathlib.PosixPath"), inert),
+    **dict.fromkeys(("numpy.dtype", "numpy.ndarray", "_codecs.encode"), inert),
+    **{f"numpy.{core}.multiarray.{name}": inert for core in ("core", "_core") for name in ("scalar", "_reconstruct")},
+    **{f"{module}.{name}": inert for module in ("builtins", "__builtin__") for name in ("set", "slice", "complex")},
+}
+"""Everything a checkpoint may name, and what stands for it here. Nothing else is accepted, and none is imported."""
+
+
+def storage_of(identifier: Any) -> Storage:
+    """Returns the storage that a persistent id tells.
+
+    Raises:
+        PickleRefusedError: it tells none.
+    """
+    match identifier:
+        case ("storage", _Kind(dtype), str(key), _, elements, *view) if _whole(elements):
+            match view:
+                case [] | [None]:
+                    return Storage(key, dtype, elements, 0)
+                # A legacy file's storage may be a piece of another.
+                case [(_, start, size)] if _whole(start) and _whole(size) and start + size <= elements:
+                    return Storage(key, dtype, size, start)
+    raise PickleRefusedError("a storage of a kind that no checkpoint has")
