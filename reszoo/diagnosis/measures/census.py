@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import keras
 import numpy as np
 from keras import ops
 
 from reszoo.diagnosis.anatomy import Anatomy, Loss, untouched
-from reszoo.diagnosis.autodiff import gradient
 from reszoo.diagnosis.flatten import flatten
-from reszoo.diagnosis.graph import Graph, Slot, Step
+from reszoo.diagnosis.graph import Graph
 from reszoo.diagnosis.measures.result import Level, Result
+from reszoo.diagnosis.units import Units, channel_axis, units_of
 from reszoo.report.profiles import Panel
 
 PASSES = 4
@@ -26,20 +24,6 @@ STEP = 0.02
 STRAINED, BROKEN = 0.05, 0.25
 """Shares of numbers without a gradient, or of dead units. In sound networks of the zoo they are below 0.02
 (tests/test_living.py); with dead padded channels 0.56 and more."""
-
-
-@dataclass(frozen=True, slots=True)
-class Units:
-    """The units (channels or features) that leave one activation."""
-
-    layer: str
-    count: int
-    dead: int
-    """Zero for every example and place, and no gradient passes."""
-    saturated: int
-    """No gradient passes, at another value than zero."""
-    duplicated: int
-    """The same as an earlier unit of the layer for every example; dead ones are not counted again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +104,7 @@ def census(model: Any, x: Any, y: Any, *, loss: Loss | None = None) -> Census:
     variables = graph.model.trainable_variables
     with untouched(graph.model):
         silent, values = _without_gradient(network, x, labels, loss)
-        units = tuple(_units(graph, x, zip(variables, values, strict=True)))
+        units = tuple(units_of(graph, x, zip(variables, values, strict=True)))
         by_path = {variable.path: mask for variable, mask in zip(variables, silent, strict=True)}
         zero_inputs = sum(_of_zero_inputs(graph, x, by_path))
     layers = {id(step.layer): step.layer for step in graph.steps if getattr(step.layer, "weights", ())}
@@ -173,7 +157,7 @@ def _of_zero_inputs(graph: Graph, x: Any, silent: dict[str, Any]) -> Iterator[in
     ]
     for step, value in zip(first, graph.read(x, wanted=[step.reads[0] for step in first]).values(), strict=False):
         mask = np.moveaxis(silent[step.layer.kernel.path], -2, 0)
-        zero = ~np.moveaxis(value, _channels(step), 0).reshape(value.shape[_channels(step)], -1).any(axis=1)
+        zero = ~np.moveaxis(value, channel_axis(step), 0).reshape(value.shape[channel_axis(step)], -1).any(axis=1)
         if len(zero) == len(mask):
             yield int(mask[zero].sum())
 
@@ -189,90 +173,6 @@ def _padding(silent: Any) -> int:
         return 0
     taps = silent.all(axis=(2, 3))
     return 0 if taps.all() else int(taps.sum()) * silent.shape[2] * silent.shape[3]
-
-
-def _units(graph: Graph, x: Any, weights: Iterable[tuple[Any, Any]]) -> Iterator[Units]:
-    """What leaves every activation; the one at the end of the model is part of the loss."""
-    found: dict[str, Units] = {}
-    change = {}
-    for step in graph.needed([graph.logits], graph.inputs):
-        if (nonlinear := _activation(step)) is None:
-            continue
-
-        def look(value: Any, values: dict[Slot, Any], step: Step = step, nonlinear: Any = nonlinear) -> Any:
-            found[step.name] = _counted(step, value, _slope(step, nonlinear, values))
-            return value
-
-        change[step.makes[0]] = look
-    graph.run(x, wanted=[graph.logits], change=change, statistics="batch", weights=weights)
-    yield from found.values()
-
-
-def _activation(step: Step) -> str | None:
-    """How a step is an activation: as a layer of its own, or as the end of a weighted layer."""
-    kind = type(step.layer).__name__
-    if kind in ("Activation", "ReLU", "LeakyReLU", "ELU", "PReLU", "Relu", "Sigmoid", "Tanh", "Elu", "Gelu", "Silu"):
-        return None if getattr(getattr(step.layer, "activation", None), "__name__", "") == "linear" else "layer"
-    word = getattr(getattr(step.layer, "activation", None), "__name__", "linear")
-    # Of a Dense layer that ends the model only the linear part is a step with its kernel (`flatten`).
-    whole = step.call is step.layer
-    plain = word not in ("linear", "softmax") and hasattr(step.layer, "kernel") and not hasattr(step.layer, "cell")
-    return "weighted" if whole and plain else None
-
-
-def _slope(step: Step, nonlinear: str, values: dict[Slot, Any]) -> Any:
-    """The derivative of an activation at its input."""
-    read = values[step.reads[0]]
-    if nonlinear == "weighted":
-        with _linear(step.layer):
-            read = step.layer(read)
-        function = step.layer.activation
-    else:
-        function = step.call
-    _, (slope,) = gradient(lambda at: ops.sum(ops.cast(function(at[0]), "float32")), [read])
-    return ops.convert_to_numpy(ops.cast(slope, "float32"))
-
-
-@contextmanager
-def _linear(layer: Any) -> Iterator[None]:
-    """A context in which a layer leaves out its activation."""
-    activation = layer.activation
-    layer.activation = None
-    try:
-        yield
-    finally:
-        layer.activation = activation
-
-
-def _counted(step: Step, value: Any, slope: Any) -> Units:
-    axis = _channels(step)
-    rows = np.moveaxis(ops.convert_to_numpy(ops.cast(value, "float32")), axis, 0)
-    rows = rows.reshape(len(rows), -1)
-    shut = ~np.moveaxis(slope, axis, 0).reshape(len(rows), -1).any(axis=1)
-    zero = ~rows.any(axis=1)
-    return Units(
-        layer=step.name,
-        count=len(rows),
-        dead=int((shut & zero).sum()),
-        saturated=int((shut & ~zero).sum()),
-        duplicated=_duplicates(rows[~shut]),
-    )
-
-
-def _channels(step: Step) -> int:
-    """The axis of units in what a step reads and makes; an activation has no data format of its own."""
-    first = getattr(step.layer, "data_format", None) or keras.config.image_data_format()
-    return 1 if first == "channels_first" and len(step.layer.output.shape) == 4 else -1
-
-
-def _duplicates(rows: Any) -> int:
-    """How many rows equal an earlier one but for rounding: neighbours by a random projection are compared."""
-    if len(rows) < 2 or rows.shape[1] < 2:
-        return 0
-    scale = np.abs(rows).max() or 1.0
-    key = rows.astype("float64") @ np.random.default_rng(0).normal(size=rows.shape[1])
-    ordered = rows[np.argsort(key)]
-    return int((np.abs(np.diff(ordered, axis=0)).max(axis=1) <= 1e-6 * scale).sum())
 
 
 def _verdict(
