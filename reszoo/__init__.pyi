@@ -76,7 +76,12 @@ from .models import (
     wide_resnet50_2 as wide_resnet50_2,
     wide_resnet101_2 as wide_resnet101_2,
 )
-from .surgery import deepen as deepen, drop_blocks as drop_blocks, to_plain as to_plain
+from .surgery import (
+    deepen as deepen,
+    drop_blocks as drop_blocks,
+    remove_dead_channels as remove_dead_channels,
+    to_plain as to_plain,
+)
 from .training.evaluate import Evaluation as Evaluation, evaluate as evaluate, predict as predict
 from .training.fine_tune import (
     Frozen as Frozen,

@@ -94,6 +94,50 @@ def to_plain(model: keras.Model, /) -> keras.Model:
     return _built(spec_of(model).plain(), model, {})
 
 
+def remove_dead_channels(model: keras.Model, /) -> keras.Model:
+    """Returns a narrower network that computes the same, without channels that are zero for every input.
+
+    Proven from the weights alone: norm scales and shifts of zero, kernels of zeros, and what follows from them
+    (`reszoo.arch.liveness`). A stage becomes narrower where all of its blocks can; `spec_of` gives the new widths.
+
+    Example:
+        >>> import reszoo
+        >>> model = reszoo.resnet20_cifar(depths=1)
+        >>> model.get_layer("stage1_block1_unit1_norm").gamma.assign([0.0] * 4 + [1.0] * 12)  # its shift is zero, too
+        >>> reszoo.cost(reszoo.spec_of(reszoo.remove_dead_channels(model))).params
+        74094
+
+    Args:
+        model: a network that reszoo built; it stays as it is.
+
+    Raises:
+        ReszooError: the model is not one of reszoo's, or no channel can be removed.
+    """
+    import numpy as np
+
+    from reszoo.arch.build import build
+    from reszoo.arch.liveness import without_dead_channels
+
+    network = plan(spec_of(model))
+    given = {layer.name: layer for layer in layers_of(model)}
+    weighted = {op.name: op for op in network.ops if op.weights}
+    weights = {
+        name: dict(zip((*op.weights, *op.statistics), given[name].get_weights(), strict=True))
+        for name, op in weighted.items()
+    }
+    spec, kept = without_dead_channels(network, weights)
+    made = build(spec)
+    for layer in layers_of(made):
+        if (op := weighted.get(layer.name)) is None:
+            continue
+        values = {name: value[..., kept[op.name]] for name, value in weights[op.name].items()}
+        if op.kind != "norm" and op.groups == 1:
+            values["kernel"] = np.take(values["kernel"], kept[op.inputs[0]], axis=-2)
+        layer.set_weights([*values.values()])
+        layer.trainable = given[op.name].trainable
+    return made
+
+
 def fixed(spec: NetSpec) -> list[str]:
     """Returns the blocks that cannot be taken out: they change the shape, or have a projection."""
     found, before = [], plan(spec).segments[0].output.shape

@@ -39,6 +39,7 @@ class _BlockPosition(NamedTuple):
     shape: Shape
     input_sign: Any
     width: int
+    unit_widths: tuple[int, ...]
     stride: int
     before: int
     """Dilation of the blocks before it."""
@@ -61,11 +62,12 @@ def lower(spec: NetSpec) -> Plan:
     runs, rates, dilation = [RepeatedSegments("stem", piece)], _rates(spec.block.drop_path, total), 1
     for number, stage in enumerate(spec.stages, 1):
         part, index, stride = f"stage{number}", 1, stage.stride
+        widths = stage.unit_widths(spec.block.body)
         while index <= stage.depth:
             rate = next(rates)
             before = piece
             position = _BlockPosition(
-                piece.shape, piece.output_sign, stage.width, stride, dilation, stage.dilation, rate
+                piece.shape, piece.output_sign, stage.width, widths, stride, dilation, stage.dilation, rate
             )
             piece = _block(context, position)
             # After its first block a stage repeats itself, unless every block is dropped at a rate of its own.
@@ -187,7 +189,7 @@ def _block(context: _BlockContext, position: _BlockPosition) -> Piece:
         if last and not has_last_norm:
             window["gain"] = gain
         x = builder.add_weighted_layer(
-            f"unit{number}_", x, unit.kernel, round(position.width * unit.ratio), init=init, **window
+            f"unit{number}_", x, unit.kernel, position.unit_widths[number - 1], init=init, **window
         )
         if not last:
             owner = number + (order.between_belongs_to == "unit after")

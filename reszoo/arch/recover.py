@@ -111,6 +111,7 @@ def _known(
         shape = (*shape[1:], shape[0])
     stages = [_stage(blocks[number]) for number in sorted(blocks)]
     final = blocks[max(blocks)]
+    by_width = [(stage["width"], blocks[number][1]) for number, stage in enumerate(stages, 1)]
     return {
         "name": name,
         "input_shape": shape,
@@ -121,11 +122,8 @@ def _known(
             "depth": len(stem),
             "pool": "max" if "stem_pool" in layers else "none",
         },
-        "stages": stages,
-        "block": _block(
-            blocks[1][1], final[max(final)], [(stage["width"], blocks[i][1]) for i, stage in enumerate(stages, 1)]
-        )
-        | {"start": _start(layers)},
+        "stages": [stage | {"inner": inner} for stage, inner in zip(stages, _ratios(by_width)[1], strict=True)],
+        "block": _block(blocks[1][1], final[max(final)], by_width) | {"start": _start(layers)},
         "norm": _norm(layers),
         "head": _head(layers, dense="kernel_size" not in settings),
         "bias": settings["use_bias"],
@@ -159,21 +157,31 @@ def _block(first: dict[str, Config], last: dict[str, Config], by_width: list[tup
     def rate(block: dict[str, Config], name: str) -> float:
         return next((config["rate"] for key, config in block.items() if re.fullmatch(name, key)), 0.0)
 
-    units = _units(first)
+    units, (ratios, _) = _units(first), _ratios(by_width)
     return {
         "body": [
-            {
-                "kernel": unit.get("kernel_size", [0])[0],
-                "ratio": shortest_ratio([(width, _width(_units(block)[i])) for width, block in by_width]),
-                "groups": unit.get("groups", 1),
-            }
-            for i, unit in enumerate(units)
+            {"kernel": unit.get("kernel_size", [0])[0], "ratio": ratio, "groups": unit.get("groups", 1)}
+            for unit, ratio in zip(units, ratios, strict=True)
         ],
         "attention": "se" if "se_pool" in first else "none",
         "dropout": rate(first, r"unit\d+_dropout"),
         "residual_dropout": rate(first, "residual_dropout"),
         "drop_path": rate(last, "drop_path"),
     }
+
+
+def _ratios(by_width: list[tuple[int, dict[str, Config]]]) -> tuple[list[float], list[float]]:
+    """The ratio of every unit, and the inner factor of every stage where no single ratio gives all of them."""
+    widths = [(stage, [_width(unit) for unit in _units(block)]) for stage, block in by_width]
+    pairs = [[(stage, units[place]) for stage, units in widths] for place in range(len(widths[0][1]))]
+    ratios = [shortest_ratio(pair) for pair in pairs]
+    if all(round(stage * ratio) == unit for ratio, pair in zip(ratios, pairs, strict=True) for stage, unit in pair):
+        return ratios, [1.0] * len(widths)
+    ratios = [shortest_ratio(pair[:1]) for pair in pairs]
+    hidden = [
+        [(stage * ratio, unit) for ratio, unit in zip(ratios, units[:-1], strict=False)] for stage, units in widths
+    ]
+    return ratios, [1.0, *(shortest_ratio(stage) for stage in hidden[1:])]
 
 
 def _start(layers: Mapping[str, Described]) -> str:
@@ -196,7 +204,7 @@ def _scale(kind: str, config: Config) -> str:
     return "identity" if kind == "Zeros" else "random"
 
 
-def shortest_ratio(widths: list[tuple[int, int]]) -> float:
+def shortest_ratio(widths: Sequence[tuple[float, int]]) -> float:
     """Returns the shortest decimal that gives every unit its width, from pairs of a stage's width and the unit's."""
     whole, part = max(widths)
     decimals = (round(part / whole, digits) for digits in range(1, 17))

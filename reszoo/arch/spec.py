@@ -67,6 +67,16 @@ class Stage(FrozenModel):
     """Stride of the first block."""
     dilation: Count = 1
     """Dilation of the convolutions after the place where the stage's stride would stand."""
+    inner: Annotated[float, Field(gt=0)] = 1.0
+    """Factor on the width of every unit but the last of a block; 1.0 in the first stage (Li 2017, 3.2: filters pruned
+    stage by stage)."""
+
+    def unit_widths(self, body: tuple[Unit, ...]) -> tuple[int, ...]:
+        """Returns the channels leaving each unit of a block of this stage."""
+        return (
+            *(round(self.width * unit.ratio * self.inner) for unit in body[:-1]),
+            round(self.width * body[-1].ratio),
+        )
 
 
 class Stem(FrozenModel):
@@ -234,10 +244,11 @@ def impossible(spec: NetSpec) -> list[ReszooError]:
                 no(where, given, f"{', '.join(map(str, allowed))} in a dense net")
     elif spec.head.pooling == "none" and spec.head.classes:
         no("head.pooling", "none", "avg, max", "a classifier needs a pooled map: give pooling or include_top=False")
+    if spec.stages[0].inner != 1.0:
+        no("stages.0.inner", spec.stages[0].inner, "1.0 in the first stage", "give block.body's ratio instead")
     for stage in spec.stages:
         before = stage.width
-        for i, unit in enumerate(block.body):
-            width = round(stage.width * unit.ratio)
+        for i, (unit, width) in enumerate(zip(block.body, stage.unit_widths(block.body), strict=True)):
             if width < 1:
                 no(f"block.body.{i}.ratio", unit.ratio, f"ratios that leave a channel of stage width {stage.width}")
             elif width % unit.groups or before % unit.groups:

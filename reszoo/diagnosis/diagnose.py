@@ -14,6 +14,7 @@ import numpy as np
 from keras import tree
 
 from reszoo.diagnosis.anatomy import Anatomy, Loss, take_apart
+from reszoo.diagnosis.measures.census import Census, census
 from reszoo.diagnosis.measures.gradient_profile import GradientProfile, gradient_profile
 from reszoo.diagnosis.measures.information import LEAST, Information, information
 from reszoo.diagnosis.measures.lesion import LesionStudy, lesion_study, removable
@@ -101,7 +102,7 @@ class Diagnosis:
 
 
 def diagnose(model: Any, x: Any, y: Any, *, loss: Loss | None = None, seed: int = 0) -> Diagnosis:
-    """Returns what is wrong with a network, and what to change: gradient, signal, correlation, information, lesions.
+    """Returns what is wrong with a network, and what to change: gradient, signal, dead units, information, lesions.
 
     No single number says that a network trains: plain networks with healthy gradient norms fail as well, so several are
     taken, each beside its control. The model stays bit for bit as it was.
@@ -123,6 +124,7 @@ def diagnose(model: Any, x: Any, y: Any, *, loss: Loss | None = None, seed: int 
         gradient_profile(network, x, y, loss=loss, seed=seed),
         signal_propagation(network, x, seed=seed),
         correlation(network, x, None if loss else y, seed=seed),
+        census(network, x, y, loss=loss),
     ]
     skipped = dict(_unfit(network, count, loss))
     if "information" not in skipped:
@@ -217,11 +219,34 @@ def _advice(network: Anatomy, results: list[Result]) -> Iterator[Advice]:
     knows = found.get(Information)
     if knows is not None and knows.level == "broken":
         yield Advice("a free identity path (no activation after the addition, few projections)", knows.verdict)
+    yield from _census_advice(found[Census])
     lesions = found.get(LesionStudy)
     if isinstance(lesions, LesionStudy) and lesions.level == "healthy" and len(lesions.idle) > 1:
         yield Advice(
             "reszoo.prune_depth, if the network is to be smaller",
             f"{len(lesions.idle)} of {len(lesions.blocks)} blocks can each be taken out for at most half a point",
+        )
+
+
+def _census_advice(found: Result) -> Iterator[Advice]:
+    """What units that do not learn ask for."""
+    assert isinstance(found, Census)
+    if found.level not in ("strained", "broken"):
+        return
+    kinds = {kind for kind in ("dead", "saturated", "duplicated") for units in found.units if getattr(units, kind)}
+    if "dead" in kinds:
+        yield Advice(
+            "train again with a lower learning rate; branches may start at zero only where the shortcut carries every "
+            "channel; reszoo.remove_dead_channels makes a network of reszoo narrower, its outputs unchanged",
+            found.verdict,
+        )
+    if "saturated" in kinds:
+        yield Advice(
+            "scale the inputs, draw smaller initial weights, or replace sigmoid and tanh by relu", found.verdict
+        )
+    if "duplicated" in kinds:
+        yield Advice(
+            "draw initial weights at random (he_normal, glorot_uniform): equal units stay equal", found.verdict
         )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -40,8 +40,8 @@ class Census(Result):
     """Trainable ones."""
     without_gradient: int
     """Of these: the gradient is exactly zero for the whole batch, also after small steps."""
-    by_variable: tuple[tuple[str, int, int], ...]
-    """Path of a variable, its numbers without gradient, and all of its numbers; only variables that have some."""
+    silent: Mapping[str, Any]
+    """By the path of a trainable variable: which of its numbers are without gradient, an array of its shape."""
     padding: int
     """Of the numbers without gradient: taps of kernels that see only padding, at maps smaller than the kernel."""
     zero_inputs: int
@@ -61,6 +61,11 @@ class Census(Result):
     def dead(self) -> int:
         """Dead units in all activations."""
         return sum(layer.dead for layer in self.units)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns everything as plain data for JSON; of every variable the count of its numbers without gradient."""
+        counts = {path: int(mask.sum()) for path, mask in self.silent.items() if mask.any()}
+        return super().to_dict() | {"silent": counts, "share": self.share}
 
     def panels(self) -> list[Panel]:
         """Returns the share of dead, saturated and duplicated units of every activation."""
@@ -123,7 +128,7 @@ def census(model: Any, x: Any, y: Any, *, loss: Loss | None = None) -> Census:
         level=level,
         verdict=verdict,
         control={"every number learns": 0.0},
-        by_variable=tuple((path, int(mask.sum()), mask.size) for path, mask in by_path.items() if mask.any()),
+        silent=by_path,
         frozen_numbers=sum(int(np.prod(variable.shape)) for layer in frozen for variable in _kernels(layer)),
         **found,
     )
