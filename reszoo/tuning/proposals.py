@@ -213,8 +213,7 @@ class Halving(optuna.pruners.BasePruner):
     """Asynchronous successive halving by ending runs: one that goes on simply goes on.
 
     Runs are judged after an eighth, a quarter and half of their epochs, but not after the first one where they have
-    four or more: then most are still warming up, and residual blocks that start as the identity have hardly begun. A
-    run goes on while it is in the better half of all that came so far, those that ended earlier included. Li et al.
+    four or more, when most are still warming up. A run goes on while it is in the better half of all that came so far, those that ended earlier included. Li et al.
     2020, algorithm 2, compare those that are left: where proposals get better with time, that ends good ones by luck.
 
     Args:
