@@ -154,7 +154,7 @@ def test_the_census_sees_dead_padded_channels():
         "stage2_block1_act": 16,
         "stage3_block1_act": 48,
     }
-    assert "56" in found.verdict and "stage3_block1_act" in found.verdict
+    assert "55.8%" in found.verdict and "stage3_block1_act" in found.verdict
     assert all(np.array_equal(old, new) for old, new in zip(before, model.get_weights(), strict=True))
     ill = reszoo.diagnose(model, *examples((8, 8, 3)))
     assert ill["census"].level == "broken" and not ill.healthy
@@ -178,7 +178,9 @@ ILL = [
 def test_units_that_do_not_learn_are_counted(layer, kind, count, apart):
     first = layer | {"activation": None} if apart else layer
     after = [keras.layers.Activation(layer["activation"])] if apart else []
-    model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(**first), *after, keras.layers.Dense(**OUT)])
+    # Equal units stay equal where the layer after them treats them alike, too.
+    out = OUT | {"kernel_initializer": "ones" if kind == "duplicated" else "glorot_uniform"}
+    model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(**first), *after, keras.layers.Dense(**out)])
     (units,) = census(model, *examples((6,))).units
     counts = {name: getattr(units, name) for name in ("dead", "saturated", "duplicated")}
     assert counts == {"dead": 0, "saturated": 0, "duplicated": 0} | {kind: count} and units.count == 8
@@ -264,7 +266,7 @@ NARROWED = [
 
 @pytest.mark.parametrize(("name", "changes"), NARROWED)
 def test_a_narrower_network_computes_the_same(name, changes):
-    size = {} if reszoo.spec(name).dense else {"input_shape": (16, 16, 3)}
+    size = {} if reszoo.spec(name).dense else {"input_shape": (32, 32, 3)}
     random = np.random.default_rng(0)
     model = silenced(filled(reszoo.create(name, **size, classes=4, **changes)), random)
     before = model.get_weights()
@@ -304,7 +306,9 @@ def test_constants_are_what_the_network_computes():
     model = silenced(filled(reszoo.resnet20_cifar(input_shape=(8, 8, 3), depths=2)), np.random.default_rng(0))
     network = reszoo.plan(reszoo.spec_of(model))
     weights = {
-        op.name: {v.name: np.asarray(v) for v in model.get_layer(op.name).weights} for op in network.ops if op.weights
+        op.name: {v.name: keras.ops.convert_to_numpy(v) for v in model.get_layer(op.name).weights}
+        for op in network.ops
+        if op.weights
     }
     found = constants(network, weights)
     x = examples((8, 8, 3))[0]
