@@ -128,8 +128,9 @@ RANGES = [
 def test_numbers_in_the_wrong_range_are_warned_of(recwarn, change, said):
     layers = reszoo.preprocessing("resnet20_cifar.akamaster_c10")
     layers(change(np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), "uint8")))
-    warned = [str(warning.message) for warning in recwarn if "preprocessing" in str(warning.message)]
-    assert [said in text for text in warned] == ([True] if said else [])
+    warned = [warning for warning in recwarn if "preprocessing" in str(warning.message)]
+    assert [said in str(warning.message) for warning in warned] == ([True] if said else [])
+    assert {warning.filename for warning in warned} <= {__file__}
 
 
 def test_every_record_makes_layers():

@@ -44,9 +44,9 @@ class Block(Part):
     stride_at: Count = 1
     """Which unit of a stage's first block takes the stride, from 1."""
     start: Literal["identity", "scaled", "random"] = "random"
-    """Of the branch's last norm scale (of its last kernel where there is no norm): `identity` starts it at zero where the
-    shortcut carries every channel, and at full scale in a block whose shortcut pads channels with zeros, where a zero
-    branch could never learn; `scaled` divides it by the square root of the number of blocks (Hanin 2018; De 2020);
+    """Of the branch's last norm scale (of its last kernel where there is no norm): `identity` starts it at zero where
+    the shortcut carries every channel, and at full scale in a block whose shortcut pads channels with zeros, where a
+    zero branch could never learn; `scaled` divides it by the square root of the number of blocks (Hanin 2018; De 2020);
     `random` starts it at full scale."""
     attention: Literal["none", "se"] = "none"
     """`se`: squeeze-and-excitation with reduction 16 at the end of the branch (Hu 2018)."""

@@ -7,31 +7,33 @@ from typing import Any
 import keras
 import numpy as np
 
-from reszoo.arch.stock import saved_as
 from reszoo.weights.catalogue import Preprocessing
 from reszoo.weights.preprocessing import warn_of_range
 
 
-@saved_as("keras.src.models.functional", "Functional")
-class Preprocess(keras.Model):
-    """A functional model that looks at the range of what it is called with; saved as the stock one."""
+def _watched(model: keras.Model) -> keras.Model:
+    """Lets this one model look at the range of what it is called with; saved, copied and loaded it is the stock one."""
+    call, predict = model.call, model.predict
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if args and (isinstance(args[0], np.ndarray) or _is_eager(args[0])):
-            warn_of_range(args[0])
-        return super().__call__(*args, **kwargs)
+    def watched_call(inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        if isinstance(inputs, np.ndarray) or _is_eager(inputs):
+            warn_of_range(inputs)
+        return call(inputs, *args, **kwargs)
 
-    def predict(self, x: Any, *args: Any, **kwargs: Any) -> Any:
+    def watched_predict(x: Any, *args: Any, **kwargs: Any) -> Any:
         if isinstance(x, np.ndarray):
             warn_of_range(x)
-        return super().predict(x, *args, **kwargs)
+        return predict(x, *args, **kwargs)
+
+    model.call, model.predict = watched_call, watched_predict
+    return model
 
 
 def _is_eager(value: Any) -> bool:
     return keras.ops.is_tensor(value) and hasattr(value, "numpy") and not hasattr(value, "graph")
 
 
-def preprocess(of: Preprocessing, resize: int, crop: int, then: Any = None, *, name: str) -> Preprocess:
+def preprocess(of: Preprocessing, resize: int, crop: int, then: Any = None, *, name: str) -> keras.Model:
     """Returns resize, crop, scale and normalisation as a model, with another model after it if there is one."""
     inputs = keras.Input((None, None, len(of.mean)), name="images")
     # Cutting out the square and then resizing it is what resizing the shorter side and then cropping shows.
@@ -56,4 +58,4 @@ def preprocess(of: Preprocessing, resize: int, crop: int, then: Any = None, *, n
         turned.kernel.assign(np.eye(3, dtype="float32")[::-1][None, None])
     if keras.config.image_data_format() == "channels_first":
         x = keras.layers.Permute((3, 1, 2), name="channels_first")(x)
-    return Preprocess(inputs, then(x) if then is not None else x, name=name)
+    return _watched(keras.Model(inputs, then(x) if then is not None else x, name=name))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -95,7 +96,16 @@ def warn_of_range(images: Any) -> None:
         told = "more than 8 bits a channel"
     else:
         return
-    warnings.warn(f"preprocessing: images from {low:.3g} to {high:.3g}; expected 0 to 255 ({told}?)", stacklevel=3)
+    message = f"preprocessing: images from {low:.3g} to {high:.3g}; expected 0 to 255 ({told}?)"
+    warnings.warn(message, stacklevel=_stacklevel())
+
+
+def _stacklevel() -> int:
+    """The `stacklevel`, seen from the caller, of the first frame that is neither Keras' nor reszoo's."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] in ("keras", "reszoo"):
+        frame, level = frame.f_back, level + 1
+    return level
 
 
 def _told(checkpoint: Checkpoint) -> Preprocessing | None:
