@@ -30,10 +30,9 @@ def build(spec: NetSpec, *, input_tensor: Any = None) -> keras.Model:
         input_tensor: a Keras tensor of the spec's input shape to build on.
 
     Raises:
-        ReszooError: channels come first and the backend cannot run that.
+        ReszooError: the initial weights cannot be drawn in the type that Keras' dtype policy asks for.
     """
-    if channels_first() and not spec.dense:
-        _check_channels_first(spec)
+    _check_policy(spec)
     network = plan(spec)
     shape = spec.input_shape if spec.dense or not channels_first() else (spec.input_shape[-1], *spec.input_shape[:-1])
     if input_tensor is None:
@@ -79,6 +78,19 @@ def channels_first() -> bool:
     return bool(keras.config.image_data_format() == "channels_first")
 
 
+def refuse_channels_first(spec: NetSpec) -> None:
+    """Refuses a network of images where Keras is set to `channels_first`: data sources give channels last.
+
+    Raises:
+        ReszooError: it is such a network.
+    """
+    if channels_first() and not spec.dense:
+        allowed, mend = "channels_last, as data sources give images", "keras.config.set_image_data_format"
+        raise ReszooError(
+            f"{spec.name}: image_data_format", given="channels_first", allowed=allowed, mend=f"{mend}('channels_last')"
+        )
+
+
 def channels_last(shape: Sequence[int | None]) -> tuple[int | None, ...]:
     """Returns `(channels, height, width)` as `(height, width, channels)`."""
     return (*shape[1:], shape[0])
@@ -95,14 +107,14 @@ def shape_of(tensor: Any) -> tuple[int | None, ...]:
     return tuple(tensor.shape)[1:]
 
 
-def _check_channels_first(spec: NetSpec) -> None:
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        if not tf.config.list_physical_devices("GPU"):
-            allowed = "channels_last: TensorFlow has no channels_first convolution on the CPU"
-            mend = "keras.config.set_image_data_format('channels_last')"
-            raise ReszooError(f"{spec.name}.image_data_format", given="channels_first", allowed=allowed, mend=mend)
+def _check_policy(spec: NetSpec) -> None:
+    """No backend decomposes matrices in bfloat16, and TensorFlow alone in float16; a saved file could not be opened."""
+    kind, backend = keras.config.dtype_policy().variable_dtype, keras.backend.backend()
+    drawable = kind not in ("bfloat16", "float16") or (kind == "float16" and backend == "tensorflow")
+    if spec.init in ("orthogonal", "looks_linear") and not drawable:
+        given = f"{spec.init} for weights in {kind} on the {backend} backend"
+        mend = f"keras.config.set_dtype_policy('mixed_{kind}') keeps the weights in float32"
+        raise ReszooError(f"{spec.name}.init", given=given, allowed="he, glorot", mend=mend)
 
 
 def _chains(segments: tuple[Segment, ...], nested: bool) -> Iterator[tuple[Segment, ...]]:
