@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from reszoo.arch.plan import plan
-from reszoo.arch.recover import layers_of, spec_of
+from reszoo.arch.recover import layers_by_name, prefix_of, spec_of
 from reszoo.arch.spec import NetSpec
 from reszoo.errors import ReszooError, UnknownNameError
 
@@ -108,10 +108,10 @@ def _built(spec: NetSpec, model: Any, came: Mapping[str, str]) -> Any:
     """The network of a spec with the weights of a model; `came` is where blocks stood that have moved."""
     from reszoo.arch.build import build
 
-    given = {layer.name: layer for layer in layers_of(model)}
-    made = build(spec)
-    for layer in layers_of(made):
-        block, inner = re.fullmatch(r"(stage\d+_block\d+|)_?(.*)", layer.name).groups()  # type: ignore[union-attr]
+    given = layers_by_name(model)
+    made = build(spec, prefix=prefix_of(model))
+    for name, layer in layers_by_name(made).items():
+        block, inner = re.fullmatch(r"(stage\d+_block\d+|)_?(.*)", name).groups()  # type: ignore[union-attr]
         source = given.get("_".join(filter(None, (came.get(block, block), inner))))
         if source is not None and layer.weights:
             layer.set_weights(source.get_weights())
@@ -124,6 +124,5 @@ def _silence(model: Any, spec: NetSpec, prefix: str) -> None:
     block = next(segment for segment in plan(spec_of(model)).blocks if segment.prefix == prefix)
     last = f"unit{len(spec.block.body)}_"
     name = next(op.name for op in reversed(block.ops) if op.weights and op.name.startswith(last))
-    layer = next(layer for layer in layers_of(model) if layer.name == prefix + name)
-    for variable in layer.trainable_variables:
+    for variable in layers_by_name(model)[prefix + name].trainable_variables:
         variable.assign(variable * 0)

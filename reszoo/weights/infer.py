@@ -118,7 +118,7 @@ def _layers(config: Mapping[str, Any], found: Translated) -> Iterator[tuple[str,
         if "layers" in layer["config"]:
             yield from _layers(layer, found)
         else:
-            name = layer["config"]["name"]
+            name = layer["config"]["name"].removeprefix(found.prefix)
             shapes = [named.tensor.shape for key, named in found.tensors.items() if key.startswith(f"{name}/")]
             shape = (layer.get("build_config") or {}).get("input_shape") or next(iter(inputs), None) or [None]
             shape = shape[0] if isinstance(shape[0], list) else shape

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from reszoo.arch import zoo
 from reszoo.arch.check import check
+from reszoo.arch.recover import common_prefix
 from reszoo.errors import ReszooError
 from reszoo.weights.dialects import IGNORED, Dialect, Template, dialects
 from reszoo.weights.tensors import Checkpoint, Tensor
@@ -39,6 +40,8 @@ class Translated(NamedTuple):
     """Names of what is no weight."""
     layers: frozenset[str]
     """Of a Keras file in our names: all its layers."""
+    prefix: str = ""
+    """What every name in the file begins with."""
 
 
 def translate(checkpoint: Checkpoint, names: Mapping[str, Any] | str | Path | None = None) -> Translated:
@@ -80,9 +83,11 @@ def _by_hand(checkpoint: Checkpoint, names: Mapping[str, Any] | str | Path) -> D
 
 
 def _common_prefix(checkpoint: Checkpoint) -> list[str]:
-    """`model.` where most names begin with it: the attribute under which somebody's module keeps the network."""
+    """`model.` where most names begin with it: the attribute under which somebody's module keeps the network; or the
+    prefix that one of our own networks was built with."""
     first = Counter(name.partition(".")[0] + "." for name in checkpoint.tensors if "." in name)
-    return [prefix for prefix, count in first.most_common(1) if count > len(checkpoint.tensors) // 2]
+    common = [prefix for prefix, count in first.most_common(1) if count > len(checkpoint.tensors) // 2]
+    return [*common, *filter(None, [common_prefix(name.partition("/")[0] for name in checkpoint.tensors)])]
 
 
 def _translate(checkpoint: Checkpoint, dialect: Dialect, prefix: str) -> Translated:
@@ -104,7 +109,8 @@ def _translate(checkpoint: Checkpoint, dialect: Dialect, prefix: str) -> Transla
     # A file that lists layers without weights lists them all; a legacy one lists a sub-model, and not what is in it.
     weighted = {name.rpartition(separator)[0] for name in checkpoint.tensors}
     layers = checkpoint.layers if own and weighted < checkpoint.layers else frozenset()
-    return Translated(checkpoint, dialect, tensors, tuple(unknown), tuple(ignored), layers)
+    layers = frozenset(layer.removeprefix(prefix) for layer in layers)
+    return Translated(checkpoint, dialect, tensors, tuple(unknown), tuple(ignored), layers, prefix)
 
 
 def _in_keras_layout(layer: str, tensor: Tensor) -> Tensor:
