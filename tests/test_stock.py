@@ -9,13 +9,12 @@ import keras
 import numpy as np
 import pytest
 from conftest import python
+from narrow import batch, narrow, outputs
 
 import reszoo
 from reszoo.arch import zoo
 from reszoo.arch.stock import LooksLinear, batch_normalization
 
-NARROW = {"depths": 1, "widths": [64, 64], "stem": {"width": 8}, "classes": 7, "input_shape": (32, 32, 3)}
-DENSE = {"depths": 1, "widths": 16, "stem": {"width": 16}, "classes": 7, "input_shape": (20,)}
 WORDS = [
     ("resnet18", {}),
     ("resnet50d", {"drop_path": 0.2, "dropout": 0.1, "classifier_activation": None}),
@@ -34,20 +33,6 @@ def _fresh():
     keras.utils.set_random_seed(1)
     yield
     keras.backend.clear_session()
-
-
-def narrow(name, **changes):
-    """A network of an entry's kind that takes no time."""
-    spec = zoo.spec(name)
-    return reszoo.create(name, **{**(DENSE if spec.dense else NARROW), **changes})
-
-
-def batch(model, count=4):
-    return np.random.default_rng(0).normal(size=(count, *model.input_shape[1:])).astype("float32")
-
-
-def outputs(model, x):
-    return keras.ops.convert_to_numpy(model(x, training=False)).astype("float32")
 
 
 def registered_names(config):
