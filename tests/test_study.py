@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -23,7 +24,9 @@ import reszoo.cli
 from reszoo.cli.screen import app
 from reszoo.tuning.job import Outcome
 from reszoo.tuning.latency import Latencies
+from reszoo.tuning.page import write_report
 from reszoo.tuning.proposals import Halving, derived
+from reszoo.tuning.results import Trial, front, fronts, kept
 from reszoo.tuning.worker import memory_of_this
 from reszoo.tuning.workers import Worker
 
@@ -63,6 +66,46 @@ def test_a_study_within_budget(tmp_path):
     opened = reszoo.open_study(tmp_path / "s")
     assert opened.rows() == study.rows()
     assert len(opened.engine.trials) == 8, "no trial is spent on what does not fit"
+
+
+# state, score, cost of each trial; numbers on the front
+FRONTS = [
+    (
+        [("complete", 0.5, 1), ("complete", 0.5, 2), ("complete", 0.7, 2), ("complete", 0.6, 3), ("complete", 0.9, 4)],
+        [0, 2, 4],
+    ),
+    # Stopped early it counts like the others: its kept weights reach its score.
+    ([("pruned", 0.9, 10), ("complete", 0.8, 20)], [0]),
+    ([("pruned", 0.7, 10), ("complete", 0.8, 20)], [0, 1]),
+    ([("failed", 0.9, 1), ("diverged", 0.9, 1), ("running", 0.9, 1), ("damaged", 0.9, 1), ("complete", 0.1, 5)], [4]),
+    ([("complete", None, 1)], []),
+    ([("complete", 0.0, 1), ("complete", 0.0, 1)], [0]),
+    ([], []),
+]
+
+
+@pytest.mark.parametrize(("trials", "expected"), FRONTS)
+def test_one_rule_for_every_front(trials, expected):
+    made = [
+        Trial(number, state, {}, None, score, dict.fromkeys(("params", "macs"), cost), (), Path())
+        for number, (state, score, cost) in enumerate(trials)
+    ]
+    assert [trial.number for trial in front(made, "macs")] == expected
+    assert {cost: [trial.number for trial in found] for cost, found in fronts(made).items()} == (
+        {"params": expected, "macs": expected}
+        if any(score is not None and state in ("complete", "pruned") for state, score, _ in trials)
+        else {}
+    )
+    assert {*expected} <= kept(made)
+
+
+def test_page_and_study_have_the_same_fronts(tmp_path):
+    study = search(tmp_path / "s")
+    page = write_report(study, tmp_path / "page").page.read_text()
+    both = {trial.number for cost in ("params", "macs") for trial in study.pareto(cost)}
+    marked = re.findall(r'<tr class="marked">.*?data-value="(\d+)"', page, re.DOTALL)
+    assert {int(number) for number in marked} == both
+    assert "finished trials that no other one beats" in page and "complete one" not in page
 
 
 def test_the_front_and_the_best(tmp_path):

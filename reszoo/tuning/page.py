@@ -26,7 +26,8 @@ def write_report(study: Study, folder: str | Path | None = None, /) -> SearchPag
     told = {"data": str(plan["data"]["name"]), "space": study.space.name, "seed": str(plan["seed"])}
     title = f"A search of {study.space.name} on {told['data']}"
     rows = [_row(trial, study.space.name) for trial in study.trials]
-    return search_page(Path(folder or study.folder), rows=rows, title=title, facts=told)
+    fronts = {cost: [trial.number for trial in found] for cost, found in study.fronts().items()}
+    return search_page(Path(folder or study.folder), rows=rows, fronts=fronts, title=title, facts=told)
 
 
 def _row(trial: Trial, name: str) -> Row:

@@ -13,7 +13,7 @@ import optuna
 from reszoo.errors import ReszooError
 from reszoo.training.folder import HISTORY
 from reszoo.tuning.proposals import OUTCOME, PLACE, POINT, RETRY, counts
-from reszoo.tuning.results import Trial, best_of, front, kept, ranked
+from reszoo.tuning.results import Trial, best_of, front, fronts, kept, ranked
 from reszoo.tuning.space import Space, space as opened
 from reszoo.tuning.storage import DATABASE, PLAN, connect, url_of
 
@@ -68,6 +68,10 @@ class Study:
             ReszooError: no such cost, or it was not measured.
         """
         return front(self.trials, cost)
+
+    def fronts(self) -> dict[str, list[Trial]]:
+        """Returns the fronts of all costs that were measured: params, macs, activations, depth, latency."""
+        return fronts(self.trials)
 
     def rows(self) -> list[dict[str, Any]]:
         """Returns all trials as plain data: number, state, values, costs, score, epochs, learning curve."""
