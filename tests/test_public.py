@@ -93,6 +93,40 @@ def test_import_is_lazy_and_cost_needs_no_keras():
     assert python(code).strip() == "[]"
 
 
+IMPORTS = """
+import importlib, json, locale, logging, os, pkgutil, sys, warnings
+import keras, keras_tuner, lazy_loader, matplotlib, numpy, optuna, pydantic, rich, sklearn, tensorboard, typer, yaml
+import keras.src.callbacks, rich.console, sklearn.datasets, sqlalchemy, tensorboard.summary
+
+def state():
+    loggers = {name: logging.getLogger(name).level for name in logging.root.manager.loggerDict if "reszoo" not in name}
+    return {
+        "warnings": [str(entry) for entry in warnings.filters], "levels": loggers, "root": logging.root.level,
+        "handlers": len(logging.root.handlers), "optuna": optuna.logging.get_verbosity(),
+        "matplotlib": [matplotlib.rcParams["backend"], len(matplotlib.rcParams)], "numpy": numpy.geterr(),
+        "keras": [keras.config.floatx(), keras.config.dtype_policy().name, keras.config.image_data_format(),
+                  keras.config.is_traceback_filtering_enabled(), keras.config.is_interactive_logging_enabled()],
+        "python": [sys.getrecursionlimit(), str(sys.excepthook), locale.setlocale(locale.LC_ALL)],
+        "environment": dict(os.environ), "print": numpy.get_printoptions()["precision"],
+    }
+
+before = state()
+import reszoo
+for module in pkgutil.walk_packages(reszoo.__path__, "reszoo."):
+    if module.name != "reszoo.__main__":
+        importlib.import_module(module.name)
+for name in reszoo.__all__:
+    getattr(reszoo, name)
+after = state()
+after["levels"] = {name: level for name, level in after["levels"].items() if name in before["levels"]}
+print(json.dumps({key: [before[key], after[key]] for key in before if before[key] != after[key]}))
+"""
+
+
+def test_importing_changes_no_filter_no_verbosity_and_no_log_level():
+    assert python(IMPORTS).splitlines()[-1] == "{}"
+
+
 def test_the_networks_are_a_package_resource():
     if importlib.util.find_spec("reszoo.zoo_configs") is None:
         pytest.skip("reszoo is not installed: this is a checkout on the path")

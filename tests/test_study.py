@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +18,7 @@ import pretend
 import pytest
 import yaml
 from conftest import needs, refused
-from pretend import DATA, SPACE, Pretended, search, told
+from pretend import DATA, SETTINGS, SPACE, Pretended, PretendedSearch, search, told
 from typer.testing import CliRunner
 
 import reszoo
@@ -27,6 +29,7 @@ from reszoo.tuning.latency import Latencies
 from reszoo.tuning.page import write_report
 from reszoo.tuning.proposals import Halving, derived
 from reszoo.tuning.results import Trial, front, fronts, kept
+from reszoo.tuning.storage import quiet as quietly
 from reszoo.tuning.worker import memory_of_this
 from reszoo.tuning.workers import Worker
 
@@ -106,6 +109,44 @@ def test_page_and_study_have_the_same_fronts(tmp_path):
     marked = re.findall(r'<tr class="marked">.*?data-value="(\d+)"', page, re.DOTALL)
     assert {int(number) for number in marked} == both
     assert "finished trials that no other one beats" in page and "complete one" not in page
+
+
+def test_optuna_is_quiet_in_our_calls_and_as_the_user_set_it_outside(tmp_path, caplog, recwarn):
+    optuna.logging.set_verbosity(optuna.logging.INFO)
+    before = [*warnings.filters]
+    seen = []
+    study = PretendedSearch(SPACE, DATA, folder=tmp_path / "s", **SETTINGS)
+    study.search(trials=4, jobs=2, watch=lambda study: seen.append(optuna.logging.get_verbosity()))
+    assert {*seen} == {optuna.logging.ERROR} and len(reszoo.open_study(tmp_path / "s").trials) == 4
+    assert optuna.logging.get_verbosity() == optuna.logging.INFO and warnings.filters == before
+    assert not caplog.records and not [*recwarn]
+    optuna.create_study()
+    assert "A new study created" in caplog.text
+    with pytest.raises(KeyError), quietly:
+        raise KeyError
+    assert optuna.logging.get_verbosity() == optuna.logging.INFO and warnings.filters == before
+
+
+def test_quiet_calls_in_several_threads(tmp_path):
+    """The one that began first ends first: the other one must not put back what it found."""
+    before = (optuna.logging.get_verbosity(), [*warnings.filters])
+    first, second = threading.Event(), threading.Event()
+
+    def call(enters, leaves):
+        with quietly:
+            enters.set()
+            leaves.wait()
+
+    ends = [threading.Event(), threading.Event()]
+    threads = [threading.Thread(target=call, args=pair) for pair in zip((first, second), ends, strict=True)]
+    for thread, entered in zip(threads, (first, second), strict=True):
+        thread.start()
+        entered.wait()
+    for thread, end in zip(threads, ends, strict=True):
+        assert optuna.logging.get_verbosity() == optuna.logging.ERROR
+        end.set()
+        thread.join()
+    assert (optuna.logging.get_verbosity(), warnings.filters) == before
 
 
 def test_the_front_and_the_best(tmp_path):

@@ -21,7 +21,7 @@ from reszoo.tuning.latency import Latencies
 from reszoo.tuning.proposals import SAMPLERS, Halving, Proposals
 from reszoo.tuning.results import tidy
 from reszoo.tuning.space import Space, space as opened
-from reszoo.tuning.storage import GRACE, HEARTBEAT, begin, connect, url_of
+from reszoo.tuning.storage import GRACE, HEARTBEAT, begin, connect, quiet, url_of
 from reszoo.tuning.study import Study
 from reszoo.tuning.work import Work
 from reszoo.tuning.workers import Worker
@@ -157,7 +157,8 @@ class Search(Study):
         for where, number in (("trials", trials), ("jobs", jobs)):
             if number < 1:
                 raise ReszooError(where, given=number, allowed="at least 1")
-        Work(self, trials=trials, seconds=seconds, watch=watch).do(jobs=jobs)
+        with quiet:
+            Work(self, trials=trials, seconds=seconds, watch=watch).do(jobs=jobs)
         tidy(self.trials)
         return self
 
