@@ -30,7 +30,7 @@ from reszoo.tuning.page import write_report
 from reszoo.tuning.proposals import Halving, derived
 from reszoo.tuning.results import Trial, front, fronts, kept
 from reszoo.tuning.storage import quiet as quietly
-from reszoo.tuning.worker import memory_of_this
+from reszoo.tuning.worker import damaged, memory_of_this
 from reszoo.tuning.workers import Worker
 
 
@@ -147,6 +147,50 @@ def test_quiet_calls_in_several_threads(tmp_path):
         end.set()
         thread.join()
     assert (optuna.logging.get_verbosity(), warnings.filters) == before
+
+
+DAMAGE = [
+    ("state-000002/model.weights.h5", lambda content: content[:0], "state-000002"),
+    ("state-000002/model.weights.h5", lambda content: content[: len(content) // 2], "state-000002"),
+    ("state-000002/model.weights.h5", lambda content: content[:-1], "state-000002"),
+    ("state-000002/model.weights.h5", lambda content: bytes(len(content)), "state-000002"),
+    ("state-000002/model.weights.h5", lambda content: b"<html>" + content, "state-000002"),
+    ("state-000002/model.weights.h5", None, "state-000002"),
+    ("state-000002/history.json", lambda content: content[:-1], "state-000002"),
+    ("run.json", lambda content: content[:-1], "run.json"),
+    ("run.json", None, "run.json"),
+    ("best.keras", None, "best.keras"),
+    ("history.jsonl", None, None),
+]
+
+
+@pytest.mark.parametrize(("file", "change", "said"), DAMAGE, ids=str)
+def test_damage_of_a_run_is_seen_without_libhdf5(tmp_path, monkeypatch, file, change, said):
+    import h5py
+    import keras
+
+    state = tmp_path / "run" / "state-000002"
+    state.mkdir(parents=True)
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(4), keras.layers.BatchNormalization()])
+    model.compile("adam", "mse")
+    model.fit(np.ones((2, 3)), np.ones((2, 4)), verbose=0)
+    model.save_weights(state / "model.weights.h5")
+    for path in (
+        state / "history.json",
+        tmp_path / "run/run.json",
+        tmp_path / "run/best.keras",
+        tmp_path / "run/history.jsonl",
+    ):
+        path.write_text("{}")
+    monkeypatch.setattr(h5py, "File", None)
+    monkeypatch.setattr(h5py.h5f, "open", None)
+    assert damaged(tmp_path / "run") is None
+    path = tmp_path / "run" / file
+    if change is None:
+        path.unlink()
+    else:
+        path.write_bytes(change(path.read_bytes()))
+    assert damaged(tmp_path / "run") == (said and f"run/{said}")
 
 
 def test_the_front_and_the_best(tmp_path):
