@@ -11,7 +11,7 @@ from reszoo.arch import zoo as networks
 from reszoo.arch.change import replace
 from reszoo.arch.check import boolean, check
 from reszoo.arch.spec import Head, NetSpec
-from reszoo.errors import ReszooError
+from reszoo.errors import ReszooError, no_attribute
 from reszoo.weights.catalogue import records
 
 if TYPE_CHECKING:
@@ -157,7 +157,7 @@ _ARGUMENTS = tuple(create.__annotations__)
 def __getattr__(name: str) -> Any:
     """The builder of a zoo entry: `create` with the name filled in."""
     if name.startswith("_") or name not in networks.builtin().names:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        raise no_attribute(__name__, name, networks.builtin().names)
     builder = globals()[name] = _builder(networks.builtin().entry(name))
     return builder
 

@@ -141,9 +141,42 @@ def test_the_networks_are_a_package_resource():
     assert {file.name for file in (folder / "models").iterdir()} >= {"imagenet.yaml", "cifar.yaml", "dense.yaml"}
 
 
-def test_unknown_public_name():
-    with pytest.raises(AttributeError):
-        reszoo.resnet51  # noqa: B018
+UNKNOWN = [
+    ("resnet51", "resnet50"),
+    ("ResNet50", "resnet50"),
+    ("resnet_50", "resnet50"),
+    ("Resnet152", "resnet152"),
+    ("ResNeXt50", "resnext50_32x4d"),
+    ("WideResNet50", "wide_resnet50_2"),
+    ("resnet56", "resnet56_cifar"),
+    ("hyperresnet", "HyperResNet"),
+    ("diagnos", "diagnose"),
+    ("lod_weights", "load_weights"),
+]
+
+
+@pytest.mark.parametrize(("name", "meant"), UNKNOWN)
+def test_an_unknown_public_name_is_an_error_that_names_the_nearest(name, meant):
+    with pytest.raises(AttributeError, match=f"module 'reszoo' has no attribute '{name}'; did you mean '{meant}'"):
+        getattr(reszoo, name)
+    # Python would swallow the AttributeError: the import statement gets an ImportError of its own.
+    with pytest.raises(ImportError, match=f"cannot import name '{name}' from 'reszoo'; did you mean '{meant}'"):
+        exec(f"from reszoo import {name}")
+
+
+def test_other_ways_to_ask_for_a_name():
+    assert not hasattr(reszoo, "resnet51") and getattr(reszoo, "resnet51", None) is None
+    for name in ("__wrapped__", "_repr_html_", "zzz"):
+        with pytest.raises(AttributeError, match=f"has no attribute '{name}'$"):
+            getattr(reszoo, name)
+    with pytest.raises(AttributeError, match="did you mean 'resnet50'"):
+        reszoo.models.resnet51  # noqa: B018
+    with pytest.raises(AttributeError, match="did you mean 'path_length'"):
+        reszoo.diagnosis.path_lenght  # noqa: B018
+    code = "from reszoo import cli, errors, resnet50; from reszoo import *; print(cli.__name__, Budget.__name__)"
+    assert python(code).strip() == "reszoo.cli Budget"
+    shown = subprocess.run([sys.executable, "-c", "import reszoo; reszoo.resnet51"], capture_output=True, text=True)
+    assert shown.stderr.lower().count("did you mean") == 1
 
 
 @pytest.mark.slow
