@@ -17,6 +17,7 @@ from conftest import needs, refused, shown
 
 from reszoo.errors import ReszooError
 from reszoo.weights.files import read
+from reszoo.weights.tensors import MEND, BrokenFileError
 from reszoo.weights.torch_files import MAGIC
 
 # PyTorch's files by hand, as its own library may be absent.
@@ -514,6 +515,28 @@ def test_refused_files(tmp_path, name, content, said):
         path = tmp_path
     with refused([name, *said]):
         read(path)
+
+
+HINTS = [
+    ("README.md", b"# reszoo\n\nResidual networks", ""),
+    ("a.safetensors", headed({"w": told("F8_E4M3", (4,))}, bytes(4)), ""),
+    ("a.index.json", b'{"weight_map": {"w": "../a"}}', ""),
+    ("a.pth", b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
+    ("a.pth", b"\x80\x04}.", "torch.save(model.state_dict(), path)"),
+    ("a.pth", b"<!DOCTYPE html><html>", MEND),
+    ("a.pth", b"", MEND),
+    ("a.pth", b"PK\x03\x04", MEND),
+    ("a.h5", b"\x89HDF\r\n\x1a\n", MEND),
+    ("a.safetensors", headed({"w": told()}), MEND),
+]
+
+
+@pytest.mark.parametrize(("name", "content", "hint"), HINTS, ids=shown)
+def test_a_hint_helps_against_what_is_wrong(tmp_path, name, content, hint):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(BrokenFileError) as caught:
+        read(tmp_path / name)
+    assert hint in caught.value.mend and (MEND in str(caught.value)) == (hint == MEND)
 
 
 def virtual(group):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,7 +28,8 @@ class Named(NamedTuple):
     """Its name in the file."""
 
 
-class Translated(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Translated:
     """A checkpoint in our words."""
 
     checkpoint: Checkpoint
@@ -70,7 +72,7 @@ def translate(checkpoint: Checkpoint, names: Mapping[str, Any] | str | Path | No
         raise ReszooError(where, given=given, allowed=known, mend=mend)
     if dialect.refuse:
         raise ReszooError(where, given=f"weights of {dialect.title}", mend=dialect.refuse)
-    return found._replace(dialect=_configured(checkpoint, dialect))
+    return replace(found, dialect=_configured(checkpoint, dialect))
 
 
 def _by_hand(checkpoint: Checkpoint, names: Mapping[str, Any] | str | Path) -> Dialect:
