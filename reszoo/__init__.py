@@ -8,4 +8,13 @@ import lazy_loader
 
 from reszoo._version import __version__  # noqa: F401
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+_import, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+
+
+def __getattr__(name: str) -> object:
+    """A public name, imported now; an unknown one is an error that offers the nearest."""
+    if name in __all__:
+        return _import(name)
+    from reszoo.errors import no_attribute
+
+    raise no_attribute(__name__, name, __all__)

@@ -126,6 +126,27 @@ def check(kind: type[Checked], data: Mapping[str, Any], *, where: str) -> Checke
         raise _explain(error, kind, where) from None
 
 
+def boolean(value: Any, *, where: str) -> bool:
+    """Returns a boolean, NumPy's or 0 or 1 too, as Python's.
+
+    Raises:
+        ReszooError: it is none.
+    """
+    plain = value.tolist() if hasattr(value, "tolist") else value
+    if not isinstance(plain, int) or plain not in (0, 1):
+        raise ReszooError(where, given=repr(value), allowed="True, False")
+    return bool(plain)
+
+
+PATTERNS = {r"^[^/\s]+$": "a name without blanks and /, of one letter at least"}
+"""Pattern of a field -> what it allows, in words."""
+
+HINTS: dict[tuple[int | str, ...], str] = {
+    ("head", "classes"): "a network without a classifier is include_top=False, pooling='avg'"
+}
+"""Field -> what to do where its number is too small."""
+
+
 def _explain(error: ValidationError, kind: type[BaseModel], where: str) -> ReszooError:
     # A misspelt field is also a missing one: the misspelling is the better news.
     problem = min(error.errors(), key=lambda problem: problem["type"] == "missing")
@@ -143,6 +164,10 @@ def _explain(error: ValidationError, kind: type[BaseModel], where: str) -> Reszo
     if name == "literal_error":
         words = [word.strip("'") for word in context["expected"].replace(" or ", ", ").split(", ")]
         allowed, mend = ", ".join(words), nearest(given, words)
+    elif name == "string_pattern_mismatch":
+        allowed = PATTERNS[context["pattern"]]
+    elif name == "greater_than_equal":
+        mend = HINTS.get(problem["loc"][-2:], "")
     elif name == "float_type" and isinstance(given, str) and _is_number(given):
         # YAML 1.1 reads 1e-5 as text: a float needs a dot there.
         mantissa, _, exponent = given.lower().partition("e")

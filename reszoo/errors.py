@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import sys
 from collections.abc import Iterable
+from importlib.util import find_spec
 
 
 class ReszooError(ValueError):
@@ -25,5 +27,28 @@ class UnknownNameError(ReszooError):
 
 def nearest(word: object, known: Iterable[str]) -> str:
     """`did you mean 'a' or 'b'?`, or nothing when no known word is close."""
-    close = difflib.get_close_matches(str(word).lower(), list(known), n=3, cutoff=0.5)
-    return f"did you mean {' or '.join(map(repr, close))}?" if close else ""
+    names, asked = list(known), _squeezed(str(word))
+    # What begins with it comes first, case and underscores aside: resnet56_cifar for ResNet_56.
+    longer = sorted((name for name in names if len(asked) > 2 and _squeezed(name).startswith(asked)), key=len)
+    close = difflib.get_close_matches(str(word).lower(), names, n=3, cutoff=0.5)
+    found = [*dict.fromkeys([*longer[:2], *close])][:3]
+    return f"did you mean {' or '.join(map(repr, found))}?" if found else ""
+
+
+def _squeezed(name: str) -> str:
+    return name.lower().replace("_", "")
+
+
+def no_attribute(package: str, name: str, known: Iterable[str]) -> Exception:
+    """Returns the error of a package's `__getattr__` for a name that it does not have, with the nearest ones.
+
+    That is an AttributeError; but `from package import name` would swallow it, and say no more than that there is no
+    such name: to the import statement, which asks for submodules too, it is an ImportError.
+    """
+    hint = "" if name.startswith("_") else nearest(name, known)
+    hint = f"; {hint}" if hint else ""
+    asks = sys._getframe(2).f_code.co_name
+    if asks == "_handle_fromlist" and not name.startswith("_") and find_spec(f"{package}.{name}") is None:
+        return ImportError(f"cannot import name {name!r} from {package!r}{hint}", name=package)
+    # Without an object Python does not look for the nearest names itself, and print them once more.
+    return AttributeError(f"module {package!r} has no attribute {name!r}{hint}", name=name, obj=None)

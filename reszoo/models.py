@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from reszoo.arch import zoo as networks
-from reszoo.arch.spec import NetSpec, replace
-from reszoo.errors import ReszooError
+from reszoo.arch.spec import Head, NetSpec, replace
+from reszoo.config import boolean, check
+from reszoo.errors import ReszooError, no_attribute
 from reszoo.weights.catalogue import records
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ def create(
     name: str | None = None,
     *,
     features: bool = False,
+    prefix: str = "",
     **changes: Any,
 ) -> keras.Model:
     """Returns a Keras model of stock layers, by the name of a network (or from its spec).
@@ -47,11 +50,15 @@ def create(
             is new where the file's has another width; with other channels the first convolution is adapted.
         input_tensor: a Keras tensor to build on.
         input_shape: of one image, in the order of `keras.config.image_data_format()`; `(features,)` for a dense net.
-        pooling: `avg`, `max` or None; None means `avg` under a classifier and a feature map without one.
+        pooling: `avg`, `max` or None for a feature map, where there is no classifier. Under one it is not used, as in
+            `keras.applications`; a network with another pooling there is `head={"pooling": "max"}`.
         classes: width of the classifier; by default the network's own.
-        classifier_activation: None for logits; by default the network's own.
+        classifier_activation: `softmax`, `sigmoid` (or Keras' functions of these names), None for logits; by default
+            the network's own.
         name: of the model; by default the network's.
         features: return the feature maps of all stages instead, as a dict `{"stage1": ..., "stage2": ...}`.
+        prefix: of the name of every layer, the input too: Keras wants every name once in a model, so that of two
+            networks in one functional model one needs a prefix, such as `left_`.
 
     Raises:
         ReszooError: impossible arguments, weights that cannot be had, or weights of another network; raised before
@@ -60,6 +67,9 @@ def create(
     found = networks.spec(model)
     from reszoo.arch import build
 
+    top = boolean(include_top, where=f"{found.name}.include_top")
+    features = boolean(features, where=f"{found.name}.features")
+    _check_prefix(prefix, found.name)
     channels_first = build.channels_first() and not found.dense
     given = tuple(input_shape) if isinstance(input_shape, Sequence) else input_shape
     shape = build.shape_of(input_tensor) if input_tensor is not None else given
@@ -69,27 +79,48 @@ def create(
             given=given,
             allowed=f"{shape}, the shape of input_tensor, or None",
         )
-    said: dict[str, Any] = {"name": name, "pooling": pooling}
+    said: dict[str, Any] = {"name": name}
     if shape is not None:
         said["input_shape"] = build.channels_last(shape) if channels_first and isinstance(shape, tuple) else shape
-    elif not include_top and not found.dense:
+    elif not top and not found.dense:
         said["input_shape"] = (None, None, found.input_shape[-1])
-    if include_top and not features:
+    if top and not features:
         said["classes"] = classes
         if classifier_activation != OWN:
             changes["classifier_activation"] = classifier_activation
+        # What is said of pooling is not used under a classifier, as in keras.applications; but a wrong word is one.
+        check(Head, {} if pooling is None else {"pooling": pooling}, where=f"{found.name}.head")
     else:
         # What is said of the classifier is not used without one, as in keras.applications.
+        said["pooling"] = pooling
         changes["head"] = {**changes.get("head", {}), "classes": None, "pooling": "none"}
     changes |= {argument: value for argument, value in said.items() if value is not None}
-    spec = replace(found, changes, where=found.name, also=_ARGUMENTS)
+    try:
+        spec = replace(found, changes, where=found.name, also=_ARGUMENTS)
+    except ReszooError as error:
+        if channels_first and isinstance(shape, tuple) and error.where == f"{found.name}.input_shape":
+            raise _in_order_of_channels_first(error, shape) from None
+        raise
     if weights is None:
-        network = build.build(spec, input_tensor=input_tensor)
+        network = build.build(spec, input_tensor=input_tensor, prefix=prefix)
     else:
         from reszoo.weights.load import pretrained
 
-        network = pretrained(spec, weights, strict="trunk" if classes is not None else True, input_tensor=input_tensor)
+        strict: Literal["trunk", True] = "trunk" if classes is not None else True
+        network = pretrained(spec, weights, strict=strict, input_tensor=input_tensor, prefix=prefix)
     return build.features(network) if features else network
+
+
+def _check_prefix(prefix: Any, where: str) -> None:
+    if not isinstance(prefix, str) or re.search(r"[/\s]", prefix):
+        raise ReszooError(f"{where}.prefix", given=repr(prefix), allowed="a text without blanks and /")
+
+
+def _in_order_of_channels_first(error: ReszooError, shape: Any) -> ReszooError:
+    """What is wrong with a shape, in the order in which it was given."""
+    allowed = str(error.allowed).replace("(height, width, channels)", "(channels, height, width)")
+    mend = "Keras is set to channels_first; keras.config.set_image_data_format('channels_last') changes that"
+    return ReszooError(error.where, given=shape, allowed=allowed, mend=mend)
 
 
 def list_models(
@@ -125,7 +156,7 @@ _ARGUMENTS = tuple(create.__annotations__)
 def __getattr__(name: str) -> Any:
     """The builder of a zoo entry: `create` with the name filled in."""
     if name.startswith("_") or name not in networks.builtin().names:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        raise no_attribute(__name__, name, networks.builtin().names)
     builder = globals()[name] = _builder(networks.builtin().entry(name))
     return builder
 

@@ -19,6 +19,7 @@ def create(
     name: str | None = None,
     *,
     features: bool = False,
+    prefix: str = "",
     **changes: Any,
 ) -> keras.Model: ...
 
@@ -36,6 +37,7 @@ class Builder(Protocol):
         name: str | None = None,
         *,
         features: bool = False,
+        prefix: str = "",
         **changes: Any,
     ) -> keras.Model: ...
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from reszoo.arch.plan import plan
-from reszoo.arch.recover import layers_of, spec_of
+from reszoo.arch.recover import layers_by_name, prefix_of, spec_of
 from reszoo.arch.spec import NetSpec
 from reszoo.errors import ReszooError, UnknownNameError
 
@@ -119,22 +119,21 @@ def remove_dead_channels(model: keras.Model, /) -> keras.Model:
     from reszoo.arch.liveness import without_dead_channels
 
     network = plan(spec_of(model))
-    given = {layer.name: layer for layer in layers_of(model)}
+    given = layers_by_name(model)
     weighted = {op.name: op for op in network.ops if op.weights}
     weights = {
         name: dict(zip((*op.weights, *op.statistics), given[name].get_weights(), strict=True))
         for name, op in weighted.items()
     }
     spec, kept = without_dead_channels(network, weights)
-    made = build(spec)
-    for layer in layers_of(made):
-        if (op := weighted.get(layer.name)) is None:
-            continue
+    made = build(spec, prefix=prefix_of(model))
+    layers = layers_by_name(made)
+    for op in weighted.values():
         values = {name: value[..., kept[op.name]] for name, value in weights[op.name].items()}
         if op.kind != "norm" and op.groups == 1:
             values["kernel"] = np.take(values["kernel"], kept[op.inputs[0]], axis=-2)
-        layer.set_weights([*values.values()])
-        layer.trainable = given[op.name].trainable
+        layers[op.name].set_weights([*values.values()])
+        layers[op.name].trainable = given[op.name].trainable
     return made
 
 
@@ -152,10 +151,10 @@ def _built(spec: NetSpec, model: Any, came: Mapping[str, str]) -> Any:
     """The network of a spec with the weights of a model; `came` is where blocks stood that have moved."""
     from reszoo.arch.build import build
 
-    given = {layer.name: layer for layer in layers_of(model)}
-    made = build(spec)
-    for layer in layers_of(made):
-        block, inner = re.fullmatch(r"(stage\d+_block\d+|)_?(.*)", layer.name).groups()  # type: ignore[union-attr]
+    given = layers_by_name(model)
+    made = build(spec, prefix=prefix_of(model))
+    for name, layer in layers_by_name(made).items():
+        block, inner = re.fullmatch(r"(stage\d+_block\d+|)_?(.*)", name).groups()  # type: ignore[union-attr]
         source = given.get("_".join(filter(None, (came.get(block, block), inner))))
         if source is not None and layer.weights:
             layer.set_weights(source.get_weights())
@@ -168,6 +167,5 @@ def _silence(model: Any, spec: NetSpec, prefix: str) -> None:
     block = next(segment for segment in plan(spec_of(model)).blocks if segment.prefix == prefix)
     last = f"unit{len(spec.block.body)}_"
     name = next(op.name for op in reversed(block.ops) if op.weights and op.name.startswith(last))
-    layer = next(layer for layer in layers_of(model) if layer.name == prefix + name)
-    for variable in layer.trainable_variables:
+    for variable in layers_by_name(model)[prefix + name].trainable_variables:
         variable.assign(variable * 0)

@@ -19,7 +19,7 @@ from reszoo.report import pictures
 from reszoo.report.effects import Sample, draw_effect, draw_interaction, groups, shares
 from reszoo.report.lines import Line, draw_lines
 from reszoo.report.page import Cell, Code, Gallery, Image, Section, Table, write_page
-from reszoo.report.scatter import Point, draw_front, front
+from reszoo.report.scatter import Point, draw_front
 from reszoo.report.search import search_page
 from reszoo.report.trials import Row, at_one_epoch
 from reszoo.report.write import write
@@ -90,7 +90,8 @@ ROWS += [
 def made(tmp_path_factory):
     """The page of all rows."""
     folder = tmp_path_factory.mktemp("report")
-    return write(search_page(rows=ROWS, facts={"Feasible draws": "61 %"}, notes=["Seed 0."], foot="versions"), folder)
+    facts, fronts = {"Feasible draws": "61 %"}, {"params": [0, 4], "macs": [0, 90], "activations": [1]}
+    return write(search_page(rows=ROWS, fronts=fronts, facts=facts, notes=["Seed 0."], foot="versions"), folder)
 
 
 def test_a_search_page_is_whole_in_one_file(made):
@@ -127,10 +128,12 @@ def test_every_number_of_the_rows_is_on_the_page(made):
     best = max((trial for trial in ROWS if trial.state == "complete"), key=lambda trial: trial.score)
     assert best.yaml in page.said("code")
     assert f"The best is trial {best.number}, a residual network" in page.said("p")
+    assert "Parameters: every trial with a score; on the front 2 residual." in page.said("figcaption")
+    assert "On a front: trial 90" in page.said("summary") and "On a front: trial 1," not in page.said("summary")
 
 
 @pytest.mark.parametrize("direction", ["maximise", "minimise"])
-def test_the_best_and_the_front_follow_the_direction(tmp_path, direction):
+def test_the_best_follows_the_direction(tmp_path, direction):
     page = read(write(search_page(rows=ROWS[:3], direction=direction), tmp_path))
     best = (max if direction == "maximise" else min)(ROWS[:3], key=lambda trial: trial.score)
     assert f"The best is trial {best.number}," in page.said("p")
@@ -185,12 +188,16 @@ def test_studies_with_little_in_them(tmp_path, rows):
     assert ("svg" in page.tags) == any_score
 
 
-def test_the_front_is_what_none_beats():
-    at = [(1, 0.5), (2, 0.5), (2, 0.7), (3, 0.6), (4, 0.9)]
-    points = [Point(number, cost, score, "plain", "") for number, (cost, score) in enumerate(at)]
-    assert [point.number for point in front(points, direction="maximise")] == [0, 2, 4]
-    assert [point.number for point in front(points, direction="minimise")] == [0]
-    assert front([], direction="maximise") == []
+def test_the_front_is_drawn_as_it_is_given():
+    points = [Point(number, cost, 0.5, "plain", "") for number, cost in enumerate((3, 1, 2))]
+    labels = {"name": "n", "title": "t", "caption": "c", "xlabel": "x", "ylabel": "y"}
+    (line,) = [
+        line
+        for line in draw_front(points, front=[0, 2], **labels).figure.axes[0].lines
+        if line.get_label() == "Pareto front"
+    ]
+    assert [*line.get_xdata()] == [2, 3, 3]
+    assert "Pareto front" not in draw_front(points, front=(), **labels).svg()
 
 
 def test_trials_are_compared_at_one_epoch():
@@ -225,7 +232,7 @@ def test_effects_say_how_much_goes_with_a_value():
 SAMPLES = [Sample((depth, width), "plain", depth / width) for depth in (1, 2) for width in (3, 4)]
 DRAWN = {
     "front": lambda: draw_front(
-        [Point(1, 2.0, 3.0, "plain", "a < b")], name="n", title="t", caption="c", xlabel="x", ylabel="y"
+        [Point(1, 2.0, 3.0, "plain", "a < b")], front=[1], name="n", title="t", caption="c", xlabel="x", ylabel="y"
     ),
     "effect": lambda: draw_effect(SAMPLES, dimension="depth", name="n", ylabel="y"),
     "interaction": lambda: draw_interaction(SAMPLES, dimensions=("a", "b"), name="n", title="t", score="s"),
@@ -250,7 +257,7 @@ def test_pictures_are_xml_with_hover_text_and_png(tmp_path, draw):
 
 def test_a_legend_names_families_that_begin_with_an_underscore():
     points = [Point(1, 2.0, 3.0, "_kind", "text")]
-    drawn = draw_front(points, name="n", title="t", caption="c", xlabel="x", ylabel="y").svg()
+    drawn = draw_front(points, front=[1], name="n", title="t", caption="c", xlabel="x", ylabel="y").svg()
     assert "_kind" in [node.text.strip() for node in drawn.iter("text")]
 
 

@@ -1,5 +1,9 @@
 """Preprocessing belongs to the weights: the numbers of other libraries' code, in layers that plain Keras opens."""
 
+import hashlib
+import json
+import socket
+
 import keras
 import numpy as np
 import pytest
@@ -9,6 +13,7 @@ from test_weights import checkpoint, small, values
 
 import reszoo
 from reszoo.weights.catalogue import records
+from reszoo.weights.labels import words
 from reszoo.weights.origin import Origin, remember
 
 MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
@@ -128,8 +133,9 @@ RANGES = [
 def test_numbers_in_the_wrong_range_are_warned_of(recwarn, change, said):
     layers = reszoo.preprocessing("resnet20_cifar.akamaster_c10")
     layers(change(np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), "uint8")))
-    warned = [str(warning.message) for warning in recwarn if "preprocessing" in str(warning.message)]
-    assert [said in text for text in warned] == ([True] if said else [])
+    warned = [warning for warning in recwarn if "preprocessing" in str(warning.message)]
+    assert [said in str(warning.message) for warning in warned] == ([True] if said else [])
+    assert {warning.filename for warning in warned} <= {__file__}
 
 
 def test_every_record_makes_layers():
@@ -156,3 +162,33 @@ def test_predictions_in_words():
         reszoo.decode_predictions(logits, labels=["a", "b", "c"])
     with refused(["labels", "given 'cifar11'", "cifar100"]):
         reszoo.decode_predictions(logits, labels="cifar11")
+
+
+def test_the_words_of_imagenet_are_those_of_keras(monkeypatch):
+    """Its file imagenet_class_index.json has this hash in keras.applications.imagenet_utils; nothing is downloaded."""
+    monkeypatch.setattr(keras.utils, "get_file", None)
+    monkeypatch.setattr(socket, "socket", None)
+    names, wnids = words("imagenet"), words("imagenet_wnids")
+    index = {str(number): [*pair] for number, pair in enumerate(zip(wnids, names, strict=True))}
+    assert hashlib.md5(json.dumps(index).encode()).hexdigest() == "c2c37ea517e94d9795004a39431a14cb"
+    ((first, second),) = reszoo.decode_predictions(np.eye(1000)[281:282], top=2)
+    assert first == ("tabby", 1.0) and second == ("tench", 0.0)
+    assert reszoo.decode_predictions(np.eye(1000)[:1], top=1, labels="imagenet_wnids")[0][0].label == "n01440764"
+
+
+NO_PREDICTIONS = [
+    ([[1, 2]], "shape (1, 2) and 1000 labels"),
+    ([1.0] * 1000, "shape (1000,)"),
+    (np.zeros((1, 1, 1000)), "shape (1, 1, 1000)"),
+    ([[1], [1, 2]], "no numbers"),
+    ("abc", "no numbers"),
+    (None, "shape ()"),
+]
+
+
+@pytest.mark.parametrize(("predictions", "said"), NO_PREDICTIONS, ids=lambda value: str(value)[:20])
+def test_predictions_are_looked_at_before_labels(monkeypatch, predictions, said):
+    if "labels" not in said:
+        monkeypatch.setattr("reszoo.weights.labels.words", None)
+    with refused(["decode_predictions", said, "(images, classes)"]):
+        reszoo.decode_predictions(predictions)

@@ -97,6 +97,13 @@ def test_no_module_is_long(module):
     assert len(MODULES[module].read_text().splitlines()) <= 300
 
 
+@pytest.mark.parametrize("module", ["h5py"])
+def test_no_module_imports_what_is_not_required(module):
+    """libhdf5 can crash on a damaged file; the package has a reader of its own."""
+    files = [file for file in PACKAGE.rglob("*.py") if any(name.split(".")[0] == module for name, _ in imports(file))]
+    assert files == []
+
+
 def test_the_stub_names_every_network():
     stub = (PACKAGE / "__init__.pyi").read_text()
     for name in zoo.builtin().names:
@@ -140,6 +147,40 @@ def test_import_is_lazy_and_cost_needs_no_keras():
     assert python(code).strip() == "[]"
 
 
+IMPORTS = """
+import importlib, json, locale, logging, os, pkgutil, sys, warnings
+import keras, keras_tuner, lazy_loader, matplotlib, numpy, optuna, pydantic, rich, sklearn, tensorboard, typer, yaml
+import keras.src.callbacks, rich.console, sklearn.datasets, sqlalchemy, tensorboard.summary
+
+def state():
+    loggers = {name: logging.getLogger(name).level for name in logging.root.manager.loggerDict if "reszoo" not in name}
+    return {
+        "warnings": [str(entry) for entry in warnings.filters], "levels": loggers, "root": logging.root.level,
+        "handlers": len(logging.root.handlers), "optuna": optuna.logging.get_verbosity(),
+        "matplotlib": [matplotlib.rcParams["backend"], len(matplotlib.rcParams)], "numpy": numpy.geterr(),
+        "keras": [keras.config.floatx(), keras.config.dtype_policy().name, keras.config.image_data_format(),
+                  keras.config.is_traceback_filtering_enabled(), keras.config.is_interactive_logging_enabled()],
+        "python": [sys.getrecursionlimit(), str(sys.excepthook), locale.setlocale(locale.LC_ALL)],
+        "environment": dict(os.environ), "print": numpy.get_printoptions()["precision"],
+    }
+
+before = state()
+import reszoo
+for module in pkgutil.walk_packages(reszoo.__path__, "reszoo."):
+    if module.name != "reszoo.__main__":
+        importlib.import_module(module.name)
+for name in reszoo.__all__:
+    getattr(reszoo, name)
+after = state()
+after["levels"] = {name: level for name, level in after["levels"].items() if name in before["levels"]}
+print(json.dumps({key: [before[key], after[key]] for key in before if before[key] != after[key]}))
+"""
+
+
+def test_importing_changes_no_filter_no_verbosity_and_no_log_level():
+    assert python(IMPORTS).splitlines()[-1] == "{}"
+
+
 def test_the_networks_are_a_package_resource():
     if importlib.util.find_spec("reszoo.zoo_configs") is None:
         pytest.skip("reszoo is not installed: this is a checkout on the path")
@@ -147,9 +188,42 @@ def test_the_networks_are_a_package_resource():
     assert {file.name for file in (folder / "models").iterdir()} >= {"imagenet.yaml", "cifar.yaml", "dense.yaml"}
 
 
-def test_unknown_public_name():
-    with pytest.raises(AttributeError):
-        reszoo.resnet51  # noqa: B018
+UNKNOWN = [
+    ("resnet51", "resnet50"),
+    ("ResNet50", "resnet50"),
+    ("resnet_50", "resnet50"),
+    ("Resnet152", "resnet152"),
+    ("ResNeXt50", "resnext50_32x4d"),
+    ("WideResNet50", "wide_resnet50_2"),
+    ("resnet56", "resnet56_cifar"),
+    ("hyperresnet", "HyperResNet"),
+    ("diagnos", "diagnose"),
+    ("lod_weights", "load_weights"),
+]
+
+
+@pytest.mark.parametrize(("name", "meant"), UNKNOWN)
+def test_an_unknown_public_name_is_an_error_that_names_the_nearest(name, meant):
+    with pytest.raises(AttributeError, match=f"module 'reszoo' has no attribute '{name}'; did you mean '{meant}'"):
+        getattr(reszoo, name)
+    # Python would swallow the AttributeError: the import statement gets an ImportError of its own.
+    with pytest.raises(ImportError, match=f"cannot import name '{name}' from 'reszoo'; did you mean '{meant}'"):
+        exec(f"from reszoo import {name}")
+
+
+def test_other_ways_to_ask_for_a_name():
+    assert not hasattr(reszoo, "resnet51") and getattr(reszoo, "resnet51", None) is None
+    for name in ("__wrapped__", "_repr_html_", "zzz"):
+        with pytest.raises(AttributeError, match=f"has no attribute '{name}'$"):
+            getattr(reszoo, name)
+    with pytest.raises(AttributeError, match="did you mean 'resnet50'"):
+        reszoo.models.resnet51  # noqa: B018
+    with pytest.raises(AttributeError, match="did you mean 'path_length'"):
+        reszoo.diagnosis.path_lenght  # noqa: B018
+    code = "from reszoo import cli, errors, resnet50; from reszoo import *; print(cli.__name__, Budget.__name__)"
+    assert python(code).strip() == "reszoo.cli Budget"
+    shown = subprocess.run([sys.executable, "-c", "import reszoo; reszoo.resnet51"], capture_output=True, text=True)
+    assert shown.stderr.lower().count("did you mean") == 1
 
 
 @pytest.mark.slow

@@ -16,6 +16,7 @@ import pytest
 from conftest import needs, refused, shown
 
 from reszoo.errors import ReszooError
+from reszoo.weights.formats.checkpoint import MEND, BrokenFileError
 from reszoo.weights.formats.read import read
 from reszoo.weights.formats.torch_files import MAGIC
 
@@ -514,6 +515,28 @@ def test_refused_files(tmp_path, name, content, said):
         path = tmp_path
     with refused([name, *said]):
         read(path)
+
+
+HINTS = [
+    ("README.md", b"# reszoo\n\nResidual networks", ""),
+    ("a.safetensors", headed({"w": told("F8_E4M3", (4,))}, bytes(4)), ""),
+    ("a.index.json", b'{"weight_map": {"w": "../a"}}', ""),
+    ("a.pth", b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
+    ("a.pth", b"\x80\x04}.", "torch.save(model.state_dict(), path)"),
+    ("a.pth", b"<!DOCTYPE html><html>", MEND),
+    ("a.pth", b"", MEND),
+    ("a.pth", b"PK\x03\x04", MEND),
+    ("a.h5", b"\x89HDF\r\n\x1a\n", MEND),
+    ("a.safetensors", headed({"w": told()}), MEND),
+]
+
+
+@pytest.mark.parametrize(("name", "content", "hint"), HINTS, ids=shown)
+def test_a_hint_helps_against_what_is_wrong(tmp_path, name, content, hint):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(BrokenFileError) as caught:
+        read(tmp_path / name)
+    assert hint in caught.value.mend and (MEND in str(caught.value)) == (hint == MEND)
 
 
 def virtual(group):

@@ -2,11 +2,14 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +17,8 @@ import optuna
 import pretend
 import pytest
 import yaml
-from conftest import needs, refused
-from pretend import DATA, SPACE, Pretended, search, told
+from conftest import needs, refused, shown
+from pretend import DATA, SETTINGS, SPACE, Pretended, PretendedSearch, search, told
 from typer.testing import CliRunner
 
 import reszoo
@@ -24,7 +27,9 @@ from reszoo.cli.screen import app
 from reszoo.tuning.job import Outcome
 from reszoo.tuning.latency import Latencies
 from reszoo.tuning.proposals import Halving, derived
-from reszoo.tuning.worker_main import memory_of_this
+from reszoo.tuning.results import Trial, front, fronts, kept
+from reszoo.tuning.storage import quiet as quietly
+from reszoo.tuning.worker_main import damaged, memory_of_this
 from reszoo.tuning.worker_process import Worker
 
 
@@ -63,6 +68,128 @@ def test_a_study_within_budget(tmp_path):
     opened = reszoo.open_study(tmp_path / "s")
     assert opened.rows() == study.rows()
     assert len(opened.engine.trials) == 8, "no trial is spent on what does not fit"
+
+
+# state, score, cost of each trial; numbers on the front
+FRONTS = [
+    (
+        [("complete", 0.5, 1), ("complete", 0.5, 2), ("complete", 0.7, 2), ("complete", 0.6, 3), ("complete", 0.9, 4)],
+        [0, 2, 4],
+    ),
+    # Stopped early it counts like the others: its kept weights reach its score.
+    ([("pruned", 0.9, 10), ("complete", 0.8, 20)], [0]),
+    ([("pruned", 0.7, 10), ("complete", 0.8, 20)], [0, 1]),
+    ([("failed", 0.9, 1), ("diverged", 0.9, 1), ("running", 0.9, 1), ("damaged", 0.9, 1), ("complete", 0.1, 5)], [4]),
+    ([("complete", None, 1)], []),
+    ([("complete", 0.0, 1), ("complete", 0.0, 1)], [0]),
+    ([], []),
+]
+
+
+@pytest.mark.parametrize(("trials", "expected"), FRONTS)
+def test_one_rule_for_every_front(trials, expected):
+    made = [
+        Trial(number, state, {}, None, score, dict.fromkeys(("params", "macs"), cost), (), Path())
+        for number, (state, score, cost) in enumerate(trials)
+    ]
+    assert [trial.number for trial in front(made, "macs")] == expected
+    assert {cost: [trial.number for trial in found] for cost, found in fronts(made).items()} == (
+        {"params": expected, "macs": expected}
+        if any(score is not None and state in ("complete", "pruned") for state, score, _ in trials)
+        else {}
+    )
+    assert {*expected} <= kept(made)
+
+
+def test_page_and_study_have_the_same_fronts(tmp_path):
+    study = search(tmp_path / "s")
+    page = study.write(tmp_path / "page").read_text()
+    both = {trial.number for cost in ("params", "macs") for trial in study.pareto(cost)}
+    marked = re.findall(r'<tr class="marked">.*?data-value="(\d+)"', page, re.DOTALL)
+    assert {int(number) for number in marked} == both
+    assert "finished trials that no other one beats" in page and "complete one" not in page
+
+
+def test_optuna_is_quiet_in_our_calls_and_as_the_user_set_it_outside(tmp_path, caplog, recwarn):
+    optuna.logging.set_verbosity(optuna.logging.INFO)
+    before = [*warnings.filters]
+    seen = []
+    study = PretendedSearch(SPACE, DATA, folder=tmp_path / "s", **SETTINGS)
+    study.search(trials=4, jobs=2, watch=lambda study: seen.append(optuna.logging.get_verbosity()))
+    assert {*seen} == {optuna.logging.ERROR} and len(reszoo.open_study(tmp_path / "s").trials) == 4
+    assert optuna.logging.get_verbosity() == optuna.logging.INFO and warnings.filters == before
+    assert not caplog.records and not [*recwarn]
+    optuna.create_study()
+    assert "A new study created" in caplog.text
+    with pytest.raises(KeyError), quietly:
+        raise KeyError
+    assert optuna.logging.get_verbosity() == optuna.logging.INFO and warnings.filters == before
+
+
+def test_quiet_calls_in_several_threads(tmp_path):
+    """The one that began first ends first: the other one must not put back what it found."""
+    before = (optuna.logging.get_verbosity(), [*warnings.filters])
+    first, second = threading.Event(), threading.Event()
+
+    def call(enters, leaves):
+        with quietly:
+            enters.set()
+            leaves.wait()
+
+    ends = [threading.Event(), threading.Event()]
+    threads = [threading.Thread(target=call, args=pair) for pair in zip((first, second), ends, strict=True)]
+    for thread, entered in zip(threads, (first, second), strict=True):
+        thread.start()
+        entered.wait()
+    for thread, end in zip(threads, ends, strict=True):
+        assert optuna.logging.get_verbosity() == optuna.logging.ERROR
+        end.set()
+        thread.join()
+    assert (optuna.logging.get_verbosity(), warnings.filters) == before
+
+
+DAMAGE = [
+    ("state-000002/model.weights.h5", lambda content: content[:0], "state-000002"),
+    ("state-000002/model.weights.h5", lambda content: content[: len(content) // 2], "state-000002"),
+    ("state-000002/model.weights.h5", lambda content: content[:-1], "state-000002"),
+    ("state-000002/model.weights.h5", lambda content: bytes(len(content)), "state-000002"),
+    ("state-000002/model.weights.h5", lambda content: b"<html>" + content, "state-000002"),
+    ("state-000002/model.weights.h5", None, "state-000002"),
+    ("state-000002/history.json", lambda content: content[:-1], "state-000002"),
+    ("run.json", lambda content: content[:-1], "run.json"),
+    ("run.json", None, "run.json"),
+    ("best.keras", None, "best.keras"),
+    ("history.jsonl", None, None),
+]
+
+
+@pytest.mark.parametrize(("file", "change", "said"), DAMAGE, ids=shown)
+def test_damage_of_a_run_is_seen_without_libhdf5(tmp_path, monkeypatch, file, change, said):
+    import h5py
+    import keras
+
+    state = tmp_path / "run" / "state-000002"
+    state.mkdir(parents=True)
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(4), keras.layers.BatchNormalization()])
+    model.compile("adam", "mse")
+    model.fit(np.ones((2, 3)), np.ones((2, 4)), verbose=0)
+    model.save_weights(state / "model.weights.h5")
+    for path in (
+        state / "history.json",
+        tmp_path / "run/run.json",
+        tmp_path / "run/best.keras",
+        tmp_path / "run/history.jsonl",
+    ):
+        path.write_text("{}")
+    monkeypatch.setattr(h5py, "File", None)
+    monkeypatch.setattr(h5py.h5f, "open", None)
+    assert damaged(tmp_path / "run") is None
+    path = tmp_path / "run" / file
+    if change is None:
+        path.unlink()
+    else:
+        path.write_bytes(change(path.read_bytes()))
+    assert damaged(tmp_path / "run") == (said and f"run/{said}")
 
 
 def test_the_front_and_the_best(tmp_path):

@@ -13,7 +13,7 @@ from keras import initializers, layers
 from reszoo.arch.layers import LooksLinear, batch_normalization
 from reszoo.arch.ops import Op, Segment
 from reszoo.arch.plan import plan
-from reszoo.arch.recover import spec_of
+from reszoo.arch.recover import prefix_of, spec_of
 from reszoo.arch.spec import NetSpec
 from reszoo.errors import ReszooError
 
@@ -22,28 +22,28 @@ NEST_FROM, NEST_BLOCKS = 800, 16
 on, every 16 blocks become a sub-model of their own."""
 
 
-def build(spec: NetSpec, *, input_tensor: Any = None) -> keras.Model:
+def build(spec: NetSpec, *, input_tensor: Any = None, prefix: str = "") -> keras.Model:
     """Returns the network as a functional Keras model.
 
     Args:
         spec: the network.
         input_tensor: a Keras tensor of the spec's input shape to build on.
+        prefix: of the name of every layer.
 
     Raises:
-        ReszooError: channels come first and the backend cannot run that.
+        ReszooError: the initial weights cannot be drawn in the type that Keras' dtype policy asks for.
     """
-    if channels_first() and not spec.dense:
-        _check_channels_first(spec)
+    _check_policy(spec)
     network = plan(spec)
     shape = spec.input_shape if spec.dense or not channels_first() else (spec.input_shape[-1], *spec.input_shape[:-1])
     if input_tensor is None:
-        inputs = x = keras.Input(shape, name="input")
+        inputs = x = keras.Input(shape, name=_numbered(f"{prefix}input"))
     else:
         sources, x = keras.utils.get_source_inputs(input_tensor), input_tensor
         inputs = sources[0] if len(sources) == 1 else sources
     nested = sum(len(segment.ops) for segment in network.segments) >= NEST_FROM
     for chain in _chains(network.segments, nested):
-        x = _nest(chain, x) if nested and chain[0].branch else _apply(chain, x)
+        x = _nest(chain, x, prefix) if nested and chain[0].branch else _apply(chain, x, prefix)
     return keras.Model(inputs, x, name=spec.name)
 
 
@@ -61,7 +61,8 @@ def features(model: keras.Model) -> keras.Model:
     names = {part: last.prefix + last.output.name for part, last in stages.items()}
     # The final norm and activation of a pre-activation network stand in its head.
     names |= {[*names][-1]: op.name for head in parts.get("head", ()) for op in head.ops if op.kind in ("norm", "act")}
-    outputs = {part: _output(model, name) for part, name in names.items()}
+    prefix = prefix_of(model)
+    outputs = {part: _output(model, prefix + name) for part, name in names.items()}
     return keras.Model(model.input, outputs, name=model.name)
 
 
@@ -77,6 +78,19 @@ def _output(model: keras.Model, name: str) -> Any:
 def channels_first() -> bool:
     """Whether Keras is set to `channels_first`."""
     return bool(keras.config.image_data_format() == "channels_first")
+
+
+def refuse_channels_first(spec: NetSpec) -> None:
+    """Refuses a network of images where Keras is set to `channels_first`: data sources give channels last.
+
+    Raises:
+        ReszooError: it is such a network.
+    """
+    if channels_first() and not spec.dense:
+        allowed, mend = "channels_last, as data sources give images", "keras.config.set_image_data_format"
+        raise ReszooError(
+            f"{spec.name}: image_data_format", given="channels_first", allowed=allowed, mend=f"{mend}('channels_last')"
+        )
 
 
 def channels_last(shape: Sequence[int | None]) -> tuple[int | None, ...]:
@@ -95,14 +109,14 @@ def shape_of(tensor: Any) -> tuple[int | None, ...]:
     return tuple(tensor.shape)[1:]
 
 
-def _check_channels_first(spec: NetSpec) -> None:
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        if not tf.config.list_physical_devices("GPU"):
-            allowed = "channels_last: TensorFlow has no channels_first convolution on the CPU"
-            mend = "keras.config.set_image_data_format('channels_last')"
-            raise ReszooError(f"{spec.name}.image_data_format", given="channels_first", allowed=allowed, mend=mend)
+def _check_policy(spec: NetSpec) -> None:
+    """No backend decomposes matrices in bfloat16, and TensorFlow alone in float16; a saved file could not be opened."""
+    kind, backend = keras.config.dtype_policy().variable_dtype, keras.backend.backend()
+    drawable = kind not in ("bfloat16", "float16") or (kind == "float16" and backend == "tensorflow")
+    if spec.init in ("orthogonal", "looks_linear") and not drawable:
+        given = f"{spec.init} for weights in {kind} on the {backend} backend"
+        mend = f"keras.config.set_dtype_policy('mixed_{kind}') keeps the weights in float32"
+        raise ReszooError(f"{spec.name}.init", given=given, allowed="he, glorot", mend=mend)
 
 
 def _chains(segments: tuple[Segment, ...], nested: bool) -> Iterator[tuple[Segment, ...]]:
@@ -115,28 +129,36 @@ def _chains(segments: tuple[Segment, ...], nested: bool) -> Iterator[tuple[Segme
         yield from (whole[i : i + NEST_BLOCKS] for i in range(0, len(whole), NEST_BLOCKS))
 
 
-def _nest(chain: tuple[Segment, ...], x: Any) -> Any:
-    return submodel(chain, x.shape[1:], name=f"{chain[0].name}_to_{chain[-1].name.rpartition('_')[2]}")(x)
+def _numbered(name: str) -> str:
+    """A name that no input has yet: several networks fit into one model. As Keras does, the first has no number."""
+    uid = keras.backend.get_uid(name)
+    return name if uid == 1 else f"{name}_{uid - 1}"
 
 
-def submodel(chain: Sequence[Segment], shape: Sequence[int | None], *, name: str) -> keras.Model:
+def _nest(chain: tuple[Segment, ...], x: Any, prefix: str) -> Any:
+    name = f"{prefix}{chain[0].name}_to_{chain[-1].name.rpartition('_')[2]}"
+    return submodel(chain, x.shape[1:], name=name, prefix=prefix)(x)
+
+
+def submodel(chain: Sequence[Segment], shape: Sequence[int | None], *, name: str, prefix: str = "") -> keras.Model:
     """Returns consecutive segments of a plan as a model of their own.
 
     Args:
         chain: the segments.
         shape: of what the first of them reads, without the batch.
         name: of the model.
+        prefix: of the name of every layer.
     """
     inputs = keras.Input(shape, name="input")
-    return keras.Model(inputs, _apply(tuple(chain), inputs), name=name)
+    return keras.Model(inputs, _apply(tuple(chain), inputs, prefix), name=name)
 
 
-def _apply(chain: tuple[Segment, ...], x: Any) -> Any:
+def _apply(chain: tuple[Segment, ...], x: Any, prefix: str) -> Any:
     for segment in chain:
-        tensors = {"input": x}
+        tensors, begin = {"input": x}, prefix + segment.prefix
         for op in segment.ops:
             inputs = [tensors[name] for name in op.inputs]
-            tensors[op.name] = LAYERS[op.kind](op, segment.prefix + op.name)(inputs if len(inputs) > 1 else inputs[0])
+            tensors[op.name] = LAYERS[op.kind](op, begin + op.name)(inputs if len(inputs) > 1 else inputs[0])
         x = tensors[segment.output.name]
     return x
 

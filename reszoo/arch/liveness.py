@@ -37,7 +37,8 @@ def constants(network: Plan, weights: Weights) -> Channels:
     found: Channels = {"input": np.full(network.spec.input_shape[-1] or 0, np.nan)}
     for op in network.ops:
         inputs = [found[name] for name in op.inputs]
-        found[op.name] = _VALUES.get(op.kind, lambda op, inputs, own: inputs[0])(op, inputs, weights.get(op.name, {}))
+        value = _VALUES.get(op.kind)
+        found[op.name] = inputs[0] if value is None else value(op, inputs, weights.get(op.name, {}))
     return found
 
 

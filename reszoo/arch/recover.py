@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import product
 from math import sqrt
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from reszoo.arch.ops import Op
 from reszoo.arch.orders import ORDERS
@@ -16,6 +16,7 @@ from reszoo.arch.spec import Init, NetSpec
 from reszoo.errors import ReszooError
 
 Config = dict[str, Any]
+Value = TypeVar("Value")
 
 _KERNELS: dict[str, Init] = {"HeUniform": "he", "GlorotUniform": "glorot"}
 
@@ -49,6 +50,7 @@ def spec_of_layers(name: str, layers: Mapping[str, Described]) -> NetSpec:
     Raises:
         ReszooError: they are not the layers of a network that reszoo built.
     """
+    layers = without_prefix(layers)
     blocks = _blocks(layers)
     stem = [layer for layer in layers if re.fullmatch(r"stem_(unit\d+_)?(conv|dense)", layer)]
     if not stem or not blocks:
@@ -85,11 +87,33 @@ def layers_of(model: Any) -> Iterator[Any]:
             yield layer
 
 
+def layers_by_name(model: Any) -> dict[str, Any]:
+    """Returns a network's layers by their names in the plan, whatever prefix the network was built with."""
+    return without_prefix({layer.name: layer for layer in layers_of(model)})
+
+
+def prefix_of(model: Any) -> str:
+    """Returns the prefix that a network was built with: what its layers' names begin with, mostly nothing."""
+    return common_prefix(layer.name for layer in layers_of(model))
+
+
+def common_prefix(names: Iterable[str]) -> str:
+    """Returns what stands before the name of a network's first layer; of two networks in one model, the shortest."""
+    found = (re.fullmatch(r"(.*)stem_(?:unit1_)?(?:conv|dense)", name) for name in names)
+    return min((match[1] for match in found if match), key=len, default="")
+
+
+def without_prefix(named: Mapping[str, Value]) -> dict[str, Value]:
+    """Returns what belongs to a network's layers by their names without the network's prefix."""
+    prefix = common_prefix(named)
+    return {name.removeprefix(prefix): value for name, value in named.items()}
+
+
 def _described(model: Any) -> Iterator[tuple[str, Described]]:
-    for layer in layers_of(model):
+    for name, layer in layers_by_name(model).items():
         shapes = [tuple(weight.shape) for weight in layer.weights if "seed" not in weight.path]
-        shape = getattr(layer.input, "shape", (None,))[1:] if layer.name.startswith("stem") else ()
-        yield layer.name, Described(type(layer).__name__, layer.get_config(), shapes, tuple(shape))
+        shape = getattr(layer.input, "shape", (None,))[1:] if name.startswith("stem") else ()
+        yield name, Described(type(layer).__name__, layer.get_config(), shapes, tuple(shape))
 
 
 def _blocks(layers: Mapping[str, Described]) -> dict[int, dict[int, dict[str, Config]]]:

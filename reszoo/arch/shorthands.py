@@ -82,11 +82,14 @@ def _turn(change: tuple[str, Any]) -> int:
 
 
 def _to_plain_python(value: Any) -> Any:
-    """Returns NumPy scalars and arrays, lists and frozen parts as plain numbers, lists and dicts."""
+    """Returns NumPy scalars and arrays, lists, frozen parts and Keras' functions as numbers, lists, dicts and names."""
     if isinstance(value, FrozenModel):
         return value.model_dump()
     if hasattr(value, "tolist"):
         return value.tolist()
+    if callable(value) and str(getattr(value, "__module__", "")).startswith("keras."):
+        # One of Keras' own functions stands for its name, such as keras.activations.softmax.
+        return getattr(value, "__name__", value)
     if isinstance(value, (list, tuple)):
         return [_to_plain_python(item) for item in value]
     if isinstance(value, Mapping):

@@ -196,12 +196,13 @@ def impossible(spec: NetSpec) -> list[ReszooError]:
         no("stem.width", spec.stem.width, "at least 2 where the stem has several layers: the first are half as wide")
     if len(spec.input_shape) != (1 if dense else 3) or spec.input_shape[-1] is None:
         shape = "(features,)" if dense else "(height, width, channels); height and width may be None"
-        no("input_shape", spec.input_shape, shape)
+        no("input_shape", spec.input_shape, shape, _order_of(spec.input_shape))
     elif not dense:
         stride = spec.stride
         if any(size is not None and size < stride for size in spec.input_shape[:2]):
-            least = f"height and width of at least {stride}, the product of the strides"
-            no("input_shape", spec.input_shape, least, f"give at least ({stride}, {stride}, ...), or stem='cifar'")
+            least = f"(height, width, channels), height and width of at least {stride}, the product of the strides"
+            mend = f"give at least ({stride}, {stride}, ...), or stem='cifar'"
+            no("input_shape", spec.input_shape, least, _order_of(spec.input_shape) or mend)
     if block.stride_at > len(block.body):
         no("block.stride_at", block.stride_at, f"1 to {len(block.body)}, the units of the block")
     if block.shortcut == "none" and block.start != "random":
@@ -243,7 +244,19 @@ def impossible(spec: NetSpec) -> list[ReszooError]:
             if given not in allowed:
                 no(where, given, f"{', '.join(map(str, allowed))} in a dense net")
     elif spec.head.pooling == "none" and spec.head.classes:
-        no("head.pooling", "none", "avg, max", "a classifier needs a pooled map: give pooling or include_top=False")
+        no(
+            "head.pooling",
+            "none",
+            "avg, max",
+            "a classifier needs a pooled map: head={'pooling': 'avg'} or include_top=False",
+        )
+    for number, (stage, following) in enumerate(pairwise(spec.stages), 1):
+        # The unit with the stride still sees the dilation of the blocks before it; a window of one pixel sees none.
+        unit = block.body[min(block.stride_at, len(block.body)) - 1]
+        if following.stride > 1 and stage.dilation > 1 and unit.kernel > 1:
+            one = f"1 in stage {number + 1}: stage {number} has dilation {stage.dilation}, no convolution has both"
+            hint = "output_stride=16 or 8 turns strides into dilation"
+            no(f"stages.{number}.stride", following.stride, one, hint)
     if spec.stages[0].inner != 1.0:
         no("stages.0.inner", spec.stages[0].inner, "1.0 in the first stage", "give block.body's ratio instead")
     for stage in spec.stages:
@@ -255,3 +268,12 @@ def impossible(spec: NetSpec) -> list[ReszooError]:
                 no(f"block.body.{i}.groups", unit.groups, f"divisors of the widths around it, {before} and {width}")
             before = width
     return problems
+
+
+def _order_of(shape: tuple[int | None, ...]) -> str:
+    """A hint where a shape looks like one with its channels in front."""
+    if len(shape) != 3 or shape[0] not in (1, 3) or shape[-1] in (1, 3):
+        return ""
+    channels, *size = shape
+    last = f"({size[0]}, {size[1]}, {channels})"
+    return f"channels come last: {last}; in front after keras.config.set_image_data_format('channels_first')"

@@ -16,7 +16,7 @@ from keras import ops
 from reszoo.arch.build import channels_first, submodel
 from reszoo.arch.ops import RepeatedSegments
 from reszoo.arch.plan import plan
-from reszoo.arch.recover import layers_of
+from reszoo.arch.recover import layers_by_name
 from reszoo.arch.spec import NetSpec
 
 
@@ -46,14 +46,14 @@ class Looped(keras.Model):
 
     def take(self, model: keras.Model) -> None:
         """Takes the weights and statistics of a model of the same spec."""
-        layers = {layer.name: layer for layer in layers_of(model)}
+        layers = layers_by_name(model)
         for run in self._runs:
             for stack, variables in run.pairs(layers):
                 stack.assign(np.stack([ops.convert_to_numpy(variable) for variable in variables]))
 
     def give(self, model: keras.Model) -> None:
         """Writes the weights and statistics to a model of the same spec."""
-        layers = {layer.name: layer for layer in layers_of(model)}
+        layers = layers_by_name(model)
         for run in self._runs:
             for stack, variables in run.pairs(layers):
                 for variable, value in zip(variables, ops.convert_to_numpy(stack), strict=True):

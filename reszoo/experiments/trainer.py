@@ -10,7 +10,7 @@ import keras
 import numpy as np
 from pydantic import Field, Strict, field_validator
 
-from reszoo.arch.build import build
+from reszoo.arch.build import build, refuse_channels_first
 from reszoo.arch.cost import cost
 from reszoo.arch.plan import plan
 from reszoo.arch.spec import Count, NetSpec
@@ -93,7 +93,11 @@ class Trainer:
             spec: of the data's input shape and classes; its softmax is left to the loss.
             data: examples.
             budget: what a run may use.
+
+        Raises:
+            ReszooError: Keras is set to `channels_first`.
         """
+        refuse_channels_first(spec)
         self.spec = spec.replace(classifier_activation=None)
         self._budget, self._data = budget, data
         self._cost = cost(plan(self.spec))

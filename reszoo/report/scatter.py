@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,46 +25,31 @@ class Point:
     """Trained to the end: drawn filled."""
 
 
-def front(points: Iterable[Point], *, direction: str) -> list[Point]:
-    """Returns the points that no other one beats, the cheapest first: cheaper or equal and better.
-
-    Args:
-        points: in any order; of equals the first is kept.
-        direction: maximise or minimise the score.
-    """
-    sign = -1 if direction == "minimise" else 1
-    found: list[Point] = []
-    for point in sorted(points, key=lambda point: (point.cost, -sign * point.score)):
-        if not found or sign * point.score > sign * found[-1].score:
-            found.append(point)
-    return found
-
-
 def draw_front(
     points: Sequence[Point],
     *,
+    front: Collection[int],
     name: str,
     title: str,
     caption: str,
     xlabel: str,
     ylabel: str,
     unit: str = "",
-    direction: str = "maximise",
 ) -> Picture:
     """Returns a picture of scores against costs with the Pareto front as a line of steps.
 
     Args:
         points: the nets, at least one, with finite numbers.
+        front: numbers of those on the Pareto front.
         name: file name of the picture without a suffix.
         title: above the panel.
         caption: what is to be seen, in a sentence.
         xlabel: the cost.
         ylabel: the score.
         unit: of the cost; k, M, G or m, µ stand before it.
-        direction: maximise or minimise the score.
     """
     axis = panel(title, xlabel=xlabel, ylabel=ylabel)
-    best = front(points, direction=direction)
+    best = sorted((point for point in points if point.number in front), key=lambda point: point.cost)
     if best:
         costs, scores = [point.cost for point in best], [point.score for point in best]
         costs.append(max(point.cost for point in points))

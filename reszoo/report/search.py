@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import combinations
 
 from reszoo.report.effects import Sample, draw_effect, draw_interaction, shares, written
 from reszoo.report.lines import Line, draw_lines
 from reszoo.report.page import Code, Content, Gallery, Page, Section
 from reszoo.report.pictures import Picture
-from reszoo.report.scatter import Point, draw_front, front
+from reszoo.report.scatter import Point, draw_front
 from reszoo.report.tables import short
 from reszoo.report.trials import WHOLE, Row, at_one_epoch, describe, samples_of, table
 
@@ -30,6 +30,7 @@ COSTS = {
 def search_page(
     *,
     rows: Sequence[Row],
+    fronts: Mapping[str, Collection[int]] | None = None,
     title: str = "A search for depth and width",
     score: str = "validation accuracy",
     direction: str = "maximise",
@@ -42,6 +43,7 @@ def search_page(
 
     Args:
         rows: the trials, in any state; none at all gives a page that says so.
+        fronts: cost (params, macs, latency) -> numbers of the trials on its Pareto front.
         title: of the page.
         score: the quantity that was sought, as it is read.
         direction: maximise or minimise it.
@@ -56,10 +58,11 @@ def search_page(
     )
     best = next(iter(scored), None)
     points = {cost: _points(scored, cost=cost, score=score) for cost in COSTS}
-    kept = {point.number for found in points.values() for point in front(found, direction=direction)}
+    fronts = {cost: (fronts or {}).get(cost, ()) for cost in COSTS}
+    kept = {number for numbers in fronts.values() for number in numbers}
     sections = [
         Section("The study", [*notes] if scored or not rows else [*notes, "No trial has a score."]),
-        Section(f"{score.capitalize()} against cost", _fronts(points, score=score, direction=direction)),
+        Section(f"{score.capitalize()} against cost", _fronts(points, fronts, score=score)),
         Section("What depth, width and the rest do", _effects(scored, score=score, pair=pair)),
         Section("Learning curves", _curves(scored, score=score)),
         Section("The best network", _specs(best, [row for row in scored if row.number in kept and row is not best])),
@@ -79,7 +82,7 @@ def _lead(rows: Sequence[Row], *, best: Row | None, score: str) -> str:
     counts = ", ".join(f"{count} {state}" for state, count in Counter(row.state for row in rows).most_common())
     said = f"{len(rows)} trials{f': {counts}' if counts else ''}."
     if best is None:
-        return f"{said} None is complete with a score yet."
+        return f"{said} None has a score yet."
     values = ", ".join(f"{name} {written(value)}" for name, value in best.values.items())
     return f"{said} The best is trial {best.number}, a {best.kind} network ({values}): {score} {best.score:.4g}."
 
@@ -104,27 +107,30 @@ def _points(rows: Iterable[Row], *, cost: str, score: str) -> list[Point]:
     ]
 
 
-def _fronts(points: Mapping[str, Sequence[Point]], *, score: str, direction: str) -> list[Content]:
+def _fronts(
+    points: Mapping[str, Sequence[Point]], fronts: Mapping[str, Collection[int]], *, score: str
+) -> list[Content]:
     pictures: list[Picture] = []
     for cost, (xlabel, title, unit) in COSTS.items():
-        best = Counter(point.kind for point in front(points[cost], direction=direction))
-        said = ", ".join(f"{count} {kind}" for kind, count in best.items()) or "no complete trial"
+        best = Counter(point.kind for point in points[cost] if point.number in fronts[cost])
+        said = ", ".join(f"{count} {kind}" for kind, count in best.items()) or "no trial"
         if points[cost]:
             drawn = draw_front(
                 points[cost],
+                front=fronts[cost],
                 name=f"pareto_{cost}",
                 title=title,
                 caption=f"{title}: every trial with a score; on the front {said}.",
                 xlabel=xlabel,
                 ylabel=score,
                 unit=unit,
-                direction=direction,
             )
             pictures.append(drawn)
     if not pictures:
         return []
     return [
-        "The line joins the networks that no other complete one beats: cheaper, or as cheap and better.",
+        "The line joins the Pareto front: the finished trials that no other one beats in both score and cost. A trial "
+        "that was stopped early, drawn hollow, counts with the score of its best epoch, whose weights are kept.",
         Gallery(pictures),
     ]
 

@@ -19,7 +19,7 @@ class Row:
 
     number: int
     state: str
-    """complete, pruned, failed, infeasible, running ...: only complete ones are on a front."""
+    """complete, pruned, failed, infeasible, running ...: complete and pruned ones can be on a Pareto front."""
     kind: str
     """residual or plain."""
     values: Mapping[str, Value]

@@ -57,7 +57,9 @@ def write(path: Path, text: str) -> None:
 
 def save_model(model: Any, path: Path, data: Data, spec: NetSpec) -> None:
     """Writes the network without its optimiser, with the facts that predicting needs."""
-    bare = build(spec)
+    # The file's input is called `input`, however many networks this process has built: exports are used by its name.
+    shape = model.input_shape[1:]
+    bare = build(spec, input_tensor=keras.Input(shape, name="input"))
     bare.set_weights(model.get_weights())
     with renamed_when_whole(path) as temporary:
         bare.save(temporary)

@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 import keras
 
 from reszoo.arch.build import build
-from reszoo.arch.recover import layers_of, spec_of
+from reszoo.arch.recover import layers_by_name, layers_of, prefix_of, spec_of
 from reszoo.errors import ReszooError, UnknownNameError
 
 LEAST_BATCH = 8
@@ -53,8 +53,9 @@ def freeze(model: Any, /, *, until: str | None = None, norm: Norm = "frozen", ba
     frozen = parts[:-1] if until is None else [] if until == NOTHING else parts[: parts.index(until) + 1]
     # Layer by layer: `model.trainable = False` would hide layers that are made trainable again.
     model.trainable = True
+    prefix = prefix_of(model)
     for layer in layers_of(model):
-        learns = _part(layer.name) not in frozen
+        learns = _part(layer.name.removeprefix(prefix)) not in frozen
         layer.trainable = learns or (norm == "train" and layer.name.endswith("_norm"))
     if batch is not None:
         warn_of_batch(model, batch)
@@ -136,11 +137,11 @@ def replace_head(model: Any, /, *, classes: int, activation: str | None = "softm
     spec = spec_of(model)
     head = {"classes": classes, "activation": activation or "linear", "dropout": dropout}
     pooling = {} if spec.dense or spec.head.pooling != "none" else {"pooling": "avg"}
-    made = build(spec.replace(head={**head, **pooling}))
-    given = {layer.name: layer for layer in layers_of(model)}
-    for layer in layers_of(made):
-        source = given.get(layer.name)
-        if source is not None and layer.name != "predictions":
+    made = build(spec.replace(head={**head, **pooling}), prefix=prefix_of(model))
+    given = layers_by_name(model)
+    for name, layer in layers_by_name(made).items():
+        source = given.get(name)
+        if source is not None and name != "predictions":
             layer.set_weights(source.get_weights())
             layer.trainable = source.trainable
     return made
@@ -169,7 +170,8 @@ def layer_decay(model: Any, optimizer: Callable[..., Any], rate: float, /, *, de
     parts = _parts(model)
     named = {part: optimizer(rate * decay ** (len(parts) - 1 - place)) for place, part in enumerate(parts)}
     # Of a nested network the path of a variable begins with the names of its sub-models.
-    patterns = {rf"(?:.*/)?{re.escape(part)}_.*": made for part, made in named.items() if part != parts[-1]}
+    prefix = re.escape(prefix_of(model))
+    patterns = {rf"(?:.*/)?{prefix}{re.escape(part)}_.*": made for part, made in named.items() if part != parts[-1]}
     return keras.optimizers.MultiOptimizer(keras.optimizers.OptimizerMap(named[parts[-1]], patterns))
 
 
@@ -210,7 +212,7 @@ def reestimate_norm(model: Any, data: Any, /, *, batches: int = 100) -> int:
 
 def _parts(model: Any) -> list[str]:
     """stem, stage1, ..., head."""
-    found = dict.fromkeys(_part(layer.name) for layer in layers_of(model) if layer.weights)
+    found = dict.fromkeys(_part(name) for name, layer in layers_by_name(model).items() if layer.weights)
     stages = sorted((part for part in found if part.startswith("stage")), key=lambda part: int(part[5:]))
     if "stem" not in found or not stages:
         raise ReszooError(model.name, given="no stem and stages", allowed="a model that reszoo built")

@@ -13,7 +13,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from reszoo.arch.build import build
+from reszoo.arch.build import build, refuse_channels_first
 from reszoo.arch.recover import layers_of
 from reszoo.arch.spec import NetSpec
 from reszoo.data.sources import Data
@@ -84,9 +84,11 @@ def run(
             rounding.
 
     Raises:
-        ReszooError: the folder holds another run, or cannot be written; or the devices cannot share the batches.
+        ReszooError: the folder holds another run, or cannot be written; the devices cannot share the batches; or Keras
+            is set to `channels_first`.
         NotFiniteError: the loss is no number any more.
     """
+    refuse_channels_first(spec)
     folder = Path(folder).expanduser()
     devices.check(batch=recipe.batch, examples=len(data.train))
     settings = _settings(spec, data, recipe, seed, weights) | {"devices": devices.count}

@@ -10,7 +10,7 @@ import yaml
 from reszoo.report.page import Page
 from reszoo.report.search import search_page
 from reszoo.report.trials import Row
-from reszoo.tuning.results import Trial
+from reszoo.tuning.results import Trial, fronts
 
 
 def study_page(trials: Sequence[Trial], *, space: str, settings: Mapping[str, Any]) -> Page:
@@ -26,7 +26,8 @@ def study_page(trials: Sequence[Trial], *, space: str, settings: Mapping[str, An
     """
     facts = {"data": str(settings["data"]["name"]), "space": space, "seed": str(settings["seed"])}
     rows = [_row(trial, space) for trial in trials]
-    return search_page(rows=rows, title=f"A search of {space} on {facts['data']}", facts=facts)
+    numbers = {cost: [trial.number for trial in front] for cost, front in fronts(trials).items()}
+    return search_page(rows=rows, fronts=numbers, title=f"A search of {space} on {facts['data']}", facts=facts)
 
 
 def _row(trial: Trial, name: str) -> Row:

@@ -213,8 +213,9 @@ class Halving(optuna.pruners.BasePruner):
     """Asynchronous successive halving by ending runs: one that goes on simply goes on.
 
     Runs are judged after an eighth, a quarter and half of their epochs, but not after the first one where they have
-    four or more, when most are still warming up. A run goes on while it is in the better half of all that came so far, those that ended earlier included. Li et al.
-    2020, algorithm 2, compare those that are left: where proposals get better with time, that ends good ones by luck.
+    four or more, when most are still warming up. A run goes on while it is in the better half of all that came so far,
+    those that ended earlier included. Li et al. 2020, algorithm 2, compare those that are left: where proposals get
+    better with time, that ends good ones by luck.
 
     Args:
         epochs: of a whole run.

@@ -84,6 +84,9 @@ def ranked(trials: Iterable[Trial]) -> list[Trial]:
 def front(trials: Iterable[Trial], cost: str) -> list[Trial]:
     """Returns the trials that no other one beats in both score and cost, the cheapest first.
 
+    The one rule for every front: of table, page and command, and for the weights that are kept. Complete and pruned
+    trials count alike, with the score of their best epoch, whose weights are kept.
+
     Raises:
         UnknownNameError: there is no such cost.
         ReszooError: it was not measured.
@@ -98,6 +101,13 @@ def front(trials: Iterable[Trial], cost: str) -> list[Trial]:
         if not found or (trial.score or 0.0) > (found[-1].score or 0.0):
             found.append(trial)
     return found
+
+
+def fronts(trials: Iterable[Trial]) -> dict[str, list[Trial]]:
+    """Returns the front of every cost of a network that all finished trials have: the networks that are kept."""
+    finished = ranked(trials)
+    measured = [cost for cost in COSTS[:5] if finished and all(cost in trial.costs for trial in finished)]
+    return {cost: front(finished, cost) for cost in measured}
 
 
 def best_of(trials: Sequence[Trial], limits: dict[str, float]) -> Trial:
@@ -123,8 +133,7 @@ def best_of(trials: Sequence[Trial], limits: dict[str, float]) -> Trial:
 def kept(trials: Sequence[Trial]) -> set[int]:
     """Returns the numbers of the trials whose weights are kept: the fronts, the three best, and what runs."""
     finished = ranked(trials)
-    measured = [cost for cost in COSTS[:5] if finished and all(cost in trial.costs for trial in finished)]
-    on_front = {trial.number for cost in measured for trial in front(finished, cost)}
+    on_front = {trial.number for found in fronts(trials).values() for trial in found}
     alive = {trial.number for trial in trials if trial.state in ("waiting", "running")}
     return on_front | alive | {trial.number for trial in finished[:3]}
 

@@ -16,7 +16,7 @@ from reszoo.tuning.results import tidy
 from reszoo.tuning.scheduler import Scheduler
 from reszoo.tuning.setup import prepare
 from reszoo.tuning.space import Space
-from reszoo.tuning.storage import GRACE, HEARTBEAT, begin, connect, url_of
+from reszoo.tuning.storage import GRACE, HEARTBEAT, begin, connect, quiet, url_of
 from reszoo.tuning.study import Study
 from reszoo.tuning.worker_process import Worker
 
@@ -141,6 +141,7 @@ class Search(Study):
         for where, number in (("trials", trials), ("jobs", jobs)):
             if number < 1:
                 raise ReszooError(where, given=number, allowed="at least 1")
-        Scheduler(self.setup, self, self.storage, trials=trials, seconds=seconds, watch=watch).run(jobs=jobs)
+        with quiet:
+            Scheduler(self.setup, self, self.storage, trials=trials, seconds=seconds, watch=watch).run(jobs=jobs)
         tidy(self.trials)
         return self

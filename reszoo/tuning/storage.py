@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import datetime
 import socket
+import threading
 import warnings
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +22,35 @@ SETTINGS, DATABASE = "plan", "study.db"
 HEARTBEAT, GRACE = 10, 60
 """Seconds between signs of life, and until a trial without one is given to another process."""
 
-optuna.logging.set_verbosity(optuna.logging.ERROR)
-warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+
+class _Quiet:
+    """Silences Optuna while a call of ours runs, and leaves the user's own settings as they were.
+
+    Its verbosity and Python's warnings are one for all threads: the first call that enters changes them, the last one
+    that leaves puts them back.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._calls, self._settings = threading.Lock(), 0, ExitStack()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._calls += 1
+            if self._calls == 1:
+                self._settings.callback(optuna.logging.set_verbosity, optuna.logging.get_verbosity())
+                optuna.logging.set_verbosity(optuna.logging.ERROR)
+                self._settings.enter_context(warnings.catch_warnings())
+                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self._calls -= 1
+            if not self._calls:
+                self._settings.close()
+
+
+quiet = _Quiet()
+"""Around every call of Optuna that writes logs or warns of what is experimental: heartbeats, samplers."""
 
 
 def url_of(folder: Path) -> str:
@@ -50,11 +79,12 @@ def connect(url: str, *, heartbeat: int = HEARTBEAT, grace: int = GRACE) -> optu
         )
 
     try:
-        try:
-            return storage()
-        except (IntegrityError, ProgrammingError):
-            # Another process made the same tables in the same moment; by now they are there.
-            return storage()
+        with quiet:
+            try:
+                return storage()
+            except (IntegrityError, ProgrammingError):
+                # Another process made the same tables in the same moment; by now they are there.
+                return storage()
     except (SQLAlchemyError, ArgumentError, ImportError, RuntimeError) as error:
         told = str(error).splitlines()[0]
         mend = "the runs beside it are whole; if a backup is at hand, put it back" if url.startswith("sqlite") else ""
@@ -79,7 +109,8 @@ def begin(
     Raises:
         ReszooError: it was begun with other settings; the message names the first field that differs.
     """
-    study = optuna.create_study(storage=storage, study_name=name, directions=directions, load_if_exists=True)
+    with quiet:
+        study = optuna.create_study(storage=storage, study_name=name, directions=directions, load_if_exists=True)
     before = study.user_attrs.get(SETTINGS)
     if before is None:
         study.set_user_attr(SETTINGS, dict(settings))

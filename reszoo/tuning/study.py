@@ -15,7 +15,7 @@ from reszoo.report.write import write
 from reszoo.training.run_folder import HISTORY
 from reszoo.tuning.page import study_page
 from reszoo.tuning.proposals import OUTCOME, PLACE, POINT, RETRY, counts
-from reszoo.tuning.results import Trial, best_of, front, kept, ranked
+from reszoo.tuning.results import Trial, best_of, front, fronts, kept, ranked
 from reszoo.tuning.space import Space, space as opened
 from reszoo.tuning.storage import DATABASE, SETTINGS, connect, url_of
 from reszoo.weights.formats.archives import is_zip
@@ -71,6 +71,10 @@ class Study:
             ReszooError: no such cost, or it was not measured.
         """
         return front(self.trials, cost)
+
+    def fronts(self) -> dict[str, list[Trial]]:
+        """Returns the fronts of all costs that were measured: params, macs, activations, depth, latency."""
+        return fronts(self.trials)
 
     def rows(self) -> list[dict[str, Any]]:
         """Returns all trials as plain data: number, state, values, costs, score, epochs, learning curve."""

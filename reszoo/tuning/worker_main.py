@@ -26,6 +26,7 @@ from reszoo.training.run import NotFiniteError, run
 from reszoo.training.run_folder import BEST, STATE
 from reszoo.training.train import scaled_for
 from reszoo.tuning.job import Job, Outcome, Progress, Timing
+from reszoo.weights.formats.keras_files import read_h5
 
 MEMORY_WORDS = ("ResourceExhausted", "RESOURCE_EXHAUSTED", "OutOfMemory", "out of memory")
 WARM, TIMED = 3, 15
@@ -168,14 +169,12 @@ def damaged(folder: Path) -> str | None:
         json.loads((folder / "run.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return f"{folder.name}/run.json"
-    import h5py
-
     for state in sorted(folder.glob(f"{STATE}-*"))[-1:]:
         try:
             json.loads((state / "history.json").read_text(encoding="utf-8"))
-            with h5py.File(state / "model.weights.h5") as file:
-                file.visit(lambda name: None)
-        except (OSError, ValueError, RuntimeError):
+            # Not with h5py: a damaged file can crash libhdf5 or keep it for ever.
+            read_h5(state / "model.weights.h5")
+        except (OSError, ValueError):
             return f"{folder.name}/{state.name}"
         return None if (folder / BEST).exists() else f"{folder.name}/{BEST}"
     return None

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from itertools import product
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from reszoo.arch import zoo
 from reszoo.arch.ops import Op
@@ -30,6 +31,16 @@ def specs(found: Translated) -> tuple[NetSpec, ...]:
     Raises:
         ReszooError: the tensors are not those of a network that the zoo can describe.
     """
+    if found not in _SPECS:
+        _SPECS[found] = _specs(found)
+    return _SPECS[found]
+
+
+_SPECS: WeakKeyDictionary[Translated, tuple[NetSpec, ...]] = WeakKeyDictionary()
+"""Several steps of a load ask for them."""
+
+
+def _specs(found: Translated) -> tuple[NetSpec, ...]:
     if is_told(found):
         return (_told_by_the_file(found),)
     where = f"{found.checkpoint.path.name} ({found.dialect.title})"
@@ -119,7 +130,7 @@ def _layers(config: Mapping[str, Any], found: Translated) -> Iterator[tuple[str,
         if "layers" in layer["config"]:
             yield from _layers(layer, found)
         else:
-            name = layer["config"]["name"]
+            name = layer["config"]["name"].removeprefix(found.prefix)
             shapes = [named.tensor.shape for key, named in found.tensors.items() if key.startswith(f"{name}/")]
             shape = (layer.get("build_config") or {}).get("input_shape") or next(iter(inputs), None) or [None]
             shape = shape[0] if isinstance(shape[0], list) else shape

@@ -30,11 +30,18 @@ def decode_predictions(predictions: Any, /, *, top: int = 5, labels: Any = "imag
     """
     import numpy as np
 
-    scores = np.asarray(predictions, "float64")
+    allowed = "(images, classes), and a label for every class"
+    try:
+        scores = np.asarray(predictions, "float64")
+    except (TypeError, ValueError) as error:
+        given = f"predictions that are no numbers ({error})"
+        raise ReszooError("decode_predictions", given=given, allowed=allowed) from None
+    if scores.ndim != 2:
+        raise ReszooError("decode_predictions", given=f"predictions of shape {scores.shape}", allowed=allowed)
     named = words(labels)
-    if scores.ndim != 2 or named is None or len(named) != scores.shape[1]:
+    if named is None or len(named) != scores.shape[1]:
         given = f"predictions of shape {scores.shape} and {'no' if named is None else len(named)} labels"
-        raise ReszooError("decode_predictions", given=given, allowed="(images, classes) and a label for every class")
+        raise ReszooError("decode_predictions", given=given, allowed=allowed)
     if (scores < 0).any() or not np.allclose(scores.sum(axis=1), 1, atol=1e-2):
         scores = np.exp(scores - scores.max(axis=1, keepdims=True))
         scores /= scores.sum(axis=1, keepdims=True)
@@ -46,8 +53,8 @@ def words(labels: Any, /) -> list[str] | None:
     """Returns the words for class numbers, or nothing where none are known.
 
     Args:
-        labels: `imagenet`, `cifar10`, `cifar100`, `fashion_mnist`, a list of words, or a model into which reszoo loaded
-            weights. ImageNet's words are fetched by `keras.applications` the first time.
+        labels: `imagenet` (words as in `keras.applications`), `imagenet_wnids` (WordNet's numbers, such as n01440764),
+            `cifar10`, `cifar100`, `fashion_mnist`, a list of words, or a model into which reszoo loaded weights.
 
     Raises:
         ReszooError: no such labels.
@@ -55,15 +62,9 @@ def words(labels: Any, /) -> list[str] | None:
     if hasattr(labels, "layers"):
         known = origin(labels)
         labels = known.labels if known else None
-    if labels == "imagenet":
-        import numpy as np
-        from keras.applications.imagenet_utils import decode_predictions as of_keras
-
-        # Keras' function gives the words in the order of the scores.
-        return [word for _, word, _ in of_keras(np.arange(1000, 0, -1, dtype="float32")[None], top=1000)[0]]
     if isinstance(labels, str):
         if labels not in _ours():
-            raise ReszooError("labels", given=repr(labels), allowed=f"imagenet, {', '.join(_ours())}, a list, a model")
+            raise ReszooError("labels", given=repr(labels), allowed=f"{', '.join(_ours())}, a list, a model")
         return _ours()[labels]
     return None if labels is None else [str(word) for word in labels]
 

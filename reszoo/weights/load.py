@@ -9,9 +9,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from reszoo.arch.recover import layers_of, spec_of
+from reszoo.arch.recover import layers_by_name, spec_of
 from reszoo.arch.spec import NetSpec
 from reszoo.arch.zoo import spec as changed
+from reszoo.config import boolean
 from reszoo.errors import ReszooError
 from reszoo.weights import infer
 from reszoo.weights.formats.checkpoint import Tensor
@@ -87,8 +88,9 @@ def from_checkpoint(
     Raises:
         ReszooError: the file is unreadable, or no network of the zoo has such weights.
     """
+    top = boolean(include_top, where="from_checkpoint.include_top")
     opened = open_weights(source, names=names, key=key)
-    if not include_top:
+    if not top:
         changes["head"] = {"classes": None, "pooling": "none"}
     spec = changed(infer.specs(opened.found)[0], **changes)
     strict: Strict = "trunk" if {"classes", "head"} & {*changes} else True
@@ -101,7 +103,9 @@ def from_checkpoint(
     return Loaded(model, matched.report)
 
 
-def pretrained(spec: NetSpec, weights: str | Path, *, strict: Strict = True, input_tensor: Any = None) -> Any:
+def pretrained(
+    spec: NetSpec, weights: str | Path, *, strict: Strict = True, input_tensor: Any = None, prefix: str = ""
+) -> Any:
     """Returns a network with weights; what is adapted or new is logged.
 
     Raises:
@@ -111,7 +115,7 @@ def pretrained(spec: NetSpec, weights: str | Path, *, strict: Strict = True, inp
     matched = match(spec, opened.found, strict=strict)
     from reszoo.arch.build import build
 
-    model = build(spec, input_tensor=input_tensor)
+    model = build(spec, input_tensor=input_tensor, prefix=prefix)
     place(model, matched, fresh=True)
     remember(model, Origin(matched.report, opened.record, opened.found.checkpoint))
     if matched.report.adapted or matched.report.new:
@@ -131,7 +135,8 @@ def place(model: Any, matched: Match, *, fresh: bool = False) -> None:
     Raises:
         BrokenFileError: a tensor cannot be read; unless it is fresh, the model is as it was.
     """
-    variables = {f"{layer.name}/{weight.name}": weight for layer in layers_of(model) for weight in layer.weights}
+    layers = layers_by_name(model).items()
+    variables = {f"{name}/{weight.name}": weight for name, layer in layers for weight in layer.weights}
     absent = [target for target in matched.tensors if target not in variables]
     if absent:
         raise ReszooError(model.name, given=f"no variable {absent[0]}", allowed="a model that reszoo built, unchanged")

@@ -2,36 +2,39 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from typing import Any
 
 import keras
 import numpy as np
 
-from reszoo.arch.layers import saved_as
 from reszoo.weights.catalogue import Preprocessing
 
 
-@saved_as("keras.src.models.functional", "Functional")
-class Preprocess(keras.Model):
-    """A functional model that looks at the range of what it is called with; saved as the stock one."""
+def _watched(model: keras.Model) -> keras.Model:
+    """Lets this one model look at the range of what it is called with; saved, copied and loaded it is the stock one."""
+    call, predict = model.call, model.predict
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if args and (isinstance(args[0], np.ndarray) or _is_eager(args[0])):
-            warn_of_range(args[0])
-        return super().__call__(*args, **kwargs)
+    def watched_call(inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        if isinstance(inputs, np.ndarray) or _is_eager(inputs):
+            warn_of_range(inputs)
+        return call(inputs, *args, **kwargs)
 
-    def predict(self, x: Any, *args: Any, **kwargs: Any) -> Any:
+    def watched_predict(x: Any, *args: Any, **kwargs: Any) -> Any:
         if isinstance(x, np.ndarray):
             warn_of_range(x)
-        return super().predict(x, *args, **kwargs)
+        return predict(x, *args, **kwargs)
+
+    model.call, model.predict = watched_call, watched_predict
+    return model
 
 
 def _is_eager(value: Any) -> bool:
     return keras.ops.is_tensor(value) and hasattr(value, "numpy") and not hasattr(value, "graph")
 
 
-def preprocess(of: Preprocessing, resize: int, crop: int, then: Any = None, *, name: str) -> Preprocess:
+def preprocess(of: Preprocessing, resize: int, crop: int, then: Any = None, *, name: str) -> keras.Model:
     """Returns resize, crop, scale and normalisation as a model, with another model after it if there is one."""
     inputs = keras.Input((None, None, len(of.mean)), name="images")
     # Cutting out the square and then resizing it is what resizing the shorter side and then cropping shows.
@@ -56,7 +59,7 @@ def preprocess(of: Preprocessing, resize: int, crop: int, then: Any = None, *, n
         turned.kernel.assign(np.eye(3, dtype="float32")[::-1][None, None])
     if keras.config.image_data_format() == "channels_first":
         x = keras.layers.Permute((3, 1, 2), name="channels_first")(x)
-    return Preprocess(inputs, then(x) if then is not None else x, name=name)
+    return _watched(keras.Model(inputs, then(x) if then is not None else x, name=name))
 
 
 def warn_of_range(images: Any) -> None:
@@ -73,4 +76,13 @@ def warn_of_range(images: Any) -> None:
         told = "more than 8 bits a channel"
     else:
         return
-    warnings.warn(f"preprocessing: images from {low:.3g} to {high:.3g}; expected 0 to 255 ({told}?)", stacklevel=3)
+    message = f"preprocessing: images from {low:.3g} to {high:.3g}; expected 0 to 255 ({told}?)"
+    warnings.warn(message, stacklevel=_stacklevel())
+
+
+def _stacklevel() -> int:
+    """The `stacklevel`, seen from the caller, of the first frame that is neither Keras' nor reszoo's."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] in ("keras", "reszoo"):
+        frame, level = frame.f_back, level + 1
+    return level

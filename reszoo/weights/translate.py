@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from reszoo.arch.recover import common_prefix
 from reszoo.config import check, read_yaml
 from reszoo.errors import ReszooError
 from reszoo.weights.dialects import IGNORED, Dialect, Template, dialects
@@ -25,7 +27,8 @@ class Named(NamedTuple):
     """Its name in the file."""
 
 
-class Translated(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Translated:
     """A checkpoint in our words."""
 
     checkpoint: Checkpoint
@@ -38,6 +41,8 @@ class Translated(NamedTuple):
     """Names of what is no weight."""
     layers: frozenset[str]
     """Of a Keras file in our names: all its layers."""
+    prefix: str = ""
+    """What every name in the file begins with."""
 
 
 def translate(checkpoint: Checkpoint, names: Mapping[str, Any] | str | Path | None = None) -> Translated:
@@ -66,7 +71,7 @@ def translate(checkpoint: Checkpoint, names: Mapping[str, Any] | str | Path | No
         raise ReszooError(where, given=given, allowed=known, mend=mend)
     if dialect.refuse:
         raise ReszooError(where, given=f"weights of {dialect.title}", mend=dialect.refuse)
-    return found._replace(dialect=_configured(checkpoint, dialect))
+    return replace(found, dialect=_configured(checkpoint, dialect))
 
 
 def _by_hand(checkpoint: Checkpoint, names: Mapping[str, Any] | str | Path) -> Dialect:
@@ -79,9 +84,11 @@ def _by_hand(checkpoint: Checkpoint, names: Mapping[str, Any] | str | Path) -> D
 
 
 def _common_prefix(checkpoint: Checkpoint) -> list[str]:
-    """`model.` where most names begin with it: the attribute under which somebody's module keeps the network."""
+    """`model.` where most names begin with it: the attribute under which somebody's module keeps the network; or the
+    prefix that one of our own networks was built with."""
     first = Counter(name.partition(".")[0] + "." for name in checkpoint.tensors if "." in name)
-    return [prefix for prefix, count in first.most_common(1) if count > len(checkpoint.tensors) // 2]
+    common = [prefix for prefix, count in first.most_common(1) if count > len(checkpoint.tensors) // 2]
+    return [*common, *filter(None, [common_prefix(name.partition("/")[0] for name in checkpoint.tensors)])]
 
 
 def _translate(checkpoint: Checkpoint, dialect: Dialect, prefix: str) -> Translated:
@@ -103,7 +110,8 @@ def _translate(checkpoint: Checkpoint, dialect: Dialect, prefix: str) -> Transla
     # A file that lists layers without weights lists them all; a legacy one lists a sub-model, and not what is in it.
     weighted = {name.rpartition(separator)[0] for name in checkpoint.tensors}
     layers = checkpoint.layers if own and weighted < checkpoint.layers else frozenset()
-    return Translated(checkpoint, dialect, tensors, tuple(unknown), tuple(ignored), layers)
+    layers = frozenset(layer.removeprefix(prefix) for layer in layers)
+    return Translated(checkpoint, dialect, tensors, tuple(unknown), tuple(ignored), layers, prefix)
 
 
 def _in_keras_layout(layer: str, tensor: Tensor) -> Tensor:

@@ -76,10 +76,12 @@ class BrokenFileError(ReszooError):
     def __init__(self, path: Path, found: str, *, allowed: str = "", mend: str = ""):
         # What is found may quote the file: it stays one line of a length that can be read.
         short = " ".join(found[:400].split()) + ("..." if len(found) > 400 else "")
-        super().__init__(str(path), given=short, allowed=allowed, mend=mend or MEND)
+        # What is allowed says what is wrong with a file that is whole: fetching it again would not help.
+        super().__init__(str(path), given=short, allowed=allowed, mend=mend or ("" if allowed else MEND))
 
 
 MEND = "download or save the file again"
+"""What helps where a file is damaged."""
 
 
 def json_object(path: Path, text: str | bytes, what: str) -> dict[str, Any]:

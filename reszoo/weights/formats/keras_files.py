@@ -66,7 +66,9 @@ def _open(path: Path, start: int, size: int) -> Checkpoint:
                 tensors[full if name in tensors else name] = _tensor(path, name, node, start, size)
             if not tensors:
                 held = ", ".join(map(repr, [*top.members][:5])) or "empty"
-                raise BrokenFileError(path, f"an HDF5 file without Keras weights ({held})")
+                raise BrokenFileError(
+                    path, f"an HDF5 file without Keras weights ({held})", allowed="weights that Keras saved"
+                )
             if layers is None:
                 layers = [name for _, group in _groups(top) for name in group.texts("name") or ()]
             config = json_object(path, "".join(top.texts("model_config") or "{}"), "a model_config")

@@ -10,7 +10,7 @@ from typing import Any
 from reszoo.errors import ReszooError
 from reszoo.weights.formats import keras_files, torch_files
 from reszoo.weights.formats.archives import checked_zip
-from reszoo.weights.formats.checkpoint import JSON_LIMIT, BrokenFileError, Checkpoint, Tensor, json_object
+from reszoo.weights.formats.checkpoint import JSON_LIMIT, MEND, BrokenFileError, Checkpoint, Tensor, json_object
 
 KNOWN = (
     "PyTorch (.pth .pt .th .bin, zip or legacy), .safetensors, Keras (.keras .weights.h5 .h5), a Hugging Face folder"
@@ -45,7 +45,8 @@ def _opened(path: Path, key: str | None) -> Checkpoint:
         found = _sharded(path, key) if reader is _sharded else _checked(reader(path, key))
         return _with_config(found, path.parent) if path.name in _IN_FOLDER else found
     except OSError as error:
-        raise BrokenFileError(path, f"a file that cannot be read ({error})") from None
+        mend = "see who may read it, and whether its disk is there"
+        raise BrokenFileError(path, f"a file that cannot be read ({error})", mend=mend) from None
 
 
 def _reader(path: Path) -> Callable[[Path, str | None], Checkpoint]:
@@ -62,7 +63,8 @@ def _reader(path: Path) -> Callable[[Path, str | None], Checkpoint]:
         return _sharded
     if head[8:9] == b"{":
         return _safetensors
-    raise BrokenFileError(path, _told(head), allowed=KNOWN)
+    found, mend = _told(head)
+    raise BrokenFileError(path, found, allowed=KNOWN, mend=mend)
 
 
 _NAME = 1000
@@ -99,16 +101,18 @@ def _named(path: Path, name: str, tensor: Tensor) -> Tensor:
     return replace(tensor, read=read)
 
 
-def _told(head: bytes) -> str:
-    """What a file that is no checkpoint looks like."""
+def _told(head: bytes) -> tuple[str, str]:
+    """What a file that is no checkpoint looks like, and what helps."""
     text = head.lstrip().lower()
     if text.startswith((b"<!doctype", b"<html", b"<?xml")):
-        return "a web page, not a checkpoint: the download went wrong"
+        return "a web page, not a checkpoint: the download went wrong", MEND
     if text.startswith(b"version https://git-lfs"):
-        return "a Git LFS pointer, not the file itself (`git lfs pull` fetches it)"
+        return "a Git LFS pointer, not the file itself", "`git lfs pull` fetches the file"
     if not head:
-        return "an empty file"
-    return "a pickle that torch.save did not write" if head.startswith(b"\x80") else "no checkpoint"
+        return "an empty file", MEND
+    if head.startswith(b"\x80"):
+        return "a pickle that torch.save did not write", "torch.save(model.state_dict(), path) writes one that is read"
+    return "no checkpoint", ""
 
 
 def _safetensors(path: Path, _key: str | None = None) -> Checkpoint:
