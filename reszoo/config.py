@@ -43,12 +43,12 @@ def read_yaml(file: Path) -> dict[str, Any]:
             content = yaml.load(stream, Loader=_Loader)
     except (OSError, UnicodeDecodeError) as error:
         raise ReszooError(
-            str(file), given=getattr(error, "strerror", None) or str(error), allowed="a readable YAML file"
+            str(file), got=getattr(error, "strerror", None) or str(error), expected="a readable YAML file"
         ) from None
     except yaml.YAMLError as error:
-        raise ReszooError(str(file), given=" ".join(str(error).split()), allowed="valid YAML") from None
+        raise ReszooError(str(file), got=" ".join(str(error).split()), expected="valid YAML") from None
     if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
-        raise ReszooError(str(file), given=type(content).__name__, allowed="a mapping of names")
+        raise ReszooError(str(file), got=type(content).__name__, expected="a mapping of names")
     return content
 
 
@@ -81,8 +81,8 @@ def lineage(name: str, base_of: Callable[[str], str | None], *, where: str) -> l
     line = [name]
     while (base := base_of(line[-1])) is not None:
         if base in line:
-            allowed = "a base that does not lead back here"
-            raise ReszooError(f"{where}.base", given=" -> ".join((*line, base)), allowed=allowed)
+            expected = "a base that does not lead back here"
+            raise ReszooError(f"{where}.base", got=" -> ".join((*line, base)), expected=expected)
         line.append(base)
     return line[::-1]
 
@@ -102,9 +102,9 @@ def inherit(name: str, entries: Mapping[str, Any], *, kind: str) -> dict[str, An
 
     def base_of(entry: str) -> str | None:
         if entry not in entries:
-            raise UnknownNameError(f"unknown {kind}", given=entry, known=entries)
+            raise UnknownNameError(f"unknown {kind}", got=entry, known=entries)
         if not isinstance(entries[entry], Mapping):
-            raise ReszooError(f"{kind} {entry}", given=repr(entries[entry]), allowed="fields and their values")
+            raise ReszooError(f"{kind} {entry}", got=repr(entries[entry]), expected="fields and their values")
         base: str | None = entries[entry].get("base")
         return base
 
@@ -134,7 +134,7 @@ def boolean(value: Any, *, where: str) -> bool:
     """
     plain = value.tolist() if hasattr(value, "tolist") else value
     if not isinstance(plain, int) or plain not in (0, 1):
-        raise ReszooError(where, given=repr(value), allowed="True, False")
+        raise ReszooError(where, got=repr(value), expected="True, False")
     return bool(plain)
 
 
@@ -150,29 +150,29 @@ HINTS: dict[tuple[int | str, ...], str] = {
 def _explain(error: ValidationError, kind: type[BaseModel], where: str) -> ReszooError:
     # A misspelt field is also a missing one: the misspelling is the better news.
     problem = min(error.errors(), key=lambda problem: problem["type"] == "missing")
-    path, given, name = ".".join([where, *map(str, problem["loc"])]), problem["input"], problem["type"]
+    path, got, name = ".".join([where, *map(str, problem["loc"])]), problem["input"], problem["type"]
     context = problem.get("ctx", {})
     cause = context.get("error")
     if isinstance(cause, ReszooError):
-        return ReszooError(f"{path}.{cause.where}", given=cause.given, allowed=cause.allowed, mend=cause.mend)
+        return ReszooError(f"{path}.{cause.where}", got=cause.got, expected=cause.expected, hint=cause.hint)
     if name == "extra_forbidden":
         known = _fields_at(problem["loc"][:-1], kind)
-        return UnknownNameError(f"{path}: unknown field", given=problem["loc"][-1], known=known)
+        return UnknownNameError(f"{path}: unknown field", got=problem["loc"][-1], known=known)
     if name == "missing":
-        return ReszooError(path, given="nothing", allowed="a value; every field without a default is written")
-    allowed, mend = problem["msg"].removeprefix("Input should be ").replace("greater than or equal to", "at least"), ""
+        return ReszooError(path, got="nothing", expected="a value; every field without a default is written")
+    expected, hint = problem["msg"].removeprefix("Input should be ").replace("greater than or equal to", "at least"), ""
     if name == "literal_error":
         words = [word.strip("'") for word in context["expected"].replace(" or ", ", ").split(", ")]
-        allowed, mend = ", ".join(words), nearest(given, words)
+        expected, hint = ", ".join(words), nearest(got, words)
     elif name == "string_pattern_mismatch":
-        allowed = PATTERNS[context["pattern"]]
+        expected = PATTERNS[context["pattern"]]
     elif name == "greater_than_equal":
-        mend = HINTS.get(problem["loc"][-2:], "")
-    elif name == "float_type" and isinstance(given, str) and _is_number(given):
+        hint = HINTS.get(problem["loc"][-2:], "")
+    elif name == "float_type" and isinstance(got, str) and _is_number(got):
         # YAML 1.1 reads 1e-5 as text: a float needs a dot there.
-        mantissa, _, exponent = given.lower().partition("e")
-        mend = f"YAML reads {given} as text: write {mantissa}.0e{exponent}"
-    return ReszooError(path, given=repr(given), allowed=allowed, mend=mend)
+        mantissa, _, exponent = got.lower().partition("e")
+        hint = f"YAML reads {got} as text: write {mantissa}.0e{exponent}"
+    return ReszooError(path, got=repr(got), expected=expected, hint=hint)
 
 
 def _is_number(text: str) -> bool:

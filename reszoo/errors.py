@@ -1,4 +1,12 @@
-"""The errors reszoo raises: each says where, what was given, what is allowed and how to mend it."""
+"""The errors that reszoo raises; each says where it happened, what was got, what is expected, and a hint.
+
+ValueError
+  ReszooError             bad input
+    UnknownNameError      a name that does not exist
+    BrokenFileError       a damaged or unsupported weights file (reszoo.weights.formats.checkpoint)
+      PickleRefusedError  a pickle that asks for more than tensors (reszoo.weights.formats.pickles)
+    NotFiniteError        a loss that became NaN or infinite (reszoo.training.run)
+"""
 
 from __future__ import annotations
 
@@ -9,20 +17,25 @@ from importlib.util import find_spec
 
 
 class ReszooError(ValueError):
-    """Bad input, named before any work starts: `where: given ...; allowed ...; mend ...`."""
+    """Bad input, named before any work starts: `where: got ...; expected ...; hint`."""
 
-    def __init__(self, where: str, *, given: object, allowed: str = "", mend: str = ""):
-        self.where, self.given, self.allowed, self.mend = where, given, allowed, mend
-        parts = (f"given {given}", allowed and f"allowed {allowed}", mend)
+    def __init__(self, where: str, *, got: object, expected: str = "", hint: str = ""):
+        self.where, self.got, self.expected, self.hint = where, got, expected, hint
+        parts = (f"got {got}", expected and f"expected {expected}", hint)
         super().__init__(f"{where}: " + "; ".join(part for part in parts if part))
+
+    # The names of these attributes before 0.2.
+    given = property(lambda self: self.got)
+    allowed = property(lambda self: self.expected)
+    mend = property(lambda self: self.hint)
 
 
 class UnknownNameError(ReszooError):
     """A model, field or argument that does not exist; the nearest existing names are offered."""
 
-    def __init__(self, where: str, *, given: object, known: Iterable[str], allowed: str = ""):
+    def __init__(self, where: str, *, got: object, known: Iterable[str], expected: str = ""):
         known = sorted(known)
-        super().__init__(where, given=repr(given), allowed=allowed or ", ".join(known), mend=nearest(given, known))
+        super().__init__(where, got=repr(got), expected=expected or ", ".join(known), hint=nearest(got, known))
 
 
 def nearest(word: object, known: Iterable[str]) -> str:

@@ -71,13 +71,13 @@ def create(
     features = boolean(features, where=f"{found.name}.features")
     _check_prefix(prefix, found.name)
     channels_first = build.channels_first() and not found.dense
-    given = tuple(input_shape) if isinstance(input_shape, Sequence) else input_shape
-    shape = build.shape_of(input_tensor) if input_tensor is not None else given
-    if input_tensor is not None and given is not None and given != shape:
+    got = tuple(input_shape) if isinstance(input_shape, Sequence) else input_shape
+    shape = build.shape_of(input_tensor) if input_tensor is not None else got
+    if input_tensor is not None and got is not None and got != shape:
         raise ReszooError(
             f"{found.name}.input_shape",
-            given=given,
-            allowed=f"{shape}, the shape of input_tensor, or None",
+            got=got,
+            expected=f"{shape}, the shape of input_tensor, or None",
         )
     said: dict[str, Any] = {"name": name}
     if shape is not None:
@@ -113,14 +113,14 @@ def create(
 
 def _check_prefix(prefix: Any, where: str) -> None:
     if not isinstance(prefix, str) or re.search(r"[/\s]", prefix):
-        raise ReszooError(f"{where}.prefix", given=repr(prefix), allowed="a text without blanks and /")
+        raise ReszooError(f"{where}.prefix", got=repr(prefix), expected="a text without blanks and /")
 
 
 def _in_order_of_channels_first(error: ReszooError, shape: Any) -> ReszooError:
     """What is wrong with a shape, in the order in which it was given."""
-    allowed = str(error.allowed).replace("(height, width, channels)", "(channels, height, width)")
-    mend = "Keras is set to channels_first; keras.config.set_image_data_format('channels_last') changes that"
-    return ReszooError(error.where, given=shape, allowed=allowed, mend=mend)
+    expected = str(error.expected).replace("(height, width, channels)", "(channels, height, width)")
+    hint = "Keras is set to channels_first; keras.config.set_image_data_format('channels_last') changes that"
+    return ReszooError(error.where, got=shape, expected=expected, hint=hint)
 
 
 def list_models(

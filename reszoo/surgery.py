@@ -31,15 +31,15 @@ def deepen(model: keras.Model, /, *, stage: int, blocks: int = 1) -> keras.Model
     """
     spec = spec_of(model)
     if spec.block.shortcut == "none":
-        mend = "deepen its residual twin"
-        raise ReszooError(f"deepen: {spec.name}", given="a plain network", allowed="one with shortcuts", mend=mend)
+        hint = "deepen its residual twin"
+        raise ReszooError(f"deepen: {spec.name}", got="a plain network", expected="one with shortcuts", hint=hint)
     if spec.block.shortcut == "project_all":
-        given, allowed = "shortcut project_all", "shortcuts that are the identity within a stage"
-        raise ReszooError(f"deepen: {spec.name}", given=given, allowed=allowed)
+        got, expected = "shortcut project_all", "shortcuts that are the identity within a stage"
+        raise ReszooError(f"deepen: {spec.name}", got=got, expected=expected)
     if not 1 <= stage <= len(spec.stages):
-        raise ReszooError("deepen.stage", given=stage, allowed=f"1 to {len(spec.stages)}")
+        raise ReszooError("deepen.stage", got=stage, expected=f"1 to {len(spec.stages)}")
     if blocks < 1:
-        raise ReszooError("deepen.blocks", given=blocks, allowed="at least 1")
+        raise ReszooError("deepen.blocks", got=blocks, expected="at least 1")
     depths = [each.depth for each in spec.stages]
     had = depths[stage - 1]
     depths[stage - 1] += blocks
@@ -66,17 +66,17 @@ def drop_blocks(model: keras.Model, names: Iterable[str], /) -> keras.Model:
     known, gone = {block.name: block for block in network.blocks}, {*names}
     for name in gone:
         if name not in known:
-            raise UnknownNameError("drop_blocks", given=name, known=known)
+            raise UnknownNameError("drop_blocks", got=name, known=known)
     held = sorted(gone & {*fixed(spec)})
     if held:
-        allowed = "blocks that keep the shape and have no projection"
-        raise ReszooError("drop_blocks", given=", ".join(held), allowed=allowed)
+        expected = "blocks that keep the shape and have no projection"
+        raise ReszooError("drop_blocks", got=", ".join(held), expected=expected)
     left: dict[str, list[str]] = {}
     for block in network.blocks:
         left.setdefault(block.part, []).extend([] if block.name in gone else [block.name])
     empty = [part for part, names_left in left.items() if not names_left]
     if empty:
-        raise ReszooError("drop_blocks", given=f"all blocks of {', '.join(empty)}", allowed="at least one left")
+        raise ReszooError("drop_blocks", got=f"all blocks of {', '.join(empty)}", expected="at least one left")
     came = {
         f"{part}_block{number}": name for part, names_left in left.items() for number, name in enumerate(names_left, 1)
     }
@@ -119,10 +119,10 @@ def remove_dead_channels(model: keras.Model, /) -> keras.Model:
     from reszoo.arch.liveness import without_dead_channels
 
     network = plan(spec_of(model))
-    given = layers_by_name(model)
+    got = layers_by_name(model)
     weighted = {op.name: op for op in network.ops if op.weights}
     weights = {
-        name: dict(zip((*op.weights, *op.statistics), given[name].get_weights(), strict=True))
+        name: dict(zip((*op.weights, *op.statistics), got[name].get_weights(), strict=True))
         for name, op in weighted.items()
     }
     spec, kept = without_dead_channels(network, weights)
@@ -133,7 +133,7 @@ def remove_dead_channels(model: keras.Model, /) -> keras.Model:
         if op.kind != "norm" and op.groups == 1:
             values["kernel"] = np.take(values["kernel"], kept[op.inputs[0]], axis=-2)
         layers[op.name].set_weights([*values.values()])
-        layers[op.name].trainable = given[op.name].trainable
+        layers[op.name].trainable = got[op.name].trainable
     return made
 
 
@@ -151,11 +151,11 @@ def _built(spec: NetSpec, model: Any, came: Mapping[str, str]) -> Any:
     """The network of a spec with the weights of a model; `came` is where blocks stood that have moved."""
     from reszoo.arch.build import build
 
-    given = layers_by_name(model)
+    got = layers_by_name(model)
     made = build(spec, prefix=prefix_of(model))
     for name, layer in layers_by_name(made).items():
         block, inner = re.fullmatch(r"(stage\d+_block\d+|)_?(.*)", name).groups()  # type: ignore[union-attr]
-        source = given.get("_".join(filter(None, (came.get(block, block), inner))))
+        source = got.get("_".join(filter(None, (came.get(block, block), inner))))
         if source is not None and layer.weights:
             layer.set_weights(source.get_weights())
             layer.trainable = source.trainable

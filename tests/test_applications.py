@@ -162,9 +162,9 @@ def test_channels_first_arguments():
     assert narrow("resnet18", **trunk).output_shape == (None, 64, None, None)
     for pooling in ("avg", "max"):
         assert narrow("resnet18", **trunk, pooling=pooling).output_shape == (None, 64)
-    given = keras.Input((3, 48, 40))
-    model = narrow("resnet18", input_tensor=given, input_shape=None)
-    assert model.input is given and reszoo.spec_of(model).input_shape == (48, 40, 3)
+    got = keras.Input((3, 48, 40))
+    model = narrow("resnet18", input_tensor=got, input_shape=None)
+    assert model.input is got and reszoo.spec_of(model).input_shape == (48, 40, 3)
     assert narrow("residual_mlp18").input_shape == (None, 20)
     with refused(["resnet20_cifar: image_data_format", "channels_first", "channels_last"]):
         reszoo.train("resnet20_cifar", "digits", output="never", epochs=1)
@@ -259,7 +259,7 @@ def test_pooling_is_not_used_under_a_classifier(name):
         model.set_weights(reference.get_weights())
         np.testing.assert_array_equal(outputs(model, x), outputs(reference, x))
         assert reszoo.spec_of(model) == reszoo.spec_of(reference)
-    with refused([f"{name}.head.pooling", "given 'median'", "avg, max"]):
+    with refused([f"{name}.head.pooling", "got 'median'", "avg, max"]):
         narrow(name, pooling="median")
 
 
@@ -296,13 +296,13 @@ ACTIVATIONS = [
 ]
 
 
-@pytest.mark.parametrize(("given", "expected"), ACTIVATIONS, ids=str)
-def test_activations_of_keras_stand_for_their_names(given, expected):
-    model = narrow("tabular_resnet", classifier_activation=given)
+@pytest.mark.parametrize(("got", "expected"), ACTIVATIONS, ids=str)
+def test_activations_of_keras_stand_for_their_names(got, expected):
+    model = narrow("tabular_resnet", classifier_activation=got)
     assert model.layers[-1].activation is getattr(keras.activations, expected)
     assert reszoo.spec_of(model).head.activation == expected
-    assert reszoo.spec("resnet18", head={"activation": given or "linear"}).head.activation == expected
-    assert reszoo.replace_head(model, classes=3, activation=given).layers[-1].activation is model.layers[-1].activation
+    assert reszoo.spec("resnet18", head={"activation": got or "linear"}).head.activation == expected
+    assert reszoo.replace_head(model, classes=3, activation=got).layers[-1].activation is model.layers[-1].activation
 
 
 STRIDES = {"resnet50": [1, 1, 2, 2], "resnet18": [1, 2, 1, 2], "preact_resnet50": [1, 2, 2, 1]}
@@ -319,7 +319,7 @@ def test_a_stride_beside_a_dilation_is_refused_when_it_is_read(tmp_path, name):
     """torchvision's replace_stride_with_dilation=[True, False, False], by hand, and others."""
     stages = staged(name, STRIDES[name], DILATIONS[name])
     number = next(i for i in range(1, 4) if STRIDES[name][i] > 1 and DILATIONS[name][i - 1] > 1)
-    said = [f"{name}.stages.{number}.stride", "given 2", f"1 in stage {number + 1}", "dilation 2", "output_stride="]
+    said = [f"{name}.stages.{number}.stride", "got 2", f"1 in stage {number + 1}", "dilation 2", "output_stride="]
     for make in (reszoo.create, reszoo.spec):
         with refused(said):
             make(name, stages=stages)
@@ -337,22 +337,22 @@ def test_strides_and_dilations_that_go_together_are_built():
 
 
 BAD = [
-    ({"classifier_activation": "relu"}, ["head.activation", "given 'relu'", "softmax, sigmoid, linear"]),
+    ({"classifier_activation": "relu"}, ["head.activation", "got 'relu'", "softmax, sigmoid, linear"]),
     (
         {"classifier_activation": keras.activations.relu},
-        ["head.activation", "given 'relu'", "softmax, sigmoid, linear"],
+        ["head.activation", "got 'relu'", "softmax, sigmoid, linear"],
     ),
     ({"classifier_activation": abs}, ["head.activation", "built-in function abs", "softmax, sigmoid, linear"]),
-    ({"name": "a b"}, ["resnet18.name", "given 'a b'", "a name without blanks and /"]),
-    ({"name": "a/b"}, ["resnet18.name", "given 'a/b'", "a name without blanks and /"]),
-    ({"name": ""}, ["resnet18.name", "given ''", "one letter at least"]),
-    ({"classes": 0}, ["head.classes", "given 0", "at least 1", "include_top=False, pooling='avg'"]),
-    ({"classes": np.int64(-1)}, ["head.classes", "given -1", "include_top=False, pooling='avg'"]),
-    ({"classes": 2.0}, ["head.classes", "given 2.0", "integer"]),
-    ({"classes": True}, ["head.classes", "given True", "integer"]),
-    ({"classes": "10"}, ["head.classes", "given '10'", "integer"]),
-    ({"prefix": "a b"}, ["resnet18.prefix", "given 'a b'", "without blanks and /"]),
-    ({"prefix": 3}, ["resnet18.prefix", "given 3"]),
+    ({"name": "a b"}, ["resnet18.name", "got 'a b'", "a name without blanks and /"]),
+    ({"name": "a/b"}, ["resnet18.name", "got 'a/b'", "a name without blanks and /"]),
+    ({"name": ""}, ["resnet18.name", "got ''", "one letter at least"]),
+    ({"classes": 0}, ["head.classes", "got 0", "at least 1", "include_top=False, pooling='avg'"]),
+    ({"classes": np.int64(-1)}, ["head.classes", "got -1", "include_top=False, pooling='avg'"]),
+    ({"classes": 2.0}, ["head.classes", "got 2.0", "integer"]),
+    ({"classes": True}, ["head.classes", "got True", "integer"]),
+    ({"classes": "10"}, ["head.classes", "got '10'", "integer"]),
+    ({"prefix": "a b"}, ["resnet18.prefix", "got 'a b'", "without blanks and /"]),
+    ({"prefix": 3}, ["resnet18.prefix", "got 3"]),
     ({"input_shape": (3, 224, 224)}, ["input_shape", "at least 32", "(224, 224, 3)", "channels_first"]),
     ({"input_shape": (1, 64, 80)}, ["input_shape", "at least 32", "(64, 80, 1)", "channels_first"]),
     ({"input_shape": (3, None, None)}, ["input_shape", "(height, width, channels)", "channels_first"]),

@@ -137,21 +137,21 @@ def test_arguments_are_those_of_keras_applications():
     assert resnet18(include_top=False, pooling="max", classes=5, depths=1).output_shape == (None, 512)
     assert resnet18(**small, classes=np.int64(5), depths=1).output_shape == (None, 5)
     assert resnet18(**small, classifier_activation=None).layers[-1].activation is keras.activations.linear
-    given = keras.Input((40, 48, 3))
-    scaled = keras.layers.Rescaling(1 / 255)(given)
+    got = keras.Input((40, 48, 3))
+    scaled = keras.layers.Rescaling(1 / 255)(got)
     model = resnet18(input_tensor=scaled, classes=4, depths=1)
-    assert model.input is given and model.output_shape == (None, 4)
+    assert model.input is got and model.output_shape == (None, 4)
     assert reszoo.spec_of(model).input_shape == (40, 48, 3)
     assert resnet18.__name__ == "resnet18"
 
 
 BAD_ARGUMENTS = [
     ({"weights": "imagenot"}, ["resnet18.weights", "'imagenot'", "did you mean 'imagenet'"]),
-    ({"classes": 0}, ["classes", "given 0", "at least 1"]),
+    ({"classes": 0}, ["classes", "got 0", "at least 1"]),
     ({"weight": None}, ["unknown argument", "'weight'", "did you mean 'weights'"]),
     ({"input_shape": (16, 16, 3)}, ["input_shape", "at least 32"]),
-    ({"weights": 3}, ["resnet18.weights", "given 3", "a file or folder"]),
-    ({"input_shape": 224}, ["resnet18.input_shape", "given 224", "valid tuple"]),
+    ({"weights": 3}, ["resnet18.weights", "got 3", "a file or folder"]),
+    ({"input_shape": 224}, ["resnet18.input_shape", "got 224", "valid tuple"]),
     ({"input_tensor": "here", "input_shape": (32, 32, 3)}, ["input_tensor", "a Keras tensor"]),
 ]
 

@@ -24,16 +24,16 @@ TORCH = [name for name in FORMS if dialects()[name].layout == "torch"]
 
 @pytest.mark.parametrize("name", TORCH)
 def test_through_keras_and_back_to_the_same_bits(tmp_path, name):
-    given = in_dialect(FORMS[name], dialects()[name])
-    write_torch(given, tmp_path / "given.pth")
-    reszoo.convert(tmp_path / "given.pth", tmp_path / "keras.keras")
+    got = in_dialect(FORMS[name], dialects()[name])
+    write_torch(got, tmp_path / "got.pth")
+    reszoo.convert(tmp_path / "got.pth", tmp_path / "keras.keras")
     made = reszoo.convert(tmp_path / "keras.keras", tmp_path / "back.pth", to=name)
     assert made.difference < 1e-6 and made.dialect == dialects()[name].title
     found = arrays_of(tmp_path / "back.pth")
     counters = {key for key in found if key.endswith("num_batches_tracked")}
-    assert set(found) - counters == set(given)
-    assert len(counters) == sum(key.endswith("running_mean") for key in given)
-    assert all(found[key].tobytes() == given[key].tobytes() for key in given)
+    assert set(found) - counters == set(got)
+    assert len(counters) == sum(key.endswith("running_mean") for key in got)
+    assert all(found[key].tobytes() == got[key].tobytes() for key in got)
 
 
 def test_half_of_the_bytes(tmp_path):
@@ -58,8 +58,8 @@ def test_pytorch_reads_what_is_written_and_the_other_way_round(tmp_path, dtype):
 
     random = {name: torch.randn(3, 2, 3, 3).to(getattr(torch, dtype)) for name in ("a.weight", "b")}
     random |= {"number": torch.tensor(7), "empty": torch.zeros(0, 4), "turned": torch.randn(4, 3).t()}
-    torch.save(random, tmp_path / "given.pth")
-    write_torch(arrays_of(tmp_path / "given.pth"), tmp_path / "made.pth")
+    torch.save(random, tmp_path / "got.pth")
+    write_torch(arrays_of(tmp_path / "got.pth"), tmp_path / "made.pth")
     made = torch.load(tmp_path / "made.pth", weights_only=True)
     assert [*made] == [*random]
     for name, tensor in random.items():
@@ -73,9 +73,9 @@ def test_the_shared_network_of_torchvision_comes_back_as_it_was(tmp_path, shared
     source = shared / "weights" / "torchvision_resnet18_random_fp16.pth"
     reszoo.convert(source, tmp_path / "whole.keras")
     reszoo.convert(tmp_path / "whole.keras", tmp_path / "back.pth")
-    given, back = (torch.load(path, weights_only=True) for path in (source, tmp_path / "back.pth"))
-    assert [*given] == [*back]
-    assert all(torch.equal(back[name], given[name].to(back[name].dtype)) for name in given)
+    got, back = (torch.load(path, weights_only=True) for path in (source, tmp_path / "back.pth"))
+    assert [*got] == [*back]
+    assert all(torch.equal(back[name], got[name].to(back[name].dtype)) for name in got)
 
 
 CHAIN = [".safetensors", ".keras", ".weights.h5", ".pth"]

@@ -68,8 +68,8 @@ def test_validation_counts_every_example_once(count):
 ADDRESSES = ("127.0.0.1:9001", "127.0.0.1:9002")
 WRONG = [
     (lambda: open_devices("two"), ["devices", "'two'", "one, all"]),
-    (lambda: Devices(("a",) * 3).check(batch=32, examples=99), ["given 32", "a multiple of 3", "batch=30 or 33"]),
-    (lambda: Devices(("a",) * 3).check(batch=2, examples=99), ["given 2", "a multiple of 3", "batch=3,"]),
+    (lambda: Devices(("a",) * 3).check(batch=32, examples=99), ["got 32", "a multiple of 3", "batch=30 or 33"]),
+    (lambda: Devices(("a",) * 3).check(batch=2, examples=99), ["got 2", "a multiple of 3", "batch=3,"]),
     (lambda: Devices(("a",) * 8).check(batch=8, examples=7), ["7 training examples", "each of 8 devices"]),
 ]
 
@@ -87,11 +87,11 @@ BACKENDS = {
         ({"machines": ADDRESSES, "machine": 0}, ["2 on the torch", "KERAS_BACKEND=jax"]),
     ],
     "jax": [
-        ({"machines": ADDRESSES}, ["machine: given none", "0 to 1"]),
-        ({"machines": ADDRESSES, "machine": 2}, ["machine: given 2", "0 to 1"]),
-        ({"machines": ADDRESSES[:1], "machine": 0}, ["given 1 of them", "at least two"]),
-        ({"machines": ("here", *ADDRESSES), "machine": 0}, ["given 'here'", "host:port"]),
-        ({"machine": 1}, ["given 0 of them", "at least two"]),
+        ({"machines": ADDRESSES}, ["machine: got none", "0 to 1"]),
+        ({"machines": ADDRESSES, "machine": 2}, ["machine: got 2", "0 to 1"]),
+        ({"machines": ADDRESSES[:1], "machine": 0}, ["got 1 of them", "at least two"]),
+        ({"machines": ("here", *ADDRESSES), "machine": 0}, ["got 'here'", "host:port"]),
+        ({"machine": 1}, ["got 0 of them", "at least two"]),
     ],
 }
 
@@ -276,5 +276,5 @@ def test_machines_that_were_told_different_things_refuse(addresses, tmp_path):
             process.kill()
             process.wait()
     assert [process.returncode for process in running] == [2, 2]
-    for text, where in zip(said, ("machine 1: given what it refuses", "error"), strict=True):
+    for text, where in zip(said, ("machine 1: got what it refuses", "error"), strict=True):
         assert where in text and "another run (recipe.epochs: 3)" in text, text[-3000:]

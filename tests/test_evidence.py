@@ -273,11 +273,11 @@ def test_at_100_layers_residual_networks_train_and_plain_ones_do_not():
 @pytest.mark.slow
 def test_deeper_is_worse_for_plain_convolutional_networks_only():
     deep = tables.network("image", DIGITS, depths=9)
-    allowed = tables.budget("image", steps=60, rates=(0.1,), seeds=(0,))
+    expected = tables.budget("image", steps=60, rates=(0.1,), seeds=(0,))
     found = {}
     for few, many in zip(*(tables.contestants(s, tables.families()) for s in (shallower(deep), deep)), strict=True):
         if few.family in ("plain twin", "residual"):
-            runs = ([*trained(Trainer(one.spec, DIGITS, allowed), allowed)] for one in (few, many))
+            runs = ([*trained(Trainer(one.spec, DIGITS, expected), expected)] for one in (few, many))
             found[few.family] = gap(few.family, *runs, chance=np.log(10))
     plain, residual = found["plain twin"], found["residual"]
     assert plain.gap > 0.5 and abs(residual.gap) < 0.3

@@ -92,7 +92,7 @@ def combinations():
         yield {"block": block, "norm": norm, "bias": bias}
 
 
-def allowed(changes):
+def expected(changes):
     size = {"stem": {"width": 8}, "stages": [{"depth": 2, "width": 8}, {"depth": 2, "width": 16, "stride": 2}]}
     try:
         return reszoo.spec("resnet20_cifar", input_shape=(8, 8, 2), classes=4, **size, **changes)
@@ -107,7 +107,7 @@ def checked(specs):
 
 
 def test_every_number_learns_under_the_words_that_meet_in_padded_channels():
-    specs = [allowed(changes) for changes in combinations() if changes["block"]["shortcut"] == "pad"]
+    specs = [expected(changes) for changes in combinations() if changes["block"]["shortcut"] == "pad"]
     assert checked(spec for spec in specs if spec and spec.block.attention == "none" and not spec.bias) == 36
 
 
@@ -118,7 +118,7 @@ def test_every_number_learns_under_every_combination_of_words(order, shortcut):
     chosen = [
         each for each in combinations() if (each["block"]["order"], each["block"]["shortcut"]) == (order, shortcut)
     ]
-    assert checked(spec for spec in map(allowed, chosen) if spec) == (12 if shortcut == "none" else 36)
+    assert checked(spec for spec in map(expected, chosen) if spec) == (12 if shortcut == "none" else 36)
 
 
 @pytest.mark.slow

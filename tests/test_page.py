@@ -263,7 +263,7 @@ def test_a_legend_names_families_that_begin_with_an_underscore():
 
 def test_lines_say_what_cannot_be_drawn():
     values = {"vanishing": (1, 1e-20, 0.0), "exploding": (1, math.inf, math.nan), "fine": (1, 2, 3)}
-    lines = [Line(name, given) for name, given in values.items()]
+    lines = [Line(name, got) for name, got in values.items()]
     drawn = draw_lines(lines, name="n", title="t", caption="c", xlabel="block", ylabel="norm", yscale="log").svg()
     said = "\n".join(node.text for node in drawn.iter("title"))
     assert "vanishing: cannot be drawn at 3 (0)" in said and "exploding: cannot be drawn at 2 (inf), 3 (nan)" in said

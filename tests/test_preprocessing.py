@@ -144,7 +144,7 @@ def test_every_record_makes_layers():
         assert reszoo.preprocessing(name).get_layer("resize").height == told.resize
     with refused(["unknown weights", "did you mean"]):
         reszoo.preprocessing("resnet50.tv3_in1k")
-    with refused(["preprocessing", "given 3"]):
+    with refused(["preprocessing", "got 3"]):
         reszoo.preprocessing(3)
 
 
@@ -160,7 +160,7 @@ def test_predictions_in_words():
     assert len(reszoo.decode_predictions(np.eye(100), labels="cifar100")) == 100
     with refused(["(2, 10)", "3 labels"]):
         reszoo.decode_predictions(logits, labels=["a", "b", "c"])
-    with refused(["labels", "given 'cifar11'", "cifar100"]):
+    with refused(["labels", "got 'cifar11'", "cifar100"]):
         reszoo.decode_predictions(logits, labels="cifar11")
 
 

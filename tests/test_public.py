@@ -31,6 +31,8 @@ ROOMS = {
     "tuning": {"errors", "atomic", "config", "data", "arch", "weights", "models", "training", "report"},
     "diagnosis": {"errors", "config", "data", "arch", "surgery", "report", "training"},
 }
+# Words for signatures, and tables for notebooks: everyone's.
+ROOMS = {"types": set(), "notebook": set()} | {room: above | {"types", "notebook"} for room, above in ROOMS.items()}
 ROOMS["experiments"] = {*ROOMS} - {"tuning"}
 ROOMS["deploy"] = {"errors", "atomic", "config", "data", "arch", "weights", "training"}
 ROOMS["cli"] = {*ROOMS}
@@ -38,7 +40,7 @@ FORMATS = {"errors", "atomic", "weights.formats"}
 """What reads files of strangers knows nothing of networks."""
 PARSERS = {"struct", "zipfile", "pickletools"}
 KERAS_ROOMS = {
-    *("arch/build.py", "arch/layers.py", "weights/preprocessing_layers.py"),
+    *("arch/build.py", "arch/layers.py", "arch/liveness.py", "weights/preprocessing_layers.py"),
     *(f"training/{name}.py" for name in ("batches", "checkpointing", "devices", "evaluate", "fine_tune", "optimizers")),
     *("training/run.py", "tuning/hypermodel.py", "tuning/worker_main.py"),
     *(f"experiments/{name}.py" for name in ("compare", "comparison", "degradation_gap", "evidence", "findings")),

@@ -536,7 +536,7 @@ def test_a_hint_helps_against_what_is_wrong(tmp_path, name, content, hint):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(BrokenFileError) as caught:
         read(tmp_path / name)
-    assert hint in caught.value.mend and (MEND in str(caught.value)) == (hint == MEND)
+    assert hint in caught.value.hint and (MEND in str(caught.value)) == (hint == MEND)
 
 
 def virtual(group):

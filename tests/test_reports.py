@@ -37,7 +37,7 @@ def test_clones(name):
     """keras:21120, tensorflow:40617, 50791."""
     model = narrow(name)
     randomise(model)
-    x, given = batch(model), keras.Input(model.input_shape[1:], name="mine")
+    x, got = batch(model), keras.Input(model.input_shape[1:], name="mine")
 
     def slower(layer):
         config = layer.get_config()
@@ -47,7 +47,7 @@ def test_clones(name):
 
     clones = {
         "plain": keras.models.clone_model(model),
-        "another input": keras.models.clone_model(model, input_tensors=given),
+        "another input": keras.models.clone_model(model, input_tensors=got),
         "another momentum": keras.models.clone_model(model, clone_function=slower),
     }
     for clone in clones.values():
@@ -272,8 +272,8 @@ def test_the_gradient_at_the_last_map_of_a_network_built_on_layers():
     """keras-io:1999: Grad-CAM."""
     import tensorflow as tf
 
-    given = keras.Input((32, 32, 3))
-    model = narrow("resnet18", input_tensor=keras.layers.Rescaling(1 / 255)(given))
+    got = keras.Input((32, 32, 3))
+    model = narrow("resnet18", input_tensor=keras.layers.Rescaling(1 / 255)(got))
     maps = keras.Model(model.input, [model.get_layer("stage2_block1_act").output, model.output])
     with tf.GradientTape() as tape:
         last, predictions = maps(batch(model))

@@ -132,7 +132,7 @@ WRONG = [
     ({"size": {"depth": {"low": 0, "high": 1, "scale": "log"}}}, ["scale", "linear"]),
     ({"size": {"depth": [1, 1]}}, ["values", "different"]),
     ({"size": {"depth": [1, 2.5]}}, ["values", "one type"]),
-    ({"kind": "regnet"}, ["size", "depths", "allowed depth, multiple, ratio, w0"]),
+    ({"kind": "regnet"}, ["size", "depths", "expected depth, multiple, ratio, w0"]),
     ({"net": {"drop_path": {"values": [0.1], "when": {"shortcu": ["pad"]}}}}, ["did you mean 'shortcut'"]),
     ({"net": {"drop_path": {"values": [0.1], "when": {"shortcut": ["pda"]}}}}, ["did you mean 'pad'"]),
     ({"start": {"weight": ["imagenet"]}}, ["start", "did you mean 'weights'"]),

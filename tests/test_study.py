@@ -344,12 +344,12 @@ def test_a_second_process_joins_and_takes_over_what_another_left(tmp_path):
 
 
 CHANGED = [
-    ({"seed": 1}, ["seed", "given 1", "0, as it was begun"]),
+    ({"seed": 1}, ["seed", "got 1", "0, as it was begun"]),
     ({"budget": {"params": 3000}}, ["budget.params", "3000"]),
     ({"objective": ["accuracy", "macs"]}, ["objective"]),
     ({"space": reszoo.space(SPACE, net={"shortcut": ("project", "pad")})}, ["space.net.shortcut"]),
     ({"data": (DATA[0] + 1, DATA[1])}, ["data."]),
-    ({"epochs": 10}, ["recipe.epochs", "given 10"]),
+    ({"epochs": 10}, ["recipe.epochs", "got 10"]),
     ({"sampler": "random"}, ["sampler", "random"]),
 ]
 

@@ -60,7 +60,7 @@ WRONG_RECIPES = [
     ("fst", {}, ["unknown recipe", "did you mean 'fast'"]),
     ("fast", {"epoch": 3}, ["recipe fast", "epoch", "did you mean 'epochs'"]),
     ("fast", {"optimizer": {"momentun": 0.5}}, ["optimizer.momentun", "did you mean 'momentum'"]),
-    ("fast", {"epochs": 0}, ["epochs", "given 0", "at least 1"]),
+    ("fast", {"epochs": 0}, ["epochs", "got 0", "at least 1"]),
     ("fast", {"learning_rate": {"kind": "cosin"}}, ["learning_rate.kind", "did you mean 'cosine'"]),
 ]
 
@@ -179,9 +179,9 @@ WRONG_DATA = [
     (lambda folder: (np.zeros((3, 4)), np.zeros(2, int)), ["3 examples and 2 labels"]),
     (lambda folder: (np.zeros((3, 4)), np.zeros(3)), ["labels of type float64"]),
     (lambda folder: (np.full((3, 4), np.nan), np.zeros(3, int)), ["NaN"]),
-    (lambda folder: 7, ["data", "given 7", "a dataset"]),
+    (lambda folder: 7, ["data", "got 7", "a dataset"]),
     (lambda folder: [np.zeros((3, 4))], ["batches", "(inputs, labels)"]),
-    (lambda folder: iter(()), ["batches", "given nothing"]),
+    (lambda folder: iter(()), ["batches", "got nothing"]),
 ]
 
 

@@ -515,7 +515,7 @@ WRONG = [
     ("keras_in1k", ["other networks have it", "resnet50_v1.keras_in1k"]),
     ("missing.pth", ["no such file"]),
     ("ftp://host/file.pth", ["ftp://", "https://"]),
-    (3, ["given 3", "reszoo.list_weights()"]),
+    (3, ["got 3", "reszoo.list_weights()"]),
 ]
 
 

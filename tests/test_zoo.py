@@ -192,10 +192,10 @@ BAD_CHANGES = [
     ({"depht": [3]}, ["unknown argument", "'depht'", "depths", "did you mean 'depths'"]),
     ({"block": {"kernel": 3}}, ["resnet50.block.kernel", "unknown field", "body"]),
     ({"stages": [{"dept": 2, "width": 4}]}, ["stages.0.dept", "unknown field", "did you mean 'depth'?"]),
-    ({"classes": 0}, ["resnet50.head.classes", "given 0", "at least 1"]),
-    ({"classes": 1.5}, ["resnet50.head.classes", "given 1.5", "integer"]),
-    ({"classes": True}, ["resnet50.head.classes", "given True", "integer"]),
-    ({"widths": 0}, ["resnet50.stages.0.width", "given 0", "at least 1"]),
+    ({"classes": 0}, ["resnet50.head.classes", "got 0", "at least 1"]),
+    ({"classes": 1.5}, ["resnet50.head.classes", "got 1.5", "integer"]),
+    ({"classes": True}, ["resnet50.head.classes", "got True", "integer"]),
+    ({"widths": 0}, ["resnet50.stages.0.width", "got 0", "at least 1"]),
     ({"widths": [64, 128, 256, 1]}, ["resnet50.block.body.0.ratio", "0.25", "stage width 1"]),
     ({"depths": "abc"}, ["resnet50.depths", "'abc'", "whole number"]),
     ({"width_multiplier": -1}, ["resnet50.width_multiplier", "-1", "above 0"]),
@@ -207,11 +207,11 @@ BAD_CHANGES = [
     ({"norm": "layer"}, ["resnet50.norm", "'layer'", "batch, group, none"]),
     ({"norm": {"epsilon": "1e-5"}}, ["resnet50.norm.epsilon", "'1e-5'", "write 1.0e-5"]),
     ({"stem": "cifr"}, ["resnet50.stem", "'cifr'", "did you mean 'cifar'?"]),
-    ({"stem": {"depth": 3, "width": 1}}, ["resnet50.stem.width", "given 1", "at least 2"]),
+    ({"stem": {"depth": 3, "width": 1}}, ["resnet50.stem.width", "got 1", "at least 2"]),
     ({"output_stride": 12}, ["resnet50.output_stride", "12", "4, 8, 16, 32"]),
-    ({"block": {"body": [{"kernel": 2}]}}, ["resnet50.block.body.0.kernel", "given 2", "odd"]),
-    ({"block": {"body": [{"kernel": 3, "groups": 5}], "stride_at": 1}}, ["block.body.0.groups", "given 5", "divisors"]),
-    ({"block": {"stride_at": 4}}, ["resnet50.block.stride_at", "given 4", "1 to 3"]),
+    ({"block": {"body": [{"kernel": 2}]}}, ["resnet50.block.body.0.kernel", "got 2", "odd"]),
+    ({"block": {"body": [{"kernel": 3, "groups": 5}], "stride_at": 1}}, ["block.body.0.groups", "got 5", "divisors"]),
+    ({"block": {"stride_at": 4}}, ["resnet50.block.stride_at", "got 4", "1 to 3"]),
     ({"block": {"shortcut": "none"}}, ["resnet50.block.start", "identity", ".plain()"]),
     ({"shortcut": "none", "drop_path": 0.1}, ["resnet50.block.drop_path", "0.1", "0.0 in a plain net"]),
     ({"drop_path": 0.1, "shortcut": "none"}, ["resnet50.block.drop_path", "0.1", "0.0 in a plain net"]),
@@ -248,7 +248,7 @@ BAD_YAML = [
     ("a: {base: resnet51}", ["'resnet51'", "did you mean 'resnet50'"]),
     ("a: {base: b}\nb: {base: a}", ["a.base", "a -> b -> a"]),
     ("a: {base: a}", ["unknown model", "'a'"]),
-    ("a: {input_shape: [4]}", ["nets.yaml: a", "given nothing"]),
+    ("a: {input_shape: [4]}", ["nets.yaml: a", "got nothing"]),
     ("a: {base: resnet50}\na: {base: resnet34}", ["nets.yaml", "stands twice", "'a'"]),
     ("a: [1, 2]", ["nets.yaml: a", "[1, 2]"]),
     ("- a", ["nets.yaml", "list", "a mapping of names"]),
@@ -266,7 +266,7 @@ def test_bad_yaml_is_named(tmp_path, text, said):
 
 
 def test_unknown_model_offers_the_nearest():
-    with pytest.raises(ReszooError, match=r"unknown model: given 'resnet51'.*did you mean 'resnet50'"):
+    with pytest.raises(ReszooError, match=r"unknown model: got 'resnet51'.*did you mean 'resnet50'"):
         reszoo.spec("resnet51")
     with pytest.raises(ReszooError, match="No such file"):
         reszoo.spec("nowhere.yaml:resnet50")
@@ -274,7 +274,7 @@ def test_unknown_model_offers_the_nearest():
 
 def test_what_is_no_model_is_named():
     for call in (reszoo.spec, reszoo.cost, reszoo.create, reszoo.spec_of):
-        with pytest.raises(ReszooError, match="given 3; allowed"):
+        with pytest.raises(ReszooError, match="got 3; expected"):
             call(3)
 
 

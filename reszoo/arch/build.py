@@ -72,7 +72,7 @@ def _output(model: keras.Model, name: str) -> Any:
         if layer.name == name or (isinstance(layer, keras.Model) and layer.layers[-1].name == name):
             # A sub-model's own `output` is the one inside it; an operation's is the one in this graph.
             return keras.Operation.output.fget(layer)
-    raise ReszooError(model.name, given=f"no layer {name}", allowed="a model built by reszoo")
+    raise ReszooError(model.name, got=f"no layer {name}", expected="a model built by reszoo")
 
 
 def channels_first() -> bool:
@@ -87,9 +87,9 @@ def refuse_channels_first(spec: NetSpec) -> None:
         ReszooError: it is such a network.
     """
     if channels_first() and not spec.dense:
-        allowed, mend = "channels_last, as data sources give images", "keras.config.set_image_data_format"
+        expected, hint = "channels_last, as data sources give images", "keras.config.set_image_data_format"
         raise ReszooError(
-            f"{spec.name}: image_data_format", given="channels_first", allowed=allowed, mend=f"{mend}('channels_last')"
+            f"{spec.name}: image_data_format", got="channels_first", expected=expected, hint=f"{hint}('channels_last')"
         )
 
 
@@ -105,7 +105,7 @@ def shape_of(tensor: Any) -> tuple[int | None, ...]:
         ReszooError: it is not a Keras tensor.
     """
     if not keras.utils.is_keras_tensor(tensor):
-        raise ReszooError("input_tensor", given=repr(tensor), allowed="a Keras tensor, such as keras.Input(...)")
+        raise ReszooError("input_tensor", got=repr(tensor), expected="a Keras tensor, such as keras.Input(...)")
     return tuple(tensor.shape)[1:]
 
 
@@ -114,9 +114,9 @@ def _check_policy(spec: NetSpec) -> None:
     kind, backend = keras.config.dtype_policy().variable_dtype, keras.backend.backend()
     drawable = kind not in ("bfloat16", "float16") or (kind == "float16" and backend == "tensorflow")
     if spec.init in ("orthogonal", "looks_linear") and not drawable:
-        given = f"{spec.init} for weights in {kind} on the {backend} backend"
-        mend = f"keras.config.set_dtype_policy('mixed_{kind}') keeps the weights in float32"
-        raise ReszooError(f"{spec.name}.init", given=given, allowed="he, glorot", mend=mend)
+        got = f"{spec.init} for weights in {kind} on the {backend} backend"
+        hint = f"keras.config.set_dtype_policy('mixed_{kind}') keeps the weights in float32"
+        raise ReszooError(f"{spec.name}.init", got=got, expected="he, glorot", hint=hint)
 
 
 def _chains(segments: tuple[Segment, ...], nested: bool) -> Iterator[tuple[Segment, ...]]:

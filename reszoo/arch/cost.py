@@ -105,9 +105,9 @@ def _check_size(plan: Plan) -> None:
     if None in plan.spec.input_shape:
         raise ReszooError(
             f"{plan.spec.name}.input_shape",
-            given=plan.spec.input_shape,
-            allowed="whole numbers",
-            mend="a cost is that of one size",
+            got=plan.spec.input_shape,
+            expected="whole numbers",
+            hint="a cost is that of one size",
         )
 
 

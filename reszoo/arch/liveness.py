@@ -111,7 +111,7 @@ def without_dead_channels(network: Plan, weights: Weights) -> Narrower:
     }
     if spec == network.spec or not same or any(len(kept[name]) != width for name, width in widths.items()):
         expected = "a network with channels that are zero for every input, and that its spec can do without"
-        raise ReszooError(network.spec.name, given="no dead channels that can be removed", allowed=expected)
+        raise ReszooError(network.spec.name, got="no dead channels that can be removed", expected=expected)
     return Narrower(spec, kept | {"input": np.arange(network.spec.input_shape[-1] or 0)})
 
 

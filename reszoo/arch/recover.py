@@ -40,7 +40,7 @@ def spec_of(model: Any) -> NetSpec:
         ReszooError: the model is not one of reszoo's, or its layers were changed since.
     """
     if not hasattr(model, "layers"):
-        raise ReszooError("spec_of", given=repr(model), allowed="a Keras model")
+        raise ReszooError("spec_of", got=repr(model), expected="a Keras model")
     return spec_of_layers(model.name, dict(_described(model)))
 
 
@@ -54,13 +54,13 @@ def spec_of_layers(name: str, layers: Mapping[str, Described]) -> NetSpec:
     blocks = _blocks(layers)
     stem = [layer for layer in layers if re.fullmatch(r"stem_(unit\d+_)?(conv|dense)", layer)]
     if not stem or not blocks:
-        given = f"layers {', '.join([*layers][:3])}, ..."
-        raise ReszooError(f"{name}: not a network of reszoo", given=given, allowed="a model that reszoo built")
+        got = f"layers {', '.join([*layers][:3])}, ..."
+        raise ReszooError(f"{name}: not a network of reszoo", got=got, expected="a model that reszoo built")
     try:
         known = _known(name, layers, blocks, stem)
     except (KeyError, IndexError, TypeError) as missing:
-        given, allowed = f"layers without {missing}", "a model that reszoo built, unchanged"
-        raise ReszooError(f"{name}: not a network of reszoo", given=given, allowed=allowed) from None
+        got, expected = f"layers without {missing}", "a model that reszoo built, unchanged"
+        raise ReszooError(f"{name}: not a network of reszoo", got=got, expected=expected) from None
     # What a few layers do not tell at sight is tried: a spec is right when its plan is the model.
     shortcuts = ("none", "project", "pad", "project_all", "pool_project")
     for order, shortcut, stride_at in product(ORDERS, shortcuts, range(1, len(known["block"]["body"]) + 1)):
@@ -73,8 +73,8 @@ def spec_of_layers(name: str, layers: Mapping[str, Described]) -> NetSpec:
             return spec
     raise ReszooError(
         f"{name}: not a network of reszoo",
-        given="layers that no spec describes",
-        allowed="a model that reszoo built, unchanged",
+        got="layers that no spec describes",
+        expected="a model that reszoo built, unchanged",
     )
 
 

@@ -67,7 +67,7 @@ def expand(
     known = [*known]
     unknown = [name for name in changes if name not in known]
     if unknown:
-        raise UnknownNameError(f"{where}: unknown argument", given=unknown[0], known={*known, *also})
+        raise UnknownNameError(f"{where}: unknown argument", got=unknown[0], known={*known, *also})
     for name, value in sorted(changes.items(), key=_turn):
         merge(data, _expand(name, _to_plain_python(value), data, where))
     return data
@@ -104,7 +104,7 @@ def _expand(name: str, value: Any, data: dict[str, Any], where: str) -> dict[str
         return words[value]
     if name not in SHORTHANDS:
         if isinstance(value, str) and words:
-            raise UnknownNameError(f"{where}.{name}", given=value, known=[str(word) for word in words])
+            raise UnknownNameError(f"{where}.{name}", got=value, known=[str(word) for word in words])
         return {name: value}
     part, field = SHORTHANDS[name].path
     if part != "stages":
@@ -116,7 +116,7 @@ def _per_stage(field: str, value: Any, data: dict[str, Any], where: str) -> dict
     stages = data["stages"]
     values = list(value) if isinstance(value, (list, tuple)) else [value] * len(stages)
     if not values or not all(isinstance(item, int) and not isinstance(item, bool) for item in values):
-        raise ReszooError(where, given=repr(value), allowed="a whole number for every stage, each at least 1")
+        raise ReszooError(where, got=repr(value), expected="a whole number for every stage, each at least 1")
     # A net may get more or fewer stages: those beyond the known ones halve the resolution, as stages do.
     grown = [dict(stages[i]) if i < len(stages) else {**stages[-1], "stride": 2} for i in range(len(values))]
     return {"stages": [{**stage, field: item} for stage, item in zip(grown, values, strict=True)]}
@@ -124,7 +124,7 @@ def _per_stage(field: str, value: Any, data: dict[str, Any], where: str) -> dict
 
 def _multiplied(value: Any, data: dict[str, Any], where: str) -> dict[str, Any]:
     if not isinstance(value, (int, float)) or isinstance(value, bool) or value <= 0:
-        raise ReszooError(where, given=repr(value), allowed="a number above 0")
+        raise ReszooError(where, got=repr(value), expected="a number above 0")
     stages = [{**stage, "width": max(1, round(stage["width"] * value))} for stage in data["stages"]]
     return {"stem": {"width": max(1, round(data["stem"]["width"] * value))}, "stages": stages}
 
@@ -140,8 +140,8 @@ def _dilated(value: Any, data: dict[str, Any], where: str) -> dict[str, Any]:
         stride *= step
         stages.append({**stage, "stride": step, "dilation": dilation})
     if isinstance(value, bool) or value not in reachable:
-        allowed = ", ".join(str(item) for item in sorted(set(reachable)))
-        raise ReszooError(where, given=repr(value), allowed=allowed)
+        expected = ", ".join(str(item) for item in sorted(set(reachable)))
+        raise ReszooError(where, got=repr(value), expected=expected)
     return {"stages": stages}
 
 

@@ -182,8 +182,8 @@ def impossible(spec: NetSpec) -> list[ReszooError]:
     """What single fields cannot say: the ways in which parts of a spec contradict each other."""
     block, dense, problems = spec.block, spec.dense, []
 
-    def no(where: str, given: object, allowed: str, mend: str = "") -> None:
-        problems.append(ReszooError(where, given=given, allowed=allowed, mend=mend))
+    def no(where: str, got: object, expected: str, hint: str = "") -> None:
+        problems.append(ReszooError(where, got=got, expected=expected, hint=hint))
 
     kernels = [("stem.kernel", spec.stem.kernel)]
     kernels += [(f"block.body.{i}.kernel", unit.kernel) for i, unit in enumerate(block.body)]
@@ -201,8 +201,8 @@ def impossible(spec: NetSpec) -> list[ReszooError]:
         stride = spec.stride
         if any(size is not None and size < stride for size in spec.input_shape[:2]):
             least = f"(height, width, channels), height and width of at least {stride}, the product of the strides"
-            mend = f"give at least ({stride}, {stride}, ...), or stem='cifar'"
-            no("input_shape", spec.input_shape, least, _order_of(spec.input_shape) or mend)
+            hint = f"give at least ({stride}, {stride}, ...), or stem='cifar'"
+            no("input_shape", spec.input_shape, least, _order_of(spec.input_shape) or hint)
     if block.stride_at > len(block.body):
         no("block.stride_at", block.stride_at, f"1 to {len(block.body)}, the units of the block")
     if block.shortcut == "none" and block.start != "random":
@@ -232,7 +232,7 @@ def impossible(spec: NetSpec) -> list[ReszooError]:
                 "padding only adds channels",
             )
     if dense:
-        for where, given, allowed in (
+        for where, got, expected in (
             ("block.shortcut", block.shortcut, ("none", "project", "project_all")),
             ("block.attention", block.attention, ("none",)),
             ("stem.pool", spec.stem.pool, ("none",)),
@@ -241,8 +241,8 @@ def impossible(spec: NetSpec) -> list[ReszooError]:
             *(("stages.dilation", stage.dilation, (1,)) for stage in spec.stages),
             *(("block.body.groups", unit.groups, (1,)) for unit in block.body),
         ):
-            if given not in allowed:
-                no(where, given, f"{', '.join(map(str, allowed))} in a dense net")
+            if got not in expected:
+                no(where, got, f"{', '.join(map(str, expected))} in a dense net")
     elif spec.head.pooling == "none" and spec.head.classes:
         no(
             "head.pooling",

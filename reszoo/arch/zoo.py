@@ -60,8 +60,8 @@ class Zoo:
                 if name in self._read:
                     raise ReszooError(
                         f"{file.name}: {name}",
-                        given=f"again after {self._read[name][0].name}",
-                        allowed="one entry of a name",
+                        got=f"again after {self._read[name][0].name}",
+                        expected="one entry of a name",
                     )
                 self._read[name] = (file, fields)
 
@@ -88,7 +88,7 @@ class Zoo:
             return self._parent.entry(name)
         known = ", ".join(self.names[:4])
         raise UnknownNameError(
-            "unknown model", given=name, known=self.names, allowed=f"{known}, ... (`reszoo list` shows all)"
+            "unknown model", got=name, known=self.names, expected=f"{known}, ... (`reszoo list` shows all)"
         )
 
     def _where(self, name: str) -> str:
@@ -97,7 +97,7 @@ class Zoo:
     def _source(self, name: str) -> Source:
         fields, where = self._read[name][1], self._where(name)
         if not isinstance(fields, dict) or not all(isinstance(key, str) for key in fields):
-            raise ReszooError(where, given=repr(fields), allowed="fields and their values")
+            raise ReszooError(where, got=repr(fields), expected="fields and their values")
         return check(Source, {key: fields[key] for key in Source.model_fields if key in fields}, where=where)
 
     def _own_base(self, name: str) -> str | None:
@@ -157,7 +157,7 @@ def spec(model: str | NetSpec, /, **changes: Any) -> NetSpec:
     `spec("resnet50", depths=[2, 2, 2, 2]).plain()`; `spec("my_nets.yaml:wide_thing")`
     """
     if not isinstance(model, (str, NetSpec)):
-        raise ReszooError("model", given=repr(model), allowed="the name of a network, file.yaml:name, or a spec")
+        raise ReszooError("model", got=repr(model), expected="the name of a network, file.yaml:name, or a spec")
     found = model if isinstance(model, NetSpec) else entry(model).spec
     return replace(found, changes, where=found.name) if changes else found
 
@@ -191,7 +191,7 @@ def list_models(
     entries = [source.entry(name) for name in source.names]
     families = {item.family for item in entries}
     if family is not None and family not in families:
-        raise UnknownNameError("unknown family", given=family, known=families)
+        raise UnknownNameError("unknown family", got=family, known=families)
     limits: Mapping[str, float | None] = {"params": max_params, "macs": max_macs}
     return [
         item.name

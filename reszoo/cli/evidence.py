@@ -99,7 +99,7 @@ def _numbers(option: str, said: str) -> list[float]:
     try:
         return [float(part) for part in said.split(",")]
     except ValueError:
-        raise ReszooError(option, given=said, allowed="numbers with commas between them") from None
+        raise ReszooError(option, got=said, expected="numbers with commas between them") from None
 
 
 @contextmanager

@@ -40,6 +40,6 @@ def changes_of(said: list[str]) -> dict[str, Any]:
     for item in said:
         field, equals, value = item.partition("=")
         if not equals:
-            raise ReszooError("--set", given=item, allowed="field=value")
+            raise ReszooError("--set", got=item, expected="field=value")
         changes[field] = yaml.safe_load(value)
     return changes

@@ -73,8 +73,8 @@ def search(
     if context.invoked_subcommand:
         return
     if data is None or space is None:
-        allowed = f"--data and --space ({', '.join(list_spaces())}, file.yaml:name); or search report FOLDER"
-        raise ReszooError("search", given=f"no --{'space' if data else 'data'}", allowed=allowed)
+        expected = f"--data and --space ({', '.join(list_spaces())}, file.yaml:name); or search report FOLDER"
+        raise ReszooError("search", got=f"no --{'space' if data else 'data'}", expected=expected)
     limits = {name: _number(value) for name, value in changes_of(budget or []).items()}
     said: dict[str, Any] = {"epochs": epochs} if epochs else {}
     study = Search(

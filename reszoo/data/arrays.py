@@ -83,15 +83,15 @@ def gathered(name: str, batches: Any) -> tuple[Any, Any]:
     import numpy as np
 
     if int(getattr(batches, "cardinality", lambda: 0)()) == -1:
-        raise ReszooError(name, given="a dataset without end", allowed="one that ends", mend="dataset.take(batches)")
+        raise ReszooError(name, got="a dataset without end", expected="one that ends", hint="dataset.take(batches)")
     found = []
     # A PyDataset is asked for its batches by number, and does not say when they are over.
     numbered = hasattr(batches, "__getitem__") and hasattr(batches, "__len__")
     for batch in (batches[number] for number in range(len(batches))) if numbered else batches:
         if not isinstance(batch, (tuple, list)) or len(batch) != 2:
-            raise ReszooError(name, given="batches of something else", allowed="batches (inputs, labels)")
+            raise ReszooError(name, got="batches of something else", expected="batches (inputs, labels)")
         found.append([keras.ops.convert_to_numpy(part) for part in batch])
     if not found or found[0][0].ndim < 2:
-        raise ReszooError(name, given="single examples" if found else "nothing", allowed="batches (inputs, labels)")
+        raise ReszooError(name, got="single examples" if found else "nothing", expected="batches (inputs, labels)")
     x, y = (np.concatenate(parts) for parts in zip(*found, strict=True))
     return x, (y.argmax(axis=-1) if y.ndim == 2 and y.shape[1] > 1 else y)

@@ -34,14 +34,14 @@ def read_table(path: Path, target: str | None = None) -> Table:
     with path.open(newline="", encoding="utf-8") as stream:
         rows = list(csv.reader(stream))
     if len(rows) < 3:
-        raise ReszooError(str(path), given=f"{len(rows)} lines", allowed="a line of names and at least two rows")
+        raise ReszooError(str(path), got=f"{len(rows)} lines", expected="a line of names and at least two rows")
     names, rows = rows[0], [row for row in rows[1:] if row]
     short = next((number for number, row in enumerate(rows, 2) if len(row) != len(names)), None)
     if short:
-        raise ReszooError(f"{path}, row {short}", given="another number of columns", allowed=str(len(names)))
+        raise ReszooError(f"{path}, row {short}", got="another number of columns", expected=str(len(names)))
     target = target or names[-1]
     if target not in names:
-        raise ReszooError(f"{path}: target", given=repr(target), allowed=", ".join(names))
+        raise ReszooError(f"{path}: target", got=repr(target), expected=", ".join(names))
     columns = {name: [row[place].strip() for row in rows] for place, name in enumerate(names)}
     words = sorted(set(columns.pop(target)), key=lambda word: (len(word), word) if word.isdecimal() else (0, word))
     labels = np.array([words.index(row[names.index(target)].strip()) for row in rows])
@@ -52,7 +52,7 @@ def read_table(path: Path, target: str | None = None) -> Table:
 def _features(path: Path, name: str, values: list[str]) -> list[list[float]]:
     if "" in values:
         row = values.index("") + 2
-        raise ReszooError(f"{path}, row {row}, column {name}", given="nothing", allowed="a number or a word")
+        raise ReszooError(f"{path}, row {row}, column {name}", got="nothing", expected="a number or a word")
     try:
         return [[float(value) for value in values]]
     except ValueError:

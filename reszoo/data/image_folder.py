@@ -42,13 +42,13 @@ def found_in(folder: Path, classes: Sequence[str] | None = None) -> Found:
     try:
         own = tuple(sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")))
     except OSError as error:
-        raise ReszooError(str(folder), given=f"a folder that cannot be read ({error.strerror})") from None
+        raise ReszooError(str(folder), got=f"a folder that cannot be read ({error.strerror})") from None
     if classes is None and len(own) < 2:
-        given = f"{len(own)} folders in it"
-        raise ReszooError(str(folder), given=given, allowed="a folder for every class, at least two")
+        got = f"{len(own)} folders in it"
+        raise ReszooError(str(folder), got=got, expected="a folder for every class, at least two")
     strange = [name for name in own if classes is not None and name not in classes]
     if strange:
-        raise ReszooError(str(folder), given=f"class {strange[0]!r}", allowed=", ".join(classes or ()))
+        raise ReszooError(str(folder), got=f"class {strange[0]!r}", expected=", ".join(classes or ()))
     classes = tuple(classes or own)
     paths = [(path, number) for number, name in enumerate(classes) for path in _files(folder / name)]
     with ThreadPoolExecutor() as pool:
@@ -58,7 +58,7 @@ def found_in(folder: Path, classes: Sequence[str] | None = None) -> Found:
     labels = np.array([number for _, number in good], "int64")
     empty = [f"no image of {name} in {folder}" for number, name in enumerate(classes) if number not in labels]
     if not good:
-        raise ReszooError(str(folder), given="no readable image", allowed=", ".join(FORMATS))
+        raise ReszooError(str(folder), got="no readable image", expected=", ".join(FORMATS))
     return Found(tuple(path for path, _ in good), labels, classes, (*bad, *empty))
 
 
@@ -143,7 +143,7 @@ class Pictures:
                 file.draft("RGB", (2 * self.size, 2 * self.size))
                 image = file.convert("RGB")
         except Exception as error:
-            raise ReszooError(str(path), given=f"an image that cannot be read ({error})") from None
+            raise ReszooError(str(path), got=f"an image that cannot be read ({error})") from None
         share = 2 * self.size / min(image.size)
         if share < 1:
             image = image.resize((round(image.width * share), round(image.height * share)), Image.Resampling.BILINEAR)

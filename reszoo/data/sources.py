@@ -75,7 +75,7 @@ class Data:
         """
         examples: Examples | None = getattr(self, part)
         if examples is None:
-            raise ReszooError(f"{self.name}: {part}", given="no such part", allowed="train, validation")
+            raise ReszooError(f"{self.name}: {part}", got="no such part", expected="train, validation")
         return self.scaling(examples.take(range(len(examples)))), examples.labels
 
     def counts(self) -> dict[str, tuple[int, int]]:
@@ -132,8 +132,8 @@ def _of_same_kind(data: Data, source: Any, how: Mapping[str, Any]) -> Examples:
     shape = tuple(int(side) for side in other.train.take([0]).shape[1:])
     strange = [name for name in other.classes if name not in data.classes]
     if strange or shape != data.shape:
-        given = f"class {strange[0]!r}" if strange else f"examples of shape {shape}"
-        raise ReszooError(other.name, given=given, allowed=", ".join(data.classes) if strange else str(data.shape))
+        got = f"class {strange[0]!r}" if strange else f"examples of shape {shape}"
+        raise ReszooError(other.name, got=got, expected=", ".join(data.classes) if strange else str(data.shape))
     numbers = np.array([data.classes.index(name) for name in other.classes])
     return replace(other.train, labels=numbers[other.train.labels])  # type: ignore[type-var]
 
@@ -154,7 +154,7 @@ def _open(source: Any, *, size: int | None, target: str | None, seed: int, share
         return _with_test(_arrays(source, x, y, **split_off), *held)
     if not isinstance(source, (str, Path)):
         if not hasattr(source, "__iter__") and not hasattr(source, "__getitem__"):
-            raise ReszooError("data", given=repr(source), allowed=_ALLOWED)
+            raise ReszooError("data", got=repr(source), expected=_ALLOWED)
         return _arrays("batches", *gathered("batches", source), **split_off)
     path = Path(source).expanduser()
     readers: dict[str, Callable[[], Data]] = {
@@ -165,7 +165,7 @@ def _open(source: Any, *, size: int | None, target: str | None, seed: int, share
         return _folder(path, **split_off)
     if path.is_file() and path.suffix in readers:
         return readers[path.suffix]()
-    raise ReszooError("data", given=repr(str(source)), allowed=_ALLOWED)
+    raise ReszooError("data", got=repr(str(source)), expected=_ALLOWED)
 
 
 _ALLOWED = f"a folder of class folders, a .npz, a .csv, digits, {', '.join(KERAS_DATASETS)}, (x, y), a dataset"
@@ -195,15 +195,15 @@ def _checked(name: str, x: Any, y: Any) -> tuple[Any, Any]:
 
     x, y = np.asarray(x), np.asarray(y).reshape(-1)
     if len(x) != len(y) or not len(x):
-        raise ReszooError(name, given=f"{len(x)} examples and {len(y)} labels", allowed="as many, and at least one")
+        raise ReszooError(name, got=f"{len(x)} examples and {len(y)} labels", expected="as many, and at least one")
     if not np.issubdtype(y.dtype, np.integer) or y.min() < 0:
-        raise ReszooError(name, given=f"labels of type {y.dtype} from {y.min()}", allowed="class numbers from 0")
+        raise ReszooError(name, got=f"labels of type {y.dtype} from {y.min()}", expected="class numbers from 0")
     if x.dtype.kind not in "fiub" or x.ndim not in (2, 3, 4):
         raise ReszooError(
-            name, given=f"x of shape {x.shape}, {x.dtype}", allowed="(n, height, width[, channels]) or (n, features)"
+            name, got=f"x of shape {x.shape}, {x.dtype}", expected="(n, height, width[, channels]) or (n, features)"
         )
     if x.dtype.kind == "f" and not np.isfinite(x).all():
-        raise ReszooError(name, given="x with NaN or infinity", allowed="numbers")
+        raise ReszooError(name, got="x with NaN or infinity", expected="numbers")
     return (x[..., None] if x.ndim == 3 else x), y.astype("int64")
 
 
@@ -255,9 +255,9 @@ def _npz(path: Path, **how: Any) -> Data:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
     except (OSError, ValueError, EOFError, KeyError) as error:
-        raise ReszooError(str(path), given=f"a file that is not .npz ({error})", allowed="arrays x and y") from None
+        raise ReszooError(str(path), got=f"a file that is not .npz ({error})", expected="arrays x and y") from None
     if not {"x", "y"} <= set(arrays):
-        raise ReszooError(str(path), given=f"arrays {', '.join(arrays)}", allowed="x and y, and x_test and y_test")
+        raise ReszooError(str(path), got=f"arrays {', '.join(arrays)}", expected="x and y, and x_test and y_test")
     data = _arrays(path.stem, arrays["x"], arrays["y"], **how)
     own_test = {"x_test", "y_test"} <= set(arrays)
     return _with_test(data, arrays["x_test"], arrays["y_test"]) if own_test else data

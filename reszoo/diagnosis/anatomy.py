@@ -77,10 +77,10 @@ class Anatomy:
             y = y.argmax(axis=1)
         y = y.reshape(-1)
         if len(self.graph.shapes[self.graph.logits]) != 1 or (y != y.astype("int64")).any():
-            mend = "give loss=, a function of true values and outputs"
-            raise ReszooError(f"{self.name}: y", given="values that are no classes", allowed="class numbers", mend=mend)
+            hint = "give loss=, a function of true values and outputs"
+            raise ReszooError(f"{self.name}: y", got="values that are no classes", expected="class numbers", hint=hint)
         if len(y) and not 0 <= y.min() <= y.max() < classes:
-            raise ReszooError(f"{self.name}: y", given=f"classes {y.min()} to {y.max()}", allowed=f"0 to {classes - 1}")
+            raise ReszooError(f"{self.name}: y", got=f"classes {y.min()} to {y.max()}", expected=f"0 to {classes - 1}")
         return y.astype("int64")[:, None]
 
     def slopes(
@@ -110,15 +110,15 @@ class Anatomy:
         probes = self._zeros(x, at, statistics)
         own = [ops.copy(variable) for variable in variables] if values is None else list(values)
 
-        def function(given: list[Any]) -> Any:
-            added = {slot: _plus(probe, (change or {}).get(slot)) for slot, probe in zip(at, given, strict=False)}
+        def function(got: list[Any]) -> Any:
+            added = {slot: _plus(probe, (change or {}).get(slot)) for slot, probe in zip(at, got, strict=False)}
             logits = self.graph.logits
             found = self.graph.run(
                 x,
                 wanted=[logits],
                 change={**(change or {}), **added},
                 statistics=statistics,
-                weights=zip(variables, given[len(at) :], strict=True),
+                weights=zip(variables, got[len(at) :], strict=True),
             )
             return self.loss(found[logits], y, loss) * scale
 

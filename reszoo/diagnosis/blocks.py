@@ -62,8 +62,8 @@ def blocks_of(graph: Graph) -> tuple[tuple[Block, ...], str]:
         return found, f"{len(found)} plain blocks, one for every weighted layer between the first and the last"
     raise ReszooError(
         f"{graph.model.name}: cannot be taken apart",
-        given=f"{len(graph.steps)} layers without a block",
-        allowed="additions of a branch to a shortcut, or at least three weighted layers in a row",
+        got=f"{len(graph.steps)} layers without a block",
+        expected="additions of a branch to a shortcut, or at least three weighted layers in a row",
     )
 
 

@@ -38,9 +38,9 @@ class GradientFlow(keras.callbacks.Callback):
         """
         super().__init__()
         if every < 1:
-            raise ReszooError("GradientFlow.every", given=every, allowed="at least 1")
+            raise ReszooError("GradientFlow.every", got=every, expected="at least 1")
         if any(len(part) != len(y) for part in tree.flatten(x)):
-            raise ReszooError("GradientFlow", given="x and y of different lengths", allowed="one true value an input")
+            raise ReszooError("GradientFlow", got="x and y of different lengths", expected="one true value an input")
         self._x, self._y, self._loss = x, y, loss
         self._folder, self._every = Path(folder) / "gradient_flow", every
         self._network: Anatomy | None = None

@@ -146,8 +146,8 @@ def _some(x: Any, y: Any) -> tuple[Any, Any, int]:
     """As many examples as are quickly looked at."""
     flat, labels = tree.flatten(x), np.asarray(y)
     if any(len(part) != len(labels) for part in flat) or len(labels) < 2:
-        given = f"{', '.join(str(len(part)) for part in flat)} inputs and {len(labels)} true values"
-        raise ReszooError("diagnose", given=given, allowed="as many, and at least two")
+        got = f"{', '.join(str(len(part)) for part in flat)} inputs and {len(labels)} true values"
+        raise ReszooError("diagnose", got=got, expected="as many, and at least two")
     size = sum(int(np.prod(np.shape(part)[1:])) for part in flat)
     count = min(len(labels), EXAMPLES, max(NUMBERS // size, 16))
     return tree.map_structure(lambda part: part[:count], x), labels[:count], count
@@ -163,7 +163,7 @@ def _unfit(network: Anatomy, count: int, loss: Loss | None) -> Iterator[tuple[st
     try:
         removable(network)
     except ReszooError as error:
-        yield "lesion study", error.given if isinstance(error.given, str) else str(error.given)
+        yield "lesion study", error.got if isinstance(error.got, str) else str(error.got)
 
 
 def _told(network: Anatomy) -> str:

@@ -25,9 +25,9 @@ def flatten(model: Any) -> Graph:
     if len(inner.outputs) != 1:
         raise ReszooError(
             model.name,
-            given=f"a model of {len(inner.outputs)} outputs",
-            allowed="one output",
-            mend="give keras.Model(model.input, model.output[...]), the part that is to be measured",
+            got=f"a model of {len(inner.outputs)} outputs",
+            expected="one output",
+            hint="give keras.Model(model.input, model.output[...]), the part that is to be measured",
         )
     walk = _Walk()
     inputs = tuple(walk.slot(tensor) for tensor in inner.inputs)
@@ -124,11 +124,11 @@ def _training(layer: Any, settled: bool) -> Literal["not told", "never", "as sta
 
 def _refuse(model: Any) -> None:
     if not isinstance(model, keras.Model):
-        raise ReszooError("model", given=repr(model), allowed="a Keras model")
+        raise ReszooError("model", got=repr(model), expected="a Keras model")
     if isinstance(model, keras.Sequential):
-        given, mend = "a Sequential that has no input shape yet", "call it once on data, or begin it with keras.Input"
+        got, hint = "a Sequential that has no input shape yet", "call it once on data, or begin it with keras.Input"
     else:
-        given = f"{type(model).__name__}, a model with a call() of its own"
-        mend = "give a functional model inside it, or build it from keras.Input"
-    allowed = "a functional model, keras.Model(inputs, outputs)"
-    raise ReszooError(f"{model.name}: cannot be taken apart", given=given, allowed=allowed, mend=mend)
+        got = f"{type(model).__name__}, a model with a call() of its own"
+        hint = "give a functional model inside it, or build it from keras.Input"
+    expected = "a functional model, keras.Model(inputs, outputs)"
+    raise ReszooError(f"{model.name}: cannot be taken apart", got=got, expected=expected, hint=hint)

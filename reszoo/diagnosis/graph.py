@@ -76,7 +76,7 @@ class Graph:
         x: Any,
         *,
         wanted: Iterable[Slot],
-        given: Mapping[Slot, Any] | None = None,
+        got: Mapping[Slot, Any] | None = None,
         change: Mapping[Slot, Change] | None = None,
         statistics: Statistics = "moving",
         weights: Iterable[tuple[Any, Any]] = (),
@@ -92,12 +92,12 @@ class Graph:
             weights: variables and the values they have in this run.
         """
         change, wanted = change or {}, tuple(wanted)
-        values: Values = {**dict(zip(self.inputs, self.tensors(x), strict=True)), **(given or {})}
+        values: Values = {**dict(zip(self.inputs, self.tensors(x), strict=True)), **(got or {})}
         for slot in [*values]:
             values[slot] = change[slot](values[slot], values) if slot in change else values[slot]
         steps = self.needed(wanted, values)
         left = Counter(slot for step in steps for slot in step.reads)
-        kept = {*wanted, *self.inputs, *(given or {})}
+        kept = {*wanted, *self.inputs, *(got or {})}
         # Whatever a changed tensor looks at must still be there.
         forget = not change
         with keras.StatelessScope(list(weights)):
@@ -147,17 +147,17 @@ class Graph:
             for a, b in zip(flat, takes, strict=True)
         )
         if not fits:
-            given = ", ".join(f"x of shape {tuple(a.shape)}" for a in flat)
-            raise ReszooError(self.model.name, given=given, allowed=f"(batch, ...) of {', '.join(map(str, takes))}")
+            got = ", ".join(f"x of shape {tuple(a.shape)}" for a in flat)
+            raise ReszooError(self.model.name, got=got, expected=f"(batch, ...) of {', '.join(map(str, takes))}")
         pairs = zip(flat, self.model.inputs, strict=True)
         return [ops.convert_to_tensor(value, dtype=tensor.dtype) for value, tensor in pairs]
 
-    def needed(self, wanted: Iterable[Slot], given: Iterable[Slot]) -> list[Step]:
+    def needed(self, wanted: Iterable[Slot], got: Iterable[Slot]) -> list[Step]:
         """The steps from what is given to what is wanted."""
-        missing, found = {*wanted} - {*given}, []
+        missing, found = {*wanted} - {*got}, []
         for step in reversed(self.steps):
             if not missing.isdisjoint(step.makes):
-                missing = (missing - {*step.makes}) | ({*step.reads} - {*given})
+                missing = (missing - {*step.makes}) | ({*step.reads} - {*got})
                 found.append(step)
         return found[::-1]
 

@@ -30,7 +30,7 @@ def opened(file: str | Path, data: Any, /, *, size: int | None = None, seed: int
         model = keras.models.load_model(path, compile=False)
     except (OSError, ValueError, TypeError, KeyError) as error:
         told = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ReszooError(str(path), given=f"no Keras model ({told})", allowed="a .keras file") from None
+        raise ReszooError(str(path), got=f"no Keras model ({told})", expected="a .keras file") from None
     shape = getattr(model, "input_shape", None)
     side = shape[1] if isinstance(shape, tuple) and len(shape) == 4 else None
     source = open_data(data, size=size or side, seed=seed)

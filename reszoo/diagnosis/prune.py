@@ -89,7 +89,7 @@ def prune_depth(
     source = data if isinstance(data, Data) else open_data(data, seed=seed)
     if not keep_accuracy >= 0:
         raise ReszooError(
-            "prune_depth.keep_accuracy", given=keep_accuracy, allowed="a share of at least 0, such as 0.005"
+            "prune_depth.keep_accuracy", got=keep_accuracy, expected="a share of at least 0, such as 0.005"
         )
     how = named(recipe, **({"batch": batch} if batch else {}))
     if learning_rate is not None:
@@ -133,7 +133,7 @@ def _order(model: Any, source: Data, examples: int, seed: int) -> list[str]:
     held = {*fixed(spec_of(model))}
     left = [block for block in removable(network) if block.residual and block.name not in held]
     if not left:
-        raise ReszooError("prune_depth", given="no block that can be taken out", allowed="blocks with free shortcuts")
+        raise ReszooError("prune_depth", got="no block that can be taken out", expected="blocks with free shortcuts")
     numbers = np.random.default_rng(seed).permutation(len(source.train))[:examples]
     x, labels = source.scaling(source.train.take(numbers)), source.train.labels[numbers]
     gone: list[Any] = []

@@ -92,7 +92,7 @@ def compare(
     begun = perf_counter()
     source, spec = fitted(zoo.spec(model, **changes), data if isinstance(data, Data) else open_data(data))
     fewer, wanted = shallower(spec, shallow), _chosen(measure)
-    allowed = budget_for("dense" if spec.dense else "image", recipe=recipe, steps=steps, rates=rates, seeds=seeds)
+    expected = budget_for("dense" if spec.dense else "image", recipe=recipe, steps=steps, rates=rates, seeds=seeds)
     table = families(None if against is None else ["residual", *against])
     deep, few = contestants(spec, table), contestants(fewer, table)
     x, y = source.arrays("train")
@@ -102,23 +102,23 @@ def compare(
     total, done = len(deep) * 2, 0
     for one, other in zip(deep, few, strict=True):
         watch(f"{one.family}, {other.depth} layers", done, total)
-        short = [*trained(Trainer(other.spec, source, allowed), allowed)]
+        short = [*trained(Trainer(other.spec, source, expected), expected)]
         watch(f"{one.family}, {one.depth} layers", done + 1, total)
-        trainer = Trainer(one.spec, source, allowed)
+        trainer = Trainer(one.spec, source, expected)
         if wanted:
-            new = trainer.fresh(allowed.seeds[0])
+            new = trainer.fresh(expected.seeds[0])
             measured.append(_measure(one, new, "initialisation", wanted & {*AT_START}, x, y))
-        long = [*trained(trainer, allowed)]
+        long = [*trained(trainer, expected)]
         if wanted:
             # The first seed at the best rate once more: its weights are looked at.
-            trainer.run(rate=best(long)[0].rate, seed=allowed.seeds[0])
+            trainer.run(rate=best(long)[0].rate, seed=expected.seeds[0])
             measured.append(_measure(one, trainer.model(), "after training", wanted, x, y))
         gaps.append(gap(one.family, short, long, chance=log(spec.head.classes or 1)))
         runs += [(one.family, run) for run in (*short, *long)]
         done += 2
     watch("done", total, total)
     seconds = perf_counter() - begun
-    return Comparison(spec.name, source.name, allowed, deep, few, tuple(runs), tuple(gaps), tuple(measured), seconds)
+    return Comparison(spec.name, source.name, expected, deep, few, tuple(runs), tuple(gaps), tuple(measured), seconds)
 
 
 def fitted(spec: NetSpec, data: Data) -> tuple[Data, NetSpec]:
@@ -137,8 +137,8 @@ def shallower(spec: NetSpec, depths: int | Sequence[int] | None = None) -> NetSp
     made = spec.replace(depths=wanted)
     before, after = (sum(stage.depth for stage in one.stages) for one in (spec, made))
     if len(made.stages) != len(spec.stages) or after >= before:
-        allowed = f"fewer than {before} blocks in {len(spec.stages)} stages"
-        raise ReszooError(f"{spec.name}: shallow", given=f"{after} blocks", allowed=allowed)
+        expected = f"fewer than {before} blocks in {len(spec.stages)} stages"
+        raise ReszooError(f"{spec.name}: shallow", got=f"{after} blocks", expected=expected)
     return made
 
 
@@ -153,7 +153,7 @@ def trained(trainer: Trainer, budget: TrainingBudget) -> Iterator[Run]:
 def _chosen(names: Sequence[str] | None) -> set[str]:
     unknown = [name for name in names or () if name not in MEASUREMENTS]
     if unknown:
-        raise UnknownNameError("compare.measure", given=unknown[0], known=MEASUREMENTS)
+        raise UnknownNameError("compare.measure", got=unknown[0], known=MEASUREMENTS)
     return {*(MEASUREMENTS if names is None else names)}
 
 

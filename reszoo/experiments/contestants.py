@@ -80,7 +80,7 @@ def families(names: Sequence[str] | None = None) -> dict[str, Family]:
     table = settings()["families"]
     chosen = settings()["compared"] if names is None else names
     for unknown in {*chosen} - {*table}:
-        raise UnknownNameError("unknown family", given=unknown, known=table)
+        raise UnknownNameError("unknown family", got=unknown, known=table)
     return {name: check(Family, table[name], where=f"evidence.yaml: {name}") for name in chosen}
 
 
@@ -112,8 +112,8 @@ def contestants(spec: NetSpec, table: Mapping[str, Family]) -> tuple[Contestant,
         ReszooError: the network has no shortcuts.
     """
     if spec.block.shortcut == "none":
-        given = f"{spec.name}, a plain network"
-        raise ReszooError("compare", given=given, allowed="a residual network: its plain twin is made of it")
+        got = f"{spec.name}, a plain network"
+        raise ReszooError("compare", got=got, expected="a residual network: its plain twin is made of it")
     found: dict[NetSpec, Contestant] = {}
     for name, family in table.items():
         made = spec.replace(**family.changes) if family.changes else spec

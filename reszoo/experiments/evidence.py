@@ -142,10 +142,10 @@ def evidence(
     begun = perf_counter()
     wrong = [depth for depth in depths if depth % 2 or not 4 <= depth <= DEEPEST]
     if wrong or not depths:
-        raise ReszooError("depths", given=wrong or "none", allowed=f"even numbers of layers from 4 to {DEEPEST:,}")
+        raise ReszooError("depths", got=wrong or "none", expected=f"even numbers of layers from 4 to {DEEPEST:,}")
     unknown = [name for name in claims or () if name not in _FINDINGS]
     if unknown:
-        raise UnknownNameError("evidence.claims", given=unknown[0], known=_FINDINGS)
+        raise UnknownNameError("evidence.claims", got=unknown[0], known=_FINDINGS)
     images = data if isinstance(data, Data) else open_data(data)
     case = _Case(images, sorted({*depths}), {"seeds": seeds, "steps": steps})
     wanted = [name for name in _FINDINGS if claims is None or name in claims]
@@ -183,11 +183,11 @@ class _Case:
     def degradation(self) -> Finding:
         claim = self._claims["degradation"]
         deep = network("image", self._images, depths=IMAGE_BLOCKS)
-        allowed, table = budget("evidence_image", **self._asked), families(claim.families)
+        expected, table = budget("evidence_image", **self._asked), families(claim.families)
         runs: list[tuple[str, Run]] = []
         gaps = []
         for one, other in zip(contestants(deep, table), contestants(shallower(deep), table), strict=True):
-            found = [[*trained(Trainer(c.spec, self._images, allowed), allowed)] for c in (other, one)]
+            found = [[*trained(Trainer(c.spec, self._images, expected), expected)] for c in (other, one)]
             gaps.append(gap(one.family, *found, chance=log(len(self._images.classes))))
             runs += [(one.family, run) for same in found for run in same]
         kinds = {name: family.kind for name, family in table.items()}
@@ -215,7 +215,7 @@ class _Case:
         return findings.optimisation(claim, self._probed[-1], known)
 
     def depth_limit(self) -> Finding:
-        claim, allowed = self._claims["depth limit"], self._dense_budget
+        claim, expected = self._claims["depth limit"], self._dense_budget
         runs: dict[Contestant, dict[int, list[Run]]] = {}
         for depth in self._depths:
             for one in self._dense(depth, claim):
@@ -223,7 +223,7 @@ class _Case:
                 runs.setdefault(first, {})[depth] = self._runs(one)
         labels: Any = self._flat.train.labels
         chance = float(np.bincount(labels).max() / len(labels))
-        return findings.depth_limit(claim, allowed.told, runs, chance)
+        return findings.depth_limit(claim, expected.told, runs, chance)
 
     def _dense(self, depth: int, claim: Claim) -> tuple[Contestant, ...]:
         return contestants(network("dense", self._flat, depths=depth // 2), families(claim.families))

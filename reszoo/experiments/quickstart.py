@@ -46,7 +46,7 @@ def specs(depths: Sequence[int], data: Data) -> list[NetSpec]:
     for depth in depths:
         if depth < 8 or (depth - 2) % 6 or len(set(depths)) < 2:
             raise ReszooError(
-                "depths", given=tuple(depths), allowed="two different depths of the form 6n + 2: 8, 14, 20, ..."
+                "depths", got=tuple(depths), expected="two different depths of the form 6n + 2: 8, 14, 20, ..."
             )
         residual = zoo.spec(
             "resnet20_cifar",

@@ -223,7 +223,7 @@ class _Figures:
 
 
 def _table(part: Table) -> Element:
-    rows = [[_cell(given) for given in row] for row in part.rows]
+    rows = [[_cell(got) for got in row] for row in part.rows]
     numeric = [any(row[place].value is not None for row in rows) for place in range(len(part.columns))]
     heads = [
         _node("th", column, css="number" if right else "", scope="col")
@@ -238,12 +238,12 @@ def _table(part: Table) -> Element:
     return _node("div", table, css="table")
 
 
-def _cell(given: Cell | str | float | None) -> Cell:
-    if isinstance(given, Cell):
-        return given
-    if given is None:
+def _cell(got: Cell | str | float | None) -> Cell:
+    if isinstance(got, Cell):
+        return got
+    if got is None:
         return Cell(MISSING)
-    return Cell(given) if isinstance(given, str) else Cell(number(given), given)
+    return Cell(got) if isinstance(got, str) else Cell(number(got), got)
 
 
 def _data(column: str, cell: Cell, right: bool) -> Element:

@@ -51,12 +51,12 @@ class Devices:
         """
         if batch % self.count:
             near = sorted({batch - batch % self.count or self.count, batch + -batch % self.count})
-            mend = f"--set batch={' or '.join(map(str, near))}, or fewer devices"
-            allowed = f"a multiple of {self.count}, the number of devices"
-            raise ReszooError("recipe.batch", given=batch, allowed=allowed, mend=mend)
+            hint = f"--set batch={' or '.join(map(str, near))}, or fewer devices"
+            expected = f"a multiple of {self.count}, the number of devices"
+            raise ReszooError("recipe.batch", got=batch, expected=expected, hint=hint)
         if examples < self.count:
-            allowed = f"at least one for each of {self.count} devices"
-            raise ReszooError("devices", given=f"{examples} training examples", allowed=allowed)
+            expected = f"at least one for each of {self.count} devices"
+            raise ReszooError("devices", got=f"{examples} training examples", expected=expected)
 
     def rows(self, count: int) -> slice:
         """Returns this machine's part of a batch of so many rows."""
@@ -116,9 +116,9 @@ class Devices:
                 atexit.register(_leave)
                 if not isinstance(error, RuntimeError):
                     raise
-                given = f"an error of the engine ({_first_line(error)})"
-                mend = "if a machine is gone, start the same on all again: it goes on after the last finished epoch"
-                raise ReszooError(f"machine {self.machine}", given=given, mend=mend) from error
+                got = f"an error of the engine ({_first_line(error)})"
+                hint = "if a machine is gone, start the same on all again: it goes on after the last finished epoch"
+                raise ReszooError(f"machine {self.machine}", got=got, hint=hint) from error
 
     def _agree(self, refused: ReszooError | None) -> None:
         """Ends all machines where one of them is refused something."""
@@ -131,7 +131,7 @@ class Devices:
         for number, row in enumerate(every):
             if row.any():
                 text = row.tobytes().rstrip(b"\0").decode(errors="ignore")
-                raise ReszooError(f"machine {number}", given=f"what it refuses: {text}")
+                raise ReszooError(f"machine {number}", got=f"what it refuses: {text}")
 
 
 ONE = Devices()
@@ -156,10 +156,10 @@ def open_devices(
     """
     backend = keras.backend.backend()
     if word not in ("one", "all"):
-        raise ReszooError("devices", given=repr(word), allowed="one, all")
+        raise ReszooError("devices", got=repr(word), expected="one, all")
     if word == "all" and backend not in ("tensorflow", "jax"):
-        mend = "set KERAS_BACKEND to one of them"
-        raise ReszooError("devices", given=f"all on the {backend} backend", allowed="tensorflow, jax", mend=mend)
+        hint = "set KERAS_BACKEND to one of them"
+        raise ReszooError("devices", got=f"all on the {backend} backend", expected="tensorflow, jax", hint=hint)
     if machines or machine is not None:
         _join(backend, machines, machine)
         return _of_jax(word, machines=len(machines), machine=machine or 0)
@@ -176,25 +176,25 @@ def open_devices(
 def _join(backend: str, machines: Sequence[str], machine: int | None) -> None:
     if backend != "jax":
         why = "on TensorFlow fit() cannot do it in Keras 3: keras issue 20585" if backend == "tensorflow" else ""
-        mend = "set KERAS_BACKEND=jax" + (f" ({why})" if why else "")
+        hint = "set KERAS_BACKEND=jax" + (f" ({why})" if why else "")
         raise ReszooError(
-            "machines", given=f"{len(machines)} on the {backend} backend", allowed="several on jax", mend=mend
+            "machines", got=f"{len(machines)} on the {backend} backend", expected="several on jax", hint=hint
         )
     wrong = [place for place in machines if not place.rpartition(":")[0] or not place.rpartition(":")[2].isdecimal()]
     if len(machines) < 2 or wrong:
-        given = repr(wrong[0]) if wrong else f"{len(machines)} of them"
-        raise ReszooError("machines", given=given, allowed="host:port of every machine, at least two")
+        got = repr(wrong[0]) if wrong else f"{len(machines)} of them"
+        raise ReszooError("machines", got=got, expected="host:port of every machine, at least two")
     if machine is None or not 0 <= machine < len(machines):
-        allowed = f"this one's place in the list, 0 to {len(machines) - 1}"
-        raise ReszooError("machine", given="none" if machine is None else machine, allowed=allowed)
+        expected = f"this one's place in the list, 0 to {len(machines) - 1}"
+        raise ReszooError("machine", got="none" if machine is None else machine, expected=expected)
     # Without a seed the engine would draw one by computing on all machines, GPUs or not.
     keras.utils.set_random_seed(0)
     try:
         keras.distribution.initialize(",".join(machines), len(machines), machine)
     except RuntimeError as error:
-        mend = f"start the same command on every machine, in a fresh Python; {machines[0]} must be within reach"
-        given = f"machines that did not come together ({_first_line(error)})"
-        raise ReszooError(f"machine {machine}", given=given, mend=mend) from None
+        hint = f"start the same command on every machine, in a fresh Python; {machines[0]} must be within reach"
+        got = f"machines that did not come together ({_first_line(error)})"
+        raise ReszooError(f"machine {machine}", got=got, hint=hint) from None
 
 
 def _of_jax(word: str, *, machines: int = 1, machine: int = 0) -> Devices:
@@ -205,8 +205,8 @@ def _of_jax(word: str, *, machines: int = 1, machine: int = 0) -> Devices:
     if word == "one":
         own = [devices[:1] for devices in own]
     if len({len(devices) for devices in own}) > 1:
-        given = ", ".join(str(len(devices)) for devices in own)
-        raise ReszooError("machines", given=f"{given} devices", allowed="as many on every machine")
+        got = ", ".join(str(len(devices)) for devices in own)
+        raise ReszooError("machines", got=f"{got} devices", expected="as many on every machine")
     names = tuple(f"{device.platform}:{device.id}" for devices in own for device in devices)
     return Devices(names, machine, machines)
 

@@ -132,8 +132,8 @@ def _opened(file: str | Path) -> _Opened:
     known = origin(model)
     record = known.record if known else None
     if record is None:
-        given = "weights of whose classes and images nothing is known"
-        raise ReszooError(str(file), given=given, allowed="a .keras file of a run, or published weights")
+        got = "weights of whose classes and images nothing is known"
+        raise ReszooError(str(file), got=got, expected="a .keras file of a run, or published weights")
     told = record.preprocessing
     facts = Facts(tuple(words(record.labels) or ()), Scaling(told.scale, told.mean, told.std), record.name, seed=0)
     return _Opened(model, facts, told.crop, record)
@@ -146,8 +146,8 @@ def _part(source: Data, part: Split | None) -> tuple[Examples, str]:
     if part == "all":
         return _Together([source.train, source.validation]), "all"
     if part not in parts or parts[part] is None:
-        allowed = ", ".join([*(name for name, examples in parts.items() if examples is not None), "all"])
-        raise ReszooError("evaluate.part", given=repr(part), allowed=allowed)
+        expected = ", ".join([*(name for name, examples in parts.items() if examples is not None), "all"])
+        raise ReszooError("evaluate.part", got=repr(part), expected=expected)
     return parts[part], f"the {part} part"  # type: ignore[return-value]
 
 
@@ -174,8 +174,8 @@ def _as_trained(source: Data, labels: Any, facts: Facts) -> Any:
         return labels
     strange = [name for name in source.classes if name not in facts.classes]
     if strange:
-        allowed = ", ".join(facts.classes[:10])
-        raise ReszooError(f"evaluate: {source.name}", given=f"class {strange[0]!r}", allowed=allowed)
+        expected = ", ".join(facts.classes[:10])
+        raise ReszooError(f"evaluate: {source.name}", got=f"class {strange[0]!r}", expected=expected)
     return np.array([facts.classes.index(name) for name in source.classes])[labels]
 
 
@@ -184,8 +184,8 @@ def _outputs(model: Any, facts: Facts, examples: Examples, batch: int) -> Any:
     for start in range(0, len(examples), batch):
         x = facts.scaling(examples.take(np.arange(start, min(start + batch, len(examples)))))
         if x.shape[1:] != tuple(a or b for a, b in zip(model.input_shape[1:], x.shape[1:], strict=False)):
-            given, allowed = f"examples of shape {x.shape[1:]}", f"{model.input_shape[1:]}"
-            raise ReszooError(model.name, given=given, allowed=allowed)
+            got, expected = f"examples of shape {x.shape[1:]}", f"{model.input_shape[1:]}"
+            raise ReszooError(model.name, got=got, expected=expected)
         found.append(keras.ops.convert_to_numpy(model.predict_on_batch(x)))
     return np.concatenate(found)
 
@@ -202,7 +202,7 @@ def _unlabelled(source: Path, side: int | None) -> tuple[list[str], Examples]:
         with np.load(source, allow_pickle=False) as arrays:
             x = arrays["x"] if "x" in arrays.files else None
         if x is None:
-            raise ReszooError(str(source), given="no array x", allowed="x of (examples, ...)")
+            raise ReszooError(str(source), got="no array x", expected="x of (examples, ...)")
         x = x[..., None] if x.ndim == 3 else x
         from reszoo.data.arrays import Arrays
 
@@ -211,6 +211,6 @@ def _unlabelled(source: Path, side: int | None) -> tuple[list[str], Examples]:
     paths = tuple(path for path in files if path.is_file() and is_picture(path))
     if not paths:
         raise ReszooError(
-            str(source), given="no image", allowed=f"an image, a folder of images ({', '.join(FORMATS)}), a .npz"
+            str(source), got="no image", expected=f"an image, a folder of images ({', '.join(FORMATS)}), a .npz"
         )
     return [str(path) for path in paths], Pictures(paths, np.zeros(len(paths), int), side or 224)

@@ -47,9 +47,9 @@ def freeze(model: Any, /, *, until: str | None = None, norm: Norm = "frozen", ba
     """
     parts = _parts(model)
     if until not in (None, NOTHING, *parts):
-        raise UnknownNameError("freeze.until", given=until, known=[NOTHING, *parts])
+        raise UnknownNameError("freeze.until", got=until, known=[NOTHING, *parts])
     if norm not in ("frozen", "train"):
-        raise ReszooError("freeze.norm", given=repr(norm), allowed="frozen, train")
+        raise ReszooError("freeze.norm", got=repr(norm), expected="frozen, train")
     frozen = parts[:-1] if until is None else [] if until == NOTHING else parts[: parts.index(until) + 1]
     # Layer by layer: `model.trainable = False` would hide layers that are made trainable again.
     model.trainable = True
@@ -70,8 +70,8 @@ def warn_of_batch(model: Any, batch: int, /) -> None:
     """Warns when batch norms would take their statistics from too few images."""
     norms = [layer for layer in layers_of(model) if isinstance(layer, keras.layers.BatchNormalization)]
     if batch < LEAST_BATCH and any(layer.trainable for layer in norms):
-        mend = "freeze(model, norm='frozen'), norm={'kind': 'group'}, or larger batches"
-        told = f"{model.name}: batch norms learn from batches of {batch}; allowed {LEAST_BATCH} or more; mend: {mend}"
+        hint = "freeze(model, norm='frozen'), norm={'kind': 'group'}, or larger batches"
+        told = f"{model.name}: batch norms learn from batches of {batch}; allowed {LEAST_BATCH} or more; mend: {hint}"
         warnings.warn(told, stacklevel=3)
 
 
@@ -92,7 +92,7 @@ class Unfreeze(keras.callbacks.Callback):
     def __init__(self, until: Mapping[int, str], *, norm: Norm = "frozen"):
         super().__init__()
         if 0 not in until or min(until) < 0:
-            raise ReszooError("Unfreeze", given=f"epochs {sorted(until)}", allowed="epoch 0, and later ones")
+            raise ReszooError("Unfreeze", got=f"epochs {sorted(until)}", expected="epoch 0, and later ones")
         self._until, self._norm, self._now = dict(until), norm, ""
 
     def set_model(self, model: Any) -> None:
@@ -101,7 +101,7 @@ class Unfreeze(keras.callbacks.Callback):
         parts = [NOTHING, *_parts(model)]
         for until in self._until.values():
             if until not in parts:
-                raise UnknownNameError("Unfreeze", given=until, known=parts)
+                raise UnknownNameError("Unfreeze", got=until, known=parts)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Freezes and unfreezes what this epoch asks for."""
@@ -138,9 +138,9 @@ def replace_head(model: Any, /, *, classes: int, activation: str | None = "softm
     head = {"classes": classes, "activation": activation or "linear", "dropout": dropout}
     pooling = {} if spec.dense or spec.head.pooling != "none" else {"pooling": "avg"}
     made = build(spec.replace(head={**head, **pooling}), prefix=prefix_of(model))
-    given = layers_by_name(model)
+    got = layers_by_name(model)
     for name, layer in layers_by_name(made).items():
-        source = given.get(name)
+        source = got.get(name)
         if source is not None and name != "predictions":
             layer.set_weights(source.get_weights())
             layer.trainable = source.trainable
@@ -162,11 +162,9 @@ def layer_decay(model: Any, optimizer: Callable[..., Any], rate: float, /, *, de
         ReszooError: an impossible decay, or a Keras without MultiOptimizer.
     """
     if not 0 < decay <= 1:
-        raise ReszooError("layer_decay.decay", given=decay, allowed="above 0, at most 1")
+        raise ReszooError("layer_decay.decay", got=decay, expected="above 0, at most 1")
     if not hasattr(keras.optimizers, "MultiOptimizer"):
-        raise ReszooError(
-            "layer_decay", given=f"Keras {keras.__version__}", allowed="a Keras with MultiOptimizer, 3.15"
-        )
+        raise ReszooError("layer_decay", got=f"Keras {keras.__version__}", expected="a Keras with MultiOptimizer, 3.15")
     parts = _parts(model)
     named = {part: optimizer(rate * decay ** (len(parts) - 1 - place)) for place, part in enumerate(parts)}
     # Of a nested network the path of a variable begins with the names of its sub-models.
@@ -190,7 +188,7 @@ def reestimate_norm(model: Any, data: Any, /, *, batches: int = 100) -> int:
     """
     norms = [layer for layer in layers_of(model) if isinstance(layer, keras.layers.BatchNormalization)]
     if not norms:
-        raise ReszooError("reestimate_norm", given=f"{model.name}, without batch normalisation")
+        raise ReszooError("reestimate_norm", got=f"{model.name}, without batch normalisation")
     kept = [(layer.momentum, layer.trainable) for layer in norms]
     count = 0
     try:
@@ -206,7 +204,7 @@ def reestimate_norm(model: Any, data: Any, /, *, batches: int = 100) -> int:
         for layer, (momentum, trainable) in zip(norms, kept, strict=True):
             layer.momentum, layer.trainable = momentum, trainable
     if not count:
-        raise ReszooError("reestimate_norm", given="no batches", allowed="at least one")
+        raise ReszooError("reestimate_norm", got="no batches", expected="at least one")
     return count
 
 
@@ -215,7 +213,7 @@ def _parts(model: Any) -> list[str]:
     found = dict.fromkeys(_part(name) for name, layer in layers_by_name(model).items() if layer.weights)
     stages = sorted((part for part in found if part.startswith("stage")), key=lambda part: int(part[5:]))
     if "stem" not in found or not stages:
-        raise ReszooError(model.name, given="no stem and stages", allowed="a model that reszoo built")
+        raise ReszooError(model.name, got="no stem and stages", expected="a model that reszoo built")
     return ["stem", *stages, "head"]
 
 

@@ -45,8 +45,8 @@ def read_facts(path: str | Path) -> Facts:
         made = Scaling(float(scaling["scale"]), tuple(scaling["mean"]), tuple(scaling["std"]))
         return Facts(tuple(map(str, told["classes"])), made, str(told["data"]), int(told["seed"]))
     except (OSError, KeyError, ValueError, TypeError) as error:
-        allowed = "a .keras file of a run (reszoo train)"
-        raise ReszooError(str(path), given=f"no facts about its data ({error})", allowed=allowed) from None
+        expected = "a .keras file of a run (reszoo train)"
+        raise ReszooError(str(path), got=f"no facts about its data ({error})", expected=expected) from None
 
 
 def scaling_for(record: Record, data: Data) -> Scaling:
@@ -57,7 +57,7 @@ def scaling_for(record: Record, data: Data) -> Scaling:
     """
     told = record.preprocessing
     if told.channels == "bgr" or data.shape[-1] != len(told.mean):
-        given = f"weights that take {told.channels} images, and images with {data.shape[-1]} channels"
-        allowed = "weights that take rgb, and images of 3 channels; or gray, and 1"
-        raise ReszooError(record.name, given=given, allowed=allowed)
+        got = f"weights that take {told.channels} images, and images with {data.shape[-1]} channels"
+        expected = "weights that take rgb, and images of 3 channels; or gray, and 1"
+        raise ReszooError(record.name, got=got, expected=expected)
     return Scaling(data.scaling.scale * told.scale / 255, told.mean, told.std)

@@ -38,7 +38,7 @@ def optimizer(recipe: Recipe, steps: int, model: Any) -> Any:
     if recipe.layer_decay == 1:
         return _optimizer(recipe, recipe.learning_rate, steps)
     if recipe.ema:
-        raise ReszooError(f"recipe {recipe.name}", given="layer_decay and ema", allowed="one of both")
+        raise ReszooError(f"recipe {recipe.name}", got="layer_decay and ema", expected="one of both")
 
     def with_peak(peak: float) -> Any:
         return _optimizer(recipe, recipe.learning_rate.model_copy(update={"peak": peak}), steps)

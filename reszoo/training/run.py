@@ -121,8 +121,8 @@ def run(
                     shuffle=False,
                 )
             except OSError as error:
-                mend = f"make room and run the same again: it goes on after epoch {keeper.kept}"
-                raise ReszooError(str(own), given=f"a file that could not be written ({error})", mend=mend) from None
+                hint = f"make room and run the same again: it goes on after epoch {keeper.kept}"
+                raise ReszooError(str(own), got=f"a file that could not be written ({error})", hint=hint) from None
         if recipe.ema:
             model.optimizer.finalize_variable_values(model.trainable_variables)
         save_model(model, own / FINAL, data, spec)
@@ -173,23 +173,19 @@ def _begin(folder: Path, settings: dict[str, Any]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         if not (folder / SETTINGS).exists():
             if any(folder.iterdir()):
-                allowed = "an empty folder, or that of a run"
-                raise ReszooError(str(folder), given="a folder with other files", allowed=allowed)
+                expected = "an empty folder, or that of a run"
+                raise ReszooError(str(folder), got="a folder with other files", expected=expected)
             write(folder / SETTINGS, json.dumps(settings, indent=2))
             return
         before = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         if isinstance(error, ReszooError):
             raise
-        raise ReszooError(str(folder), given=f"a folder that cannot be used ({error})") from None
+        raise ReszooError(str(folder), got=f"a folder that cannot be used ({error})") from None
     apart = [name for name in settings if name not in TOLD and before.get(name) != settings[name]]
     if apart:
-        given = ", ".join(
-            f"{path}: {new!r}" for path, new in _apart(before.get(apart[0]), settings[apart[0]], apart[0])
-        )
-        raise ReszooError(
-            str(folder), given=f"another run ({given})", mend="choose another folder, or the same settings"
-        )
+        got = ", ".join(f"{path}: {new!r}" for path, new in _apart(before.get(apart[0]), settings[apart[0]], apart[0]))
+        raise ReszooError(str(folder), got=f"another run ({got})", hint="choose another folder, or the same settings")
 
 
 def _apart(before: Any, now: Any, path: str) -> list[tuple[str, Any]]:
@@ -225,5 +221,5 @@ class _Finite(keras.callbacks.Callback):
                 self.model.jax_state_sync()
             step = int(self.model.optimizer.iterations)
             rate = rate_of(self.model.optimizer)
-            mend = "a lower learning_rate.peak, a longer warmup, optimizer.clip=1, or float32"
-            raise NotFiniteError(f"step {step}", given=f"loss {value} at a learning rate of {rate:g}", mend=mend)
+            hint = "a lower learning_rate.peak, a longer warmup, optimizer.clip=1, or float32"
+            raise NotFiniteError(f"step {step}", got=f"loss {value} at a learning rate of {rate:g}", hint=hint)

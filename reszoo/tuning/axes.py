@@ -62,8 +62,8 @@ class Axis(FrozenModel):
 
     @model_validator(mode="after")
     def _possible(self) -> Axis:
-        for where, given, allowed in _contradictions(self):
-            raise ReszooError(where, given=given, allowed=allowed)
+        for where, got, expected in _contradictions(self):
+            raise ReszooError(where, got=got, expected=expected)
         return self
 
     @cached_property

@@ -55,7 +55,7 @@ class Feasible:
 
     def __init__(self, space: Space, budget: Budget, *, measure: Measure | None = None):
         if budget.latency is not None and measure is None:
-            raise ReszooError("budget.latency", given=budget.latency, allowed="where networks can be measured")
+            raise ReszooError("budget.latency", got=budget.latency, expected="where networks can be measured")
         self.space, self.budget = space, budget
         self._measure = measure
 
@@ -94,8 +94,8 @@ class Feasible:
                 return point
             if tried == TRIED and self.budget.excess(self.least()) > 1:
                 raise self._empty()
-        mend = "a larger budget, or narrower ranges"
-        raise ReszooError(self.space.name, given=f"no fitting network in {PATIENCE:,} draws", mend=mend)
+        hint = "a larger budget, or narrower ranges"
+        raise ReszooError(self.space.name, got=f"no fitting network in {PATIENCE:,} draws", hint=hint)
 
     def redraw(self, point: Point) -> Point:
         """Returns a point within budget for any point: itself where it is, otherwise a draw that it alone decides."""
@@ -111,7 +111,7 @@ class Feasible:
         """Returns the least cost in the space, found by going down along one axis after another."""
         points = [point for point in islice(self.space.sample(seed=0), TRIED) if self.space.cost(point)]
         if not points:
-            raise ReszooError(self.space.name, given="no possible network", mend="check the ranges of its axes")
+            raise ReszooError(self.space.name, got="no possible network", hint="check the ranges of its axes")
         best = min(points, key=self._spent)
         better = True
         while better:
@@ -133,8 +133,8 @@ class Feasible:
         least = self.least()
         limits = {name: getattr(self.budget, name) for name in COUNTED}
         over = [name for name, limit in limits.items() if limit is not None and getattr(least, name) > limit]
-        given = ", ".join(f"{name} of at most {limits[name]:,.0f}" for name in over)
+        got = ", ".join(f"{name} of at most {limits[name]:,.0f}" for name in over)
         told = ", ".join(f"{getattr(least, name):,} {name}" for name in over)
         return ReszooError(
-            f"budget on {self.space.name}", given=given, allowed=f"at least {told}, the least cost in the space"
+            f"budget on {self.space.name}", got=got, expected=f"at least {told}, the least cost in the space"
         )

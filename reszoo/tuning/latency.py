@@ -32,7 +32,7 @@ class Latencies:
             if key not in known:
                 ended = self._worker.do(Timing(spec))
                 if ended.state != "complete":
-                    raise ReszooError(f"latency of {spec.name}", given=ended.note)
+                    raise ReszooError(f"latency of {spec.name}", got=ended.note)
                 known[key] = ended.seconds
                 with renamed_when_whole(self._file) as temporary:
                     temporary.write_text(json.dumps(known))

@@ -54,12 +54,12 @@ class Trial:
         import keras
 
         if not self.weights.exists():
-            mend = "those on the Pareto front and the three best are kept"
-            raise ReszooError(f"trial {self.number}", given="weights that were not kept", mend=mend)
+            hint = "those on the Pareto front and the three best are kept"
+            raise ReszooError(f"trial {self.number}", got="weights that were not kept", hint=hint)
         try:
             return keras.models.load_model(self.weights)
         except (OSError, ValueError) as error:
-            raise ReszooError(str(self.weights), given=f"a damaged file ({error})", mend="train it again") from None
+            raise ReszooError(str(self.weights), got=f"a damaged file ({error})", hint="train it again") from None
 
     def row(self) -> dict[str, Any]:
         """Returns the trial as plain data, for tables and pictures."""
@@ -92,10 +92,10 @@ def front(trials: Iterable[Trial], cost: str) -> list[Trial]:
         ReszooError: it was not measured.
     """
     if cost not in COSTS:
-        raise UnknownNameError("pareto", given=cost, known=COSTS)
+        raise UnknownNameError("pareto", got=cost, known=COSTS)
     finished = ranked(trials)
     if any(cost not in trial.costs for trial in finished):
-        raise ReszooError(f"pareto.{cost}", given="trials without it", mend=f"search with a budget of {cost}")
+        raise ReszooError(f"pareto.{cost}", got="trials without it", hint=f"search with a budget of {cost}")
     found: list[Trial] = []
     for trial in sorted(finished, key=lambda trial: (trial.costs[cost], -(trial.score or 0.0))):
         if not found or (trial.score or 0.0) > (found[-1].score or 0.0):
@@ -119,14 +119,14 @@ def best_of(trials: Sequence[Trial], limits: dict[str, float]) -> Trial:
     named = {name: f"max_{name}" for name in COSTS}
     for limit in limits:
         if limit not in named.values():
-            raise UnknownNameError("best", given=limit, known=named.values())
+            raise UnknownNameError("best", got=limit, known=named.values())
     within = [
         trial
         for trial in ranked(trials)
         if all(trial.costs.get(name, float("inf")) <= limits[limit] for name, limit in named.items() if limit in limits)
     ]
     if not within:
-        raise ReszooError("best", given=f"no finished trial within {limits}" if limits else "no finished trial")
+        raise ReszooError("best", got=f"no finished trial within {limits}" if limits else "no finished trial")
     return within[0]
 
 

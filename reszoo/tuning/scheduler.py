@@ -233,9 +233,9 @@ class Scheduler:
             last = note.splitlines()[-1] if note else ""
             self._alike = [*(told for told in self._alike if told == last), last]
             if len(self._alike) >= ALIKE:
-                mend = "mend it and run the same again: the study is whole, and what failed is tried anew"
+                hint = "mend it and run the same again: the study is whole, and what failed is tried anew"
                 raise ReszooError(
-                    str(self._study.folder), given=f"{ALIKE} trials that failed alike:\n{note}\n", mend=mend
+                    str(self._study.folder), got=f"{ALIKE} trials that failed alike:\n{note}\n", hint=hint
                 )
 
     def _finished(self, trial: optuna.Trial) -> None:

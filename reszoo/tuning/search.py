@@ -140,7 +140,7 @@ class Search(Study):
         """Returns this study after so many trials in all; the arguments are those of `reszoo.search`."""
         for where, number in (("trials", trials), ("jobs", jobs)):
             if number < 1:
-                raise ReszooError(where, given=number, allowed="at least 1")
+                raise ReszooError(where, got=number, expected="at least 1")
         with quiet:
             Scheduler(self.setup, self, self.storage, trials=trials, seconds=seconds, watch=watch).run(jobs=jobs)
         tidy(self.trials)

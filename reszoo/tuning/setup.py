@@ -130,18 +130,18 @@ def prepare(
 
 
 def _check_words(objectives: tuple[str, ...], sampler: str, pruning: str) -> None:
-    for where, given, known in (("sampler", sampler, [*SAMPLERS]), ("pruning", pruning, [*PRUNINGS])):
-        if given not in known:
-            raise UnknownNameError(where, given=given, known=known)
+    for where, got, known in (("sampler", sampler, [*SAMPLERS]), ("pruning", pruning, [*PRUNINGS])):
+        if got not in known:
+            raise UnknownNameError(where, got=got, known=known)
     if sampler == "gp" and not _is_installed("torch"):
-        raise ReszooError("sampler", given="gp", mend="pip install torch, which Optuna's Gaussian process needs")
+        raise ReszooError("sampler", got="gp", hint="pip install torch, which Optuna's Gaussian process needs")
     if objectives[0] != "accuracy":
-        raise ReszooError("objective", given=[*objectives], allowed="accuracy, and after it costs to make small")
-    for given in objectives[1:]:
-        if given not in (*COUNTED, "latency"):
-            raise UnknownNameError("objective", given=given, known=(*COUNTED, "latency"))
+        raise ReszooError("objective", got=[*objectives], expected="accuracy, and after it costs to make small")
+    for got in objectives[1:]:
+        if got not in (*COUNTED, "latency"):
+            raise UnknownNameError("objective", got=got, known=(*COUNTED, "latency"))
     if len(objectives) > 1 and sampler == "gp":
-        raise ReszooError("sampler", given="gp with several objectives", allowed="nsga2, tpe, random, grid")
+        raise ReszooError("sampler", got="gp with several objectives", expected="nsga2, tpe, random, grid")
 
 
 def _is_installed(module: str) -> bool:

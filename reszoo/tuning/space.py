@@ -73,13 +73,13 @@ class Space(FrozenModel):
     @model_validator(mode="after")
     def _known(self) -> Space:
         if self.kind not in KINDS:
-            raise UnknownNameError("kind", given=self.kind, known=KINDS)
+            raise UnknownNameError("kind", got=self.kind, known=KINDS)
         kind = KINDS[self.kind]
         _check_names("size", self.size, kind.axes)
         _check_names("start", self.start, START)
         absent = [name for name in kind.needs if name not in self.size]
         if absent:
-            raise ReszooError("size", given=f"no {absent[0]}", allowed=", ".join(kind.axes))
+            raise ReszooError("size", got=f"no {absent[0]}", expected=", ".join(kind.axes))
         earlier: dict[str, Axis] = {}
         for name, axis in self.axes.items():
             for parent, answers in axis.when.items():
@@ -175,7 +175,7 @@ class Space(FrozenModel):
         """
         endless = [name for name, axis in self.axes.items() if axis.answers is None]
         if endless:
-            raise ReszooError(f"{self.name}.{endless[0]}", given="no end of answers", allowed="a step, or values")
+            raise ReszooError(f"{self.name}.{endless[0]}", got="no end of answers", expected="a step, or values")
         return all_points([*self.axes.items()], {})
 
     def _size(self, point: Point) -> Size | None:
@@ -246,10 +246,10 @@ def _nested(path: str, value: Any) -> dict[str, Any]:
     return dict(value)
 
 
-def _check_names(where: str, given: Any, known: Any) -> None:
-    for name in given:
+def _check_names(where: str, got: Any, known: Any) -> None:
+    for name in got:
         if name not in known:
-            raise UnknownNameError(where, given=name, known=map(str, known))
+            raise UnknownNameError(where, got=name, known=map(str, known))
 
 
 @cache

@@ -87,8 +87,8 @@ def connect(url: str, *, heartbeat: int = HEARTBEAT, grace: int = GRACE) -> optu
                 return storage()
     except (SQLAlchemyError, ArgumentError, ImportError, RuntimeError) as error:
         told = str(error).splitlines()[0]
-        mend = "the runs beside it are whole; if a backup is at hand, put it back" if url.startswith("sqlite") else ""
-        raise ReszooError("storage", given=f"{hidden(url)} ({told})", allowed="a database", mend=mend) from None
+        hint = "the runs beside it are whole; if a backup is at hand, put it back" if url.startswith("sqlite") else ""
+        raise ReszooError("storage", got=f"{hidden(url)} ({told})", expected="a database", hint=hint) from None
 
 
 def hidden(url: str) -> str:
@@ -116,8 +116,8 @@ def begin(
         study.set_user_attr(SETTINGS, dict(settings))
         return study
     for path, old, new in _apart(before, settings, ""):
-        mend = "the same settings go on with it (more trials or time is fine); others need another folder"
-        raise ReszooError(f"study {name}: {path}", given=repr(new), allowed=f"{old!r}, as it was begun", mend=mend)
+        hint = "the same settings go on with it (more trials or time is fine); others need another folder"
+        raise ReszooError(f"study {name}: {path}", got=repr(new), expected=f"{old!r}, as it was begun", hint=hint)
     return study
 
 

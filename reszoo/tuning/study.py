@@ -123,7 +123,7 @@ class Study:
             state, note = "damaged", f"{self._damaged[place]} is missing or cut short: train it again, or put it back"
         spec = self.space.spec(told[POINT])
         if spec is None:
-            raise ReszooError(f"trial {place}", given="a point of another space", mend="this study is another's")
+            raise ReszooError(f"trial {place}", got="a point of another space", hint="this study is another's")
         rows = told.get(ROWS) or _rows(folder / HISTORY)
         return Trial(place, state, told[POINT], spec, told.get(SCORE), told.get(COSTS, {}), tuple(rows), folder, note)
 
@@ -161,9 +161,9 @@ def open_study(folder: str | Path, *, storage: str | None = None, name: str = "r
     """
     folder = Path(folder).expanduser()
     if storage is None and not (folder / DATABASE).exists():
-        raise ReszooError(str(folder), given=f"no {DATABASE}", allowed="the folder of a study (reszoo search)")
+        raise ReszooError(str(folder), got=f"no {DATABASE}", expected="the folder of a study (reszoo search)")
     try:
         engine = optuna.load_study(storage=connect(storage or url_of(folder)), study_name=name)
     except KeyError:
-        raise ReszooError("storage", given=f"no study {name!r}", mend="search first") from None
+        raise ReszooError("storage", got=f"no study {name!r}", hint="search first") from None
     return Study(engine, folder)

@@ -118,8 +118,8 @@ def record(name: str) -> Record:
     """
     if name not in records():
         some = ", ".join([*records()][:3])
-        allowed = f"{some}, ... (`reszoo list --pretrained` shows all)"
-        raise UnknownNameError("unknown weights", given=name, known=records(), allowed=allowed)
+        expected = f"{some}, ... (`reszoo list --pretrained` shows all)"
+        raise UnknownNameError("unknown weights", got=name, known=records(), expected=expected)
     return records()[name]
 
 
@@ -154,15 +154,15 @@ def find(weights: str, spec: NetSpec | None) -> Record:
         return own[weights]
     where = f"{spec.name}.weights" if spec else "weights"
     tags = f"{model}'s {', '.join([DEFAULT, *own])}" if own else f"no tag: none is published for {model}"
-    allowed = f"{WEIGHTS}; {tags}" if spec else WEIGHTS
+    expected = f"{WEIGHTS}; {tags}" if spec else WEIGHTS
     if Path(weights).suffix in _SUFFIXES:
-        raise ReszooError(where, given=f"no such file {weights!r}", allowed=allowed)
+        raise ReszooError(where, got=f"no such file {weights!r}", expected=expected)
     elsewhere = [found.name for found in records().values() if found.tag == weights]
     if elsewhere:
-        mend = f"other networks have it: {', '.join(elsewhere[:4])}"
-        raise ReszooError(where, given=repr(weights), allowed=allowed, mend=mend)
+        hint = f"other networks have it: {', '.join(elsewhere[:4])}"
+        raise ReszooError(where, got=repr(weights), expected=expected, hint=hint)
     known = [DEFAULT, *own] if own else records()
-    raise UnknownNameError(where, given=weights, known=known, allowed=allowed)
+    raise UnknownNameError(where, got=weights, known=known, expected=expected)
 
 
 WEIGHTS = "a file or folder, https://..., hf://org/repo[@revision], a name of reszoo.list_weights()"

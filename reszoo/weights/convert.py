@@ -64,11 +64,11 @@ def convert(
     """
     target = Path(target).expanduser()
     if not target.name.endswith(FORMATS):
-        raise ReszooError(str(target), given=f"format {target.suffix!r}", allowed=", ".join(FORMATS))
+        raise ReszooError(str(target), got=f"format {target.suffix!r}", expected=", ".join(FORMATS))
     halved = target.name.endswith((".safetensors", ".pth"))
     if dtype not in DIFFERENCE or (dtype and not halved):
-        allowed = "float16 for .safetensors and .pth, or nothing"
-        raise ReszooError(f"convert to {target.name}: dtype", given=repr(dtype), allowed=allowed)
+        expected = "float16 for .safetensors and .pth, or nothing"
+        raise ReszooError(f"convert to {target.name}: dtype", got=repr(dtype), expected=expected)
     first = from_checkpoint(source, names=names, key=key, **changes)
     spec = first.report.spec
     with renamed_when_whole(target) as temporary:
@@ -89,14 +89,14 @@ def convert(
                 write_safetensors(arrays, temporary, metadata)
         difference = _compare(first.model, spec, temporary, target, told)
         if not difference < DIFFERENCE[dtype]:
-            given = f"a file that computes something else: outputs differ by {difference:.2g}"
-            raise ReszooError(str(target), given=given, allowed=str(DIFFERENCE[dtype]), mend="report this as a bug")
+            got = f"a file that computes something else: outputs differ by {difference:.2g}"
+            raise ReszooError(str(target), got=got, expected=str(DIFFERENCE[dtype]), hint="report this as a bug")
     return Converted(target, spec, told.title, difference)
 
 
 def _dialect(spec: NetSpec, to: str | None, target: Path) -> Dialect:
     if to is not None and to not in dialects():
-        raise UnknownNameError("to", given=to, known=dialects())
+        raise UnknownNameError("to", got=to, known=dialects())
     # A word stands for its variants too: `torchvision` for the one with the deep stem.
     words = [name for name in dialects() if to is None or name == to or name.startswith(f"{to}_")]
     tried = [dialects()[name] for name in words if to or dialects()[name].layout == "torch"]
@@ -106,8 +106,8 @@ def _dialect(spec: NetSpec, to: str | None, target: Path) -> Dialect:
         # Where no shortcut has weights, the library that says which kind it means comes first.
         return max(fitting, key=lambda dialect: dialect.shortcut == spec.block.shortcut)
     lacking = ", ".join(next(iter(unnamed.values()), [])[:3]) or "blocks of that kind"
-    given = f"{spec.name}, which {to or 'no library of PyTorch'} has no names for ({lacking})"
-    raise ReszooError(str(target), given=given, mend="to='reszoo' writes our own names")
+    got = f"{spec.name}, which {to or 'no library of PyTorch'} has no names for ({lacking})"
+    raise ReszooError(str(target), got=got, hint="to='reszoo' writes our own names")
 
 
 def _unnamed(spec: NetSpec, dialect: Dialect) -> list[str]:
@@ -159,10 +159,10 @@ def _compare(model: Any, spec: NetSpec, file: Path, target: Path, dialect: Diale
     apart = differences(spec, spec_again)
     if apart:
         told = ", ".join(f"{name}={value!r}" for name, value in shown(apart).items())
-        given = f"{spec.name}, which {dialect.title} would compute with {told}"
-        raise ReszooError(str(target), given=given, allowed="a network that the format's library computes the same")
+        got = f"{spec.name}, which {dialect.title} would compute with {told}"
+        raise ReszooError(str(target), got=got, expected="a network that the format's library computes the same")
     side = max(64, 2 * spec.stride)
-    size = tuple(given or side for given in spec.input_shape)
+    size = tuple(got or side for got in spec.input_shape)
     x = np.random.default_rng(0).normal(size=(2, *size)).astype("float32")
     same = spec.head.activation == spec_again.head.activation
     one, other = (

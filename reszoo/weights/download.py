@@ -56,8 +56,8 @@ def fetch(name: str, files: Sequence[File]) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        mend = "set RESZOO_HOME to a folder that can be written"
-        raise ReszooError(str(folder), given=f"a cache that cannot be written ({error.strerror})", mend=mend) from None
+        hint = "set RESZOO_HOME to a folder that can be written"
+        raise ReszooError(str(folder), got=f"a cache that cannot be written ({error.strerror})", hint=hint) from None
     failed = []
     for file in files:
         try:
@@ -65,8 +65,8 @@ def fetch(name: str, files: Sequence[File]) -> Path:
         except _FailedError as error:
             failed.append(f"{file.url}: {error}")
     web = next((file for file in files if not file.url.startswith("hf://")), None)
-    mend = f"put {_file_name(web.url)} into {folder}" if web else "download the folder and give its path as weights=..."
-    raise ReszooError(name, given=f"weights that could not be fetched ({'; '.join(failed)})", mend=mend)
+    hint = f"put {_file_name(web.url)} into {folder}" if web else "download the folder and give its path as weights=..."
+    raise ReszooError(name, got=f"weights that could not be fetched ({'; '.join(failed)})", hint=hint)
 
 
 def _file_name(url: str) -> str:

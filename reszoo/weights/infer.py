@@ -48,21 +48,21 @@ def _specs(found: Translated) -> tuple[NetSpec, ...]:
     try:
         known = _known(shapes, found)
     except (KeyError, IndexError) as missing:
-        raise ReszooError(where, given=f"no {missing.args[0]}", allowed="a whole residual network") from None
+        raise ReszooError(where, got=f"no {missing.args[0]}", expected="a whole residual network") from None
     possible = list(_possible(known, shapes, found))
     fitting = [spec for spec in possible if weights_of(spec) == shapes and _has_layers(spec, found.layers)]
     if fitting:
         # Where a file of ours shows no padding, strides of 1 or strided 1x1 windows: a network has strides.
         return tuple(sorted(fitting, key=lambda spec: -spec.stride))
-    raise ReszooError(where, given="tensors that no network of the zoo has", mend=_nearest(possible, found, shapes))
+    raise ReszooError(where, got="tensors that no network of the zoo has", hint=_nearest(possible, found, shapes))
 
 
 def _nearest(possible: list[NetSpec], found: Translated, shapes: Shapes) -> str:
     """What the likeliest network has (-) and the file has instead (+), three of each."""
     told = (({*weights_of(spec).items()}, {*shapes.items()}) for spec in possible)
-    wanted, given = min(((a - b, b - a) for a, b in told), key=lambda pair: sum(map(len, pair)), default=(set(), set()))
+    wanted, got = min(((a - b, b - a) for a, b in told), key=lambda pair: sum(map(len, pair)), default=(set(), set()))
     lines = [f"\n  - {name} {shape}" for name, shape in sorted(wanted)[:3]]
-    lines += [f"\n  + {found.tensors[name].source} {shape}" for name, shape in sorted(given)[:3]]
+    lines += [f"\n  + {found.tensors[name].source} {shape}" for name, shape in sorted(got)[:3]]
     return f"the nearest one differs:{''.join(lines)}" if lines else "every block is to have the same kind of units"
 
 
@@ -113,12 +113,12 @@ def _told_by_the_file(found: Translated) -> NetSpec:
         try:
             return NetSpec.model_validate_json(config["reszoo_spec"])
         except ValueError as error:
-            raise ReszooError(str(found.checkpoint.path), given=f"a spec that is none ({error})") from None
+            raise ReszooError(str(found.checkpoint.path), got=f"a spec that is none ({error})") from None
     try:
         layers = dict(_layers(config, found))
     except (KeyError, TypeError, AttributeError, RecursionError) as error:
-        given = f"a configuration that is no Keras model's ({type(error).__name__}: {error})"
-        raise ReszooError(str(found.checkpoint.path), given=given) from None
+        got = f"a configuration that is no Keras model's ({type(error).__name__}: {error})"
+        raise ReszooError(str(found.checkpoint.path), got=got) from None
     return spec_of_layers(str(config["config"].get("name", "network")), layers)
 
 
@@ -232,9 +232,9 @@ def _norm(shapes: Shapes, dialect: Dialect) -> dict[str, Any]:
     if any(name.endswith("/moving_mean") for name in shapes):
         return {"kind": "batch", **settings}
     if dialect.weight_standardised == "without statistics":
-        given = f"weights of {dialect.title} with norms that keep no statistics"
-        mend = "such networks (BiT) standardise their kernels too; no entry of the zoo is that network"
-        raise ReszooError("norm", given=given, mend=mend)
+        got = f"weights of {dialect.title} with norms that keep no statistics"
+        hint = "such networks (BiT) standardise their kernels too; no entry of the zoo is that network"
+        raise ReszooError("norm", got=got, hint=hint)
     return {"kind": "group", **settings}
 
 

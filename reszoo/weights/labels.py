@@ -30,18 +30,18 @@ def decode_predictions(predictions: Any, /, *, top: int = 5, labels: Any = "imag
     """
     import numpy as np
 
-    allowed = "(images, classes), and a label for every class"
+    expected = "(images, classes), and a label for every class"
     try:
         scores = np.asarray(predictions, "float64")
     except (TypeError, ValueError) as error:
-        given = f"predictions that are no numbers ({error})"
-        raise ReszooError("decode_predictions", given=given, allowed=allowed) from None
+        got = f"predictions that are no numbers ({error})"
+        raise ReszooError("decode_predictions", got=got, expected=expected) from None
     if scores.ndim != 2:
-        raise ReszooError("decode_predictions", given=f"predictions of shape {scores.shape}", allowed=allowed)
+        raise ReszooError("decode_predictions", got=f"predictions of shape {scores.shape}", expected=expected)
     named = words(labels)
     if named is None or len(named) != scores.shape[1]:
-        given = f"predictions of shape {scores.shape} and {'no' if named is None else len(named)} labels"
-        raise ReszooError("decode_predictions", given=given, allowed=allowed)
+        got = f"predictions of shape {scores.shape} and {'no' if named is None else len(named)} labels"
+        raise ReszooError("decode_predictions", got=got, expected=expected)
     if (scores < 0).any() or not np.allclose(scores.sum(axis=1), 1, atol=1e-2):
         scores = np.exp(scores - scores.max(axis=1, keepdims=True))
         scores /= scores.sum(axis=1, keepdims=True)
@@ -64,7 +64,7 @@ def words(labels: Any, /) -> list[str] | None:
         labels = known.labels if known else None
     if isinstance(labels, str):
         if labels not in _ours():
-            raise ReszooError("labels", given=repr(labels), allowed=f"{', '.join(_ours())}, a list, a model")
+            raise ReszooError("labels", got=repr(labels), expected=f"{', '.join(_ours())}, a list, a model")
         return _ours()[labels]
     return None if labels is None else [str(word) for word in labels]
 

@@ -139,7 +139,7 @@ def place(model: Any, matched: Match, *, fresh: bool = False) -> None:
     variables = {f"{name}/{weight.name}": weight for name, layer in layers for weight in layer.weights}
     absent = [target for target in matched.tensors if target not in variables]
     if absent:
-        raise ReszooError(model.name, given=f"no variable {absent[0]}", allowed="a model that reszoo built, unchanged")
+        raise ReszooError(model.name, got=f"no variable {absent[0]}", expected="a model that reszoo built, unchanged")
     # The largest first: what one replaces leaves room for the next.
     tensors = dict(sorted(matched.tensors.items(), key=lambda item: -item[1].size))
     if not fresh:

@@ -46,7 +46,7 @@ def match(spec: NetSpec, found: Translated, *, strict: Strict = True, inferred: 
         ReszooError: the file holds another network; with the argument that makes them agree, or a `-`/`+` diff.
     """
     if strict not in (True, False, "trunk"):
-        raise ReszooError("strict", given=repr(strict), allowed="True, 'trunk', False")
+        raise ReszooError("strict", got=repr(strict), expected="True, 'trunk', False")
     notes = list(found.checkpoint.notes)
     known = _known(found)
     theirs = spec if inferred else min(known, key=lambda one: len(differences(spec, one)), default=None)
@@ -169,11 +169,11 @@ def _to_channels(tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
     def read() -> Any:
         import numpy as np
 
-        kernel, given, wanted = tensor.read().astype("float32"), tensor.shape[2], shape[2]
+        kernel, got, wanted = tensor.read().astype("float32"), tensor.shape[2], shape[2]
         if wanted == 1:
             return kernel.sum(axis=2, keepdims=True)
-        repeated = np.tile(kernel, (1, 1, -(-wanted // given), 1))[:, :, :wanted]
-        return repeated * np.float32(given / wanted)
+        repeated = np.tile(kernel, (1, 1, -(-wanted // got), 1))[:, :, :wanted]
+        return repeated * np.float32(got / wanted)
 
     return Tensor(shape, "float32", read)
 
@@ -195,9 +195,9 @@ def _refuse(
     if apart and theirs is not None:
         name = infer.named_like(theirs)
         arguments = ", ".join(f"{argument}={value!r}" for argument, value in shown(apart).items())
-        mend = f"build the model with {arguments}" + (f", or reszoo.{name}" if name else "")
+        hint = f"build the model with {arguments}" + (f", or reszoo.{name}" if name else "")
         raise ReszooError(
-            where, given=f"{is_a}, a network that differs from the model", mend=f"{mend}{_diff(placements)}"
+            where, got=f"{is_a}, a network that differs from the model", hint=f"{hint}{_diff(placements)}"
         )
     classes = [item for item in placements if item.fate == "missing" and item.target.startswith("predictions/")]
     missing = [item for item in placements if item.fate == "missing"]
@@ -205,12 +205,12 @@ def _refuse(
     if not missing and not extra:
         return
     if missing and missing == classes and not extra:
-        mend = "strict='trunk' loads the rest and leaves the classifier new"
-        given = f"{is_a}, {classes[0].why or 'without a classifier'}"
-        raise ReszooError(where, given=given, allowed=f"{spec.head.classes} classes", mend=mend)
-    given = f"{is_a}, of which {len(missing)} variables are missing and {len(extra)} tensors have no place"
+        hint = "strict='trunk' loads the rest and leaves the classifier new"
+        got = f"{is_a}, {classes[0].why or 'without a classifier'}"
+        raise ReszooError(where, got=got, expected=f"{spec.head.classes} classes", hint=hint)
+    got = f"{is_a}, of which {len(missing)} variables are missing and {len(extra)} tensors have no place"
     partly = "build that network and use load_weights(model, file, strict=False), which" if inferred else "strict=False"
-    raise ReszooError(where, given=given, mend=f"{partly} loads what fits{_diff(placements)}")
+    raise ReszooError(where, got=got, hint=f"{partly} loads what fits{_diff(placements)}")
 
 
 def shown(changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -31,7 +31,7 @@ def preprocessing(of: Any, /, *, inside: bool = False, size: int | None = None) 
     crop = size or known_size or found.crop
     resize = round(found.resize * crop / found.crop)
     if inside and not hasattr(of, "layers"):
-        raise ReszooError("preprocessing: inside", given=type(of).__name__, allowed="a model")
+        raise ReszooError("preprocessing: inside", got=type(of).__name__, expected="a model")
     from reszoo.weights.preprocessing_layers import preprocess
 
     if inside:
@@ -47,6 +47,6 @@ def _of(of: Any) -> Preprocessing:
     known = origin(of) if hasattr(of, "layers") else None
     if known is not None and known.preprocessing is not None:
         return known.preprocessing
-    allowed = "a model with published weights, a record's name (reszoo.list_weights()), or a reszoo.Preprocessing"
-    given = f"{of.name}, of whose images nothing is known" if hasattr(of, "layers") else repr(of)
-    raise ReszooError("preprocessing", given=given, allowed=allowed)
+    expected = "a model with published weights, a record's name (reszoo.list_weights()), or a reszoo.Preprocessing"
+    got = f"{of.name}, of whose images nothing is known" if hasattr(of, "layers") else repr(of)
+    raise ReszooError("preprocessing", got=got, expected=expected)

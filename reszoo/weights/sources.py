@@ -47,7 +47,7 @@ def open_weights(
     """
     where = f"{spec.name}.weights" if spec else "weights"
     if not isinstance(weights, (str, Path)):
-        raise ReszooError(where, given=repr(weights), allowed=WEIGHTS)
+        raise ReszooError(where, got=repr(weights), expected=WEIGHTS)
     text = str(weights)
     if isinstance(weights, Path) or Path(text).expanduser().exists():
         found = translate(read(weights, key=key), names)
@@ -55,7 +55,7 @@ def open_weights(
     if re.match(r"https?://|hf://", text):
         return Opened(_fetched(f"from_{hashlib.sha256(text.encode()).hexdigest()[:12]}", (at(text),)), None)
     if "://" in text:
-        raise ReszooError(where, given=repr(text), allowed="https://..., hf://org/repo[@revision]")
+        raise ReszooError(where, got=repr(text), expected="https://..., hf://org/repo[@revision]")
     record = find(text, spec)
     if record.non_commercial:
         message = f"{record.name}: its licence, {record.licence}, forbids commercial use"

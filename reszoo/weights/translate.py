@@ -65,22 +65,22 @@ def translate(checkpoint: Checkpoint, names: Mapping[str, Any] | str | Path | No
     )
     where, dialect = str(checkpoint.path), found.dialect
     if names is None and len(found.tensors) < max(2, len(found.unknown)):
-        given = f"names of no known library ({', '.join(found.unknown[:4])}, ...)"
+        got = f"names of no known library ({', '.join(found.unknown[:4])}, ...)"
         known = ", ".join(name for name, dialect in dialects().items() if not dialect.refuse)
-        mend = "a map of our names to theirs can be given: names={'stem_conv': 'conv_1', ...}"
-        raise ReszooError(where, given=given, allowed=known, mend=mend)
+        hint = "a map of our names to theirs can be given: names={'stem_conv': 'conv_1', ...}"
+        raise ReszooError(where, got=got, expected=known, hint=hint)
     if dialect.refuse:
-        raise ReszooError(where, given=f"weights of {dialect.title}", mend=dialect.refuse)
+        raise ReszooError(where, got=f"weights of {dialect.title}", hint=dialect.refuse)
     return replace(found, dialect=_configured(checkpoint, dialect))
 
 
 def _by_hand(checkpoint: Checkpoint, names: Mapping[str, Any] | str | Path) -> Dialect:
-    given = read_yaml(Path(names)) if isinstance(names, (str, Path)) else dict(names)
-    layout = given.pop("layout", "keras" if "Keras" in checkpoint.container else "torch")
-    for ours in given:
+    got = read_yaml(Path(names)) if isinstance(names, (str, Path)) else dict(names)
+    layout = got.pop("layout", "keras" if "Keras" in checkpoint.container else "torch")
+    for ours in got:
         if not any(ours == known or Template(known).read(ours) is not None for known in dialects()["reszoo"].names):
-            raise ReszooError("names", given=repr(ours), allowed=", ".join(dialects()["reszoo"].names))
-    return check(Dialect, {"title": "names given by hand", "layout": layout, "names": given}, where="names")
+            raise ReszooError("names", got=repr(ours), expected=", ".join(dialects()["reszoo"].names))
+    return check(Dialect, {"title": "names given by hand", "layout": layout, "names": got}, where="names")
 
 
 def _common_prefix(checkpoint: Checkpoint) -> list[str]:
@@ -128,17 +128,17 @@ def _configured(checkpoint: Checkpoint, dialect: Dialect) -> Dialect:
     named = config.get("architecture") or next(iter(config.get("architectures") or []), None)
     patterns = dialect.architectures
     if isinstance(named, str) and patterns is not None and not any(fnmatch(named, pattern) for pattern in patterns):
-        given = f"architecture {named!r}, whose weights look like those of {dialect.title}"
-        raise ReszooError(where, given=given, allowed=", ".join(patterns) or "none", mend="it is another network")
+        got = f"architecture {named!r}, whose weights look like those of {dialect.title}"
+        raise ReszooError(where, got=got, expected=", ".join(patterns) or "none", hint="it is another network")
     changes: dict[str, Any] = {}
     strange = sorted({*(config.get("model_args") or {})} - HARMLESS) if patterns is not None else []
     if strange:
-        allowed = ", ".join(sorted(HARMLESS))
-        raise ReszooError(f"{where}: model_args", given=strange[0], allowed=allowed, mend="it is another network")
+        expected = ", ".join(sorted(HARMLESS))
+        raise ReszooError(f"{where}: model_args", got=strange[0], expected=expected, hint="it is another network")
     for field, values in dialect.config.items():
         value = config.get(field)
         if value is not None and (not isinstance(value, (str, bool)) or value not in values):
-            raise ReszooError(f"{where}: {field}", given=repr(value), allowed=", ".join(map(repr, values)))
+            raise ReszooError(f"{where}: {field}", got=repr(value), expected=", ".join(map(repr, values)))
         changes |= values.get(value, {}) if value is not None else {}
     for begins, change in dialect.layers.items():
         changes |= change if any(layer.startswith(begins) for layer in checkpoint.layers) else {}

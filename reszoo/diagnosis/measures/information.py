@@ -88,7 +88,7 @@ def information(
     network = take_apart(model)
     labels = network.labels(y)[:, 0]
     if len(labels) < LEAST:
-        raise ReszooError("information", given=f"{len(labels)} examples", allowed=f"at least {LEAST}")
+        raise ReszooError("information", got=f"{len(labels)} examples", expected=f"at least {LEAST}")
     at = np.unique(np.linspace(0, len(network.blocks), min(places, len(network.blocks) + 1)).round().astype(int))
     with untouched(network.graph.model):
         values = network.graph.read(x, wanted=[network.trunk[i] for i in at], statistics=statistics)

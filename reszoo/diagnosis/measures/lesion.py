@@ -123,8 +123,8 @@ def removable(network: Anatomy) -> list[Block]:
     shapes = network.graph.shapes
     found = [b for b in network.blocks if b.residual or shapes[b.input] == shapes[b.output]]
     if not found:
-        allowed = "residual blocks, or plain ones that keep the shape"
-        raise ReszooError(f"{network.name}: lesion", given="no block that can be taken out", allowed=allowed)
+        expected = "residual blocks, or plain ones that keep the shape"
+        raise ReszooError(f"{network.name}: lesion", got="no block that can be taken out", expected=expected)
     return found
 
 
@@ -147,7 +147,7 @@ def _one_by_one(
     found = []
     for block, stay in zip(blocks, stays, strict=True):
         place = block.output if block.merge is None else block.merge
-        found.append(_right(network, x, labels, given={place: values[stay]}, statistics=statistics))
+        found.append(_right(network, x, labels, got={place: values[stay]}, statistics=statistics))
     return float((_classes(values[graph.logits]) == labels).mean()), found
 
 
@@ -214,13 +214,13 @@ def early_exit(model: Any, x: Any, y: Any, *, statistics: Statistics = "moving")
     shape = graph.shapes[trunk[-1]]
     places = [i for i in range(len(trunk)) if all(graph.shapes[slot] == shape for slot in trunk[i:])]
     if len(places) < 2:
-        raise ReszooError(f"{network.name}: early exit", given="a last stage of one block", allowed="at least two")
+        raise ReszooError(f"{network.name}: early exit", got="a last stage of one block", expected="at least two")
     accuracy, losses = [], []
     with untouched(graph.model), without_gradient():
         values = graph.run(x, wanted=[trunk[i] for i in places], statistics=statistics)
         for place in places:
-            given = {trunk[-1]: values[trunk[place]]}
-            logits = graph.run(x, wanted=[graph.logits], given=given, statistics=statistics)[graph.logits]
+            got = {trunk[-1]: values[trunk[place]]}
+            logits = graph.run(x, wanted=[graph.logits], got=got, statistics=statistics)[graph.logits]
             accuracy.append(float((_classes(logits) == labels[:, 0]).mean()))
             losses.append(float(network.loss(logits, labels)))
     rise = accuracy[-1] - accuracy[0]

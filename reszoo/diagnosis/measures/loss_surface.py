@@ -193,8 +193,8 @@ def loss_slice(
 def _learning(network: Anatomy) -> list[Any]:
     variables = list(network.graph.model.trainable_variables)
     if not variables:
-        mend = "make it trainable: reszoo.freeze(model, until='stem')"
-        raise ReszooError(f"{network.name}: weights", given="none that learn", allowed="some", mend=mend)
+        hint = "make it trainable: reszoo.freeze(model, until='stem')"
+        raise ReszooError(f"{network.name}: weights", got="none that learn", expected="some", hint=hint)
     return variables
 
 

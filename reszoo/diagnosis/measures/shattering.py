@@ -71,15 +71,15 @@ def shattering(
     """
     network = take_apart(model)
     if len(network.graph.inputs) != 1 or len(x) < 2:
-        raise ReszooError(f"{network.name}: shattering", given="several inputs, or one example", allowed="one input")
+        raise ReszooError(f"{network.name}: shattering", got="several inputs, or one example", expected="one input")
     random = np.random.default_rng(seed)
     x, logits = np.asarray(x, "float32"), network.graph.logits
     share = (np.arange(points, dtype="float32") / 256).reshape(-1, *[1] * (x.ndim - 1))
     lags = tuple(lag for lag in LAGS if lag < points)
     found, walks, whites = [], [], []
 
-    def first_logit(given: list[Any]) -> Any:
-        made = network.graph.run(given[0], wanted=[logits], weights=settled)[logits]
+    def first_logit(got: list[Any]) -> Any:
+        made = network.graph.run(got[0], wanted=[logits], weights=settled)[logits]
         return ops.sum(ops.cast(made[:, 0], "float32"))
 
     with untouched(network.graph.model):

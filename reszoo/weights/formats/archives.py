@@ -84,7 +84,7 @@ def read_member(path: Path, archive: zipfile.ZipFile, name: str, *, limit: int |
             return archive.read(name)
     except Exception as error:
         raise BrokenFileError(path, f"a damaged member {name!r} ({error})") from None
-    raise BrokenFileError(path, f"the member {name!r} of {size:,} bytes", allowed=f"up to {limit:,}")
+    raise BrokenFileError(path, f"the member {name!r} of {size:,} bytes", expected=f"up to {limit:,}")
 
 
 def stored_member(path: Path, archive: zipfile.ZipFile, name: str) -> tuple[int, int]:
@@ -95,7 +95,7 @@ def stored_member(path: Path, archive: zipfile.ZipFile, name: str) -> tuple[int,
     """
     member = archive.getinfo(name)
     if member.compress_type != zipfile.ZIP_STORED:
-        raise BrokenFileError(path, f"the compressed member {name!r}", mend="zip it again without compression")
+        raise BrokenFileError(path, f"the compressed member {name!r}", hint="zip it again without compression")
     try:
         with archive.open(name) as source, path.open("rb") as stream:
             while source.read(1 << 20):

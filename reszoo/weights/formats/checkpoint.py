@@ -73,11 +73,11 @@ class Checkpoint:
 class BrokenFileError(ReszooError):
     """A file that is truncated, damaged, made to harm or no checkpoint at all."""
 
-    def __init__(self, path: Path, found: str, *, allowed: str = "", mend: str = ""):
+    def __init__(self, path: Path, found: str, *, expected: str = "", hint: str = ""):
         # What is found may quote the file: it stays one line of a length that can be read.
         short = " ".join(found[:400].split()) + ("..." if len(found) > 400 else "")
         # What is allowed says what is wrong with a file that is whole: fetching it again would not help.
-        super().__init__(str(path), given=short, allowed=allowed, mend=mend or ("" if allowed else MEND))
+        super().__init__(str(path), got=short, expected=expected, hint=hint or ("" if expected else MEND))
 
 
 MEND = "download or save the file again"
@@ -92,7 +92,7 @@ def json_object(path: Path, text: str | bytes, what: str) -> dict[str, Any]:
     """
     # A list of empty lists takes twenty times the memory of its text.
     if len(text) > JSON_LIMIT:
-        raise BrokenFileError(path, f"{what} of {len(text):,} bytes", allowed=f"up to {JSON_LIMIT:,}")
+        raise BrokenFileError(path, f"{what} of {len(text):,} bytes", expected=f"up to {JSON_LIMIT:,}")
     try:
         content = json.loads(text)
     except (ValueError, RecursionError) as error:

@@ -67,7 +67,7 @@ def _open(path: Path, start: int, size: int) -> Checkpoint:
             if not tensors:
                 held = ", ".join(map(repr, [*top.members][:5])) or "empty"
                 raise BrokenFileError(
-                    path, f"an HDF5 file without Keras weights ({held})", allowed="weights that Keras saved"
+                    path, f"an HDF5 file without Keras weights ({held})", expected="weights that Keras saved"
                 )
             if layers is None:
                 layers = [name for _, group in _groups(top) for name in group.texts("name") or ()]
@@ -85,7 +85,7 @@ def _tensor(path: Path, name: str, node: Node | None, start: int, total: int) ->
     try:
         array = node.array() if node is not None else None
     except Hdf5Error as error:
-        raise BrokenFileError(path, f"tensor {name!r}, which is {error}", mend="save the weights with Keras") from None
+        raise BrokenFileError(path, f"tensor {name!r}, which is {error}", hint="save the weights with Keras") from None
     if array is None:
         raise BrokenFileError(path, f"tensor {name!r}, which is not in the file")
     size, dtype = math.prod(array.shape), array.dtype

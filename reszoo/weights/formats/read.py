@@ -39,14 +39,14 @@ def _opened(path: Path, key: str | None) -> Checkpoint:
     if path.is_dir():
         return _folder(path, key)
     if not path.is_file():
-        raise ReszooError(str(path), given="no such file", allowed=KNOWN)
+        raise ReszooError(str(path), got="no such file", expected=KNOWN)
     try:
         reader = _reader(path)
         found = _sharded(path, key) if reader is _sharded else _checked(reader(path, key))
         return _with_config(found, path.parent) if path.name in _IN_FOLDER else found
     except OSError as error:
-        mend = "see who may read it, and whether its disk is there"
-        raise BrokenFileError(path, f"a file that cannot be read ({error})", mend=mend) from None
+        hint = "see who may read it, and whether its disk is there"
+        raise BrokenFileError(path, f"a file that cannot be read ({error})", hint=hint) from None
 
 
 def _reader(path: Path) -> Callable[[Path, str | None], Checkpoint]:
@@ -63,8 +63,8 @@ def _reader(path: Path) -> Callable[[Path, str | None], Checkpoint]:
         return _sharded
     if head[8:9] == b"{":
         return _safetensors
-    found, mend = _told(head)
-    raise BrokenFileError(path, found, allowed=KNOWN, mend=mend)
+    found, hint = _told(head)
+    raise BrokenFileError(path, found, expected=KNOWN, hint=hint)
 
 
 _NAME = 1000
@@ -76,7 +76,7 @@ def _checked(checkpoint: Checkpoint) -> Checkpoint:
     path, tensors = checkpoint.path, checkpoint.tensors
     for name in tensors:
         if len(name) > _NAME or not name.isprintable():
-            raise BrokenFileError(path, f"a tensor with the name {name[:100]!r}", allowed=f"{_NAME} printable letters")
+            raise BrokenFileError(path, f"a tensor with the name {name[:100]!r}", expected=f"{_NAME} printable letters")
     promised, size = sum(tensor.nbytes for tensor in tensors.values()), path.stat().st_size
     # Tensors may share what is stored, but hardly all of them.
     if promised > 64 * size:
@@ -92,7 +92,7 @@ def _named(path: Path, name: str, tensor: Tensor) -> Tensor:
                 return array
             why = "another shape or type than promised"
         except BrokenFileError as error:
-            why = str(error.given)
+            why = str(error.got)
         except Exception as error:
             # The file was cut or overwritten since it was opened, or NumPy cannot hold what it promises.
             why = f"{type(error).__name__}: {error}"
@@ -130,7 +130,7 @@ def _safetensors(path: Path, _key: str | None = None) -> Checkpoint:
     def tensor(name: str) -> Tensor:
         shape, dtype = told[name]
         if dtype not in _DTYPES:
-            raise BrokenFileError(path, f"tensor {name!r} of type {dtype}", allowed=", ".join(_DTYPES))
+            raise BrokenFileError(path, f"tensor {name!r} of type {dtype}", expected=", ".join(_DTYPES))
         return Tensor(shape, _DTYPES[dtype], read=lambda: file.get_tensor(name))
 
     return Checkpoint(path, "safetensors", {name: tensor(name) for name in told}, metadata)
@@ -149,14 +149,14 @@ _DTYPES = {
 def _sharded(path: Path, key: str | None = None) -> Checkpoint:
     shards = _json(path).get("weight_map")
     if not isinstance(shards, dict) or not shards or not all(isinstance(name, str) for name in shards.values()):
-        raise BrokenFileError(path, "an index of shards that is none", allowed="a weight_map of tensors to files")
+        raise BrokenFileError(path, "an index of shards that is none", expected="a weight_map of tensors to files")
     names = sorted({*shards.values()})
     for name in names:
         # A shard that is an index could name itself.
         if Path(name).name != name or not name.isprintable() or name.endswith(".index.json"):
-            raise BrokenFileError(path, f"the shard {name!r}", allowed="names of files in the same folder")
+            raise BrokenFileError(path, f"the shard {name!r}", expected="names of files in the same folder")
         if not (path.parent / name).is_file():
-            raise BrokenFileError(path, f"a missing shard {name!r}", mend=f"put it into {path.parent}")
+            raise BrokenFileError(path, f"a missing shard {name!r}", hint=f"put it into {path.parent}")
     parts = {name: _opened(path.parent / name, key) for name in names}
     for tensor, name in shards.items():
         if tensor not in parts[name].tensors:
@@ -174,7 +174,7 @@ _IN_FOLDER = (
 def _folder(folder: Path, key: str | None) -> Checkpoint:
     found = next((folder / name for name in _IN_FOLDER if (folder / name).is_file()), None)
     if found is None:
-        raise ReszooError(str(folder), given="a folder without a checkpoint", allowed=", ".join(_IN_FOLDER))
+        raise ReszooError(str(folder), got="a folder without a checkpoint", expected=", ".join(_IN_FOLDER))
     checkpoint, task = _opened(found, key), folder / "task.weights.h5"
     # KerasHub keeps the classifier in a file of its own.
     more = _opened(task, key).tensors if task.is_file() else {}

@@ -63,11 +63,11 @@ def read_zip(path: Path, key: str | None = None) -> Checkpoint:
     sizes = {info.filename: info.file_size for info in archive.infolist()}
     pickled = [name for name in sizes if name.rpartition("/")[2] == "data.pkl"]
     if len(pickled) != 1:
-        raise BrokenFileError(path, f"a zip archive with {len(pickled)} members data.pkl", allowed="one")
+        raise BrokenFileError(path, f"a zip archive with {len(pickled)} members data.pkl", expected="one")
     root = pickled[0].removesuffix("data.pkl")
     order = read_member(path, archive, f"{root}byteorder", limit=9) if f"{root}byteorder" in sizes else b"little"
     if order not in (b"little", b"big"):
-        raise BrokenFileError(path, f"numbers in the byte order {order!r}", allowed="little, big")
+        raise BrokenFileError(path, f"numbers in the byte order {order!r}", expected="little, big")
     content = _load(path, io.BytesIO(read_member(path, archive, pickled[0], limit=pickles.LIMIT)))
 
     @lru_cache(maxsize=1)
@@ -124,8 +124,8 @@ def _load(path: Path, stream: Any, persistent: Callable[[Any], Any] = storage_of
     except pickles.UnknownGlobalError as error:
         module = error.name.partition(".")[0]
         whole = "save model.state_dict() instead of the whole model"
-        mend = "export it from TorchScript's model.state_dict()" if module == "__torch__" else whole
-        raise BrokenFileError(path, str(error), allowed="tensors, numbers, text, dicts and lists", mend=mend) from None
+        hint = "export it from TorchScript's model.state_dict()" if module == "__torch__" else whole
+        raise BrokenFileError(path, str(error), expected="tensors, numbers, text, dicts and lists", hint=hint) from None
     except PickleRefusedError as error:
         raise BrokenFileError(path, str(error)) from None
 
@@ -172,14 +172,14 @@ def _state_dict(path: Path, content: Any, key: str | None) -> tuple[str, dict[st
     candidates = dict(_dicts(content))
     ranked = sorted(filter(_usual, candidates), key=_rank)
     if not candidates:
-        raise BrokenFileError(path, "no tensors", allowed="a state_dict", mend="save model.state_dict()")
+        raise BrokenFileError(path, "no tensors", expected="a state_dict", hint="save model.state_dict()")
     if key is None and not ranked and len(candidates) > 1:
         found = f"tensors under {', '.join(map(repr, [*candidates][:6]))}"
-        raise BrokenFileError(path, found, allowed="one network", mend="say which with key=...")
+        raise BrokenFileError(path, found, expected="one network", hint="say which with key=...")
     where = key if key is not None else [*ranked, *candidates][0]
     if where not in candidates:
-        allowed = ", ".join(map(repr, [*candidates][:6]))
-        raise BrokenFileError(path, f"no tensors under key {key!r}", allowed=allowed, mend="choose one of them")
+        expected = ", ".join(map(repr, [*candidates][:6]))
+        raise BrokenFileError(path, f"no tensors under key {key!r}", expected=expected, hint="choose one of them")
     others = ", ".join(repr(other) + ("" if other else " (the top level)") for other in ranked[:6] if other != where)
     notes = (f"taken: {where!r}; also in the file: {others} (choose with key=...)",) if others else ()
     return where, candidates[where], notes
