@@ -13,8 +13,9 @@ from reszoo.diagnosis import census
 from reszoo.errors import ReszooError
 
 ALLOWED = 0.001
-"""Share of trainable numbers that may be without gradient for every draw of the initial weights. One draw alone leaves
-up to 6 % behind rectifiers that are off for all examples, in the narrow networks here, elsewhere in every draw."""
+"""Share of trainable numbers that may be without gradient for every draw of the initial weights. In these narrow networks
+one draw alone leaves up to 6 % behind rectifiers that are off for all examples; in squeeze-and-excitation, whose units
+read a mean over the whole map, half of the units: by chance, other ones in every draw."""
 
 
 def examples(shape, classes=4, count=48):
@@ -22,7 +23,7 @@ def examples(shape, classes=4, count=48):
     return random.normal(size=(count, *shape)).astype("float32"), random.integers(0, classes, count)
 
 
-def share_without_gradient(spec, draws=3):
+def share_without_gradient(spec, draws=6):
     """The share of numbers that are without gradient whatever the initial weights: structure, not chance."""
     x, y = examples(spec.input_shape, spec.head.classes)
     silent = None
@@ -46,8 +47,8 @@ def old_start(model):
     return model
 
 
-ZOO = [name for name in reszoo.list_models() if reszoo.spec(name).block.body[0].groups == 1]
-GROUPED = sorted({*reszoo.list_models()} - {*ZOO})
+GROUPED = [name for name in reszoo.list_models() if any(u.groups > 1 for u in reszoo.spec(name).block.body)]
+ZOO = [name for name in reszoo.list_models() if name not in GROUPED]
 
 
 def small(name):
@@ -92,8 +93,8 @@ def combinations():
         yield {"block": block, "norm": norm, "bias": bias}
 
 
-def expected(changes):
-    size = {"stem": {"width": 8}, "stages": [{"depth": 2, "width": 8}, {"depth": 2, "width": 16, "stride": 2}]}
+def spec_or_none(changes):
+    size = {"stem": {"width": 8}, "stages": [{"depth": 1, "width": 8}, {"depth": 2, "width": 16, "stride": 2}]}
     try:
         return reszoo.spec("resnet20_cifar", input_shape=(8, 8, 2), classes=4, **size, **changes)
     except ReszooError:
@@ -101,13 +102,13 @@ def expected(changes):
 
 
 def checked(specs):
-    shares = {spec: share_without_gradient(spec, draws=5) for spec in specs}
+    shares = {spec: share_without_gradient(spec, draws=8) for spec in specs}
     assert {spec: share for spec, share in shares.items() if share > ALLOWED} == {}
     return len(shares)
 
 
 def test_every_number_learns_under_the_words_that_meet_in_padded_channels():
-    specs = [expected(changes) for changes in combinations() if changes["block"]["shortcut"] == "pad"]
+    specs = [spec_or_none(changes) for changes in combinations() if changes["block"]["shortcut"] == "pad"]
     assert checked(spec for spec in specs if spec and spec.block.attention == "none" and not spec.bias) == 36
 
 
@@ -118,7 +119,7 @@ def test_every_number_learns_under_every_combination_of_words(order, shortcut):
     chosen = [
         each for each in combinations() if (each["block"]["order"], each["block"]["shortcut"]) == (order, shortcut)
     ]
-    assert checked(spec for spec in map(expected, chosen) if spec) == (12 if shortcut == "none" else 36)
+    assert checked(spec for spec in map(spec_or_none, chosen) if spec) == (12 if shortcut == "none" else 36)
 
 
 @pytest.mark.slow
