@@ -13,9 +13,9 @@ from reszoo.diagnosis import census
 from reszoo.errors import ReszooError
 
 ALLOWED = 0.001
-"""Share of trainable numbers that may be without gradient for every draw of the initial weights. In these narrow networks
-one draw alone leaves up to 6 % behind rectifiers that are off for all examples; in squeeze-and-excitation, whose units
-read a mean over the whole map, half of the units: by chance, other ones in every draw."""
+"""Share of trainable numbers that may be without gradient for every draw of the initial weights. In these narrow
+networks one draw alone leaves up to 6 % behind rectifiers that are off for all examples; in squeeze-and-excitation,
+whose units read a mean over the whole map, half of the units: by chance, other ones in every draw."""
 
 
 def examples(shape, classes=4, count=48):
