@@ -19,6 +19,8 @@ from reszoo.report.profiles import Panel
 PASSES = 4
 """Gradients that are taken, each after a small step along the one before: a branch that starts at zero hands on a
 gradient from the second one on, one with a gate in it from the third."""
+FEW = 1e-4
+"""Share of numbers without gradient at which no further gradient is taken."""
 STEP = 0.02
 """Size of such a step, over the size of the variable (root mean squares)."""
 STRAINED, BROKEN = 0.05, 0.25
@@ -144,6 +146,9 @@ def _without_gradient(network: Anatomy, x: Any, labels: Any, loss: Loss | None) 
         _, slopes = network.slopes(x, labels, variables=variables, values=at, loss=loss, statistics="batch")
         for place, slope in enumerate(slopes):
             silent[place] &= slope == 0
+        if sum(map(np.count_nonzero, silent)) <= FEW * sum(mask.size for mask in silent):
+            break
+        for place, slope in enumerate(slopes):
             size = float(np.sqrt(np.mean(np.square(slope, dtype="float64"))))
             if number < PASSES - 1 and np.isfinite(size) and size > 0:
                 scale = float(np.sqrt(np.mean(np.square(values[place], dtype="float64")))) or 1.0
