@@ -249,7 +249,7 @@ BAD_YAML = [
     ("a: {base: b}\nb: {base: a}", ["a.base", "a -> b -> a"]),
     ("a: {base: a}", ["unknown model", "'a'"]),
     ("a: {input_shape: [4]}", ["nets.yaml: a", "got nothing"]),
-    ("a: {base: resnet50}\na: {base: resnet34}", ["nets.yaml", "stands twice", "'a'"]),
+    ("a: {base: resnet50}\na: {base: resnet34}", ["nets.yaml", "duplicate key", "'a'"]),
     ("a: [1, 2]", ["nets.yaml: a", "[1, 2]"]),
     ("- a", ["nets.yaml", "list", "a mapping of names"]),
     ("a: {base: [}", ["nets.yaml", "valid YAML", "line 1"]),
@@ -279,5 +279,5 @@ def test_what_is_no_model_is_named():
 
 
 def test_cost_of_an_open_size_is_refused():
-    with pytest.raises(ReszooError, match="a cost is that of one size"):
+    with pytest.raises(ReszooError, match="costs are counted for one input size"):
         reszoo.cost("resnet50", input_shape=(None, None, 3))
