@@ -16,8 +16,8 @@ def deepen(model: KerasModel, /, *, stage: int, blocks: int = 1) -> KerasModel:
     """Returns the network with additional blocks at the end of a stage that initially are the identity (He 2015, 3.1).
 
     The branches of the new blocks end with zero weights, so the outputs are bit for bit those of the model, and
-    training can continue. With an activation after the addition (`post`) the identity holds because the input of the block is
-    already activated.
+    training can continue. With an activation after the addition (`post`) the identity holds because the input of
+    the block is already activated.
 
     Example:
         >>> import reszoo
