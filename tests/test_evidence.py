@@ -142,12 +142,12 @@ def test_the_gap_is_between_medians_at_the_best_rates():
     assert (found.shallow, found.deep, found.shallow_rate, found.deep_rate) == (20, 56, 0.1, 0.01)
     assert found.gap == pytest.approx(1.2 - 0.2) and found.moving_gap == pytest.approx(2.4 - 0.4)
     assert found.low == pytest.approx(1.0 - 0.4) and found.high == pytest.approx(1.5 - 0.1) and found.degrades
-    assert "[+0.600, +1.400] from 20 to 56 layers: deeper is worse in training" in found.told
+    assert "[+0.600, +1.400] from 20 to 56 layers: deeper is worse in training" in found.summary
 
 
 def test_seeds_that_disagree_show_no_degradation():
     found = gap("residual", [run(0.1), run(0.3, seed=1)], [run(0.2, depth=56), run(0.05, depth=56, seed=1)], chance=2.3)
-    assert found.low < 0 < found.high and not found.degrades and "not shown" in found.told
+    assert found.low < 0 < found.high and not found.degrades and "not shown" in found.summary
 
 
 def test_a_loss_that_is_no_number_is_the_worst():
@@ -158,7 +158,7 @@ def test_a_loss_that_is_no_number_is_the_worst():
 
 def test_a_gap_between_networks_that_do_not_train_says_nothing():
     found = gap("plain, looks-linear", [run(2.2)], [run(2.3, depth=56)], chance=2.3)
-    assert found.low > 0 and not found.degrades and "says nothing" in found.told
+    assert found.low > 0 and not found.degrades and "says nothing" in found.summary
 
 
 def test_the_twin_and_the_controls_differ_in_what_they_say():
@@ -210,7 +210,7 @@ def test_the_command_prints_number_source_and_caveat(tmp_path):
 
 def test_the_command_refuses():
     for arguments, said in (
-        (["evidence", "--depths", "ten"], "numbers with commas between them"),
+        (["evidence", "--depths", "ten"], "comma-separated numbers"),
         (["compare", "plain20_cifar", "--data", "digits"], "a residual network"),
     ):
         with refused([said]):

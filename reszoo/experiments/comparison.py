@@ -65,7 +65,7 @@ class Comparison:
             "data": self.data,
             "budget": self.budget.model_dump(mode="json"),
             "contestants": [
-                {"family": one.family, "told": one.told, "depth": one.depth, "params": one.params}
+                {"family": one.family, "told": one.summary, "depth": one.depth, "params": one.params}
                 for one in (*self.contestants, *self.shallow)
             ],
             "runs": [{"family": family, **plain(run)} for family, run in self.runs],
@@ -80,12 +80,12 @@ class Comparison:
         first = self.contestants[0]
         who = Table(
             ("network", "kind", "what differs", "layers", "parameters", "more than the network's"),
-            [(c.family, c.kind, c.told, c.depth, c.params, c.params - first.params) for c in self.contestants],
+            [(c.family, c.kind, c.summary, c.depth, c.params, c.params - first.params) for c in self.contestants],
         )
-        budget = f"Budget: {self.budget.told}. All see the same examples in the same order."
+        budget = f"Budget: {self.budget.summary}. All see the same examples in the same order."
         return Page(
             title=f"{self.name} beside its plain twin",
-            lead="; ".join(f"{gap.family}: {gap.told}" for gap in self.gaps) + ".",
+            lead="; ".join(f"{gap.family}: {gap.summary}" for gap in self.gaps) + ".",
             sections=[
                 Section("Who is compared", [who, budget]),
                 Section("Training", [Gallery(curves, size="large"), Table(*self.run_table())]),
@@ -115,7 +115,7 @@ class Comparison:
     def _gap_table(self) -> Table:
         """The gap of every family with its interval, in both modes."""
         columns = ("network", "gap, batch mode (nats)", "from", "to", "gap, inference", "reading")
-        return Table(columns, [(g.family, g.gap, g.low, g.high, g.moving_gap, g.told) for g in self.gaps])
+        return Table(columns, [(g.family, g.gap, g.low, g.high, g.moving_gap, g.summary) for g in self.gaps])
 
     def _curves(self, family: str) -> Picture:
         lines = []
@@ -130,7 +130,7 @@ class Comparison:
             lines,
             name=f"curves_{[one.family for one in self.contestants].index(family) + 1}",
             title=family,
-            caption=f"{family}: training loss of every step; gap {told.told}.",
+            caption=f"{family}: training loss of every step; gap {told.summary}.",
             xlabel="step",
             ylabel="training loss (nats)",
             yscale="log",

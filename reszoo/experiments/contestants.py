@@ -23,7 +23,7 @@ class Family(FrozenModel):
     """One way to change a residual network."""
 
     kind: Literal["residual", "plain", "control"]
-    told: str
+    summary: str
     """What differs, in words."""
     changes: dict[str, Any] = Field(default_factory=dict)
     """As `NetSpec.replace` takes them."""
@@ -51,7 +51,7 @@ class Contestant:
     family: str
     kind: str
     """residual, plain or control."""
-    told: str
+    summary: str
     spec: NetSpec
 
     @property
@@ -117,5 +117,5 @@ def contestants(spec: NetSpec, table: Mapping[str, Family]) -> tuple[Contestant,
     found: dict[NetSpec, Contestant] = {}
     for name, family in table.items():
         made = spec.replace(**family.changes) if family.changes else spec
-        found.setdefault(made, Contestant(name, family.kind, family.told, made))
+        found.setdefault(made, Contestant(name, family.kind, family.summary, made))
     return tuple(found.values())

@@ -51,7 +51,7 @@ class Gap:
         return self.trains and self.low > 0
 
     @property
-    def told(self) -> str:
+    def summary(self) -> str:
         """The gap in words."""
         word = "deeper is worse in training" if self.degrades else "deeper is not shown to be worse in training"
         if not self.trains:

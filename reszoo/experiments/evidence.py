@@ -223,7 +223,7 @@ class _Case:
                 runs.setdefault(first, {})[depth] = self._runs(one)
         labels: Any = self._flat.train.labels
         chance = float(np.bincount(labels).max() / len(labels))
-        return findings.depth_limit(claim, expected.told, runs, chance)
+        return findings.depth_limit(claim, expected.summary, runs, chance)
 
     def _dense(self, depth: int, claim: Claim) -> tuple[Contestant, ...]:
         return contestants(network("dense", self._flat, depths=depth // 2), families(claim.families))

@@ -104,7 +104,7 @@ def degradation(
             shown: dict[str, Any] = {"kind": kinds[gap.family], "weight": "bold"} if depth == gap.deep else {}
             lines.append(Line(f"{depth} layers, rate {same[0].rate:g}", _smooth(same[0].losses), **shown))
         own = {"name": f"{claim.chart['name']}_{number}", "title": gap.family}
-        own["caption"] = f"{gap.family}: {gap.told}. {claim.chart['caption']}"
+        own["caption"] = f"{gap.family}: {gap.summary}. {claim.chart['caption']}"
         charts.append(Chart(tuple(lines), {**claim.chart, **own}))
     first = gaps[0]
     return Finding(
@@ -112,7 +112,7 @@ def degradation(
         claim,
         f"convolutional networks of {first.shallow} and {first.deep} layers, {first.seeds} seeds",
         tuple(Number(g.family, kinds[g.family], g.gap, f"{g.gap:+.3f} [{g.low:+.3f}, {g.high:+.3f}]") for g in gaps),
-        "; ".join(f"{gap.family} {gap.told}" for gap in gaps),
+        "; ".join(f"{gap.family} {gap.summary}" for gap in gaps),
         ("network", "layers", "parameters", "best rate", *SCORES.values()),
         tuple(rows),
         tuple(charts),

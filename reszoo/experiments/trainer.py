@@ -44,7 +44,7 @@ class TrainingBudget(FrozenModel):
         return named(value) if isinstance(value, str) else value
 
     @property
-    def told(self) -> str:
+    def summary(self) -> str:
         """The budget in words."""
         rates = ", ".join(f"{rate:g}" for rate in self.rates)
         chosen = f"best of learning rates {rates} for the first seed"
