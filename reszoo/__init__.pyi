@@ -99,14 +99,16 @@ from .tuning.search import Search as Search, search as search
 from .tuning.space import Space as Space, list_spaces as list_spaces, space as space
 from .tuning.study import Study as Study, open_study as open_study
 from .weights.catalogue import (
+    Accuracy as Accuracy,
+    File as File,
     Preprocessing as Preprocessing,
     Record as Record,
     list_weights as list_weights,
     record as record,
 )
-from .weights.convert import convert as convert
-from .weights.labels import decode_predictions as decode_predictions
-from .weights.load import from_checkpoint as from_checkpoint, load_weights as load_weights
+from .weights.convert import Converted as Converted, convert as convert
+from .weights.labels import DecodedLabel as DecodedLabel, decode_predictions as decode_predictions
+from .weights.load import Loaded as Loaded, from_checkpoint as from_checkpoint, load_weights as load_weights
 from .weights.origin import Origin as Origin, origin as origin
 from .weights.preprocessing import preprocessing as preprocessing
-from .weights.report import Report as Report
+from .weights.report import Placement as Placement, Report as Report
