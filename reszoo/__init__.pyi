@@ -99,8 +99,6 @@ from .tuning.search import Search as Search, search as search
 from .tuning.space import Space as Space, list_spaces as list_spaces, space as space
 from .tuning.study import Study as Study, open_study as open_study
 from .weights.catalogue import (
-    Accuracy as Accuracy,
-    File as File,
     Preprocessing as Preprocessing,
     Record as Record,
     list_weights as list_weights,

@@ -29,7 +29,7 @@ def test_round_trip_through_keras_is_bit_exact(tmp_path, name):
     reszoo.convert(tmp_path / "source.pth", tmp_path / "keras.keras")
     result = reszoo.convert(tmp_path / "keras.keras", tmp_path / "back.pth", to=name)
     assert result.difference < 1e-6 and result.dialect == dialects()[name].title
-    assert len(repr(result)) < len(str(tmp_path)) + 160 and dialects()[name].title in result._repr_html_()
+    assert len(repr(result)) < 160 and "back.pth" in result._repr_html_()
     back = arrays_of(tmp_path / "back.pth")
     counters = {key for key in back if key.endswith("num_batches_tracked")}
     assert set(back) - counters == set(arrays)

@@ -219,6 +219,8 @@ def test_all_weights_are_loaded_and_reported(tmp_path):
         for variable in layer.weights:
             np.testing.assert_array_equal(variable.numpy(), expected[f"{layer.name}/{variable.name}"])
     assert f"{len(expected)} copied" in str(report)
+    assert f"{len(expected)} copied" in repr(report) and len(repr(report)) < 160
+    assert "weights.pth" in report._repr_html_()
 
 
 MISMATCHES = [
@@ -353,7 +355,9 @@ def test_assumed_fields_are_noted_and_may_differ(tmp_path):
 
 
 def test_include_top_false(tmp_path):
-    model, report = reszoo.from_checkpoint(checkpoint(tmp_path, small()), include_top=False)
+    loaded = reszoo.from_checkpoint(checkpoint(tmp_path, small()), include_top=False)
+    assert len(repr(loaded)) < 160 and loaded._repr_html_() == loaded.report._repr_html_()
+    model, report = loaded
     assert model.output_shape == (None, None, None, 32) and len(report.ignored) == 2
 
 
@@ -497,6 +501,7 @@ def test_every_record_is_complete_and_fits_its_network(name):
         assert digits is None or file.sha256 == digits[1]
         assert file.url.startswith("hf://") or re.fullmatch(r"[0-9a-f]{8,64}", file.sha256 or file.md5)
     assert record.preprocessing.crop <= record.preprocessing.resize
+    assert name in repr(record) and len(repr(record)) < 160 and record.licence in record._repr_html_()
     assert all(accuracy.protocol and 50 < accuracy.top1 < 100 for accuracy in record.accuracy)
 
 

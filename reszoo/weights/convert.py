@@ -37,7 +37,7 @@ class Converted(NamedTuple):
     """Largest difference between the outputs of both files on random input, relative to the largest output."""
 
     def __repr__(self) -> str:
-        return f"Converted({str(self.path)!r}, {self.spec.name}, {self.dialect}, difference={self.difference:.1e})"
+        return f"Converted({self.path.name!r}, {self.spec.name}, {self.dialect}, difference={self.difference:.1e})"
 
     def _repr_html_(self) -> str:
         rows = [

@@ -27,9 +27,9 @@ ATTEMPTS = 5
 def home() -> Path:
     """Returns the folder for downloads: `RESZOO_HOME`, or `reszoo` in Keras' home (`KERAS_HOME`, `~/.keras`)."""
     folder = os.environ.get("RESZOO_HOME")
-    return (
-        Path(folder).expanduser() if folder else Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser() / "reszoo"
-    )
+    if folder:
+        return Path(folder).expanduser()
+    return Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser() / "reszoo"
 
 
 def offline() -> bool:

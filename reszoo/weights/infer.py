@@ -23,11 +23,11 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 
 def specs(translated: Translated) -> tuple[NetSpec, ...]:
-    """Returns the networks that fit a checkpoint, most likely first. They differ at most in settings of
-    their blocks and in strides, which no tensor shows.
+    """Returns the networks that fit a checkpoint, most likely first.
 
-    Settings that no tensor reveals are assumed to be those of the library: stride 2 from the second stage on; a stem
-    with stride 2 and a pool if its kernel is larger than 3 or it has three layers, else with stride 1 and no pool.
+    They differ at most in settings of their blocks and in strides, which tensors do not reveal. Such
+    settings are assumed to be those of the library: stride 2 from the second stage on; a stem with stride 2 and a pool
+    if its kernel is larger than 3 or it has three layers, else with stride 1 and no pool.
 
     Raises:
         ReszooError: the zoo cannot describe a network with these tensors.

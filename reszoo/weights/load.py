@@ -30,7 +30,7 @@ class Loaded(NamedTuple):
     report: Report
 
     def __repr__(self) -> str:
-        return f"Loaded(model {self.model.name!r}, {self.report!r})"
+        return f"Loaded(model {self.model.name!r} from {self.report.file!r})"
 
     def _repr_html_(self) -> str:
         return self.report._repr_html_()

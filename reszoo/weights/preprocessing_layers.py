@@ -64,7 +64,7 @@ def preprocess(of: Preprocessing, resize: int, crop: int, then: KerasModel | Non
 
 
 def warn_of_range(images: Array) -> None:
-    """Warns if values are clearly not pixel values from 0 to 255."""
+    """Warns if the range of values is not plausible for pixel values from 0 to 255."""
     values = np.asarray(images)
     if values.dtype.kind != "f" or not values.size:
         return

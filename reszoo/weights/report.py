@@ -42,13 +42,30 @@ class Report:
         """Returns the names of the variables with a status; of `ignored`, those of the file's tensors."""
         return tuple(item.target or item.source for item in self.placements if item.status == status)
 
-    copied = property(lambda self: self.names("copied"), doc="Variables loaded unchanged.")
-    adapted = property(
-        lambda self: self.names("adapted"), doc="Variables loaded after a conversion, such as to other channels."
-    )
-    new = property(lambda self: self.names("new"), doc="Variables that keep their initial values.")
-    ignored = property(lambda self: self.names("ignored"), doc="Tensors of the file that were not loaded.")
-    missing = property(lambda self: self.names("missing"), doc="Variables without a tensor in the file.")
+    @property
+    def copied(self) -> tuple[str, ...]:
+        """Variables loaded unchanged."""
+        return self.names("copied")
+
+    @property
+    def adapted(self) -> tuple[str, ...]:
+        """Variables loaded after a conversion, such as to other channels."""
+        return self.names("adapted")
+
+    @property
+    def new(self) -> tuple[str, ...]:
+        """Variables that keep their initial values."""
+        return self.names("new")
+
+    @property
+    def ignored(self) -> tuple[str, ...]:
+        """Tensors of the file that were not loaded."""
+        return self.names("ignored")
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Variables without a tensor in the file."""
+        return self.names("missing")
 
     def __str__(self) -> str:
         lines = [f"{self.file} ({self.container}; {self.dialect})", f"  {self._counts()}"]

@@ -134,8 +134,8 @@ def _configured(checkpoint: Checkpoint, dialect: Dialect) -> Dialect:
     where, config = f"{checkpoint.path}: config.json", checkpoint.config
     architecture = config.get("architecture") or next(iter(config.get("architectures") or []), None)
     patterns = dialect.architectures
-    matches = isinstance(architecture, str) and any(fnmatch(architecture, pattern) for pattern in patterns or ())
-    if isinstance(architecture, str) and patterns is not None and not matches:
+    is_other = isinstance(architecture, str) and not any(fnmatch(architecture, pattern) for pattern in patterns or ())
+    if patterns is not None and is_other:
         got = f"architecture {architecture!r}, whose weights have the names of {dialect.title}"
         raise ReszooError(where, got=got, expected=", ".join(patterns) or "none", hint="this is another network")
     changes: dict[str, Any] = {}
