@@ -77,7 +77,7 @@ def translate(checkpoint: Checkpoint, names: LayerNames | None = None) -> Transl
         raise ReszooError(where, got=got, expected=expected, hint=hint)
     if dialect.refuse:
         raise ReszooError(where, got=f"weights of {dialect.title}", hint=dialect.refuse)
-    return replace(best, dialect=_configured(checkpoint, dialect))
+    return replace(best, dialect=_apply_config(checkpoint, dialect))
 
 
 def _custom_dialect(checkpoint: Checkpoint, names: LayerNames) -> Dialect:
@@ -129,7 +129,7 @@ def _in_keras_layout(layer: str, tensor: Tensor) -> Tensor:
     return tensor.permuted(axes) if axes else tensor
 
 
-def _configured(checkpoint: Checkpoint, dialect: Dialect) -> Dialect:
+def _apply_config(checkpoint: Checkpoint, dialect: Dialect) -> Dialect:
     """Returns the dialect with the changes that the file's `config.json` and layers imply."""
     where, config = f"{checkpoint.path}: config.json", checkpoint.config
     architecture = config.get("architecture") or next(iter(config.get("architectures") or []), None)

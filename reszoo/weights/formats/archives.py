@@ -88,7 +88,7 @@ def read_member(path: Path, archive: zipfile.ZipFile, name: str, *, limit: int |
     raise BrokenFileError(path, f"the member {name!r} of {size:,} bytes", expected=f"up to {limit:,}")
 
 
-def stored_member(path: Path, archive: zipfile.ZipFile, name: str) -> tuple[int, int]:
+def locate_member(path: Path, archive: zipfile.ZipFile, name: str) -> tuple[int, int]:
     """Returns offset and size in bytes of an uncompressed member after its checksum was verified.
 
     Raises:

@@ -9,7 +9,7 @@ from itertools import chain, count, takewhile
 from pathlib import Path
 from typing import Any
 
-from reszoo.weights.formats.archives import checked_zip, read_member, stored_member
+from reszoo.weights.formats.archives import checked_zip, locate_member, read_member
 from reszoo.weights.formats.checkpoint import ITEM_SIZES, JSON_LIMIT, BrokenFileError, Checkpoint, Tensor, json_object
 from reszoo.weights.formats.hdf5 import Node, root as root_of
 from reszoo.weights.formats.hdf5_blocks import Hdf5Error
@@ -46,7 +46,7 @@ def read_keras(path: Path, _key: str | None = None) -> Checkpoint:
     """
     archive = checked_zip(path)
     config = json_object(path, read_member(path, archive, "config.json", limit=JSON_LIMIT), "a config.json")
-    weights = _open(path, *stored_member(path, archive, "model.weights.h5"))
+    weights = _open(path, *locate_member(path, archive, "model.weights.h5"))
     return Checkpoint(path, "Keras archive", weights.tensors, config, weights.layers)
 
 
@@ -57,9 +57,9 @@ def _open(path: Path, start: int, size: int) -> Checkpoint:
             top = root_of(stream, start, size)
             root = top.find("model_weights") or top
             layers = _texts(root, "layer_names")
-            kind, weights = "Keras weights", _numbered(top)
+            kind, weights = "Keras weights", _numbered_weights(top)
             if layers is not None:
-                kind, weights = "Keras legacy HDF5", _legacy(root, layers)
+                kind, weights = "Keras legacy HDF5", _legacy_weights(root, layers)
             tensors: dict[str, Tensor] = {}
             for name, full, node in weights:
                 # Layers nested in layers of an unknown class may share a name.
@@ -104,7 +104,7 @@ def _tensor(path: Path, name: str, node: Node | None, start: int, total: int) ->
     return Tensor(array.shape, dtype, read)
 
 
-def _legacy(root: Node, layers: list[str]) -> Iterator[tuple[str, str, Node | None]]:
+def _legacy_weights(root: Node, layers: list[str]) -> Iterator[tuple[str, str, Node | None]]:
     for layer in dict.fromkeys(layers):
         group = root.find(layer)
         for weight in (_texts(group, "weight_names") or ()) if group else ():
@@ -141,7 +141,7 @@ def _groups(root: Node) -> Iterator[tuple[str, Node]]:
                 waiting.append((f"{path}/{name}", inner))
 
 
-def _numbered(root: Node) -> Iterator[tuple[str, str, Node | None]]:
+def _numbered_weights(root: Node) -> Iterator[tuple[str, str, Node | None]]:
     """Yields the weights of a `.weights.h5`; groups are named by layer class, and `vars` has the layer's name."""
     for path, group in _groups(root):
         kind = path.split("/")[-2]

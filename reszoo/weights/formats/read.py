@@ -37,12 +37,12 @@ def read(path: str | Path, *, key: str | None = None) -> Checkpoint:
 
 def _open(path: Path, key: str | None) -> Checkpoint:
     if path.is_dir():
-        return _folder(path, key)
+        return _read_folder(path, key)
     if not path.is_file():
         raise ReszooError(str(path), got="no such file", expected=KNOWN)
     try:
         reader = _reader(path)
-        checkpoint = _sharded(path, key) if reader is _sharded else _checked(reader(path, key))
+        checkpoint = _read_shards(path, key) if reader is _read_shards else _check(reader(path, key))
         return _with_config(checkpoint, path.parent) if path.name in _IN_FOLDER else checkpoint
     except OSError as error:
         hint = "check the file's permissions and its disk"
@@ -60,9 +60,9 @@ def _reader(path: Path) -> Callable[[Path, str | None], Checkpoint]:
     if head.startswith(torch_files.MAGIC):
         return torch_files.read_legacy
     if path.name.endswith(".index.json"):
-        return _sharded
+        return _read_shards
     if head[8:9] == b"{":
-        return _safetensors
+        return _read_safetensors
     got, hint = _describe(head)
     raise BrokenFileError(path, got, expected=KNOWN, hint=hint)
 
@@ -71,7 +71,7 @@ _NAME = 1000
 """Longest name of a tensor, in characters."""
 
 
-def _checked(checkpoint: Checkpoint) -> Checkpoint:
+def _check(checkpoint: Checkpoint) -> Checkpoint:
     """Returns the checkpoint after its names and sizes were checked; reading a tensor names it in every error."""
     path, tensors = checkpoint.path, checkpoint.tensors
     for name in tensors:
@@ -117,7 +117,7 @@ def _describe(head: bytes) -> tuple[str, str]:
     return "not a checkpoint", ""
 
 
-def _safetensors(path: Path, _key: str | None = None) -> Checkpoint:
+def _read_safetensors(path: Path, _key: str | None = None) -> Checkpoint:
     from safetensors import safe_open
 
     # The library validates header and offsets against the file before it reads any tensor.
@@ -148,7 +148,7 @@ _DTYPES = {
 }
 
 
-def _sharded(path: Path, key: str | None = None) -> Checkpoint:
+def _read_shards(path: Path, key: str | None = None) -> Checkpoint:
     shards = _json(path).get("weight_map")
     if not isinstance(shards, dict) or not shards or not all(isinstance(name, str) for name in shards.values()):
         raise BrokenFileError(path, "an invalid index of shards", expected="a weight_map from tensors to files")
@@ -173,7 +173,7 @@ _IN_FOLDER = (
 )
 
 
-def _folder(folder: Path, key: str | None) -> Checkpoint:
+def _read_folder(folder: Path, key: str | None) -> Checkpoint:
     file = next((folder / name for name in _IN_FOLDER if (folder / name).is_file()), None)
     if file is None:
         raise ReszooError(str(folder), got="a folder without a checkpoint", expected=", ".join(_IN_FOLDER))
