@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from reszoo.errors import ReszooError
 from reszoo.types import KerasModel
 from reszoo.weights.catalogue import Preprocessing, Record, record
@@ -41,7 +43,8 @@ def preprocessing(
     from reszoo.weights.preprocessing_layers import preprocess
 
     if inside:
-        return preprocess(settings, resize, crop, of, name=f"{of.name}_with_preprocessing")
+        model = cast(KerasModel, of)
+        return preprocess(settings, resize, crop, model, name=f"{model.name}_with_preprocessing")
     return preprocess(settings, resize, crop, name="preprocessing")
 
 
