@@ -113,4 +113,4 @@ from .weights.labels import DecodedLabel as DecodedLabel, decode_predictions as 
 from .weights.load import Loaded as Loaded, from_checkpoint as from_checkpoint, load_weights as load_weights
 from .weights.origin import Origin as Origin, origin as origin
 from .weights.preprocessing import preprocessing as preprocessing
-from .weights.report import Report as Report
+from .weights.report import Placement as Placement, Report as Report
