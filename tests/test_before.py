@@ -34,7 +34,8 @@ def test_run_resumes_after_its_last_epoch(tmp_path):
     folder = unpack("run", tmp_path)
     before = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
     assert len(before) == 2
-    assert reszoo.evaluate(folder / "best.keras", "digits").accuracy > 0.5
+    evaluation = reszoo.evaluate(folder / "best.keras", "digits")
+    assert evaluation.accuracy > 0.5 and len(repr(evaluation)) < 160 and "precision" in evaluation._repr_html_()
     changes = {"depths": 1, "width_multiplier": 0.25}
     trained = reszoo.train("resnet20_cifar", "digits", output=folder, changes=changes, epochs=3, seed=0, verbose=0)
     assert trained.history[:2] == before and len(trained.history) == 3

@@ -319,6 +319,18 @@ def test_run_writes_its_files(tmp_path):
             tiny_run(tmp_path / "run", **other)
 
 
+def test_results_have_short_representations(folder, tmp_path):
+    from reszoo.training.run import Trained
+
+    data, recipe = reszoo.open_data(folder, size=16), reszoo.recipe("strikes_back_a1")
+    history = [{"epoch": 1, "val_accuracy": 0.5}]
+    trained = Trained(tmp_path, keras.Sequential(name="net"), history, 0.25)
+    for result in (data, data.train, reszoo.open_data("digits").train, recipe, trained):
+        assert len(repr(result)) < 160, repr(result)
+    assert "<td>blue</td>" in data._repr_html_() and "optimizer.kind" in recipe._repr_html_()
+    assert "val_accuracy" in trained._repr_html_()
+
+
 @pytest.mark.skipif(not hasattr(keras.optimizers, "MultiOptimizer"), reason="this Keras has no MultiOptimizer")
 def test_recipe_with_frozen_parts_and_layer_decay(tmp_path):
     settings = {"frozen": "stage1", "layer_decay": 0.5, "epochs": 1}

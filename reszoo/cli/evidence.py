@@ -45,13 +45,17 @@ def compare(
         )
     columns, rows = found.run_table()
     shown = [[cell if isinstance(cell, str) else number(cell) for cell in row] for row in rows]
-    console.print(table(f"{found.name} on {found.data}: {found.budget.told}", columns, shown))
+    console.print(table(f"{found.name} on {found.data}: {found.budget.description}", columns, shown))
     first = found.contestants[0]
     for one in found.contestants[1:]:
-        console.print(f"{one.family}: {escaped(one.told)}; {one.params - first.params:+,} parameters", soft_wrap=True)
+        console.print(
+            f"{one.family}: {escaped(one.description)}; {one.params - first.params:+,} parameters", soft_wrap=True
+        )
     console.print("\n[bold]Training loss, deep less shallow (nats)[/bold]")
     for gap in found.gaps:
-        console.print(f"- {gap.family}: {escaped(gap.told)}; inference mode {gap.moving_gap:+.3f}", soft_wrap=True)
+        console.print(
+            f"- {gap.family}: {escaped(gap.description)}; inference mode {gap.moving_gap:+.3f}", soft_wrap=True
+        )
     console.print(f"\nWritten: {found.write(output)} ({found.seconds:.0f} s)", soft_wrap=True)
 
 

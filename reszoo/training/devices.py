@@ -1,4 +1,4 @@
-"""Data-parallel runs over several devices and machines, with the backends' own means.
+"""Data-parallel runs over several devices and machines, with the means of Keras' backends.
 
 Every device takes an equal part of every batch. Batch normalization uses the statistics of the whole batch on both
 backends, so that the losses equal those of a single device up to rounding.

@@ -199,7 +199,7 @@ def _begin(folder: Path, settings: dict[str, Any]) -> None:
                 raise ReszooError(str(folder), got="a folder with other files", expected=expected)
             write(folder / SETTINGS, json.dumps(settings, indent=2))
             return
-        previous = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
+        previous = _with_defaults(json.loads((folder / SETTINGS).read_text(encoding="utf-8")))
     except (OSError, ValueError) as error:
         if isinstance(error, ReszooError):
             raise
@@ -209,6 +209,17 @@ def _begin(folder: Path, settings: dict[str, Any]) -> None:
         differences = _differences(previous.get(changed[0]), settings[changed[0]], changed[0])
         got = ", ".join(f"{path}: {value!r}" for path, value in differences)
         raise ReszooError(str(folder), got=f"another run ({got})", hint="choose another folder, or the same settings")
+
+
+def _with_defaults(settings: dict[str, Any]) -> dict[str, Any]:
+    """Recorded settings, completed with the defaults of fields that later versions added."""
+    kinds: dict[str, type[NetSpec] | type[Recipe]] = {"spec": NetSpec, "recipe": Recipe}
+    try:
+        records = {name: kind.model_validate_json(json.dumps(settings[name])) for name, kind in kinds.items()}
+    except (KeyError, ValueError):
+        # Not from this version or an earlier one: the settings are compared as they are.
+        return settings
+    return settings | {name: record.model_dump(mode="json") for name, record in records.items()}
 
 
 def _differences(before: Any, now: Any, path: str) -> list[tuple[str, Any]]:
