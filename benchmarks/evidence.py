@@ -83,7 +83,7 @@ def dense(layers, shallow, seeds, against, **budget):
         HE: "below 0.6",
         "plain, looks-linear": "above 0.9 at 100",
     }
-    print(f"dense, width 64; {found.budget.summary}")
+    print(f"dense, width 64; {found.budget.description}")
     for one in (*found.shallow, *found.contestants):
         accuracies = ", ".join(f"{run.batch_accuracy:.3f}" for run in found.of(one.family, one.depth))
         deep = wanted.get(one.family, "") if one in found.contestants else ""
@@ -96,7 +96,7 @@ def convolutional(seeds):
     found = reszoo.compare(
         "resnet56_cifar", DATA, width_multiplier=0.5, rates=(0.1, 0.03, 0.01), seeds=seeds, measure=["lesion study"]
     )
-    print(f"convolutional, widths 8/16/32; {found.budget.summary}")
+    print(f"convolutional, widths 8/16/32; {found.budget.description}")
     for gap in found.gaps:
         wanted = {"plain twin": "clearly positive", "residual": "near zero"}.get(gap.family, "")
         say(f"training-loss gap, {gap.family}", f"{gap.gap:+.3f} [{gap.low:+.3f}, {gap.high:+.3f}]", wanted, started)

@@ -52,7 +52,7 @@ def main():
     with tempfile.TemporaryDirectory() as made:
         data = reszoo.open_data(arguments.folder or noise(Path(made), round(count / 0.85)), size=224)
         chosen = np.random.default_rng(0).permutation(len(data.train))[:count]
-        pictures = data.train.only(chosen)
+        pictures = data.train.subset(chosen)
         memory = Arrays(pictures.take(range(len(pictures))), pictures.labels)
         model = reszoo.resnet18(classes=len(data.classes), input_shape=data.shape)
         model.compile(keras.optimizers.SGD(0.01, momentum=0.9), "categorical_crossentropy")

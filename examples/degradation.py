@@ -33,4 +33,4 @@ for axis, family in zip(axes, shown, strict=True):
     axis.grid(alpha=0.3)
 axes[0].set_ylabel("training loss (nats)")
 figure.savefig("degradation.png", dpi=90)
-print(f"\nBudget: {found.budget.summary}. Written: degradation.png")
+print(f"\nBudget: {found.budget.description}. Written: degradation.png")

@@ -28,7 +28,7 @@ for offset, some in ((-0.2, found.shallow), (0.2, found.contestants)):
         print(f"{layers:3} layers, {one.family:30} training accuracy {accuracy:.1%}")
 axis.axhline(0.1, color="black", linestyle=":", label="chance")
 axis.set_xticks([*places], [one.family.replace(", ", ",\n") for one in found.contestants])
-axis.set(ylabel="training accuracy", title=found.budget.summary)
+axis.set(ylabel="training accuracy", title=found.budget.description)
 figure.legend(loc="outside lower center", ncols=3, frameon=False)
 figure.savefig("depth_limit.png", dpi=90)
 print("\nWritten: depth_limit.png")

@@ -85,7 +85,13 @@ from .surgery import (
     remove_dead_channels as remove_dead_channels,
     to_plain as to_plain,
 )
-from .training.evaluate import Evaluation as Evaluation, evaluate as evaluate, predict as predict
+from .training.evaluate import (
+    ClassMetrics as ClassMetrics,
+    Evaluation as Evaluation,
+    Prediction as Prediction,
+    evaluate as evaluate,
+    predict as predict,
+)
 from .training.fine_tune import (
     Frozen as Frozen,
     Unfreeze as Unfreeze,
@@ -95,6 +101,7 @@ from .training.fine_tune import (
     replace_head as replace_head,
 )
 from .training.recipes import Recipe as Recipe, list_recipes as list_recipes, recipe as recipe
+from .training.run import NotFiniteError as NotFiniteError, Trained as Trained
 from .training.train import train as train
 from .tuning.budget import Budget as Budget
 from .tuning.hypermodel import HyperResNet as HyperResNet

@@ -45,14 +45,16 @@ def compare(
         )
     columns, rows = comparison.run_table()
     cells = [[cell if isinstance(cell, str) else number(cell) for cell in row] for row in rows]
-    console.print(table(f"{comparison.name} on {comparison.data}: {comparison.budget.summary}", columns, cells))
+    console.print(table(f"{comparison.name} on {comparison.data}: {comparison.budget.description}", columns, cells))
     first, *others = comparison.contestants
     for other in others:
         more = other.params - first.params
-        console.print(f"{other.family}: {escaped(other.summary)}; {more:+,} parameters", soft_wrap=True)
+        console.print(f"{other.family}: {escaped(other.description)}; {more:+,} parameters", soft_wrap=True)
     console.print("\n[bold]Training loss, deep minus shallow (nats)[/bold]")
     for gap in comparison.gaps:
-        console.print(f"- {gap.family}: {escaped(gap.summary)}; inference mode {gap.moving_gap:+.3f}", soft_wrap=True)
+        console.print(
+            f"- {gap.family}: {escaped(gap.description)}; inference mode {gap.moving_gap:+.3f}", soft_wrap=True
+        )
     console.print(f"\nSaved to {comparison.write(output)} ({comparison.seconds:.0f} s)", soft_wrap=True)
 
 
