@@ -125,7 +125,7 @@ def information_flow(
     """Returns what of the input can still be read at the last block, and what is left without one block."""
     random = next(iter(found.values())).control["r2, random"]
     lines = [
-        Line(c.family, [one.r2 for one in r.found], at=r.places, kind=_colour(c), weight=_weight(c), marks="each")
+        Line(c.family, [one.r2 for one in r.readouts], at=r.places, kind=_colour(c), weight=_weight(c), marks="each")
         for c, r in found.items()
     ]
     told = _listed(
@@ -136,10 +136,13 @@ def information_flow(
         "information flow",
         claim,
         f"dense networks of {depth} layers; blocks are taken out after training",
-        tuple(Number(c.family, c.kind, r.found[-1].r2, f"{r.found[-1].r2:.2f}") for c, r in found.items()),
+        tuple(Number(c.family, c.kind, r.readouts[-1].r2, f"{r.readouts[-1].r2:.2f}") for c, r in found.items()),
         f"a random projection of the input gives {random:.2f}; accuracy: {told}",
         ("network", "R2 of the input", "class, linear probe", "effective rank", "R2 before the first block"),
-        tuple((c.family, r.found[-1].r2, r.found[-1].probe, r.found[-1].rank, r.found[0].r2) for c, r in found.items()),
+        tuple(
+            (c.family, r.readouts[-1].r2, r.readouts[-1].probe, r.readouts[-1].rank, r.readouts[0].r2)
+            for c, r in found.items()
+        ),
         (Chart(tuple(lines), {**claim.chart, "reference": random}),),
     )
 
