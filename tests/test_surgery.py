@@ -86,7 +86,7 @@ def test_dropping_blocks_keeps_the_weights_of_the_others(digits):
     network = take_apart(model)
     gone = [block for block in network.blocks if block.name in ("stage1_block1", "stage3_block2")]
     output = network.graph.output
-    expected = network.graph.read(x, wanted=[output], change=dict(map(lesion, gone)))[output]
+    expected = network.graph.read(x, outputs=[output], change=dict(map(lesion, gone)))[output]
     np.testing.assert_allclose(network_after(x), expected, rtol=1e-5, atol=1e-6)
 
 

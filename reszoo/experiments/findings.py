@@ -132,7 +132,7 @@ def information_flow(
     """Returns the finding about the input's recoverability at the last block, and about removed blocks."""
     random = next(iter(results.values())).control["r2, random"]
     lines = [
-        Line(c.family, [one.r2 for one in r.found], at=r.places, kind=_color(c), weight=_weight(c), marks="each")
+        Line(c.family, [one.r2 for one in r.readouts], at=r.places, kind=_color(c), weight=_weight(c), marks="each")
         for c, r in results.items()
     ]
     accuracies = _listed(
@@ -143,11 +143,12 @@ def information_flow(
         "information flow",
         claim,
         f"dense networks of {depth} layers; blocks are removed after training",
-        tuple(Number(c.family, c.kind, r.found[-1].r2, f"{r.found[-1].r2:.2f}") for c, r in results.items()),
+        tuple(Number(c.family, c.kind, r.readouts[-1].r2, f"{r.readouts[-1].r2:.2f}") for c, r in results.items()),
         f"a random projection of the input gives {random:.2f}; accuracy: {accuracies}",
         ("network", "R2 of the input", "class, linear probe", "effective rank", "R2 before the first block"),
         tuple(
-            (c.family, r.found[-1].r2, r.found[-1].probe, r.found[-1].rank, r.found[0].r2) for c, r in results.items()
+            (c.family, r.readouts[-1].r2, r.readouts[-1].probe, r.readouts[-1].rank, r.readouts[0].r2)
+            for c, r in results.items()
         ),
         (Chart(tuple(lines), {**claim.chart, "reference": random}),),
     )
