@@ -58,17 +58,17 @@ def test_points_are_within_the_ranges_and_follow_the_seed(name):
     assert first == again != other
     for point in first:
         for axis, answer in point.items():
-            told = space.axes[axis]
-            if told.answers is None:
-                assert told.low <= answer <= told.high
+            dimension = space.axes[axis]
+            if dimension.answers is None:
+                assert dimension.low <= answer <= dimension.high
             else:
-                assert answer in told.answers
-            assert all(point[parent] in answers for parent, answers in told.when.items())
+                assert answer in dimension.answers
+            assert all(point[parent] in answers for parent, answers in dimension.when.items())
 
 
 def test_count_and_points_agree():
     assert reszoo.space("digits_small").count() is None, "a learning rate has no end of answers"
-    with refused(["learning_rate.peak", "no end"]):
+    with refused(["learning_rate.peak", "infinitely many"]):
         reszoo.space("digits_small").points()
     small = reszoo.Space(
         name="small",
@@ -109,10 +109,10 @@ SIZES = [
 ]
 
 
-@pytest.mark.parametrize(("kind", "network", "told", "expected"), SIZES, ids=str)
-def test_sizes(kind, network, told, expected):
-    made = KINDS[kind].size(reszoo.spec(network), told)
-    assert (made and made[:2]) == expected
+@pytest.mark.parametrize(("kind", "network", "values", "expected"), SIZES, ids=str)
+def test_sizes(kind, network, values, expected):
+    size = KINDS[kind].size(reszoo.spec(network), values)
+    assert (size and size[:2]) == expected
 
 
 def test_twins_differ_by_the_shortcut_alone():

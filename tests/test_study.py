@@ -18,7 +18,7 @@ import pretend
 import pytest
 import yaml
 from conftest import needs, refused, shown
-from pretend import DATA, SETTINGS, SPACE, Pretended, PretendedSearch, search, told
+from pretend import DATA, SETTINGS, SPACE, SimulatedSearch, SimulatedWorker, results, search
 from typer.testing import CliRunner
 
 import reszoo
@@ -26,17 +26,17 @@ import reszoo.cli
 from reszoo.cli.screen import app
 from reszoo.tuning.job import Outcome
 from reszoo.tuning.latency import Latencies
-from reszoo.tuning.proposals import Halving, derived
-from reszoo.tuning.results import Trial, front, fronts, kept
+from reszoo.tuning.proposals import Halving, derive_seed
+from reszoo.tuning.results import Trial, front, fronts, numbers_to_keep
 from reszoo.tuning.storage import quiet as quietly
-from reszoo.tuning.worker_main import damaged, memory_of_this
+from reszoo.tuning.worker_main import damaged_file, resident_memory
 from reszoo.tuning.worker_process import Worker
 
 
 @pytest.fixture(autouse=True)
 def quiet(monkeypatch):
-    monkeypatch.setattr(Pretended, "at", {})
-    monkeypatch.setattr(Pretended, "log", None)
+    monkeypatch.setattr(SimulatedWorker, "at", {})
+    monkeypatch.setattr(SimulatedWorker, "log", None)
 
 
 def process(folder, trials, *deadly, storage="-"):
@@ -98,7 +98,7 @@ def test_one_rule_for_every_front(trials, expected):
         if any(score is not None and state in ("complete", "pruned") for state, score, _ in trials)
         else {}
     )
-    assert {*expected} <= kept(made)
+    assert {*expected} <= numbers_to_keep(made)
 
 
 def test_page_and_study_have_the_same_fronts(tmp_path):
@@ -114,7 +114,7 @@ def test_optuna_is_quiet_in_our_calls_and_as_the_user_set_it_outside(tmp_path, c
     optuna.logging.set_verbosity(optuna.logging.INFO)
     before = [*warnings.filters]
     seen = []
-    study = PretendedSearch(SPACE, DATA, folder=tmp_path / "s", **SETTINGS)
+    study = SimulatedSearch(SPACE, DATA, folder=tmp_path / "s", **SETTINGS)
     study.search(trials=4, jobs=2, watch=lambda study: seen.append(optuna.logging.get_verbosity()))
     assert {*seen} == {optuna.logging.ERROR} and len(reszoo.open_study(tmp_path / "s").trials) == 4
     assert optuna.logging.get_verbosity() == optuna.logging.INFO and warnings.filters == before
@@ -183,13 +183,13 @@ def test_damage_of_a_run_is_seen_without_libhdf5(tmp_path, monkeypatch, file, ch
         path.write_text("{}")
     monkeypatch.setattr(h5py, "File", None)
     monkeypatch.setattr(h5py.h5f, "open", None)
-    assert damaged(tmp_path / "run") is None
+    assert damaged_file(tmp_path / "run") is None
     path = tmp_path / "run" / file
     if change is None:
         path.unlink()
     else:
         path.write_bytes(change(path.read_bytes()))
-    assert damaged(tmp_path / "run") == (said and f"run/{said}")
+    assert damaged_file(tmp_path / "run") == (said and f"run/{said}")
 
 
 def test_the_front_and_the_best(tmp_path):
@@ -238,15 +238,15 @@ def test_the_same_seed_tries_the_same_and_nothing_twice(tmp_path, sampler):
     )
     one = search(tmp_path / "one", sampler=sampler, space=space, trials=12)
     two = search(tmp_path / "two", sampler=sampler, space=space, trials=12)
-    assert told(one) == told(two)
+    assert results(one) == results(two)
     assert len({json.dumps(trial.point) for trial in one.trials}) == 12
     if sampler != "grid":
         other = search(tmp_path / "other", sampler=sampler, space=space, trials=12, seed=1)
-        assert told(other) != told(one)
+        assert results(other) != results(one)
 
 
 def test_no_seed_is_a_seed_like_another():
-    assert len({derived(seed, "trial", place) for seed in range(20) for place in range(20)}) == 400
+    assert len({derive_seed(seed, "trial", place) for seed in range(20) for place in range(20)}) == 400
 
 
 def test_a_small_space_is_tried_whole_and_then_it_is_over(tmp_path):
@@ -313,7 +313,7 @@ def test_the_cheapest_of_several_proposals_is_tried(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("deadly", [["0003:2"], ["0000:1", "0003:2", "0007:2"]], ids=str)
 def test_a_killed_study_goes_on_as_if_it_had_not_been(tmp_path, deadly):
-    whole = told(search(tmp_path / "whole"))
+    whole = results(search(tmp_path / "whole"))
     codes = [ended(process(tmp_path / "s", 8, *deadly))[0] for _ in deadly]
     assert codes == [-9] * len(deadly)
     code, said, trouble = ended(process(tmp_path / "s", 8, *deadly))
@@ -325,7 +325,7 @@ def test_a_killed_study_goes_on_as_if_it_had_not_been(tmp_path, deadly):
 
 def test_more_trials_go_on_with_what_is_there(tmp_path):
     search(tmp_path / "s", trials=3)
-    assert told(search(tmp_path / "s", trials=8)) == told(search(tmp_path / "whole", trials=8))
+    assert results(search(tmp_path / "s", trials=8)) == results(search(tmp_path / "whole", trials=8))
 
 
 def test_a_second_process_joins_and_takes_over_what_another_left(tmp_path):
@@ -344,7 +344,7 @@ def test_a_second_process_joins_and_takes_over_what_another_left(tmp_path):
 
 
 CHANGED = [
-    ({"seed": 1}, ["seed", "got 1", "0, as it was begun"]),
+    ({"seed": 1}, ["seed", "got 1", "0, as in the study"]),
     ({"budget": {"params": 3000}}, ["budget.params", "3000"]),
     ({"objective": ["accuracy", "macs"]}, ["objective"]),
     ({"space": reszoo.space(SPACE, net={"shortcut": ("project", "pad")})}, ["space.net.shortcut"]),
@@ -367,7 +367,7 @@ WRONG = [
     ({"objective": "loss"}, ["objective", "accuracy"]),
     ({"objective": ["accuracy", "mac"]}, ["objective", "did you mean 'macs'"]),
     ({"trials": 0}, ["trials", "at least 1"]),
-    ({"budget": {"params": 3}}, ["budget on pretended", "the least cost in the space"]),
+    ({"budget": {"params": 3}}, ["budget on simulated", "the least cost in the space"]),
     ({"storage": "postgresql+psycopg://nobody@127.0.0.1:1/none"}, ["storage", "nobody@127.0.0.1"]),
 ]
 
@@ -398,7 +398,7 @@ def test_a_database_that_is_none_is_named(tmp_path):
 
 
 def test_no_number_is_worst_and_never_complete(tmp_path):
-    Pretended.at[("0002", 2)] = lambda job: Outcome("diverged", note="NotFiniteError: step 7")
+    SimulatedWorker.at[("0002", 2)] = lambda job: Outcome("diverged", note="NotFiniteError: step 7")
     study = search(tmp_path / "s")
     lost = study.trials[2]
     assert (lost.state, lost.score) == ("diverged", None) and "step 7" in lost.note
@@ -408,7 +408,7 @@ def test_no_number_is_worst_and_never_complete(tmp_path):
 
 
 def test_out_of_memory_is_infeasible_and_the_search_goes_on(tmp_path):
-    Pretended.at[("0001", 1)] = lambda job: Outcome("infeasible", note="MemoryError: 9 GiB")
+    SimulatedWorker.at[("0001", 1)] = lambda job: Outcome("infeasible", note="MemoryError: 9 GiB")
     study = search(tmp_path / "s")
     assert study.trials[1].state == "infeasible" and "9 GiB" in study.trials[1].note
     assert sum(trial.state in ("complete", "pruned") for trial in study.trials) == 7
@@ -421,9 +421,9 @@ def test_a_process_that_dies_costs_one_attempt(tmp_path):
         died.append(job.folder.name)
         return Outcome("crashed", note="killed by SIGKILL") if len(died) == 1 else None
 
-    Pretended.at[("0001", 2)] = die
-    assert told(search(tmp_path / "s")) == told(search(tmp_path / "whole"))
-    Pretended.at[("0001", 2)] = lambda job: Outcome("crashed", note="killed by SIGKILL")
+    SimulatedWorker.at[("0001", 2)] = die
+    assert results(search(tmp_path / "s")) == results(search(tmp_path / "whole"))
+    SimulatedWorker.at[("0001", 2)] = lambda job: Outcome("crashed", note="killed by SIGKILL")
     study = search(tmp_path / "often")
     assert study.trials[1].state == "failed" and "SIGKILL" in study.trials[1].note
     assert len(study.trials) == 8
@@ -436,17 +436,17 @@ def test_three_builds_that_fail_alike_stop_the_search_and_it_goes_on_once_mended
         asked.append(job.folder.name)
         return Outcome("failed", note="Traceback (most recent call last):\n  in mine.py\nValueError: my mistake")
 
-    Pretended.at[("*", 1)] = fail
-    with refused(["3 trials that failed alike", "in mine.py", "ValueError: my mistake", "run the same again"]):
+    SimulatedWorker.at[("*", 1)] = fail
+    with refused(["3 trials in a row with the same error", "in mine.py", "ValueError: my mistake", "fix it and rerun"]):
         search(tmp_path / "s")
     assert len(asked) == 3
-    Pretended.at.clear()
+    SimulatedWorker.at.clear()
     study = search(tmp_path / "s")
     assert len(study.trials) == 8 and {trial.state for trial in study.trials} <= {"complete", "pruned"}
 
 
 def test_failures_that_differ_do_not_stop_it(tmp_path):
-    Pretended.at[("*", 1)] = lambda job: (
+    SimulatedWorker.at[("*", 1)] = lambda job: (
         Outcome("failed", note=f"ValueError: {job.folder.name}") if int(job.folder.name) < 4 else None
     )
     study = search(tmp_path / "s")
@@ -462,7 +462,7 @@ def test_ctrl_c_leaves_what_can_be_gone_on_with(tmp_path):
             asked.append(job)
             os.kill(os.getpid(), signal.SIGINT)
 
-    Pretended.at[("0003", 2)] = interrupt
+    SimulatedWorker.at[("0003", 2)] = interrupt
     # Where the tests run in the background, Ctrl-C is ignored.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
@@ -470,7 +470,7 @@ def test_ctrl_c_leaves_what_can_be_gone_on_with(tmp_path):
             search(tmp_path / "s")
     finally:
         signal.signal(signal.SIGINT, before)
-    assert told(search(tmp_path / "s")) == told(search(tmp_path / "whole"))
+    assert results(search(tmp_path / "s")) == results(search(tmp_path / "whole"))
 
 
 def test_the_gaussian_process_without_torch_is_refused(tmp_path, monkeypatch):
@@ -482,16 +482,16 @@ def test_the_gaussian_process_without_torch_is_refused(tmp_path, monkeypatch):
 def test_memory_of_the_parent_stays_flat(tmp_path):
     """Fifty trials; what a first study loads does not count."""
     search(tmp_path / "first", trials=2)
-    before = memory_of_this()
+    before = resident_memory()
     search(tmp_path / "s", trials=50, pruning="none")
-    assert memory_of_this() - before < 20 * 2**20
+    assert resident_memory() - before < 20 * 2**20
 
 
 def test_time_that_is_over_leaves_what_can_be_gone_on_with(tmp_path):
-    study = pretend.PretendedSearch(SPACE, DATA, folder=tmp_path / "s", **pretend.SETTINGS)
+    study = pretend.SimulatedSearch(SPACE, DATA, folder=tmp_path / "s", **pretend.SETTINGS)
     study.search(trials=8, seconds=0)
     assert study.trials == []
-    assert told(study.search(trials=8)) == told(search(tmp_path / "whole"))
+    assert results(study.search(trials=8)) == results(search(tmp_path / "whole"))
 
 
 # Several machines.
@@ -545,7 +545,7 @@ def test_two_workers_on_postgresql_and_one_of_them_killed(tmp_path, postgresql):
 
 
 def test_the_command_searches_and_shows_what_it_found(tmp_path, monkeypatch):
-    monkeypatch.setattr("reszoo.tuning.search.Search.worker", Pretended)
+    monkeypatch.setattr("reszoo.tuning.search.Search.worker", SimulatedWorker)
     np.savez(tmp_path / "data.npz", x=DATA[0], y=DATA[1])
     settings = ["--data", tmp_path / "data.npz", "--space", "digits_small", "--output", tmp_path / "s", "--epochs", 4]
     command = ["search", *map(str, settings), "--budget", "params=5e4"]
@@ -583,7 +583,7 @@ def test_a_worker_that_is_killed_goes_on_and_the_best_model_reaches_its_score(tm
     killed = (deadly.KilledOnce(tmp_path / "marker"),)
     study = reszoo.search(REAL, "digits", folder=tmp_path / "s", callbacks=killed, **settings)
     assert (tmp_path / "marker").exists()
-    assert told(study) == told(whole)
+    assert results(study) == results(whole)
     assert [trial.history for trial in study.trials] == [trial.history for trial in whole.trials]
     best, data = study.best(), reszoo.open_data("digits")
     x, y = data.scaling(data.validation.take(range(len(data.validation)))), data.validation.labels
@@ -599,7 +599,7 @@ def test_latency_is_measured_once_for_every_network(tmp_path):
     measure.stop()
     assert 1e-5 < seconds < 1
     # Another name is the same network; pretended workers would refuse to time it.
-    assert Latencies(tmp_path / "latency.json", Pretended())(spec.replace(name="other")) == seconds
+    assert Latencies(tmp_path / "latency.json", SimulatedWorker())(spec.replace(name="other")) == seconds
 
 
 @pytest.mark.slow
@@ -609,10 +609,10 @@ def test_a_workers_words_reach_the_study(tmp_path):
     settings = {"epochs": 1, "batch": 128, "trials": 1}
     study = reszoo.search(REAL, "digits", folder=tmp_path / "m", callbacks=(deadly.OutOfMemory(),), **settings)
     assert [(trial.state, trial.note) for trial in study.trials] == [("infeasible", "MemoryError: 9 GiB")]
-    with refused(["3 trials that failed alike", "deadly.py", "TypeError: a mistake of mine"]):
+    with refused(["3 trials in a row with the same error", "deadly.py", "TypeError: a mistake of mine"]):
         reszoo.search(REAL, "digits", folder=tmp_path / "t", callbacks=(deadly.Mistaken(),), **settings | {"trials": 3})
-    told = reszoo.open_study(tmp_path / "t").trials
-    assert {trial.state for trial in told} == {"failed"} and "a mistake of mine" in told[0].note
+    trials = reszoo.open_study(tmp_path / "t").trials
+    assert {trial.state for trial in trials} == {"failed"} and "a mistake of mine" in trials[0].note
     study = reszoo.search(REAL, "digits", folder=tmp_path / "u", callbacks=(deadly.Unreadable(),), **settings)
     assert [trial.state for trial in study.trials] == ["failed"] and "no number" in study.trials[0].note
 
