@@ -6,9 +6,8 @@ import math
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import optuna
 from optuna.distributions import CategoricalDistribution, IntDistribution
@@ -34,44 +33,13 @@ from reszoo.tuning.setup import Setup
 from reszoo.tuning.space import Candidate
 from reszoo.tuning.storage import add_successor, requeue_orphans
 from reszoo.tuning.study import BYTES, COSTS, NOTE, ROWS, SCORE, Study
+from reszoo.tuning.trial_end import Ending, TrialEnd, TrialFailed
 from reszoo.tuning.worker_process import Answer, Worker
 
 MAX_EQUAL_FAILURES = 3
 """The search stops after so many builds in a row that failed with the same error."""
 POLL_SECONDS = 1.0
 """Between looks at the trials of other processes."""
-
-Ending = Literal["complete", "pruned", "failed", "surplus", "interrupted", "exhausted"]
-"""How a trial ended, for the loop that runs trials and for Optuna:
-
-complete     trained to its last epoch                                    Optuna: COMPLETE, with values
-pruned       ended early, diverged or out of memory                       Optuna: PRUNED
-failed       its build or its process failed; the search continues        Optuna: FAIL
-surplus      proposed after enough others; the search continues           Optuna: FAIL
-interrupted  the search ends; a new trial is queued that resumes it       Optuna: FAIL
-exhausted    no network of the space is left; the search ends             Optuna: FAIL
-"""
-
-
-@dataclass(frozen=True)
-class TrialEnd:
-    """How a trial ended, and what it reached."""
-
-    ending: Ending
-    values: tuple[float, ...] = ()
-    """Of the objectives, where it is complete."""
-
-    def for_optuna(self) -> tuple[float, ...]:
-        """Returns the values of a complete trial; `Study.optimize` takes every other ending as an exception."""
-        if self.ending == "complete":
-            return self.values
-        if self.ending == "pruned":
-            raise optuna.TrialPruned
-        raise TrialFailed
-
-
-class TrialFailed(Exception):
-    """Makes `Study.optimize` note a trial as FAIL and return."""
 
 
 class Scheduler:
@@ -167,8 +135,8 @@ class Scheduler:
                 return False
             trials = study.get_trials(deepcopy=False)
             waiting = any(trial.state == TrialState.WAITING for trial in trials)
-            begun = sum(map(is_proposal, trials)) + self._reserved
-            if not waiting and begun >= self._trials:
+            count = sum(map(is_proposal, trials)) + self._reserved
+            if not waiting and count >= self._trials:
                 return False
             self._reserved += 1
             return True

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache, cached_property, lru_cache
+from functools import cache, cached_property
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -14,20 +14,18 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from reszoo.arch import zoo
-from reszoo.arch.cost import Cost, Tally
-from reszoo.arch.plan import lower
+from reszoo.arch.cost import Cost
 from reszoo.arch.spec import NetSpec, replace
 from reszoo.config import FrozenModel, check, configs, inherit, merge, read_yaml
 from reszoo.errors import ReszooError, UnknownNameError
 from reszoo.notebook import html_table
 from reszoo.training.recipes import Recipe, recipe as get_recipe
 from reszoo.tuning.axes import Axis, Point, ValueSource, all_points, count_points, describe_values, random_answers
-from reszoo.tuning.sizes import KINDS, Size, resize
+from reszoo.tuning.cost_table import CostTable, nested
+from reszoo.tuning.sizes import KINDS, Size
 
 COSTLESS = ("drop_path", "dropout", "residual_dropout")
 """Rates that do not change the cost: networks that differ only in them share cached costs."""
-Parts = tuple[tuple[str, Any], ...]
-"""Values of the axes of `net`: pairs of axis and value, in order."""
 START = ("weights", "frozen", "layer_decay")
 """Axes of `start`."""
 
@@ -167,7 +165,7 @@ class Space(FrozenModel):
         changes: dict[str, Any] = {}
         for name, answer in point.items():
             if name in self.recipe:
-                merge(changes, _nested(name, self.recipe[name].meaning(answer)))
+                merge(changes, nested(name, self.recipe[name].meaning(answer)))
         start = {name: self.start[name].meaning(point[name]) for name in self.start if name in point}
         weights = start.pop("weights", None)
         changed = get_recipe(recipe, **changes, **(start if weights else {}))
@@ -213,55 +211,8 @@ class Space(FrozenModel):
         return tuple(name for name in self.net if name.rpartition(".")[2] not in COSTLESS)
 
     @cached_property
-    def _costs(self) -> _CostTable:
-        return _CostTable(self)
-
-
-class _CostTable:
-    """Networks and costs of a space by parts and size, cached: points that differ only in the recipe share them.
-
-    A space has few combinations of parts, so all are cached; it has many sizes, so their cache is limited.
-    """
-
-    def __init__(self, space: Space):
-        self._root = space.root
-        self._net = space.net
-        self._where = space.name
-        self.variant = cache(self._variant)
-        self.cost = lru_cache(maxsize=1 << 16)(self._cost)
-        self._tally = lru_cache(maxsize=256)(self._new_tally)
-
-    def spec(self, parts: Parts, size: Size) -> NetSpec | None:
-        """Returns the network of some parts in a size, or None where they contradict each other."""
-        try:
-            return resize(self.variant(parts), size)
-        except ValueError:
-            return None
-
-    def _variant(self, parts: Parts) -> NetSpec:
-        """The base network with the values of some parts."""
-        changes: dict[str, Any] = {}
-        for name, answer in parts:
-            merge(changes, _nested(name, self._net[name].meaning(answer)))
-        return replace(self._root, changes, where=self._where) if changes else self._root
-
-    def _cost(self, parts: Parts, size: Size) -> Cost | None:
-        """The cost of some parts in a size, or None where they contradict each other."""
-        try:
-            return self._tally(parts, size.ratio).cost(size.depths, size.widths)
-        except ValueError:
-            return None
-
-    def _new_tally(self, parts: Parts, ratio: float | None) -> Tally:
-        """The costs of all sizes of the same parts."""
-        variant = self.variant(parts)
-        return Tally(lambda depths, widths: lower(resize(variant, Size(depths, widths, ratio))))
-
-
-def _nested(path: str, value: Any) -> dict[str, Any]:
-    for key in reversed(path.split(".")):
-        value = {key: value}
-    return dict(value)
+    def _costs(self) -> CostTable:
+        return CostTable(self.root, self.net, where=self.name)
 
 
 def _condition(axis: Axis) -> str:
