@@ -29,6 +29,7 @@ from reszoo.tuning.latency import Latencies
 from reszoo.tuning.proposals import Halving, derive_seed
 from reszoo.tuning.results import Trial, front, fronts, numbers_to_keep
 from reszoo.tuning.storage import quiet as quietly
+from reszoo.tuning.trial_end import TrialEnd, TrialFailed
 from reszoo.tuning.worker_main import damaged_file, resident_memory
 from reszoo.tuning.worker_process import Worker
 
@@ -99,6 +100,36 @@ def test_one_rule_for_every_front(trials, expected):
         else {}
     )
     assert {*expected} <= numbers_to_keep(rows)
+
+
+def test_short_repr_and_notebook_tables(tmp_path):
+    study = search(tmp_path / "s", trials=3)
+    objects = (study, study.trials[0], study.best(), study.space, study.page(), study.setup.feasible.budget)
+    for result in objects:
+        assert len(repr(result).replace(str(tmp_path), "")) < 160 and "\n" not in repr(result)
+        assert result._repr_html_().startswith("<table>")
+    assert f"best score={study.best().score:.4f}" in repr(study) and "resnet20_cifar" in repr(study.space)
+    assert repr(study.setup.feasible.budget) == "Budget(params=2500)"
+    assert all(f"{trial.score:.4f}" in study._repr_html_() for trial in study.trials)
+
+
+ENDINGS = [
+    (TrialEnd("complete", (0.5, 3)), (0.5, 3)),
+    (TrialEnd("pruned"), optuna.TrialPruned),
+    (TrialEnd("failed"), TrialFailed),
+    (TrialEnd("surplus"), TrialFailed),
+    (TrialEnd("interrupted"), TrialFailed),
+    (TrialEnd("exhausted"), TrialFailed),
+]
+
+
+@pytest.mark.parametrize(("end", "expected"), ENDINGS, ids=str)
+def test_endings_for_optuna(end, expected):
+    if end.ending == "complete":
+        assert end.for_optuna() == expected
+    else:
+        with pytest.raises(expected):
+            end.for_optuna()
 
 
 def test_page_and_study_have_the_same_fronts(tmp_path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 from statistics import fmean, median
 from typing import Any
@@ -35,7 +35,7 @@ class Group:
 
     label: str
     center: Value
-    samples: tuple[Sample, ...]
+    samples: tuple[Sample, ...] = field(repr=False)
 
     def of(self, kind: str) -> list[float]:
         """Returns the scores of one family."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from reszoo.report.pictures import Picture, hover, legend, literal, panel, style
@@ -18,16 +18,16 @@ class Line:
 
     label: str
     """Its name in the hover text, and in the legend unless it is faint."""
-    values: Sequence[float]
-    at: Sequence[float] = ()
+    values: Sequence[float] = field(repr=False)
+    at: Sequence[float] = field(default=(), repr=False)
     """Horizontal positions; by default 1, 2, 3, ..."""
     kind: str = ""
     """residual, plain or control: its color. Other kinds take the next color of the palette."""
     weight: str = "normal"
     """faint, normal or bold."""
-    low: Sequence[float] = ()
+    low: Sequence[float] = field(default=(), repr=False)
     """Lower edge of a band, such as the quartiles of several seeds; needs `high`."""
-    high: Sequence[float] = ()
+    high: Sequence[float] = field(default=(), repr=False)
     marks: str = "none"
     """none, or each for a mark at every value."""
 

@@ -42,7 +42,7 @@ class Table:
     """A table; a click on a heading sorts it."""
 
     columns: Sequence[str]
-    rows: Sequence[Sequence[Cell | str | float | None]]
+    rows: Sequence[Sequence[Cell | str | float | None]] = field(repr=False)
     caption: str = ""
     marked: frozenset[int] = frozenset()
     """Indices of highlighted rows, from 0."""
@@ -54,7 +54,7 @@ class Table:
 class Code:
     """A block of code with a button that copies it."""
 
-    text: str
+    text: str = field(repr=False)
     caption: str = ""
     fold: str = "open"
     """open, or closed: collapsed under its caption."""
@@ -67,7 +67,7 @@ class Image:
     name: str
     """File name without a suffix."""
     caption: str
-    png: bytes
+    png: bytes = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class Section:
     """A heading with its contents: paragraphs (strings), tables, pictures, code."""
 
     title: str
-    parts: Sequence[Content]
+    parts: Sequence[Content] = field(repr=False)
 
 
 @dataclass(frozen=True, repr=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from reszoo.report.effects import Sample, Value, format_value
 from reszoo.report.page import Cell, Table
@@ -31,9 +31,9 @@ class Row:
     score: float | None = None
     """None without one; not finite where the training diverged."""
     epochs: int = 0
-    curve: Sequence[float] = ()
+    curve: Sequence[float] = field(default=(), repr=False)
     """The score after each epoch, in order."""
-    yaml: str = ""
+    yaml: str = field(default="", repr=False)
     """Its spec, to paste into a zoo file."""
     note: str = ""
     """The error message, one line."""

@@ -23,6 +23,12 @@ class HyperResNet(keras_tuner.HyperModel):
     that is used: no trial is wasted, and Hyperband keeps its full schedule. Labels are class indices, or one-hot or
     soft labels.
 
+    Example:
+        >>> import reszoo
+        >>> hypermodel = reszoo.HyperResNet("digits_small", budget={"params": 1e5})
+        >>> 0 < hypermodel.fraction < 1
+        True
+
     Args:
         space: a space or its name; `space.fitted(input_shape=..., classes=...)` adapts it to the data.
         recipe: a recipe or its name.

@@ -35,9 +35,15 @@ def search(
 ) -> Search:
     """Returns a search after its trials: networks of a space, trained on data, within a budget.
 
-    `search("digits_small", "digits", folder="runs/s", budget={"macs": 2e6}, trials=12).best().model()`. It is safe to
-    kill at any moment: call it again with the same settings to resume. Several processes, on one machine or many, share
-    the work when they are started on the same folder or database.
+    It is safe to kill at any moment: call it again with the same settings to resume. Several processes, on one machine
+    or many, share the work when they are started on the same folder or database.
+
+    Example:
+        >>> import reszoo
+        >>> study = reszoo.search(
+        ...     "digits_small", "digits", folder="runs/s", budget={"macs": 2e6}, trials=12
+        ... )  # doctest: +SKIP
+        >>> study.best().model()  # doctest: +SKIP
 
     Args:
         space: a space or its name (`reszoo.list_spaces()`); it is adapted to the data's shape and classes.
