@@ -76,4 +76,4 @@ def _model(spec: NetSpec, start: str) -> KerasModel:
 
     if start == "from scratch":
         return build(spec)
-    return replace_head(pretrained(spec, WEIGHTS), classes=spec.head.classes)
+    return replace_head(pretrained(spec, WEIGHTS), classes=spec.head.classes or 0)
