@@ -37,10 +37,10 @@ def zoo() -> str:
         rows = []
         for name in zoo.list_models(family=family):
             entry, cost = zoo.entry(name), zoo.cost(name)
-            rows.append(
-                (f"`{name}`", _short(cost.params), _short(cost.macs), cost.depth, "x".join(map(str, entry.spec.input_shape)))
-                + (entry.source.base and f"`{entry.source.base}`" or "", entry.source.ref)
-            )
+            shape = "x".join(map(str, entry.spec.input_shape))
+            base = f"`{entry.source.base}`" if entry.source.base else ""
+            counts = (_short(cost.params), _short(cost.macs), cost.depth)
+            rows.append((f"`{name}`", *counts, shape, base, entry.source.ref))
         text += [f"## {family}", table(("name", "params", "MACs", "layers", "input", "base", "source"), rows)]
     return "\n\n".join(text)
 
