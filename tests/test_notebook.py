@@ -35,7 +35,7 @@ SHOWN = {
     "Comparison": (
         reszoo.Comparison,
         "small = {'depths': 2, 'width_multiplier': 0.0625, 'shallow': 1, 'steps': 2, 'seeds': (0,), 'rates': (0.01,)}",
-        "reszoo.compare('residual_mlp18', 'digits', measure=(), **small)",
+        "reszoo.compare('residual_mlp18', 'digits', against=['plain twin'], measure=(), **small)",
     ),
     "Evidence": (
         reszoo.Evidence,
