@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from reszoo.arch.plan import plan
-from reszoo.arch.recover import layers_by_name, prefix_of, spec_of
+from reszoo.arch.recover import layers_by_name, spec_of
 from reszoo.arch.spec import NetSpec
 from reszoo.errors import ReszooError, UnknownNameError
 
@@ -106,10 +106,10 @@ def fixed(spec: NetSpec) -> list[str]:
 
 def _built(spec: NetSpec, model: Any, came: Mapping[str, str]) -> Any:
     """The network of a spec with the weights of a model; `came` is where blocks stood that have moved."""
-    from reszoo.arch.build import build
+    from reszoo.arch.build import build, names_of
 
     given = layers_by_name(model)
-    made = build(spec, prefix=prefix_of(model))
+    made = build(spec, **names_of(model))
     for name, layer in layers_by_name(made).items():
         block, inner = re.fullmatch(r"(stage\d+_block\d+|)_?(.*)", name).groups()  # type: ignore[union-attr]
         source = given.get("_".join(filter(None, (came.get(block, block), inner))))

@@ -111,6 +111,27 @@ def test_the_input_of_the_first_network_is_called_input():
     np.testing.assert_array_equal(outputs(first, {"input": x}), outputs(first, x))
 
 
+def test_what_takes_a_networks_place_has_its_inputs_name(tmp_path):
+    narrow("resnet18")
+    second = narrow("resnet18", depths=2)
+    photo = narrow("resnet18", depths=2, input_tensor=keras.Input((32, 32, 3), name="photo"))
+    for model, name in ((second, "input_1"), (photo, "photo")):
+        made = (
+            reszoo.replace_head(model, classes=3),
+            reszoo.to_plain(model),
+            reszoo.drop_blocks(model, ["stage1_block2"]),
+        )
+        assert [each.layers[0].name for each in made] == [each.input.name for each in made] == [name] * 3
+    for number in range(2):
+        reszoo.convert(second_file(second, tmp_path), tmp_path / f"{number}.keras")
+        assert keras.models.load_model(tmp_path / f"{number}.keras").layers[0].name == "input"
+
+
+def second_file(model, folder):
+    model.save(folder / "second.keras")
+    return folder / "second.keras"
+
+
 def test_nested_networks_with_names(tmp_path):
     a, b = narrow("resnet18", **TRUNK, name="left"), narrow("resnet18", **TRUNK, name="right")
     i, j = keras.Input((32, 32, 3)), keras.Input((32, 32, 3))

@@ -22,13 +22,15 @@ NEST_FROM, NEST_BLOCKS = 800, 16
 on, every 16 blocks become a sub-model of their own."""
 
 
-def build(spec: NetSpec, *, input_tensor: Any = None, prefix: str = "") -> keras.Model:
+def build(spec: NetSpec, *, input_tensor: Any = None, prefix: str = "", input_name: str | None = None) -> keras.Model:
     """Returns the network as a functional Keras model.
 
     Args:
         spec: the network.
         input_tensor: a Keras tensor of the spec's input shape to build on.
         prefix: of the name of every layer.
+        input_name: of the input that is made; by default `input`, with a number from a process' second network on, so
+            that several fit into one model.
 
     Raises:
         ReszooError: the initial weights cannot be drawn in the type that Keras' dtype policy asks for.
@@ -37,7 +39,7 @@ def build(spec: NetSpec, *, input_tensor: Any = None, prefix: str = "") -> keras
     network = plan(spec)
     shape = spec.input_shape if spec.dense or not channels_first() else (spec.input_shape[-1], *spec.input_shape[:-1])
     if input_tensor is None:
-        inputs = x = keras.Input(shape, name=_numbered(f"{prefix}input"))
+        inputs = x = keras.Input(shape, name=input_name or _numbered(f"{prefix}input"))
     else:
         sources, x = keras.utils.get_source_inputs(input_tensor), input_tensor
         inputs = sources[0] if len(sources) == 1 else sources
@@ -45,6 +47,12 @@ def build(spec: NetSpec, *, input_tensor: Any = None, prefix: str = "") -> keras
     for chain in _chains(network.segments, nested):
         x = _nest(chain, x, prefix) if nested and chain[0].branch else _apply(chain, x, prefix)
     return keras.Model(inputs, x, name=spec.name)
+
+
+def names_of(model: keras.Model) -> dict[str, str]:
+    """Returns the names that a network was built with, as arguments of `build` for one that takes its place."""
+    names = {"prefix": prefix_of(model)}
+    return {**names, "input_name": model.inputs[0].name} if len(model.inputs) == 1 else names
 
 
 def features(model: keras.Model) -> keras.Model:
@@ -130,7 +138,7 @@ def _chains(segments: tuple[Segment, ...], nested: bool) -> Iterator[tuple[Segme
 
 
 def _numbered(name: str) -> str:
-    """A name that no input has yet: several networks fit into one model. As Keras does, the first has no number."""
+    """A name that no input has yet. As Keras does, the first has no number."""
     uid = keras.backend.get_uid(name)
     return name if uid == 1 else f"{name}_{uid - 1}"
 

@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 import keras
 
-from reszoo.arch.build import build
+from reszoo.arch.build import build, names_of
 from reszoo.arch.recover import layers_by_name, layers_of, prefix_of, spec_of
 from reszoo.errors import ReszooError, UnknownNameError
 
@@ -137,7 +137,7 @@ def replace_head(model: Any, /, *, classes: int, activation: str | None = "softm
     spec = spec_of(model)
     head = {"classes": classes, "activation": activation or "linear", "dropout": dropout}
     pooling = {} if spec.dense or spec.head.pooling != "none" else {"pooling": "avg"}
-    made = build(spec.replace(head={**head, **pooling}), prefix=prefix_of(model))
+    made = build(spec.replace(head={**head, **pooling}), **names_of(model))
     given = layers_by_name(model)
     for name, layer in layers_by_name(made).items():
         source = given.get(name)

@@ -57,9 +57,8 @@ def write(path: Path, text: str) -> None:
 
 def save_model(model: Any, path: Path, data: Data, spec: NetSpec) -> None:
     """Writes the network without its optimiser, with the facts that predicting needs."""
-    # The file's input is called `input`, however many networks this process has built: exports are used by its name.
-    shape = model.input_shape[1:]
-    bare = build(spec, input_tensor=keras.Input(shape, name="input"))
+    # Exports are used by the input's name, which is therefore the same however many networks this process has built.
+    bare = build(spec, input_name="input")
     bare.set_weights(model.get_weights())
     with renamed_when_whole(path) as temporary:
         bare.save(temporary)

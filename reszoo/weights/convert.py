@@ -74,6 +74,8 @@ def convert(
     with renamed_when_whole(target) as temporary:
         if target.name.endswith((".keras", ".weights.h5")):
             told = dialects()["reszoo"]
+            # Whatever else this process has built: the same file is written.
+            first.model.layers[0].name = "input"
             (first.model.save if target.suffix == ".keras" else first.model.save_weights)(temporary)
         else:
             found = open_weights(source, names=names, key=key).found
