@@ -113,8 +113,9 @@ def create(
 
 
 def _check_prefix(prefix: Any, where: str) -> None:
-    if not isinstance(prefix, str) or re.search(r"[/\s]", prefix):
-        raise ReszooError(f"{where}.prefix", given=repr(prefix), allowed="a text without blanks and /")
+    # On PyTorch a name of a layer is part of a parameter's, which has no dots.
+    if not isinstance(prefix, str) or re.search(r"[/.\s]", prefix):
+        raise ReszooError(f"{where}.prefix", given=repr(prefix), allowed="a text without blanks, dots and /")
 
 
 def _in_order_of_channels_first(error: ReszooError, shape: Any) -> ReszooError:

@@ -68,7 +68,7 @@ def test_a_prefix_is_no_obstacle_to_weights_freezing_and_surgery(tmp_path):
     x = batch(plain)
     expected = outputs(plain, x)
     plain.save(tmp_path / "plain.keras")
-    named = narrow("resnet18", depths=2, prefix="left.", weights=tmp_path / "plain.keras")
+    named = narrow("resnet18", depths=2, prefix="left_", weights=tmp_path / "plain.keras")
     np.testing.assert_allclose(outputs(named, x), expected, atol=1e-5)
     for file in ("named.keras", "named.weights.h5"):
         named.save(tmp_path / file) if file.endswith(".keras") else named.save_weights(tmp_path / file)
@@ -88,7 +88,7 @@ def test_a_prefix_is_no_obstacle_to_weights_freezing_and_surgery(tmp_path):
     )
     for model in changed:
         assert (
-            model.get_layer("left.stem_conv").get_weights()[0].sum()
+            model.get_layer("left_stem_conv").get_weights()[0].sum()
             == plain.get_layer("stem_conv").get_weights()[0].sum()
         )
     np.testing.assert_allclose(outputs(changed[2], x), expected, atol=1e-5)
@@ -372,7 +372,8 @@ BAD = [
     ({"classes": 2.0}, ["head.classes", "given 2.0", "integer"]),
     ({"classes": True}, ["head.classes", "given True", "integer"]),
     ({"classes": "10"}, ["head.classes", "given '10'", "integer"]),
-    ({"prefix": "a b"}, ["resnet18.prefix", "given 'a b'", "without blanks and /"]),
+    ({"prefix": "a b"}, ["resnet18.prefix", "given 'a b'", "without blanks, dots and /"]),
+    ({"prefix": "left."}, ["resnet18.prefix", "given 'left.'"]),
     ({"prefix": 3}, ["resnet18.prefix", "given 3"]),
     ({"input_shape": (3, 224, 224)}, ["input_shape", "at least 32", "(224, 224, 3)", "channels_first"]),
     ({"input_shape": (1, 64, 80)}, ["input_shape", "at least 32", "(64, 80, 1)", "channels_first"]),
