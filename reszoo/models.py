@@ -121,8 +121,9 @@ def create(
 
 
 def _check_prefix(prefix: Any, where: str) -> None:
-    if not isinstance(prefix, str) or re.search(r"[/\s]", prefix):
-        raise ReszooError(f"{where}.prefix", got=repr(prefix), expected="a string without blanks and /")
+    # On PyTorch a layer's name is part of a parameter's name, which has no dots.
+    if not isinstance(prefix, str) or re.search(r"[/.\s]", prefix):
+        raise ReszooError(f"{where}.prefix", got=repr(prefix), expected="a string without blanks, dots and /")
 
 
 def _in_order_of_channels_first(error: ReszooError, shape: Any) -> ReszooError:

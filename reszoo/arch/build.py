@@ -26,13 +26,17 @@ NEST_FROM, NEST_BLOCKS = 800, 16
 operations on, every 16 blocks become a sub-model."""
 
 
-def build(spec: NetSpec, *, input_tensor: Tensor | None = None, prefix: str = "") -> KerasModel:
+def build(
+    spec: NetSpec, *, input_tensor: Tensor | None = None, prefix: str = "", input_name: str | None = None
+) -> KerasModel:
     """Returns the network as a functional Keras model.
 
     Args:
         spec: the network.
         input_tensor: a Keras tensor to build on, of the input shape of the spec.
         prefix: prefix of all layer names.
+        input_name: name of the new input; by default `input`, numbered from the second network of the process on, so
+            that several networks fit into one model.
 
     Raises:
         ReszooError: the initial weights cannot be drawn in the dtype of Keras' dtype policy.
@@ -41,7 +45,7 @@ def build(spec: NetSpec, *, input_tensor: Tensor | None = None, prefix: str = ""
     network = plan(spec)
     shape = spec.input_shape if spec.dense or not channels_first() else (spec.input_shape[-1], *spec.input_shape[:-1])
     if input_tensor is None:
-        inputs = x = keras.Input(shape, name=_unique_name(f"{prefix}input"))
+        inputs = x = keras.Input(shape, name=input_name or _unique_name(f"{prefix}input"))
     else:
         sources, x = keras.utils.get_source_inputs(input_tensor), input_tensor
         inputs = sources[0] if len(sources) == 1 else sources
@@ -49,6 +53,12 @@ def build(spec: NetSpec, *, input_tensor: Tensor | None = None, prefix: str = ""
     for chain in _chains(network.segments, nested):
         x = _nest(chain, x, prefix) if nested and chain[0].branch else _apply(chain, x, prefix)
     return keras.Model(inputs, x, name=spec.name)
+
+
+def names_of(model: KerasModel) -> dict[str, str]:
+    """Returns the names that a network was built with, as arguments of `build` for one that takes its place."""
+    names = {"prefix": prefix_of(model)}
+    return {**names, "input_name": model.inputs[0].name} if len(model.inputs) == 1 else names
 
 
 def features(model: KerasModel) -> KerasModel:
@@ -142,7 +152,7 @@ def _chains(segments: tuple[Segment, ...], nested: bool) -> Iterator[tuple[Segme
 
 
 def _unique_name(name: str) -> str:
-    """An unused input name, so that several networks fit into one model. As in Keras, the first has no number."""
+    """An unused input name. As in Keras, the first has no number."""
     uid = keras.backend.get_uid(name)
     return name if uid == 1 else f"{name}_{uid - 1}"
 

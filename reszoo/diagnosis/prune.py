@@ -19,7 +19,7 @@ from reszoo.diagnosis.blocks import Block
 from reszoo.diagnosis.measures.lesion import accuracy_without, removable
 from reszoo.errors import ReszooError
 from reszoo.notebook import html_table
-from reszoo.surgery import drop_blocks, fixed
+from reszoo.surgery import drop_blocks, fixed_blocks
 from reszoo.training.batches import Batches
 from reszoo.training.optimizers import compile_for, loss
 from reszoo.training.recipes import Recipe, recipe as recipe_by_name
@@ -159,7 +159,7 @@ def _order(model: KerasModel, source: Data, examples: int, seed: int) -> list[st
     The order ends where the accuracy falls by more than `MAX_RECOVERABLE_DROP`.
     """
     network = take_apart(model)
-    immovable = {*fixed(spec_of(model))}
+    immovable = {*fixed_blocks(spec_of(model))}
     remaining = [block for block in removable(network) if block.residual and block.name not in immovable]
     if not remaining:
         raise ReszooError("prune_depth", got="no removable block", expected="blocks with identity shortcuts")

@@ -58,9 +58,8 @@ def write(path: Path, text: str) -> None:
 
 def save_model(model: KerasModel, path: Path, data: Data, spec: NetSpec) -> None:
     """Saves the network without its optimizer, with the metadata that predicting needs."""
-    # The file's input is named `input`, however many networks this process has built: exports use that name.
-    shape = model.input_shape[1:]
-    network = build(spec, input_tensor=keras.Input(shape, name="input"))
+    # Exports use the name of the input, which is therefore the same however many networks this process has built.
+    network = build(spec, input_name="input")
     network.set_weights(model.get_weights())
     with renamed_when_whole(path) as temporary:
         network.save(temporary)

@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 import keras
 
-from reszoo.arch.build import build
+from reszoo.arch.build import build, names_of
 from reszoo.arch.recover import layers_by_name, layers_of, prefix_of, spec_of
 from reszoo.errors import ReszooError, UnknownNameError
 from reszoo.types import KerasModel, KerasOptimizer, KerasVariable, Tensor
@@ -172,7 +172,7 @@ def replace_head(
     spec = spec_of(model)
     head = {"classes": classes, "activation": activation or "linear", "dropout": dropout}
     pooling = {} if spec.dense or spec.head.pooling != "none" else {"pooling": "avg"}
-    result = build(spec.replace(head={**head, **pooling}), prefix=prefix_of(model))
+    result = build(spec.replace(head={**head, **pooling}), **names_of(model))
     sources = layers_by_name(model)
     for name, layer in layers_by_name(result).items():
         source = sources.get(name)

@@ -95,6 +95,8 @@ def convert(
     with renamed_when_whole(target) as temporary:
         if target.name.endswith((".keras", ".weights.h5")):
             dialect = dialects()["reszoo"]
+            # The same file is written whatever else this process has built.
+            loaded.model.layers[0].name = "input"
             save = loaded.model.save if target.suffix == ".keras" else loaded.model.save_weights
             save(temporary)
         else:
