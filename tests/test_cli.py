@@ -44,7 +44,7 @@ def test_info_prints_cost_reference_and_twin():
         "56x56x256",
     ):
         assert words in output
-    assert "12 weighted layers" in run("info", "resnet18", "--set", "depths=[1,1,1,2]", "--set", "stem=cifar")
+    assert "12 weighted layers" in run("info", "resnet18", "--net", "depths=[1,1,1,2]", "--set", "stem=cifar")
     assert "without shortcuts" in run("info", "plain34")
 
 

@@ -26,7 +26,7 @@ def compare(
     rates: Annotated[str | None, typer.Option(help="learning rates to try; the best one counts: 0.1,0.01")] = None,
     seeds: Annotated[int | None, typer.Option(help="number of seeds; by default that of the budget")] = None,
     change: Annotated[
-        list[str] | None, typer.Option("--set", help="change to the network: --set width_multiplier=0.5")
+        list[str] | None, typer.Option("--net", "--set", help="change to the network: --net width_multiplier=0.5")
     ] = None,
 ) -> None:
     """Compare a network with its plain twin and two controls: same data order, budget and seeds."""

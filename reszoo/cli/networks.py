@@ -46,7 +46,8 @@ def list_(
 def info(
     name: Annotated[str, typer.Argument(help="a name, file.yaml:name, a checkpoint, or a tag of published weights")],
     change: Annotated[
-        list[str] | None, typer.Option("--set", help="change to the network: --set depths=[2,2,2,2] --set stem=cifar")
+        list[str] | None,
+        typer.Option("--net", "--set", help="change to the network: --net depths=[2,2,2,2] --net stem=cifar"),
     ] = None,
 ) -> None:
     """Show a network (spec, cost of its parts, source, plain twin) or the content of a checkpoint."""
