@@ -14,7 +14,7 @@ from reszoo.arch.build import build
 from reszoo.cli import app
 from reszoo.data.sources import open_data
 from reszoo.experiments import contestants as tables, findings
-from reszoo.experiments.compare import fitted, shallower, training_runs
+from reszoo.experiments.compare import match_to_data, shallower, training_runs
 from reszoo.experiments.degradation_gap import best, gap
 from reszoo.experiments.looped import Looped
 from reszoo.experiments.trainer import Run, Trainer, _order, rows
@@ -316,7 +316,7 @@ def test_degradation_finding_has_the_interval_and_both_modes():
 
 
 def test_dense_networks_read_images_as_rows():
-    data, spec = fitted(reszoo.spec("residual_mlp18"), DIGITS)
+    data, spec = match_to_data(reszoo.spec("residual_mlp18"), DIGITS)
     assert spec.input_shape == (64,) and data.shape == (64,) and len(data.test) == len(DIGITS.test)
 
 
