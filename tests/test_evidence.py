@@ -321,10 +321,10 @@ def test_dense_networks_read_images_as_rows():
 
 
 def test_results_have_short_representations():
-    settings = {"shallow": 1, "width_multiplier": 1 / 16, "steps": 2, "seeds": (0,), "measure": ()}
+    settings = {"shallow": 1, "width_multiplier": 1 / 16, "steps": 2, "seeds": (0,), "measure": (), "against": ()}
     comparison = reszoo.compare("residual_mlp18", DIGITS, depths=2, **settings)
     evidence = reszoo.evidence(DIGITS, depths=(4,), claims=["gradient flow"])
     results = [comparison, comparison.gaps[0], comparison.runs[0][1], comparison.budget, comparison.contestants[0]]
     for result in (*results, evidence, evidence.findings[0], evidence.findings[0].claim):
         assert len(repr(result)) < 160, repr(result)
-    assert "plain twin" in comparison._repr_html_() and "gradient flow" in evidence._repr_html_()
+    assert "residual" in comparison._repr_html_() and "gradient flow" in evidence._repr_html_()

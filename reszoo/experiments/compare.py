@@ -74,11 +74,7 @@ def compare(
     The controls are the plain network with looks-linear weights, which trains deep without any shortcut, and the
     residual network whose branches do not start at zero. All of them see the same examples in the same order.
 
-    Example:
-        >>> import reszoo
-        >>> small = {"depths": 2, "shallow": 1, "width_multiplier": 0.0625, "steps": 2, "seeds": (0,), "measure": ()}
-        >>> len(reszoo.compare("residual_mlp18", "digits", **small).gaps)
-        4
+    `reszoo.compare("residual_mlp18", "digits", width_multiplier=0.25, steps=50).write("comparison")`
 
     Args:
         model: a residual network, by name or spec.
