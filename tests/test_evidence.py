@@ -14,7 +14,7 @@ from reszoo.arch.build import build
 from reszoo.cli import app
 from reszoo.data.sources import open_data
 from reszoo.experiments import contestants as tables, findings
-from reszoo.experiments.compare import fitted, shallower, training_runs
+from reszoo.experiments.compare import match_to_data, shallower, training_runs
 from reszoo.experiments.degradation_gap import best, gap
 from reszoo.experiments.looped import Looped
 from reszoo.experiments.trainer import Run, Trainer, _order, rows
@@ -316,15 +316,15 @@ def test_degradation_finding_has_the_interval_and_both_modes():
 
 
 def test_dense_networks_read_images_as_rows():
-    data, spec = fitted(reszoo.spec("residual_mlp18"), DIGITS)
+    data, spec = match_to_data(reszoo.spec("residual_mlp18"), DIGITS)
     assert spec.input_shape == (64,) and data.shape == (64,) and len(data.test) == len(DIGITS.test)
 
 
 def test_results_have_short_representations():
-    settings = {"shallow": 1, "width_multiplier": 1 / 16, "steps": 2, "seeds": (0,), "measure": ()}
+    settings = {"shallow": 1, "width_multiplier": 1 / 16, "steps": 2, "seeds": (0,), "measure": (), "against": ()}
     comparison = reszoo.compare("residual_mlp18", DIGITS, depths=2, **settings)
     evidence = reszoo.evidence(DIGITS, depths=(4,), claims=["gradient flow"])
     results = [comparison, comparison.gaps[0], comparison.runs[0][1], comparison.budget, comparison.contestants[0]]
     for result in (*results, evidence, evidence.findings[0], evidence.findings[0].claim):
         assert len(repr(result)) < 160, repr(result)
-    assert "plain twin" in comparison._repr_html_() and "gradient flow" in evidence._repr_html_()
+    assert "residual" in comparison._repr_html_() and "gradient flow" in evidence._repr_html_()

@@ -74,11 +74,7 @@ def compare(
     The controls are the plain network with looks-linear weights, which trains deep without any shortcut, and the
     residual network whose branches do not start at zero. All of them see the same examples in the same order.
 
-    Example:
-        >>> import reszoo
-        >>> small = {"depths": 2, "shallow": 1, "width_multiplier": 0.0625, "steps": 2, "seeds": (0,), "measure": ()}
-        >>> len(reszoo.compare("residual_mlp18", "digits", **small).gaps)
-        4
+    `reszoo.compare("residual_mlp18", "digits", width_multiplier=0.25, steps=50).write("comparison")`
 
     Args:
         model: a residual network, by name or spec.
@@ -97,7 +93,7 @@ def compare(
         ReszooError: a plain network, an unknown change, family or measurement, or an invalid shallow network.
     """
     start = perf_counter()
-    source, spec = fitted(zoo.spec(model, **changes), data if isinstance(data, Data) else open_data(data))
+    source, spec = match_to_data(zoo.spec(model, **changes), data if isinstance(data, Data) else open_data(data))
     shallow_spec, selection = shallower(spec, shallow), _check_measurements(measure)
     budget = budget_for("dense" if spec.dense else "image", recipe=recipe, steps=steps, rates=rates, seeds=seeds)
     table = families(None if against is None else ["residual", *against])
@@ -115,8 +111,8 @@ def compare(
         watch(f"{one.family}, {one.depth} layers", done + 1, total)
         trainer = Trainer(one.spec, source, budget)
         if selection:
-            model = trainer.initial_model(budget.seeds[0])
-            measured.append(_measure(one, model, "initialisation", selection & {*AT_START}, x, y))
+            initial = trainer.initial_model(budget.seeds[0])
+            measured.append(_measure(one, initial, "initialisation", selection & {*AT_START}, x, y))
         long = [*training_runs(trainer, budget)]
         if selection:
             # Repeats the first seed at the best rate, to measure its weights.
@@ -129,7 +125,7 @@ def compare(
     return Comparison(spec.name, source.name, budget, deep, few, tuple(runs), tuple(gaps), tuple(measured), seconds)
 
 
-def fitted(spec: NetSpec, data: Data) -> tuple[Data, NetSpec]:
+def match_to_data(spec: NetSpec, data: Data) -> tuple[Data, NetSpec]:
     """Returns the data in the form that the network reads, and the network for its shape and classes."""
     source = rows(data) if spec.dense else data
     return source, spec.replace(input_shape=source.shape, classes=len(source.classes))

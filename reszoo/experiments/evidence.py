@@ -226,13 +226,13 @@ class _Case:
         }
         return findings.information_flow(claim, deepest, results, lesions)
 
-    def optimisation(self) -> Finding:
+    def optimization(self) -> Finding:
         claim = self._claims["optimisation"]
         results = {}
         for one in self._dense(self._probed[-1], claim):
             anatomy = self._anatomy(one)
             results[one] = predictiveness(anatomy, self._x, self._y), signal_propagation(anatomy, self._x)
-        return findings.optimisation(claim, self._probed[-1], results)
+        return findings.optimization(claim, self._probed[-1], results)
 
     def depth_limit(self) -> Finding:
         claim = self._claims["depth limit"]
@@ -283,6 +283,6 @@ _FINDINGS: dict[str, Callable[[_Case], Finding]] = {
     "gradient flow": _Case.gradient_flow,
     "degradation": _Case.degradation,
     "information flow": _Case.information_flow,
-    "optimisation": _Case.optimisation,
+    "optimisation": _Case.optimization,
     "depth limit": _Case.depth_limit,
 }

@@ -154,7 +154,7 @@ def information_flow(
     )
 
 
-def optimisation(
+def optimization(
     claim: Claim, depth: int, results: Mapping[Contestant, tuple[Predictiveness, SignalPropagation]]
 ) -> Finding:
     """Returns the finding about the gradient's predictiveness and the size of branches relative to shortcuts."""

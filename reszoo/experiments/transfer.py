@@ -58,7 +58,7 @@ def transfer(name: str, start: str, data: Data, *, seed: int = 0, verbose: str |
     keras.utils.set_random_seed(seed)
     scaled = replace(data, scaling=scaling_for(record(f"{name}.{WEIGHTS}"), data))
     spec = zoo.spec(name, input_shape=scaled.shape, classes=len(scaled.classes))
-    model = _model(spec, start)
+    model = _model(spec, start, classes=len(scaled.classes))
     x, y = scaled.arrays("train")
     settings = recipe(RECIPES[start])
     steps = settings.epochs * -(-len(x) // settings.batch)
@@ -69,11 +69,11 @@ def transfer(name: str, start: str, data: Data, *, seed: int = 0, verbose: str |
     return Transferred(name, start, tuple(history["val_accuracy"]))
 
 
-def _model(spec: NetSpec, start: str) -> KerasModel:
+def _model(spec: NetSpec, start: str, *, classes: int) -> KerasModel:
     from reszoo.arch.build import build
     from reszoo.training.fine_tune import replace_head
     from reszoo.weights.load import pretrained
 
     if start == "from scratch":
         return build(spec)
-    return replace_head(pretrained(spec, WEIGHTS), classes=spec.head.classes or 0)
+    return replace_head(pretrained(spec, WEIGHTS), classes=classes)

@@ -47,7 +47,7 @@ def freeze(
         >>> import reszoo
         >>> model = reszoo.resnet20_cifar(depths=1, width_multiplier=0.25, classes=10)
         >>> reszoo.freeze(model, until="stage2")
-        Frozen(stem, stage1, stage2; 4,016 trainable parameters)
+        Frozen(stem, stage1, stage2; 3,690 trainable parameters)
 
     Args:
         model: a model that reszoo built.
