@@ -16,7 +16,7 @@ from machine import describe, interleave
 
 
 def fresh(*command):
-    """Seconds of a command in a process of its own, the interpreter's start included."""
+    """Returns the seconds of a command in a new process, the start of the interpreter included."""
     start = time.perf_counter()
     subprocess.run(command, check=True, capture_output=True)
     return time.perf_counter() - start
@@ -32,7 +32,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     rounds = parser.parse_args().rounds
     describe("reszoo", "keras", "tensorflow")
-    print("\nmedian (least)")
+    print("\nmedian (minimum)")
 
     python = (sys.executable, "-c")
     contestants = {
@@ -47,27 +47,27 @@ def main():
     import reszoo
     from reszoo.arch import plan
 
-    def counted(name):
-        plan.plan.cache_clear()  # plans of recent specs are remembered
+    def uncached_cost(name):
+        plan.plan.cache_clear()  # plans of recent specs are cached
         return reszoo.cost(name)
 
     networks = ("resnet50", "resnet152", "resnet1202_cifar")
-    contestants = {name: lambda name=name: counted(name) for name in networks}
+    contestants = {name: lambda name=name: uncached_cost(name) for name in networks}
     interleave(contestants, rounds=2)
     for name, values in interleave(contestants, rounds=20 * rounds).items():
-        show(f"cost of {name}, planned anew", values)
+        show(f"cost of {name}, without cache", values)
 
     import keras
 
-    def built(build):
+    def fresh_build(build):
         keras.backend.clear_session()
         return build()
 
     contestants = {
-        "build resnet50_v1": lambda: built(reszoo.resnet50_v1),
-        "build keras.applications.ResNet50": lambda: built(lambda: keras.applications.ResNet50(weights=None)),
-        "build resnet152_v1": lambda: built(reszoo.resnet152_v1),
-        "build keras.applications.ResNet152": lambda: built(lambda: keras.applications.ResNet152(weights=None)),
+        "build resnet50_v1": lambda: fresh_build(reszoo.resnet50_v1),
+        "build keras.applications.ResNet50": lambda: fresh_build(lambda: keras.applications.ResNet50(weights=None)),
+        "build resnet152_v1": lambda: fresh_build(reszoo.resnet152_v1),
+        "build keras.applications.ResNet152": lambda: fresh_build(lambda: keras.applications.ResNet152(weights=None)),
     }
     interleave(dict(list(contestants.items())[:2]), rounds=1)
     seconds = interleave(contestants, rounds=rounds)
@@ -78,7 +78,11 @@ def main():
             median(seconds[name]) for name in (f"build resnet{depth}_v1", f"build keras.applications.ResNet{depth}")
         )
         print(f"  ratio reszoo / keras.applications, {depth} layers    {ours / theirs:9.2f}")
-    show("build resnet1202_cifar", interleave({"1202": lambda: built(reszoo.resnet1202_cifar)}, rounds=1)["1202"], "s")
+    show(
+        "build resnet1202_cifar",
+        interleave({"1202": lambda: fresh_build(reszoo.resnet1202_cifar)}, rounds=1)["1202"],
+        "s",
+    )
 
 
 if __name__ == "__main__":

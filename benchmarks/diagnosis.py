@@ -1,10 +1,11 @@
-"""What looking at networks costs, and what taking blocks out of one saves.
+"""The cost of diagnosis, and the savings of depth pruning.
 
     python benchmarks/diagnosis.py [--steps 50] [--rounds 15] [--train fashion_mnist_train.npz --test ..._test.npz]
 
-The doctor's seconds for ResNet-50 at 224 (ours and keras.applications'); the time of `fit()` with `GradientFlow` every
-50 steps over that without, taking turns; and with the two files `prune_depth` on the shipped ResNet-20: blocks are
-chosen and the result is judged on held-out training images, then both networks are evaluated on the test images.
+Seconds of `reszoo.diagnose` for ResNet-50 at 224 (ours and keras.applications'); the time of `fit()` with
+`GradientFlow` every 50 steps over that without, in turns; and with the two files, `prune_depth` on the shipped
+ResNet-20: blocks are chosen and the result is validated on held-out training images, then both networks are evaluated
+on the test images.
 """
 
 import argparse
@@ -23,60 +24,64 @@ from machine import describe, interleave
 import reszoo
 
 
-def doctor():
-    """Seconds of the doctor for a network of 224x224x3."""
+def diagnose():
+    """Prints the seconds of a diagnosis of networks of 224x224x3."""
     random = np.random.default_rng(0)
     x, y = random.normal(size=(16, 224, 224, 3)).astype("float32"), np.arange(16)
-    print("\nseconds of reszoo.diagnose, 16 images of 224x224, the model built before")
+    print("\nseconds of reszoo.diagnose, 16 images of 224x224, building not included")
     for name, model in (
         ("reszoo.resnet50", reszoo.resnet50()),
         ("keras.applications.ResNet50", keras.applications.ResNet50(weights=None)),
     ):
-        found = reszoo.diagnose(model, x, y)
-        print(f"  {name:32}{found.seconds:6.1f} s   {len(found.results)} measurements", flush=True)
+        diagnosis = reszoo.diagnose(model, x, y)
+        print(f"  {name:32}{diagnosis.seconds:6.1f} s   {len(diagnosis.results)} measurements", flush=True)
 
 
 def overhead(steps, rounds):
-    """The share by which watching the gradient every 50 steps lengthens training."""
+    """Prints the overhead of `GradientFlow` every 50 steps."""
     random = np.random.default_rng(0)
     x, y = random.normal(size=(64 * 50, 32, 32, 3)).astype("float32"), random.integers(10, size=64 * 50)
     model = reszoo.resnet20_cifar()
     model.compile("sgd", "sparse_categorical_crossentropy")
     with tempfile.TemporaryDirectory() as folder:
-        watch = reszoo.GradientFlow(x[:16], y[:16], folder=folder, every=50)
+        flow = reszoo.GradientFlow(x[:16], y[:16], folder=folder, every=50)
         settings = {"batch_size": 64, "epochs": steps // 50, "verbose": 0}
-        model.fit(x, y, **settings | {"epochs": 1}, callbacks=[watch])
+        model.fit(x, y, **settings | {"epochs": 1}, callbacks=[flow])
         seconds = interleave(
             {
-                "watched": lambda: model.fit(x, y, **settings, callbacks=[watch]),
-                "alone": lambda: model.fit(x, y, **settings),
+                "with": lambda: model.fit(x, y, **settings, callbacks=[flow]),
+                "without": lambda: model.fit(x, y, **settings),
             },
             rounds=rounds,
         )
-    watched, alone = (statistics.median(seconds[name]) for name in ("watched", "alone"))
-    # Neighbours in time are compared: the machine's speed drifts by more than is to be measured.
-    more = statistics.median(one / other - 1 for one, other in zip(seconds["watched"], seconds["alone"], strict=True))
+    slow, fast = (statistics.median(seconds[name]) for name in ("with", "without"))
+    # Runs of one round are compared: over time, the speed of the machine drifts by more than the overhead.
+    overheads = [a / b - 1 for a, b in zip(seconds["with"], seconds["without"], strict=True)]
     print(f"\n{steps} steps of resnet20_cifar, batch 64, medians of {rounds} rounds; a profile every 50 steps")
-    print(f"  alone {alone:.2f} s, with GradientFlow {watched:.2f} s; of a round {more:+.1%}", flush=True)
+    print(
+        f"  without {fast:.2f} s, with GradientFlow {slow:.2f} s; overhead {statistics.median(overheads):+.1%}",
+        flush=True,
+    )
 
 
 def pruning(train, test):
-    """The shipped ResNet-20 with fewer blocks."""
-    # The split is the one that the weights were trained with, so that what is held out was never learnt.
+    """Prints accuracy and cost of the shipped ResNet-20 before and after depth pruning."""
+    # The weights were trained with this split, so the validation images are new to them.
     data = reszoo.open_data(train, test=test, seed=1)
     model = reszoo.resnet20_cifar(weights="fashion_mnist", input_shape=(28, 28, 1))
     start = time.perf_counter()
-    found = reszoo.prune_depth(model, data, epochs=1)
+    pruned = reszoo.prune_depth(model, data, epochs=1)
     seconds = time.perf_counter() - start
     x, y = data.arrays("test")
-    before, after = ((one.predict(x, verbose=0).argmax(axis=1) == y).mean() for one in (model, found.model))
-    print(f"\nprune_depth on resnet20_cifar.fashion_mnist, {seconds:.0f} s; taken out: {', '.join(found.dropped)}")
-    print(f"  MACs {found.macs[0]:,} to {found.macs[1]:,}: {found.macs_saved:.1%} saved")
+    before, after = ((one.predict(x, verbose=0).argmax(axis=1) == y).mean() for one in (model, pruned.model))
+    print(f"\nprune_depth on resnet20_cifar.fashion_mnist, {seconds:.0f} s; removed: {', '.join(pruned.dropped)}")
+    print(f"  MACs {pruned.macs[0]:,} to {pruned.macs[1]:,}: {pruned.macs_saved:.1%} saved")
     print(
-        f"  held-out accuracy {found.accuracy:.2%}, cut {found.accuracy_cut:.2%}, fine-tuned {found.accuracy_after:.2%}"
+        f"  validation accuracy {pruned.accuracy:.2%}, without the blocks {pruned.accuracy_cut:.2%}, "
+        f"fine-tuned {pruned.accuracy_after:.2%}"
     )
     print(f"  test accuracy {before:.2%} to {after:.2%}: {100 * (after - before):+.2f} points")
-    print(f"  seconds of a batch {found.seconds[0]:.4f} to {found.seconds[1]:.4f}")
+    print(f"  seconds per batch {pruned.seconds[0]:.4f} to {pruned.seconds[1]:.4f}")
 
 
 def main():
@@ -85,12 +90,12 @@ def main():
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--train")
     parser.add_argument("--test")
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     describe("reszoo", "keras", "tensorflow")
-    doctor()
-    overhead(asked.steps, asked.rounds)
-    if asked.train and asked.test:
-        pruning(asked.train, asked.test)
+    diagnose()
+    overhead(arguments.steps, arguments.rounds)
+    if arguments.train and arguments.test:
+        pruning(arguments.train, arguments.test)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""What is claimed of residual networks, with fixed seeds: gradients, accuracy by depth, the degradation gap, lesions.
+"""The claims on residual networks, with fixed seeds: gradients, accuracy by depth, the degradation gap, lesions.
 
     python benchmarks/evidence.py [--seeds 3] [--deepest 1000] [--skip convolutional]
 
-Each line is one of the figures that the README and the tests rest on: found, and what it has to be.
+Each line is one figure of the documentation and the tests: the measured value, and the expected one.
 """
 
 import argparse
@@ -24,49 +24,56 @@ PLAIN = {"shortcut": "none", "norm": "none"}
 HE = "plain, He, no norm"
 
 
-def say(what, found, wanted, started):
-    """Prints one line."""
-    print(f"{what:72} {found:28} wanted {wanted:18} {time.perf_counter() - started:5.0f} s", flush=True)
+def print_line(name, value, expected, start):
+    """Prints one figure."""
+    print(f"{name:72} {value:28} expected {expected:18} {time.perf_counter() - start:5.0f} s", flush=True)
 
 
 def rows():
-    """256 digits as rows of 64 numbers, and their classes."""
+    """Returns 256 digits as rows of 64 numbers, and their classes."""
     x, y = DATA.arrays("train")
     return x[:256].reshape(256, -1), y[:256]
 
 
 def dense_of_100_layers(changes):
-    """A network with initial weights that are the same in every run."""
+    """Returns a network whose initial weights are the same in every run."""
     keras.utils.set_random_seed(0)
     return reszoo.create("residual_mlp18", input_shape=(64,), classes=10, depths=50, **DENSE, **changes)
 
 
-def at_start():
-    """Gradients and information of dense networks of 100 layers."""
+def initialization():
+    """Prints gradients and information of dense networks of 100 layers before training."""
     x, y = rows()
     nets = {
         "plain, glorot": ({**PLAIN, "init": "glorot"}, "below 1e-6"),
         "residual, zero-scaled": ({}, "0.999 to 1.001"),
         "residual, full-scale branches": ({"block": {"start": "random"}}, "10 to 100"),
     }
-    for name, (changes, wanted) in nets.items():
-        started = time.perf_counter()
+    for name, (changes, expected) in nets.items():
+        start = time.perf_counter()
         model = dense_of_100_layers(changes)
         profile = diagnosis.gradient_profile(model, x, y)
-        say(f"activation-gradient ratio, 100 layers, {name}", f"{profile.ratio:.4g}", wanted, started)
+        print_line(f"activation-gradient ratio, 100 layers, {name}", f"{profile.ratio:.4g}", expected, start)
     nets = {"plain, He": (PLAIN, "below 0.2"), "residual": ({}, "above 0.7")}
     nets["residual, scaled, no norm"] = ({"norm": "none", "block": {"start": "scaled"}}, "above 0.7")
-    for name, (changes, wanted) in nets.items():
-        started = time.perf_counter()
+    for name, (changes, expected) in nets.items():
+        start = time.perf_counter()
         model = dense_of_100_layers(changes)
-        found = diagnosis.information(model, x, y, places=3).found[-1]
-        say(f"R2 of the input at the last block, 100 layers, {name}", f"{found.r2:.2f}", wanted, started)
+        readout = diagnosis.information(model, x, y, places=3).readouts[-1]
+        print_line(f"R2 of the input at the last block, 100 layers, {name}", f"{readout.r2:.2f}", expected, start)
+
+
+def steps(comparison):
+    """Returns the training of every network in words."""
+    budget = comparison.budget
+    rates = ", ".join(f"{rate:g}" for rate in budget.rates)
+    return f"{budget.steps} steps, learning rates {rates}, seeds {', '.join(map(str, budget.seeds))}"
 
 
 def dense(layers, shallow, seeds, against, **budget):
-    """Training accuracy of every family at two depths."""
-    started = time.perf_counter()
-    found = reszoo.compare(
+    """Prints the training accuracy of every family at two depths."""
+    start = time.perf_counter()
+    comparison = reszoo.compare(
         "residual_mlp18",
         DATA,
         against=against,
@@ -77,34 +84,36 @@ def dense(layers, shallow, seeds, against, **budget):
         **DENSE,
         **budget,
     )
-    wanted = {
+    expected = {
         "residual": "above 0.98",
         "plain twin": "below 0.6",
         HE: "below 0.6",
         "plain, looks-linear": "above 0.9 at 100",
     }
-    print(f"dense, width 64; {found.budget.told}")
-    for one in (*found.shallow, *found.contestants):
-        accuracies = ", ".join(f"{run.batch_accuracy:.3f}" for run in found.of(one.family, one.depth))
-        deep = wanted.get(one.family, "") if one in found.contestants else ""
-        say(f"training accuracy, {one.depth - 2} layers, {one.family}", accuracies, deep, started)
+    print(f"dense, width 64; {steps(comparison)}")
+    for one in (*comparison.shallow, *comparison.contestants):
+        accuracies = ", ".join(f"{run.batch_accuracy:.3f}" for run in comparison.of(one.family, one.depth))
+        deep = expected.get(one.family, "") if one in comparison.contestants else ""
+        print_line(f"training accuracy, {one.depth - 2} layers, {one.family}", accuracies, deep, start)
 
 
 def convolutional(seeds):
-    """Degradation and lesions of narrow convolutional networks."""
-    started = time.perf_counter()
-    found = reszoo.compare(
+    """Prints the degradation gap and the lesion study of narrow convolutional networks."""
+    start = time.perf_counter()
+    comparison = reszoo.compare(
         "resnet56_cifar", DATA, width_multiplier=0.5, rates=(0.1, 0.03, 0.01), seeds=seeds, measure=["lesion study"]
     )
-    print(f"convolutional, widths 8/16/32; {found.budget.told}")
-    for gap in found.gaps:
-        wanted = {"plain twin": "clearly positive", "residual": "near zero"}.get(gap.family, "")
-        say(f"training-loss gap, {gap.family}", f"{gap.gap:+.3f} [{gap.low:+.3f}, {gap.high:+.3f}]", wanted, started)
-    for one in found.measured:
+    print(f"convolutional, widths 8/16/32; {steps(comparison)}")
+    for gap in comparison.gaps:
+        expected = {"plain twin": "clearly positive", "residual": "near zero"}.get(gap.family, "")
+        print_line(
+            f"training-loss gap, {gap.family}", f"{gap.gap:+.3f} [{gap.low:+.3f}, {gap.high:+.3f}]", expected, start
+        )
+    for one in comparison.measured:
         for study in one.results:
             share = f"{study.mean:.3f} of {study.accuracy:.3f}"
-            wanted = {"plain": "below 0.3", "residual": "above 0.9"}.get(one.kind, "")
-            say(f"accuracy without one block (mean), {one.family}", share, wanted, started)
+            expected = {"plain": "below 0.3", "residual": "above 0.9"}.get(one.kind, "")
+            print_line(f"accuracy without one block (mean), {one.family}", share, expected, start)
 
 
 def main():
@@ -112,14 +121,14 @@ def main():
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--deepest", type=int, default=1000)
     parser.add_argument("--skip", choices=("dense", "convolutional", "nothing"), default="nothing")
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     describe("reszoo", "keras", "tensorflow")
-    seeds = range(asked.seeds)
-    at_start()
-    if asked.skip != "dense":
+    seeds = range(arguments.seeds)
+    initialization()
+    if arguments.skip != "dense":
         dense(100, 50, seeds, ("plain twin", HE, "plain, looks-linear"))
-        dense(asked.deepest, 100, seeds[:1], (), steps=100, rates=(3e-4,))
-    if asked.skip != "convolutional":
+        dense(arguments.deepest, 100, seeds[:1], (), steps=100, rates=(3e-4,))
+    if arguments.skip != "convolutional":
         convolutional(seeds)
 
 

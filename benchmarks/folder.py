@@ -1,10 +1,10 @@
-"""Training ResNet-18 at 224 pixels from a folder of JPEGs, beside the same steps on images in memory.
+"""Training ResNet-18 at 224 pixels from a folder of JPEGs, compared with the same steps on images in memory.
 
 python benchmarks/folder.py [FOLDER] [--steps 8] [--rounds 5]
 
-FOLDER is one of class folders; without one, JPEGs of noise of 500x375 pixels are written. Epochs of both take turns in
-one process; the ratio is the folder's over memory's. The first pass decodes every file; later ones find in memory
-what was decoded (up to 1 GiB), so both are told.
+FOLDER holds class folders; without it, JPEGs of noise of 500x375 pixels are written. Epochs of both take turns in one
+process; the ratio is the folder's time over memory's. The first pass decodes every file; later ones read decoded images
+from a cache in memory (up to 1 GiB), so both are shown.
 """
 
 import argparse
@@ -31,7 +31,8 @@ from reszoo.training.recipes import Augmentation
 BATCH = 16
 
 
-def noise(folder, images):
+def write_noise(folder, images):
+    """Writes JPEGs of noise in two class folders; returns the folder."""
     random = np.random.default_rng(0)
     for number in range(images):
         path = folder / "ab"[number % 2] / f"{number}.jpg"
@@ -49,10 +50,10 @@ def main():
     arguments = parser.parse_args()
     describe("reszoo", "keras", "tensorflow", "pillow")
     count = arguments.steps * BATCH
-    with tempfile.TemporaryDirectory() as made:
-        data = reszoo.open_data(arguments.folder or noise(Path(made), round(count / 0.85)), size=224)
-        chosen = np.random.default_rng(0).permutation(len(data.train))[:count]
-        pictures = data.train.only(chosen)
+    with tempfile.TemporaryDirectory() as temporary:
+        data = reszoo.open_data(arguments.folder or write_noise(Path(temporary), round(count / 0.85)), size=224)
+        rows = np.random.default_rng(0).permutation(len(data.train))[:count]
+        pictures = data.train.subset(rows)
         memory = Arrays(pictures.take(range(len(pictures))), pictures.labels)
         model = reszoo.resnet18(classes=len(data.classes), input_shape=data.shape)
         model.compile(keras.optimizers.SGD(0.01, momentum=0.9), "categorical_crossentropy")
@@ -77,10 +78,12 @@ def main():
                 seconds[name].append(steps(examples, number) / count * 1e3)
     base = statistics.median(seconds["in memory, flips"])
     print(
-        f"\nmilliseconds per image, {count} images, batch {BATCH}: median of {arguments.rounds} (least); over memory's"
+        f"\nmilliseconds per image, {count} images, batch {BATCH}: "
+        f"median of {arguments.rounds} (minimum); over memory's"
     )
-    for name, found in seconds.items():
-        print(f"  {name:50}{statistics.median(found):8.2f} ({min(found):.2f})  {statistics.median(found) / base:.2f}x")
+    for name, values in seconds.items():
+        center = statistics.median(values)
+        print(f"  {name:50}{center:8.2f} ({min(values):.2f})  {center / base:.2f}x")
 
 
 if __name__ == "__main__":

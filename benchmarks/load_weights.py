@@ -1,9 +1,9 @@
-"""Loading a ResNet-50 `.pth`: seconds after imports, and peak memory as a multiple of the file, beside PyTorch's own.
+"""Loading a ResNet-50 `.pth`: seconds after imports, and peak memory as a multiple of the file, compared with PyTorch.
 
 python benchmarks/load_weights.py [--rounds 5]
 
-Every run is a process of its own, with a model of its own; contestants take turns. Memory is the greatest resident size
-during the load less the resident size before it, over the size of the file (Linux).
+Every run is a new process with a new model; contestants take turns. Memory is the peak resident size during the load
+minus the resident size before it, over the size of the file (Linux).
 """
 
 import argparse
@@ -26,7 +26,7 @@ def resident(word):
     lines = pathlib.Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(word))
 {before}
-pathlib.Path("/proc/self/clear_refs").write_text("5")  # the greatest size counts from here
+pathlib.Path("/proc/self/clear_refs").write_text("5")  # resets the peak size
 size, start = resident("VmRSS"), time.perf_counter()
 {load}
 print(json.dumps([time.perf_counter() - start, resident("VmHWM") - size]))
@@ -56,8 +56,8 @@ for name, value in torch.load(FILE, weights_only=True).items():
 def run(file, contestant):
     before, load = contestant
     code = f"FILE = {str(file)!r}\n" + MEASURED.format(before=before, load=load)
-    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    return json.loads(done.stdout.splitlines()[-1])
+    process = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    return json.loads(process.stdout.splitlines()[-1])
 
 
 def main():
@@ -74,7 +74,7 @@ def main():
         names = (str(file.with_suffix(".keras")), str(file))
         subprocess.run([sys.executable, "-c", f"FILE = {names!r}\n{make}"], check=True, capture_output=True)
         size = file.stat().st_size
-        print(f"\na file of {size / 1e6:.1f} MB, {rounds} rounds: median (least)")
+        print(f"\na file of {size / 1e6:.1f} MB, {rounds} rounds: median (minimum)")
         results = {name: [] for name in contestants}
         for _ in range(rounds):
             for name, contestant in contestants.items():

@@ -1,4 +1,4 @@
-"""What every benchmark prints first, and how it times: interleaved, in one process, medians."""
+"""The header that every benchmark prints, and interleaved timing."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 
 def describe(*packages: str) -> None:
-    """Prints machine and versions."""
+    """Prints the machine and the versions of packages."""
     model, flags = platform.processor() or platform.machine(), set()
     if Path("/proc/cpuinfo").exists():
         lines = Path("/proc/cpuinfo").read_text().splitlines()
@@ -37,7 +37,7 @@ def _version(name: str) -> str:
 
 
 def interleave(contestants: Mapping[str, Callable[[], object]], *, rounds: int) -> dict[str, list[float]]:
-    """Returns the seconds of every call, the contestants taking turns, so that what else the machine does hits all."""
+    """Returns the seconds of every call; contestants take turns, so that other load affects all of them alike."""
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
     for _ in range(rounds):
         for name, call in contestants.items():

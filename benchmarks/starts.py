@@ -61,7 +61,7 @@ def fashion(file):
 
 
 def kinds(spec):
-    """For every block: the name of its branch's last scaled layer, and 0, 1 or 2: identity, padded, projected."""
+    """Yields for every block the last layer with weights of its branch, and 0, 1 or 2: identity, padded, projected."""
     for block in reszoo.plan(spec).blocks:
         last = f"unit{len(spec.block.body)}_"
         op = next(op for op in reversed(block.ops) if op.weights and op.name.startswith(last))
@@ -73,7 +73,7 @@ def kinds(spec):
 
 
 class Contest:
-    """One network on one set of images, traced once."""
+    """One network on one data set, traced once."""
 
     def __init__(self, network, changes, data):
         (self.x, self.y), (self.x_test, self.y_test) = data
@@ -101,17 +101,18 @@ class Contest:
         for variable in optimizer.variables:
             variable.assign(np.zeros(variable.shape, variable.dtype))
         random, steps = np.random.default_rng(seed), len(self.x) // BATCH
-        total, warm, accuracies = steps * epochs, steps * epochs // 5, []
+        total, warm = steps * epochs, steps * epochs // 5
+        accuracies = []
         for epoch in range(epochs):
             order = random.permutation(len(self.x))
             for step in range(steps):
-                done = epoch * steps + step
-                share = (done - warm) / (total - warm)
+                number = epoch * steps + step
+                share = (number - warm) / (total - warm)
                 optimizer.learning_rate = rate * (
-                    0.1 + 0.9 * done / warm if done < warm else 0.5 * (1 + np.cos(np.pi * share))
+                    0.1 + 0.9 * number / warm if number < warm else 0.5 * (1 + np.cos(np.pi * share))
                 )
-                chosen = order[step * BATCH : (step + 1) * BATCH]
-                self.model.train_on_batch(self.x[chosen], self.y[chosen])
+                rows = order[step * BATCH : (step + 1) * BATCH]
+                self.model.train_on_batch(self.x[rows], self.y[rows])
             scores = self.model.predict_on_batch(self.x_test)
             accuracies.append(float((scores.argmax(1) == self.y_test).mean()))
         return accuracies
@@ -134,7 +135,7 @@ def main():
             present = {kind for _, kind in contest.scaled}
             seen = set()
             for start, factors in STARTS.items():
-                # Starts that are the same network here are run once.
+                # Starts that give the same network run once.
                 same = tuple(factors[kind] for kind in sorted(present))
                 if same in seen:
                     continue

@@ -1,8 +1,8 @@
-"""A run killed with -9 at random moments and started again each time, beside the same run left alone.
+"""A run that is killed with SIGKILL at random moments and resumed each time, compared with an uninterrupted run.
 
 python benchmarks/survive.py [--kills 20] [--seed 0]
 
-Both are `reszoo train` on scikit-learn's digits. Printed is the last state on disk after every kill, and at the end
+Both are `reszoo train` on scikit-learn's digits. Prints the last checkpoint on disk after every kill, and at the end
 whether weights and history are equal.
 """
 
@@ -42,23 +42,21 @@ def main():
         whole, killed = Path(folder) / "whole", Path(folder) / "killed"
         start = time.perf_counter()
         subprocess.run([*COMMAND, str(whole)], check=True, capture_output=True)
-        took = time.perf_counter() - start
-        print(f"\nleft alone: {took:.1f} s")
+        duration = time.perf_counter() - start
+        print(f"\nuninterrupted: {duration:.1f} s")
         for number in range(1, arguments.kills + 1):
             running = subprocess.Popen([*COMMAND, str(killed)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-            moment = moments.uniform(0.05, 0.1) * took
+            moment = moments.uniform(0.05, 0.1) * duration
             try:
                 running.communicate(timeout=moment)
-                told = "had ended"
+                outcome = "finished"
             except subprocess.TimeoutExpired:
                 running.kill()
                 running.communicate()
-                told = "killed"
+                outcome = "killed"
             states = sorted(path.name for path in killed.glob("state-*"))
-            print(
-                f"  {number:2}: {told} after {moment:4.1f} s; on disk {states[-1] if states else 'no state yet'}",
-                flush=True,
-            )
+            last = states[-1] if states else "no checkpoint yet"
+            print(f"  {number:2}: {outcome} after {moment:4.1f} s; on disk {last}", flush=True)
         subprocess.run([*COMMAND, str(killed)], check=True, capture_output=True)
         history = [(path / "history.jsonl").read_bytes() for path in (whole, killed)]
         pairs = zip(weights(whole / "model.keras"), weights(killed / "model.keras"), strict=True)

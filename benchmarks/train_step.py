@@ -1,10 +1,10 @@
-"""Time of a training step: reszoo beside the same network with Keras' own norm, keras.applications, and PyTorch.
+"""Time of a training step: reszoo, the same network with Keras' own norm, keras.applications, and PyTorch.
 
     python benchmarks/train_step.py [--nets resnet20_cifar:128 resnet50:8] [--dtypes float32 mixed_bfloat16]
 
-All contestants take turns in one process on two threads. oneDNN's kernels are switched on for all of TensorFlow's
-(its default on some CPUs only). PyTorch, where installed, runs the same plan in channels_last. mixed_bfloat16 is left
-out where the CPU has no instructions for it, unless it is asked for.
+All contestants take turns in one process on two threads. oneDNN's kernels are enabled for all TensorFlow contestants
+(its default on some CPUs only). PyTorch, where installed, runs the same plan in channels_last. mixed_bfloat16 is
+skipped where the CPU has no instructions for it, unless it is requested.
 """
 
 import argparse
@@ -29,7 +29,7 @@ tf.config.threading.set_inter_op_parallelism_threads(2)
 
 
 def keras_step(model, x, y):
-    """The train function that fit() runs, on one batch."""
+    """Returns the train function that fit() runs, on one batch."""
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.SGD(0.01, momentum=0.9), loss, jit_compile=False)
     model.make_train_function()
@@ -38,7 +38,7 @@ def keras_step(model, x, y):
 
 
 def with_stock_norm(net):
-    """The same network, Keras' own BatchNormalization in the place of ours."""
+    """Returns the same network with Keras' own BatchNormalization instead of ours."""
     ours = build.batch_normalization
     build.batch_normalization = keras.layers.BatchNormalization
     try:
@@ -48,13 +48,13 @@ def with_stock_norm(net):
 
 
 def torch_step(net, x, y, dtype):
-    """The same plan in PyTorch, channels_last, autocast for bfloat16."""
+    """Returns a step of the same plan in PyTorch, channels_last, autocast for bfloat16."""
     import torch
     from torch import nn
 
     torch.set_num_threads(2)
     plan = reszoo.plan(net)
-    make = {
+    layers = {
         "conv": lambda op: nn.Conv2d(
             op.source[-1], op.shape[-1], op.kernel, op.stride, (op.kernel - 1) // 2, groups=op.groups, bias=op.bias
         ),
@@ -65,18 +65,18 @@ def torch_step(net, x, y, dtype):
     class Network(nn.Module):
         def __init__(self):
             super().__init__()
-            self.layers = nn.ModuleDict({op.name: make[op.kind](op) for op in plan.ops if op.kind in make})
+            self.layers = nn.ModuleDict({op.name: layers[op.kind](op) for op in plan.ops if op.kind in layers})
 
         def forward(self, x):
-            known = {"input": x}
+            tensors = {"input": x}
             for op in plan.ops:
-                a = known[op.inputs[0]]
+                a = tensors[op.inputs[0]]
                 if op.name in self.layers:
                     out = self.layers[op.name](a)
                 elif op.kind == "act":
                     out = nn.functional.relu(a)
                 elif op.kind == "add":
-                    out = a + known[op.inputs[1]]
+                    out = a + tensors[op.inputs[1]]
                 elif op.kind == "global_pool":
                     out = a.mean((2, 3))
                 elif op.kind == "pad":
@@ -88,7 +88,7 @@ def torch_step(net, x, y, dtype):
                         if op.word == "max"
                         else a[:, :, :: op.stride, :: op.stride]
                     )
-                known[op.name] = out
+                tensors[op.name] = out
             return out
 
     model = Network().to(memory_format=torch.channels_last)
@@ -123,11 +123,11 @@ def compare(net, batch, dtype, rounds):
     try:
         contestants["PyTorch channels_last"] = torch_step(net, x, y, dtype)
     except ImportError:
-        print("PyTorch is not installed: left out")
+        print("PyTorch is not installed: skipped")
     interleave(contestants, rounds=2)  # tracing and warming up
     seconds = interleave(contestants, rounds=rounds)
     ours = median(seconds["reszoo"])
-    print(f"\n{net}, batch {batch}, {dtype}: milliseconds per image, median of {rounds} (least); time over reszoo's")
+    print(f"\n{net}, batch {batch}, {dtype}: milliseconds per image, median of {rounds} (minimum); time over reszoo's")
     for name, values in seconds.items():
         ms = [1e3 * value / batch for value in (median(values), min(values))]
         print(f"  {name:30} {ms[0]:8.2f} ({ms[1]:.2f})  {median(values) / ours:.2f}x", flush=True)
@@ -139,16 +139,16 @@ def main():
     parser.add_argument("--nets", nargs="+", default=["resnet20_cifar:128", "resnet50:8"])
     parser.add_argument("--dtypes", nargs="+", default=None)
     parser.add_argument("--rounds", type=int, default=15)
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     describe("reszoo", "keras", "tensorflow", "torch")
-    dtypes = asked.dtypes or ["float32", "mixed_bfloat16"]
-    if asked.dtypes is None and not has_bfloat16():
+    dtypes = arguments.dtypes or ["float32", "mixed_bfloat16"]
+    if arguments.dtypes is None and not has_bfloat16():
         dtypes = ["float32"]
-        print("mixed_bfloat16: left out, this CPU has no instructions for it (--dtypes mixed_bfloat16 runs it anyway)")
+        print("mixed_bfloat16: skipped, this CPU has no instructions for it (--dtypes mixed_bfloat16 runs it anyway)")
     for dtype in dtypes:
-        for net in asked.nets:
+        for net in arguments.nets:
             name, _, batch = net.partition(":")
-            compare(name, int(batch or 8), dtype, asked.rounds)
+            compare(name, int(batch or 8), dtype, arguments.rounds)
 
 
 if __name__ == "__main__":

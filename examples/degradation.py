@@ -1,6 +1,6 @@
 """Is a deeper network worse in training? Narrow convolutional networks of 14 and 32 layers on handwritten digits.
 
-One seed and one learning rate, to be quick: `reszoo compare resnet56_cifar --data digits` takes three and two and
+One seed and one learning rate, to be quick: `reszoo compare resnet56_cifar --data digits` uses three and two, and
 gives the gap with its interval.
 """
 
@@ -8,7 +8,7 @@ from matplotlib import pyplot
 
 import reszoo
 
-found = reszoo.compare(
+comparison = reszoo.compare(
     "resnet20_cifar",
     "digits",
     width_multiplier=0.25,
@@ -20,17 +20,17 @@ found = reszoo.compare(
     seeds=(0,),
     measure=(),
 )
-shown = ("plain twin", "residual", "residual, full-scale branches")
-figure, axes = pyplot.subplots(1, len(shown), figsize=(10, 3.5), sharey=True, layout="constrained")
-for axis, family in zip(axes, shown, strict=True):
-    gap = next(gap for gap in found.gaps if gap.family == family)
-    print(f"{family:20} training loss, {gap.deep} layers less {gap.shallow}: {gap.gap:+.3f} nats")
+FAMILIES = ("plain twin", "residual", "residual, full-scale branches")
+figure, axes = pyplot.subplots(1, len(FAMILIES), figsize=(10, 3.5), sharey=True, layout="constrained")
+for axis, family in zip(axes, FAMILIES, strict=True):
+    gap = next(gap for gap in comparison.gaps if gap.family == family)
+    print(f"{family:20} training loss, {gap.deep} layers minus {gap.shallow}: {gap.gap:+.3f} nats")
     for depth in (gap.shallow, gap.deep):
-        run = found.of(family, depth)[0]
+        run = comparison.of(family, depth)[0]
         axis.semilogy(run.losses, label=f"{depth} layers", linewidth=2 if depth == gap.deep else 1)
     axis.set(title=family, xlabel="step")
     axis.legend()
     axis.grid(alpha=0.3)
 axes[0].set_ylabel("training loss (nats)")
 figure.savefig("degradation.png", dpi=90)
-print(f"\nBudget: {found.budget.told}. Written: degradation.png")
+print(f"\n{comparison.budget.steps} steps each. Saved to degradation.png")

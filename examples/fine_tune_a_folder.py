@@ -1,6 +1,6 @@
-"""Fine-tuning on a folder of class folders, from its deep end: `python fine_tune_a_folder.py photos/ imagenet`.
+"""Fine-tuning on a folder of class folders, deepest layers first: `python fine_tune_a_folder.py photos/ imagenet`.
 
-Without a folder of your own, and without pretrained weights, it draws one and takes the smallest steps there are.
+Without arguments it draws a folder of shapes and trains a small network from random weights.
 """
 
 import sys
@@ -15,7 +15,7 @@ import reszoo
 
 
 def draw(folder, images=40):
-    """Circles, squares and triangles of random size, place and colour."""
+    """Draws circles, squares and triangles of random size, position and color; returns the folder."""
     random = np.random.default_rng(0)
     for shape in ("circle", "square", "triangle"):
         (folder / shape).mkdir(parents=True)
@@ -31,9 +31,10 @@ def draw(folder, images=40):
 
 folder = Path(sys.argv[1]) if len(sys.argv) > 1 else draw(Path(tempfile.mkdtemp()) / "shapes")
 weights = sys.argv[2] if len(sys.argv) > 2 else None
-size, small = (224, {}) if weights else (64, {"widths": [16, 32, 64, 128], "depths": 1})
+size = 224 if weights else 64
+small = {} if weights else {"widths": [16, 32, 64, 128], "depths": 1}
 
-# What cannot be read is named and left out; a tenth of every class is held out.
+# Unreadable files are reported and skipped; a tenth of every class is held out for validation.
 data = reszoo.open_data(folder, size=size)
 print(data.counts(), *data.notes, sep="\n")
 
@@ -41,14 +42,16 @@ print(data.counts(), *data.notes, sep="\n")
 model = reszoo.resnet18(weights=weights, classes=len(data.classes), input_shape=data.shape, **small)
 model.compile(keras.optimizers.SGD(0.02, momentum=0.9), "sparse_categorical_crossentropy", metrics=["accuracy"])
 
-# From random weights everything learns at once; a pretrained trunk is woken from its deep end.
+# Random weights train at once; a pretrained trunk is unfrozen from its deepest stage.
 callbacks = [reszoo.Unfreeze({0: "stage4", 2: "stage2", 4: "none"})] if weights else []
 x, y = data.arrays("train")
 model.fit(x, y, batch_size=16, epochs=6, validation_data=data.arrays("validation"), callbacks=callbacks, verbose=2)
 
-# Or all of it in one call, in a run folder that survives a kill; recipes are data.
-how = {"recipe": "fine_tune_small", "epochs": 2, "frozen": "stage2" if weights else "none"}
-done = reszoo.train("resnet18", data, output=folder.parent / "run", weights=weights, changes=small, verbose=2, **how)
-print(done.best)
-for row in reszoo.predict(done.folder / "model.keras", folder / data.classes[0])[:3]:
+# Or all of it in one call, in a run folder that can be resumed; recipes are data.
+settings = {"recipe": "fine_tune_small", "epochs": 2, "frozen": "stage2" if weights else "none"}
+run = reszoo.train(
+    "resnet18", data, output=folder.parent / "run", weights=weights, changes=small, verbose=2, **settings
+)
+print(run.best)
+for row in reszoo.predict(run.folder / "model.keras", folder / data.classes[0])[:3]:
     print(Path(row.example).name, row.label, f"{row.probability:.2f}")

@@ -1,7 +1,7 @@
 """Does the gradient reach the first block? Activation gradients of dense networks of 100 layers before training.
 
-It depends on the initialisation and the norm: plain networks vanish or explode, and so does a residual network whose
-branches are neither normalised nor scaled. Branches that start at zero let the gradient through unchanged.
+It depends on the initialization and the norm: gradients of plain networks vanish or explode, and so do those of a
+residual network whose branches are neither normalized nor scaled. Branches that start at zero pass it unchanged.
 """
 
 import keras
@@ -39,4 +39,4 @@ axis.set(xlabel="block", ylabel="dL/dh, root mean square", title="Gradients of d
 axis.legend(fontsize=7)
 axis.grid(alpha=0.3)
 figure.savefig("gradient_flow.png", dpi=90)
-print("\nA shortcut alone is no highway: what the branch adds has to be small. Written: gradient_flow.png")
+print("\nA shortcut alone is not enough: what the branch adds must be small. Saved to gradient_flow.png")

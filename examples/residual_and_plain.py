@@ -1,4 +1,4 @@
-"""One network and its plain twin: the same layers, the shortcuts taken out. What differs, in numbers."""
+"""Networks and their plain twins, the same layers without the shortcuts: parameters, MACs and depth of both."""
 
 import reszoo
 

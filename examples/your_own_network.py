@@ -1,4 +1,4 @@
-"""A network of your own as four lines of YAML: cost, plain twin, Keras model, feature pyramid."""
+"""A custom network in five lines of YAML: its cost, the Keras model, and a feature pyramid."""
 
 from pathlib import Path
 

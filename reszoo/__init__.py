@@ -1,7 +1,7 @@
 """reszoo: residual networks and their plain twins for Keras 3.
 
-`from reszoo import resnet50`; the public names are listed in `__init__.pyi` and imported when they are first used:
-`import reszoo` itself loads neither Keras nor NumPy.
+`from reszoo import resnet50`. The public names are listed in `__init__.pyi` and imported at first use: `import reszoo`
+itself loads neither Keras nor NumPy.
 """
 
 import lazy_loader
@@ -12,7 +12,7 @@ _import, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
 
 def __getattr__(name: str) -> object:
-    """A public name, imported now; an unknown one is an error that offers the nearest."""
+    """Imports a public name; the error for an unknown one suggests the nearest names."""
     if name in __all__:
         return _import(name)
     from reszoo.errors import no_attribute

@@ -1,6 +1,9 @@
 from . import diagnosis as diagnosis
 from .arch.build import features as features
+from .arch.cost import Cost as Cost
+from .arch.ops import Plan as Plan
 from .arch.recover import spec_of as spec_of
+from .arch.spec import NetSpec as NetSpec
 from .arch.zoo import cost as cost, plan as plan, spec as spec
 from .data.sources import Data as Data, open_data as open_data
 from .diagnosis.callback import GradientFlow as GradientFlow
@@ -82,7 +85,13 @@ from .surgery import (
     remove_dead_channels as remove_dead_channels,
     to_plain as to_plain,
 )
-from .training.evaluate import Evaluation as Evaluation, evaluate as evaluate, predict as predict
+from .training.evaluate import (
+    ClassMetrics as ClassMetrics,
+    Evaluation as Evaluation,
+    Prediction as Prediction,
+    evaluate as evaluate,
+    predict as predict,
+)
 from .training.fine_tune import (
     Frozen as Frozen,
     Unfreeze as Unfreeze,
@@ -92,9 +101,11 @@ from .training.fine_tune import (
     replace_head as replace_head,
 )
 from .training.recipes import Recipe as Recipe, list_recipes as list_recipes, recipe as recipe
+from .training.run import NotFiniteError as NotFiniteError, Trained as Trained
 from .training.train import train as train
 from .tuning.budget import Budget as Budget
 from .tuning.hypermodel import HyperResNet as HyperResNet
+from .tuning.results import Trial as Trial
 from .tuning.search import Search as Search, search as search
 from .tuning.space import Space as Space, list_spaces as list_spaces, space as space
 from .tuning.study import Study as Study, open_study as open_study
@@ -104,9 +115,9 @@ from .weights.catalogue import (
     list_weights as list_weights,
     record as record,
 )
-from .weights.convert import convert as convert
-from .weights.labels import decode_predictions as decode_predictions
-from .weights.load import from_checkpoint as from_checkpoint, load_weights as load_weights
+from .weights.convert import Converted as Converted, convert as convert
+from .weights.labels import DecodedLabel as DecodedLabel, decode_predictions as decode_predictions
+from .weights.load import Loaded as Loaded, from_checkpoint as from_checkpoint, load_weights as load_weights
 from .weights.origin import Origin as Origin, origin as origin
 from .weights.preprocessing import preprocessing as preprocessing
-from .weights.report import Report as Report
+from .weights.report import Placement as Placement, Report as Report

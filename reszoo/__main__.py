@@ -1,4 +1,4 @@
-"""`python -m reszoo` is the command `reszoo`."""
+"""Runs the command `reszoo` as `python -m reszoo`."""
 
 from reszoo.cli import main
 

@@ -1,4 +1,4 @@
-"""Configuration files: YAML, inheritance from a `base`, and models that are checked as they are read."""
+"""Configuration files: YAML, inheritance from a `base`, and validated models."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ Checked = TypeVar("Checked", bound=BaseModel)
 
 
 class FrozenModel(BaseModel):
-    """The base of every model that is read from a file: frozen, no unknown fields, no conversions."""
+    """Base class of all models read from files: frozen, no unknown fields, no type conversions."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """YAML in which a key may stand only once."""
+    """YAML loader that refuses duplicate keys."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         keys = [key.value for key, _ in node.value]
         for key, _ in node.value:
             if keys.count(key.value) > 1:
-                raise yaml.MarkedYAMLError("a key that stands twice", key.start_mark, repr(key.value), key.start_mark)
+                raise yaml.MarkedYAMLError("duplicate key", key.start_mark, repr(key.value), key.start_mark)
         return dict(super().construct_mapping(node, deep))
 
 
 def read_yaml(file: Path) -> dict[str, Any]:
-    """Returns a YAML file of named things.
+    """Returns the content of a YAML file of named entries.
 
     Raises:
-        ReszooError: it cannot be read, is no mapping, or has a key twice.
+        ReszooError: the file cannot be read, is not a mapping, or has a duplicate key.
     """
     try:
         with open(file, encoding="utf-8") as stream:
@@ -53,13 +53,13 @@ def read_yaml(file: Path) -> dict[str, Any]:
 
 
 def configs() -> Path:
-    """Returns the folder zoo_configs: inside the installed package, or beside it in a checkout."""
+    """Returns the folder zoo_configs, inside the installed package or beside it in a checkout."""
     package = Path(__file__).parent
     return next(path for path in (package / "zoo_configs", package.parent / "zoo_configs") if path.is_dir())
 
 
 def merge(data: dict[str, Any], changes: Mapping[str, Any]) -> None:
-    """Writes `changes` into `data`, dict by dict; anything else replaces what was there."""
+    """Merges `changes` into `data` in place: dicts recursively, other values are replaced."""
     for key, value in changes.items():
         if isinstance(value, Mapping) and isinstance(data.get(key), dict):
             merge(data[key], value)
@@ -68,36 +68,36 @@ def merge(data: dict[str, Any], changes: Mapping[str, Any]) -> None:
 
 
 def lineage(name: str, base_of: Callable[[str], str | None], *, where: str) -> list[str]:
-    """Returns an entry's bases and the entry itself, the one that stands on nothing first.
+    """Returns the names of an entry's bases and the entry itself, the outermost base first.
 
     Args:
-        name: of the entry.
-        base_of: names the base of an entry, if it has one.
-        where: opens an error's message.
+        name: name of the entry.
+        base_of: returns the name of an entry's base, or None.
+        where: beginning of error messages.
 
     Raises:
-        ReszooError: a base leads back to an entry that stands on it.
+        ReszooError: the bases form a cycle.
     """
     line = [name]
     while (base := base_of(line[-1])) is not None:
         if base in line:
-            expected = "a base that does not lead back here"
+            expected = "bases without a cycle"
             raise ReszooError(f"{where}.base", got=" -> ".join((*line, base)), expected=expected)
         line.append(base)
     return line[::-1]
 
 
 def inherit(name: str, entries: Mapping[str, Any], *, kind: str) -> dict[str, Any]:
-    """Returns an entry with what its `base` says and it does not, dict by dict.
+    """Returns an entry merged into its `base` and that one's bases; dicts are merged recursively.
 
     Args:
-        name: of the entry.
-        entries: all of them.
-        kind: what they are, for messages.
+        name: name of the entry.
+        entries: all entries by name.
+        kind: kind of the entries, for error messages.
 
     Raises:
         UnknownNameError: there is no such entry.
-        ReszooError: a base leads back to an entry that stands on it.
+        ReszooError: the bases form a cycle.
     """
 
     def base_of(entry: str) -> str | None:
@@ -115,10 +115,10 @@ def inherit(name: str, entries: Mapping[str, Any], *, kind: str) -> dict[str, An
 
 
 def check(kind: type[Checked], data: Mapping[str, Any], *, where: str) -> Checked:
-    """Returns the checked data as a `kind`.
+    """Returns `data` validated as a `kind`.
 
     Raises:
-        ReszooError: naming the first field that is wrong, what was given, what is allowed, and the nearest word.
+        ReszooError: a field is wrong; the message names the first one, its value, the allowed values and a hint.
     """
     try:
         return kind.model_validate(data)
@@ -127,10 +127,10 @@ def check(kind: type[Checked], data: Mapping[str, Any], *, where: str) -> Checke
 
 
 def boolean(value: Any, *, where: str) -> bool:
-    """Returns a boolean, NumPy's or 0 or 1 too, as Python's.
+    """Returns a Python, NumPy or 0/1 boolean as a Python boolean.
 
     Raises:
-        ReszooError: it is none.
+        ReszooError: the value is not a boolean.
     """
     plain = value.tolist() if hasattr(value, "tolist") else value
     if not isinstance(plain, int) or plain not in (0, 1):
@@ -138,17 +138,17 @@ def boolean(value: Any, *, where: str) -> bool:
     return bool(plain)
 
 
-PATTERNS = {r"^[^/\s]+$": "a name without blanks and /, of one letter at least"}
-"""Pattern of a field -> what it allows, in words."""
+PATTERNS = {r"^[^/\s]+$": "a name without blanks and /, at least one letter"}
+"""Pattern of a field -> its meaning in words."""
 
 HINTS: dict[tuple[int | str, ...], str] = {
     ("head", "classes"): "a network without a classifier is include_top=False, pooling='avg'"
 }
-"""Field -> what to do where its number is too small."""
+"""Field -> hint where its value is too small."""
 
 
 def _explain(error: ValidationError, kind: type[BaseModel], where: str) -> ReszooError:
-    # A misspelt field is also a missing one: the misspelling is the better news.
+    # A misspelled field is also a missing one: report the misspelling first.
     problem = min(error.errors(), key=lambda problem: problem["type"] == "missing")
     path, got, name = ".".join([where, *map(str, problem["loc"])]), problem["input"], problem["type"]
     context = problem.get("ctx", {})
@@ -159,7 +159,7 @@ def _explain(error: ValidationError, kind: type[BaseModel], where: str) -> Reszo
         known = _fields_at(problem["loc"][:-1], kind)
         return UnknownNameError(f"{path}: unknown field", got=problem["loc"][-1], known=known)
     if name == "missing":
-        return ReszooError(path, got="nothing", expected="a value; every field without a default is written")
+        return ReszooError(path, got="nothing", expected="a value, since the field has no default")
     expected, hint = problem["msg"].removeprefix("Input should be ").replace("greater than or equal to", "at least"), ""
     if name == "literal_error":
         words = [word.strip("'") for word in context["expected"].replace(" or ", ", ").split(", ")]
@@ -184,7 +184,7 @@ def _is_number(text: str) -> bool:
 
 
 def _fields_at(path: tuple[int | str, ...], kind: type[BaseModel]) -> list[str]:
-    """The names of the fields that may stand at `path`."""
+    """The names of the fields that are allowed at `path`."""
     schema = kind.model_json_schema()
     here = schema
     for step in path:

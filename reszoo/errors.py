@@ -1,4 +1,4 @@
-"""The errors that reszoo raises; each says where it happened, what was got, what is expected, and a hint.
+"""The errors that reszoo raises. Each message names the place, the value, the expected values, and a hint.
 
 ValueError
   ReszooError             bad input
@@ -17,21 +17,43 @@ from importlib.util import find_spec
 
 
 class ReszooError(ValueError):
-    """Bad input, named before any work starts: `where: got ...; expected ...; hint`."""
+    """Invalid input, reported before any work starts: `where: got ...; expected ...; hint`.
+
+    Example:
+        >>> import reszoo
+        >>> try:
+        ...     reszoo.create("resnet50", classes=0)
+        ... except reszoo.ReszooError as error:
+        ...     print(error.where, error.got)
+        resnet50.head.classes 0
+
+    Args:
+        where: the argument, field or file.
+        got: the invalid value.
+        expected: the allowed values.
+        hint: how to fix it.
+    """
 
     def __init__(self, where: str, *, got: object, expected: str = "", hint: str = ""):
         self.where, self.got, self.expected, self.hint = where, got, expected, hint
         parts = (f"got {got}", expected and f"expected {expected}", hint)
         super().__init__(f"{where}: " + "; ".join(part for part in parts if part))
 
-    # The names of these attributes before 0.2.
+    # Names of these attributes before version 0.2.
     given = property(lambda self: self.got)
     allowed = property(lambda self: self.expected)
     mend = property(lambda self: self.hint)
 
 
 class UnknownNameError(ReszooError):
-    """A model, field or argument that does not exist; the nearest existing names are offered."""
+    """The name of a model, field or argument that does not exist; the message suggests the nearest names.
+
+    Args:
+        where: the argument, field or file.
+        got: the unknown name.
+        known: the existing names.
+        expected: description of the allowed names; by default all of them.
+    """
 
     def __init__(self, where: str, *, got: object, known: Iterable[str], expected: str = ""):
         known = sorted(known)
@@ -39,29 +61,35 @@ class UnknownNameError(ReszooError):
 
 
 def nearest(word: object, known: Iterable[str]) -> str:
-    """`did you mean 'a' or 'b'?`, or nothing when no known word is close."""
-    names, asked = list(known), _squeezed(str(word))
-    # What begins with it comes first, case and underscores aside: resnet56_cifar for ResNet_56.
-    longer = sorted((name for name in names if len(asked) > 2 and _squeezed(name).startswith(asked)), key=len)
+    """Returns a hint with the known names closest to a word, or an empty string.
+
+    Example:
+        >>> nearest("resnet51", ["resnet50", "plain34"])
+        "did you mean 'resnet50'?"
+    """
+    names = list(known)
+    query = _normalize(str(word))
+    # Names that begin with the word come first, ignoring case and underscores: resnet56_cifar for ResNet_56.
+    longer = sorted((name for name in names if len(query) > 2 and _normalize(name).startswith(query)), key=len)
     close = difflib.get_close_matches(str(word).lower(), names, n=3, cutoff=0.5)
-    found = [*dict.fromkeys([*longer[:2], *close])][:3]
-    return f"did you mean {' or '.join(map(repr, found))}?" if found else ""
+    suggestions = [*dict.fromkeys([*longer[:2], *close])][:3]
+    return f"did you mean {' or '.join(map(repr, suggestions))}?" if suggestions else ""
 
 
-def _squeezed(name: str) -> str:
+def _normalize(name: str) -> str:
     return name.lower().replace("_", "")
 
 
 def no_attribute(package: str, name: str, known: Iterable[str]) -> Exception:
-    """Returns the error of a package's `__getattr__` for a name that it does not have, with the nearest ones.
+    """Returns the error of a package's `__getattr__` for an unknown name, with the nearest names.
 
-    That is an AttributeError; but `from package import name` would swallow it, and say no more than that there is no
-    such name: to the import statement, which asks for submodules too, it is an ImportError.
+    It is an AttributeError. For `from package import name` it is an ImportError, since the import statement would
+    replace an AttributeError by its own message without suggestions.
     """
     hint = "" if name.startswith("_") else nearest(name, known)
     hint = f"; {hint}" if hint else ""
-    asks = sys._getframe(2).f_code.co_name
-    if asks == "_handle_fromlist" and not name.startswith("_") and find_spec(f"{package}.{name}") is None:
+    caller = sys._getframe(2).f_code.co_name
+    if caller == "_handle_fromlist" and not name.startswith("_") and find_spec(f"{package}.{name}") is None:
         return ImportError(f"cannot import name {name!r} from {package!r}{hint}", name=package)
-    # Without an object Python does not look for the nearest names itself, and print them once more.
+    # With obj=None Python does not print suggestions of its own.
     return AttributeError(f"module {package!r} has no attribute {name!r}{hint}", name=name, obj=None)

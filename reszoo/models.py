@@ -1,23 +1,24 @@
-"""The builders users import, `resnet18` to `tabular_resnet`: one for every entry of the zoo."""
+"""The model builders, `resnet18` to `tabular_resnet`: one for every entry of the zoo."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from reszoo.arch import zoo as networks
 from reszoo.arch.spec import Head, NetSpec, replace
 from reszoo.config import boolean, check
 from reszoo.errors import ReszooError, no_attribute
+from reszoo.types import KerasModel, Tensor
 from reszoo.weights.catalogue import records
 
-if TYPE_CHECKING:
-    import keras
+NETWORK_DEFAULT = "own"
+"""Sentinel: use the network's own activation."""
 
-OWN = "own"
-"""Stands for what the network itself has."""
+Builder: TypeAlias = Callable[..., KerasModel]
+"""Builds one network of the zoo; the arguments are those of `create`."""
 
 
 def create(
@@ -25,80 +26,88 @@ def create(
     /,
     include_top: bool = True,
     weights: str | Path | None = None,
-    input_tensor: Any = None,
+    input_tensor: Tensor | None = None,
     input_shape: Sequence[int | None] | None = None,
     pooling: str | None = None,
     classes: int | None = None,
-    classifier_activation: str | None = OWN,
+    classifier_activation: str | None = NETWORK_DEFAULT,
     name: str | None = None,
     *,
     features: bool = False,
     prefix: str = "",
     **changes: Any,
-) -> keras.Model:
-    """Returns a Keras model of stock layers, by the name of a network (or from its spec).
+) -> KerasModel:
+    """Returns a Keras model of stock layers, from the name or the spec of a network.
 
-    The arguments up to `name` are those of `keras.applications`, in its order. `changes` are those of
-    `NetSpec.replace`: `create("resnet50", depths=[2, 2, 2, 2], stem="cifar")`; `create("my_nets.yaml:wide_thing")`.
+    The arguments up to `name` are those of `keras.applications`, in its order.
+
+    Example:
+        >>> import reszoo
+        >>> model = reszoo.create("resnet50", depths=[1, 1, 1, 1], stem="cifar", input_shape=(32, 32, 3), classes=10)
+        >>> model.output_shape
+        (None, 10)
 
     Args:
         model: a name (`reszoo.list_models()`), `file.yaml:name`, or a spec.
         include_top: whether the model ends with the classifier; without it, input height and width may vary.
-        weights: None for random initial weights (this default differs from `keras.applications`: nothing is ever
-            downloaded unasked); `"imagenet"` or a tag of `reszoo.list_weights(name)`; a file or folder that
-            `reszoo.load_weights` reads; `https://...`; `hf://org/repo[@revision]`. With `classes` given the classifier
-            is new where the file's has another width; with other channels the first convolution is adapted.
+        weights: None for random initial weights (unlike in `keras.applications` this is the default: nothing is
+            downloaded unless requested); `"imagenet"` or a tag of `reszoo.list_weights(name)`; a file or folder that
+            `reszoo.load_weights` reads; `https://...`; `hf://org/repo[@revision]`. If `classes` is set and differs from
+            the file, the classifier is new; for other input channels the first convolution is adapted.
         input_tensor: a Keras tensor to build on.
-        input_shape: of one image, in the order of `keras.config.image_data_format()`; `(features,)` for a dense net.
-        pooling: `avg`, `max` or None for a feature map, where there is no classifier. Under one it is not used, as in
-            `keras.applications`; a network with another pooling there is `head={"pooling": "max"}`.
-        classes: width of the classifier; by default the network's own.
-        classifier_activation: `softmax`, `sigmoid` (or Keras' functions of these names), None for logits; by default
-            the network's own.
-        name: of the model; by default the network's.
-        features: return the feature maps of all stages instead, as a dict `{"stage1": ..., "stage2": ...}`.
-        prefix: of the name of every layer, the input too: Keras wants every name once in a model, so that of two
+        input_shape: shape of one image, in the order of `keras.config.image_data_format()`; `(features,)` for a dense
+            net.
+        pooling: `avg`, `max` or None for a feature map, if there is no classifier. With a classifier it is ignored, as
+            in `keras.applications`; use `head={"pooling": "max"}` to change the pooling before the classifier.
+        classes: width of the classifier; by default that of the network.
+        classifier_activation: `softmax`, `sigmoid` (or the Keras functions of these names), None for logits; by default
+            that of the network.
+        name: name of the model; by default that of the network.
+        features: whether to return the feature maps of all stages instead, as a dict
+            `{"stage1": ..., "stage2": ...}`.
+        prefix: prefix of all layer names, including the input. Keras requires unique names in a model, so with two
             networks in one functional model one needs a prefix, such as `left_`.
+        **changes: as for `NetSpec.replace`.
 
     Raises:
-        ReszooError: impossible arguments, weights that cannot be had, or weights of another network; raised before
-            anything is built.
+        ReszooError: invalid arguments, unavailable weights, or weights of another network; raised before anything is
+            built.
     """
-    found = networks.spec(model)
+    base = networks.spec(model)
     from reszoo.arch import build
 
-    top = boolean(include_top, where=f"{found.name}.include_top")
-    features = boolean(features, where=f"{found.name}.features")
-    _check_prefix(prefix, found.name)
-    channels_first = build.channels_first() and not found.dense
-    got = tuple(input_shape) if isinstance(input_shape, Sequence) else input_shape
-    shape = build.shape_of(input_tensor) if input_tensor is not None else got
-    if input_tensor is not None and got is not None and got != shape:
+    top = boolean(include_top, where=f"{base.name}.include_top")
+    features = boolean(features, where=f"{base.name}.features")
+    _check_prefix(prefix, base.name)
+    channels_first = build.channels_first() and not base.dense
+    argument = tuple(input_shape) if isinstance(input_shape, Sequence) else input_shape
+    shape = build.shape_of(input_tensor) if input_tensor is not None else argument
+    if input_tensor is not None and argument is not None and argument != shape:
         raise ReszooError(
-            f"{found.name}.input_shape",
-            got=got,
+            f"{base.name}.input_shape",
+            got=argument,
             expected=f"{shape}, the shape of input_tensor, or None",
         )
-    said: dict[str, Any] = {"name": name}
+    settings: dict[str, Any] = {"name": name}
     if shape is not None:
-        said["input_shape"] = build.channels_last(shape) if channels_first and isinstance(shape, tuple) else shape
-    elif not top and not found.dense:
-        said["input_shape"] = (None, None, found.input_shape[-1])
+        settings["input_shape"] = build.channels_last(shape) if channels_first and isinstance(shape, tuple) else shape
+    elif not top and not base.dense:
+        settings["input_shape"] = (None, None, base.input_shape[-1])
     if top and not features:
-        said["classes"] = classes
-        if classifier_activation != OWN:
+        settings["classes"] = classes
+        if classifier_activation != NETWORK_DEFAULT:
             changes["classifier_activation"] = classifier_activation
-        # What is said of pooling is not used under a classifier, as in keras.applications; but a wrong word is one.
-        check(Head, {} if pooling is None else {"pooling": pooling}, where=f"{found.name}.head")
+        # With a classifier `pooling` is ignored, as in keras.applications, but an unknown word is still an error.
+        check(Head, {} if pooling is None else {"pooling": pooling}, where=f"{base.name}.head")
     else:
-        # What is said of the classifier is not used without one, as in keras.applications.
-        said["pooling"] = pooling
+        # Without a classifier its arguments are ignored, as in keras.applications.
+        settings["pooling"] = pooling
         changes["head"] = {**changes.get("head", {}), "classes": None, "pooling": "none"}
-    changes |= {argument: value for argument, value in said.items() if value is not None}
+    changes |= {field: value for field, value in settings.items() if value is not None}
     try:
-        spec = replace(found, changes, where=found.name, also=_ARGUMENTS)
+        spec = replace(base, changes, where=base.name, also=_ARGUMENTS)
     except ReszooError as error:
-        if channels_first and isinstance(shape, tuple) and error.where == f"{found.name}.input_shape":
+        if channels_first and isinstance(shape, tuple) and error.where == f"{base.name}.input_shape":
             raise _in_order_of_channels_first(error, shape) from None
         raise
     if weights is None:
@@ -112,12 +121,13 @@ def create(
 
 
 def _check_prefix(prefix: Any, where: str) -> None:
-    if not isinstance(prefix, str) or re.search(r"[/\s]", prefix):
-        raise ReszooError(f"{where}.prefix", got=repr(prefix), expected="a text without blanks and /")
+    # On PyTorch a layer's name is part of a parameter's name, which has no dots.
+    if not isinstance(prefix, str) or re.search(r"[/.\s]", prefix):
+        raise ReszooError(f"{where}.prefix", got=repr(prefix), expected="a string without blanks, dots and /")
 
 
 def _in_order_of_channels_first(error: ReszooError, shape: Any) -> ReszooError:
-    """What is wrong with a shape, in the order in which it was given."""
+    """The error about a shape, with the axes in channels_first order."""
     expected = str(error.expected).replace("(height, width, channels)", "(channels, height, width)")
     hint = "Keras is set to channels_first; keras.config.set_image_data_format('channels_last') changes that"
     return ReszooError(error.where, got=shape, expected=expected, hint=hint)
@@ -132,18 +142,24 @@ def list_models(
     max_macs: float | None = None,
     zoo: str | Path | None = None,
 ) -> list[str]:
-    """Returns the names of networks that match a shell pattern, stay under the given cost, and have weights.
+    """Returns the names of networks that match a shell pattern and cost at most the limits.
+
+    Example:
+        >>> import reszoo
+        >>> reszoo.list_models("resnet*", family="cifar", max_params=5e5)
+        ['resnet20_cifar', 'resnet32_cifar']
 
     Args:
-        pattern: such as `resnet*` or `*_cifar`.
-        pretrained: only those with published weights (`reszoo.list_weights`).
-        family: `imagenet`, `cifar` or `dense`.
-        max_params: trainable parameters.
-        max_macs: multiply-accumulates at the network's own input size.
-        zoo: a YAML file to list instead of ours.
+        pattern: a shell pattern, such as `resnet*` or `*_cifar`.
+        pretrained: whether to list only networks with published weights (`reszoo.list_weights`).
+        family: `imagenet`, `cifar` or `dense`; None for all.
+        max_params: limit on trainable parameters.
+        max_macs: limit on multiply-accumulates at the default input size.
+        zoo: a YAML file to list instead of the built-in networks.
 
     Raises:
-        UnknownNameError: no such family.
+        UnknownNameError: there is no such family.
+        ReszooError: the YAML file or one of its networks is invalid.
     """
     names = networks.list_models(pattern, family=family, max_params=max_params, max_macs=max_macs, zoo=zoo)
     published = {record.model for record in records().values()} if pretrained else set()
@@ -153,7 +169,7 @@ def list_models(
 _ARGUMENTS = tuple(create.__annotations__)
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> Builder:
     """The builder of a zoo entry: `create` with the name filled in."""
     if name.startswith("_") or name not in networks.builtin().names:
         raise no_attribute(__name__, name, networks.builtin().names)
@@ -165,17 +181,18 @@ def __dir__() -> list[str]:
     return [*globals(), *networks.builtin().names]
 
 
-def _builder(entry: networks.Entry) -> Any:
+def _builder(entry: networks.Entry) -> Builder:
     import inspect
 
-    def build(*arguments: Any, **named: Any) -> keras.Model:
-        return create(entry.name, *arguments, **named)
+    def build(*arguments: Any, **keywords: Any) -> KerasModel:
+        return create(entry.name, *arguments, **keywords)
 
     build.__name__ = build.__qualname__ = entry.name
+    expect = entry.source.expect
+    counts = f"{expect.params:,} parameters, {expect.macs:,} MACs. " if expect else ""
     build.__doc__ = (
         f"Returns {entry.name} as a Keras model ({entry.source.ref}).\n\n"
-        f"{entry.source.expect and f'{entry.source.expect.params:,} parameters, {entry.source.expect.macs:,} MACs. '}"
-        "The arguments are those of `reszoo.create`."
+        f"{counts}The arguments are those of `reszoo.create`."
     )
     parameters = list(inspect.signature(create).parameters.values())[1:]
     build.__signature__ = inspect.signature(create).replace(parameters=parameters)  # type: ignore[attr-defined]

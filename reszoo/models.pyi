@@ -2,16 +2,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-import keras
-
 from reszoo.arch.spec import NetSpec
+from reszoo.types import KerasModel, Tensor
 
 def create(
     model: str | NetSpec,
     /,
     include_top: bool = True,
     weights: str | Path | None = None,
-    input_tensor: Any = None,
+    input_tensor: Tensor | None = None,
     input_shape: Sequence[int | None] | None = None,
     pooling: str | None = None,
     classes: int | None = None,
@@ -21,7 +20,16 @@ def create(
     features: bool = False,
     prefix: str = "",
     **changes: Any,
-) -> keras.Model: ...
+) -> KerasModel: ...
+def list_models(
+    pattern: str = "*",
+    *,
+    pretrained: bool = False,
+    family: str | None = None,
+    max_params: float | None = None,
+    max_macs: float | None = None,
+    zoo: str | Path | None = None,
+) -> list[str]: ...
 
 class Builder(Protocol):
     """Builds one network of the zoo; the arguments are those of `reszoo.create`."""
@@ -29,7 +37,7 @@ class Builder(Protocol):
         self,
         include_top: bool = True,
         weights: str | Path | None = None,
-        input_tensor: Any = None,
+        input_tensor: Tensor | None = None,
         input_shape: Sequence[int | None] | None = None,
         pooling: str | None = None,
         classes: int | None = None,
@@ -39,6 +47,6 @@ class Builder(Protocol):
         features: bool = False,
         prefix: str = "",
         **changes: Any,
-    ) -> keras.Model: ...
+    ) -> KerasModel: ...
 
 def __getattr__(name: str) -> Builder: ...

@@ -1,13 +1,13 @@
-"""Small tables in HTML for notebooks: what the `_repr_html_` of results is made of."""
+"""Small HTML tables for notebooks: the parts of every `_repr_html_`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
 
 def html_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str = "", note: str = "") -> str:
-    """Returns a table as HTML, everything in it escaped.
+    """Returns a table as HTML with all texts escaped.
 
     Example:
         >>> from reszoo.notebook import html_table
@@ -15,19 +15,45 @@ def html_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, titl
         '<table><thead><tr><th>name'
 
     Args:
-        columns: heads of the columns; none at all leaves the head out.
+        columns: column headings; empty for a table without a heading row.
         rows: cells of every row; numbers are aligned to the right.
-        title: above the table.
-        note: below it.
+        title: caption above the table.
+        note: text below the table.
     """
-    head = "".join(f"<th>{escape(str(column))}</th>" for column in columns)
+    headings = "".join(f"<th>{escape(str(column))}</th>" for column in columns)
+    head = f"<thead><tr>{headings}</tr></thead>" if headings else ""
     body = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in rows)
     caption = f"<caption>{escape(title)}</caption>" if title else ""
     foot = f"<p>{escape(note)}</p>" if note else ""
-    return f"<table>{caption}{f'<thead><tr>{head}</tr></thead>' if head else ''}<tbody>{body}</tbody></table>{foot}"
+    return f"<table>{caption}{head}<tbody>{body}</tbody></table>{foot}"
+
+
+def html_fields(data: Mapping[str, object], *, title: str = "") -> str:
+    """Returns nested settings as an HTML table with a row per field, such as `block.order`.
+
+    Example:
+        >>> from reszoo.notebook import html_fields
+        >>> "stem.width" in html_fields({"stem": {"width": 64}})
+        True
+
+    Args:
+        data: settings by name; dicts and lists of dicts are opened.
+        title: caption above the table.
+    """
+    return html_table(("field", "value"), _field_rows(data, ""), title=title)
+
+
+def _field_rows(data: Mapping[str, object], prefix: str) -> Iterable[tuple[str, object]]:
+    for name, value in data.items():
+        if isinstance(value, (list, tuple)) and value and isinstance(value[0], Mapping):
+            value = dict(zip(map(str, range(len(value))), value, strict=True))
+        if isinstance(value, Mapping):
+            yield from _field_rows(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
 
 
 def _cell(value: object) -> str:
     align = ' style="text-align:right"' if isinstance(value, (int, float)) else ""
-    shown = f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
-    return f"<td{align}>{escape(shown)}</td>"
+    text = f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+    return f"<td{align}>{escape(text)}</td>"

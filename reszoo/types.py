@@ -1,4 +1,4 @@
-"""Names for what Keras and NumPy hand about, so that a signature says what it takes; nothing is imported for them."""
+"""Type aliases for Keras and NumPy objects in signatures; importing them imports neither library."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ if TYPE_CHECKING:
     KerasModel: TypeAlias = keras.Model
     """A functional, Sequential or subclassed Keras model."""
     KerasLayer: TypeAlias = keras.layers.Layer
-    """A layer."""
+    """A Keras layer."""
     KerasVariable: TypeAlias = keras.Variable
-    """A weight or the state of a layer or optimizer."""
+    """A weight or another state variable of a layer or optimizer."""
     KerasOptimizer: TypeAlias = keras.optimizers.Optimizer
-    """An optimizer."""
+    """A Keras optimizer."""
     Array: TypeAlias = np.ndarray[Any, Any]
     """A NumPy array."""
 else:
     KerasModel = KerasLayer = KerasVariable = KerasOptimizer = Array = Any
 Tensor: TypeAlias = Any
-"""A tensor of the current backend, or what Keras turns into one."""
+"""A tensor of the current backend, or a value that Keras converts to one."""

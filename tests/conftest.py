@@ -1,4 +1,4 @@
-"""Shared by all tests: shared files, and what to skip where something is not installed."""
+"""Shared by all tests: shared files, skips for missing packages, expected errors, fresh processes."""
 
 import contextlib
 import importlib.util
@@ -23,25 +23,25 @@ def shared() -> Path:
 
 
 def needs(*modules: str) -> pytest.MarkDecorator:
-    """Skips a test where a module is not installed, and says which."""
+    """Skips a test if a module is not installed; the reason names it."""
     missing = [module for module in modules if importlib.util.find_spec(module) is None]
     return pytest.mark.skipif(bool(missing), reason=f"not installed: {', '.join(missing)}")
 
 
 def shown(value) -> str | None:
-    """A parameter in a test's id; functions go by their names, not addresses, so that all processes collect alike."""
+    """A parameter in the id of a test; functions have no address in it, so that all processes collect the same ids."""
     return None if callable(value) else str(value)[:40]
 
 
 @contextlib.contextmanager
-def refused(said):
-    """Expects an error of the package that says all of `said`: the place, the given, the allowed, the mend."""
+def refused(texts):
+    """Expects an error of the package whose message contains all of `texts`: place, value, expected values, hint."""
     from reszoo.errors import ReszooError
 
     with pytest.raises(ReszooError) as caught:
         yield
-    for words in said:
-        assert words in str(caught.value)
+    for text in texts:
+        assert text in str(caught.value)
 
 
 def python(code: str, *, backend: str = "tensorflow", without_reszoo: bool = False, folder: Path | None = None) -> str:

@@ -1,4 +1,4 @@
-"""Keras callbacks by which a worker dies, or its training comes to nothing."""
+"""Keras callbacks that kill a worker or make its training fail."""
 
 import os
 import signal
@@ -21,21 +21,21 @@ class KilledOnce(keras.callbacks.Callback):
 
 
 class OutOfMemory(keras.callbacks.Callback):
-    """Asks for more than there is."""
+    """Raises MemoryError."""
 
     def on_epoch_begin(self, epoch, logs=None):
         raise MemoryError("9 GiB")
 
 
 class Mistaken(keras.callbacks.Callback):
-    """Fails as a user's own code does."""
+    """Fails like a bug in a user's callback."""
 
     def on_train_begin(self, logs=None):
         raise TypeError("a mistake of mine")
 
 
 class Unreadable(keras.callbacks.Callback):
-    """Can be pickled, and not be made again."""
+    """Can be pickled, but not unpickled."""
 
     def __reduce__(self):
         return int, ("no number",)

@@ -1,4 +1,4 @@
-"""Narrow networks of every kind, which take no time, and what goes into and comes out of them."""
+"""Narrow, fast networks of every kind, with their inputs and outputs."""
 
 import keras
 import numpy as np
@@ -11,22 +11,22 @@ ROWS = {"depths": 1, "widths": 16, "stem": {"width": 16}, "classes": 7, "input_s
 
 
 def narrow(entry, /, **changes):
-    """A network of an entry's kind: one block in each of two stages."""
+    """A narrow variant of an entry with one block per stage."""
     return reszoo.create(entry, **{**(ROWS if zoo.spec(entry).dense else IMAGES), **changes})
 
 
 def batch(model, count=4):
-    """Inputs of a model, always the same."""
+    """A fixed batch of inputs for a model."""
     return np.random.default_rng(0).normal(size=(count, *model.input_shape[1:])).astype("float32")
 
 
 def outputs(model, x):
-    """What a model makes of its inputs, as NumPy's."""
+    """The outputs of a model as a NumPy array."""
     return keras.ops.convert_to_numpy(model(x, training=False)).astype("float32")
 
 
 def randomise(model, seed=0):
-    """Draws weights and statistics of a size that keeps numbers near one, so that no block is the identity."""
+    """Draws weights and statistics that keep activations near one, so that no block is the identity."""
     rng = np.random.default_rng(seed)
     for weight in model.weights:
         if weight.name in ("gamma", "moving_variance"):

@@ -1,4 +1,4 @@
-"""A search whose training is arithmetic: what surrounds training is tested in a fraction of a second."""
+"""A search with a simulated training: tests everything around it in a fraction of a second."""
 
 import hashlib
 import json
@@ -16,7 +16,7 @@ from reszoo.tuning.job import Outcome, Progress
 from reszoo.tuning.search import Search
 
 SPACE = reszoo.Space(
-    name="pretended",
+    name="simulated",
     network="resnet20_cifar",
     size={"depths": (1, 2, 3), "widths": (2, 4, 6, 8)},
     net={"shortcut": ("project", "none")},
@@ -27,27 +27,29 @@ SETTINGS = {"budget": {"params": 2500}, "epochs": 4, "seed": 0, "heartbeat": 1, 
 
 
 def curve(job):
-    """Validation accuracy after every epoch: wider is better, and a little luck that follows the seed."""
-    told = hashlib.sha256(f"{job.spec.model_dump_json()} {job.recipe.learning_rate.peak} {job.seed}".encode()).digest()
-    end = 0.5 + 0.3 * sum(stage.width for stage in job.spec.stages) / 24 + 0.1 * told[0] / 255
+    """Validation accuracy after every epoch: wider is better, with a little noise that depends on the seed."""
+    digest = hashlib.sha256(
+        f"{job.spec.model_dump_json()} {job.recipe.learning_rate.peak} {job.seed}".encode()
+    ).digest()
+    end = 0.5 + 0.3 * sum(stage.width for stage in job.spec.stages) / 24 + 0.1 * digest[0] / 255
     return [end * (1 - 0.5**epoch) for epoch in range(1, job.recipe.epochs + 1)]
 
 
-class Pretended:
-    """Stands in for a worker process; `at` makes something happen at (folder's name, epoch)."""
+class SimulatedWorker:
+    """Replaces a worker process; `at` maps (folder name, epoch) to a function that runs there."""
 
     at: ClassVar[dict] = {}
     log: Path | None = None
 
-    def do(self, job, *, ask=lambda told: "on"):
+    def do(self, job, *, ask=lambda progress: "continue"):
         file = job.folder / "history.jsonl"
         history = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
         values = curve(job)
         while len(history) < len(values):
             epoch = len(history) + 1
-            happens = self.at.get((job.folder.name, epoch)) or self.at.get(("*", epoch))
-            if happens is not None and (ended := happens(job)) is not None:
-                return ended
+            event = self.at.get((job.folder.name, epoch)) or self.at.get(("*", epoch))
+            if event is not None and (outcome := event(job)) is not None:
+                return outcome
             if history and ask(Progress(history)) == "stop":
                 return Outcome("pruned", history)
             history.append({"epoch": epoch, "val_accuracy": values[epoch - 1]})
@@ -66,15 +68,15 @@ class Pretended:
     close = stop
 
 
-class PretendedSearch(Search):
-    worker = Pretended
+class SimulatedSearch(Search):
+    worker = SimulatedWorker
 
 
 def search(folder, *, trials=8, jobs=1, space=SPACE, data=DATA, **settings):
-    return PretendedSearch(space, data, folder=folder, **SETTINGS | settings).search(trials=trials, jobs=jobs)
+    return SimulatedSearch(space, data, folder=folder, **SETTINGS | settings).search(trials=trials, jobs=jobs)
 
 
-def told(study):
+def results(study):
     """What must be equal however often a study was killed."""
     return [
         (row["number"], row["state"], row["score"], row["params"], row["values"]["learning_rate.peak"])
@@ -94,14 +96,14 @@ def killed_once(marker):
 
 
 def main(folder, trials, storage, *deadly):
-    """Searches in this process, killed at `trial:epoch` each once."""
+    """Searches in this process, which is killed once at each `trial:epoch`."""
     folder = Path(folder)
-    Pretended.log = folder.parent / f"{folder.name}.log"
+    SimulatedWorker.log = folder.parent / f"{folder.name}.log"
     for place in deadly:
         number, epoch = place.split(":")
-        Pretended.at[(number, int(epoch))] = killed_once(folder.parent / f"{folder.name}-{number}-{epoch}")
-    done = search(folder, trials=int(trials), storage=None if storage == "-" else storage)
-    print(json.dumps(told(done)))
+        SimulatedWorker.at[(number, int(epoch))] = killed_once(folder.parent / f"{folder.name}-{number}-{epoch}")
+    study = search(folder, trials=int(trials), storage=None if storage == "-" else storage)
+    print(json.dumps(results(study)))
 
 
 if __name__ == "__main__":

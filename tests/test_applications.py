@@ -68,7 +68,7 @@ def test_a_prefix_is_no_obstacle_to_weights_freezing_and_surgery(tmp_path):
     x = batch(plain)
     expected = outputs(plain, x)
     plain.save(tmp_path / "plain.keras")
-    named = narrow("resnet18", depths=2, prefix="left.", weights=tmp_path / "plain.keras")
+    named = narrow("resnet18", depths=2, prefix="left_", weights=tmp_path / "plain.keras")
     np.testing.assert_allclose(outputs(named, x), expected, atol=1e-5)
     for file in ("named.keras", "named.weights.h5"):
         named.save(tmp_path / file) if file.endswith(".keras") else named.save_weights(tmp_path / file)
@@ -88,7 +88,7 @@ def test_a_prefix_is_no_obstacle_to_weights_freezing_and_surgery(tmp_path):
     )
     for model in changed:
         assert (
-            model.get_layer("left.stem_conv").get_weights()[0].sum()
+            model.get_layer("left_stem_conv").get_weights()[0].sum()
             == plain.get_layer("stem_conv").get_weights()[0].sum()
         )
     np.testing.assert_allclose(outputs(changed[2], x), expected, atol=1e-5)
@@ -109,6 +109,27 @@ def test_the_input_of_the_first_network_is_called_input():
     assert (first.input.name, second.input.name) == ("input", "input_1")
     x = batch(first)
     np.testing.assert_array_equal(outputs(first, {"input": x}), outputs(first, x))
+
+
+def test_what_takes_a_networks_place_has_its_inputs_name(tmp_path):
+    narrow("resnet18")
+    second = narrow("resnet18", depths=2)
+    photo = narrow("resnet18", depths=2, input_tensor=keras.Input((32, 32, 3), name="photo"))
+    for model, name in ((second, "input_1"), (photo, "photo")):
+        made = (
+            reszoo.replace_head(model, classes=3),
+            reszoo.to_plain(model),
+            reszoo.drop_blocks(model, ["stage1_block2"]),
+        )
+        assert [each.layers[0].name for each in made] == [each.input.name for each in made] == [name] * 3
+    for number in range(2):
+        reszoo.convert(second_file(second, tmp_path), tmp_path / f"{number}.keras")
+        assert keras.models.load_model(tmp_path / f"{number}.keras").layers[0].name == "input"
+
+
+def second_file(model, folder):
+    model.save(folder / "second.keras")
+    return folder / "second.keras"
 
 
 def test_nested_networks_with_names(tmp_path):
@@ -351,7 +372,8 @@ BAD = [
     ({"classes": 2.0}, ["head.classes", "got 2.0", "integer"]),
     ({"classes": True}, ["head.classes", "got True", "integer"]),
     ({"classes": "10"}, ["head.classes", "got '10'", "integer"]),
-    ({"prefix": "a b"}, ["resnet18.prefix", "got 'a b'", "without blanks and /"]),
+    ({"prefix": "a b"}, ["resnet18.prefix", "got 'a b'", "without blanks, dots and /"]),
+    ({"prefix": "left."}, ["resnet18.prefix", "got 'left.'"]),
     ({"prefix": 3}, ["resnet18.prefix", "got 3"]),
     ({"input_shape": (3, 224, 224)}, ["input_shape", "at least 32", "(224, 224, 3)", "channels_first"]),
     ({"input_shape": (1, 64, 80)}, ["input_shape", "at least 32", "(64, 80, 1)", "channels_first"]),

@@ -1,4 +1,4 @@
-"""What version 0.1 wrote before the packages were moved: models, run folders and studies open and resume."""
+"""Models, run folders and studies that version 0.1 wrote still open and resume."""
 
 import json
 import tarfile
@@ -12,14 +12,14 @@ import reszoo
 BEFORE = Path(__file__).parent / "before"
 
 
-def unpacked(name: str, folder: Path) -> Path:
-    """The folder that an archive holds."""
+def unpack(name: str, folder: Path) -> Path:
+    """Extracts an archive and returns the folder in it."""
     with tarfile.open(BEFORE / f"{name}.tar.xz") as archive:
         archive.extractall(folder, filter="data")
     return folder / name
 
 
-def test_a_model_opens_and_tells_its_spec():
+def test_model_opens_with_its_spec():
     import keras
 
     model = keras.models.load_model(BEFORE / "resnet.keras", compile=False)
@@ -30,11 +30,12 @@ def test_a_model_opens_and_tells_its_spec():
     np.testing.assert_allclose(again(x), model(x), atol=1e-6)
 
 
-def test_a_run_resumes_after_its_last_epoch(tmp_path):
-    folder = unpacked("run", tmp_path)
+def test_run_resumes_after_its_last_epoch(tmp_path):
+    folder = unpack("run", tmp_path)
     before = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
     assert len(before) == 2
-    assert reszoo.evaluate(folder / "best.keras", "digits").accuracy > 0.5
+    evaluation = reszoo.evaluate(folder / "best.keras", "digits")
+    assert evaluation.accuracy > 0.5 and len(repr(evaluation)) < 160 and "precision" in evaluation._repr_html_()
     changes = {"depths": 1, "width_multiplier": 0.25}
     trained = reszoo.train("resnet20_cifar", "digits", output=folder, changes=changes, epochs=3, seed=0, verbose=0)
     assert trained.history[:2] == before and len(trained.history) == 3
@@ -42,8 +43,8 @@ def test_a_run_resumes_after_its_last_epoch(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_study_opens_and_resumes(tmp_path):
-    folder = unpacked("study", tmp_path)
+def test_study_opens_and_resumes(tmp_path):
+    folder = unpack("study", tmp_path)
     study = reszoo.open_study(folder)
     assert [(trial.state, trial.epochs) for trial in study.trials] == [("complete", 2), ("pruned", 1), ("running", 1)]
     assert study.best().model().count_params() > 0

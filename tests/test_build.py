@@ -1,4 +1,4 @@
-"""The plan as a Keras model: agreement with the cost, parity with other libraries and backends, files that open."""
+"""The plan as a Keras model: agreement with the cost, parity with other libraries and backends, saved files."""
 
 import re
 
@@ -22,7 +22,7 @@ def _fresh():
 
 
 def randomise(model, seed=0):
-    """Random weights and statistics of a size that keeps numbers near one."""
+    """Draws weights and statistics that keep activations near one."""
     rng = np.random.default_rng(seed)
     values = []
     for weight in model.weights:
@@ -47,10 +47,10 @@ def images(*shape, seed=0):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FLAT)
-def test_built_model_is_what_was_counted_and_tells_its_spec(name):
-    model, counted = reszoo.create(name), reszoo.cost(name)
-    assert model.count_params() == counted.params_all
-    assert sum(int(np.prod(weight.shape)) for weight in model.trainable_weights) == counted.params
+def test_build_matches_cost_and_spec(name):
+    model, cost = reszoo.create(name), reszoo.cost(name)
+    assert model.count_params() == cost.params_all
+    assert sum(int(np.prod(weight.shape)) for weight in model.trainable_weights) == cost.params
     assert reszoo.spec_of(model) == reszoo.spec(name)
     assert model.name == name
     stock = {type(layer).__module__.split(".")[0] for layer in model.layers}
@@ -89,7 +89,7 @@ def test_spec_of_changed_networks(name, changes):
         assert spec == reszoo.spec(name, **mine)
 
 
-def test_spec_of_refuses_what_is_not_ours():
+def test_spec_of_refuses_other_models():
     with pytest.raises(ReszooError, match="not a network of reszoo"):
         reszoo.spec_of(keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)]))
     model = reszoo.create("resnet20_cifar", depths=1)
@@ -103,7 +103,7 @@ def test_spec_of_refuses_what_is_not_ours():
 
 
 def applications_name(name):
-    """Our name of a layer -> that of keras.applications."""
+    """Layer name of reszoo -> layer name of keras.applications."""
     if match := re.fullmatch(r"stage(\d+)_block(\d+)_(.*)", name):
         stage, block, rest = match.groups()
         return f"conv{int(stage) + 1}_block{block}_" + rest.replace("shortcut", "0").replace("unit", "").replace(
@@ -114,7 +114,7 @@ def applications_name(name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("depth", [50, 152])
-def test_v1_is_the_network_of_keras_applications(depth):
+def test_v1_matches_keras_applications(depth):
     size = {"input_shape": (96, 96, 3)}
     theirs = getattr(keras.applications, f"ResNet{depth}")(weights=None, classifier_activation=None, classes=10, **size)
     ours = reszoo.create(f"resnet{depth}_v1", classifier_activation=None, classes=10, **size)
@@ -127,7 +127,7 @@ def test_v1_is_the_network_of_keras_applications(depth):
     np.testing.assert_allclose(predict(ours, x), expected, atol=1e-5 * max(1.0, np.abs(expected).max()))
 
 
-def test_arguments_are_those_of_keras_applications():
+def test_arguments_match_keras_applications():
     from reszoo import resnet18
 
     small = {"input_shape": [32, 32, 3]}
@@ -137,15 +137,15 @@ def test_arguments_are_those_of_keras_applications():
     assert resnet18(include_top=False, pooling="max", classes=5, depths=1).output_shape == (None, 512)
     assert resnet18(**small, classes=np.int64(5), depths=1).output_shape == (None, 5)
     assert resnet18(**small, classifier_activation=None).layers[-1].activation is keras.activations.linear
-    got = keras.Input((40, 48, 3))
-    scaled = keras.layers.Rescaling(1 / 255)(got)
+    inputs = keras.Input((40, 48, 3))
+    scaled = keras.layers.Rescaling(1 / 255)(inputs)
     model = resnet18(input_tensor=scaled, classes=4, depths=1)
-    assert model.input is got and model.output_shape == (None, 4)
+    assert model.input is inputs and model.output_shape == (None, 4)
     assert reszoo.spec_of(model).input_shape == (40, 48, 3)
     assert resnet18.__name__ == "resnet18"
 
 
-BAD_ARGUMENTS = [
+INVALID_ARGUMENTS = [
     ({"weights": "imagenot"}, ["resnet18.weights", "'imagenot'", "did you mean 'imagenet'"]),
     ({"classes": 0}, ["classes", "got 0", "at least 1"]),
     ({"weight": None}, ["unknown argument", "'weight'", "did you mean 'weights'"]),
@@ -156,18 +156,18 @@ BAD_ARGUMENTS = [
 ]
 
 
-@pytest.mark.parametrize(("arguments", "said"), BAD_ARGUMENTS, ids=lambda value: str(value)[:40])
-def test_bad_argument_is_named(arguments, said):
-    with refused(said):
+@pytest.mark.parametrize(("arguments", "texts"), INVALID_ARGUMENTS, ids=lambda value: str(value)[:40])
+def test_invalid_argument_is_refused(arguments, texts):
+    with refused(texts):
         reszoo.create("resnet18", **arguments)
 
 
-def test_input_shape_must_be_the_tensors():
+def test_input_shape_must_match_input_tensor():
     with pytest.raises(ReszooError, match="the shape of input_tensor"):
         reszoo.create("resnet18", input_tensor=keras.Input((64, 64, 3)), input_shape=(32, 32, 3))
 
 
-def test_features_are_the_stages():
+def test_features_are_the_stage_outputs():
     for name, widths in (("resnet18", [64, 128, 256, 512]), ("preact_resnet18", [64, 128, 256, 512])):
         model = reszoo.create(name, features=True, input_shape=(64, 64, 3))
         outputs = model(images(1, 64, 64, 3))
@@ -193,8 +193,8 @@ def test_logits_stay_float32_under_mixed_precision():
         keras.config.set_dtype_policy("float32")
 
 
-def test_a_block_that_starts_as_identity_is_one():
-    """He et al. 2015, 3.1: with a zero branch the deeper network computes what the shallower one does."""
+def test_identity_start_makes_blocks_the_identity():
+    """He et al. 2015, 3.1: with zero branches the deeper network has the outputs of the shallower one."""
     for name in ("resnet20_cifar", "preact_resnet110_cifar", "residual_mlp18"):
         depth = {"depths": 2} if name == "residual_mlp18" else {"depths": [1, 1, 1]}
         deeper = {"depths": 6} if name == "residual_mlp18" else {"depths": [3, 3, 3]}
@@ -206,8 +206,8 @@ def test_a_block_that_starts_as_identity_is_one():
         np.testing.assert_array_equal(predict(shallow, x), predict(deep, x))
 
 
-def test_pad_shortcut_puts_half_of_the_new_channels_before():
-    # As the CIFAR checkpoints of option A have it: facts of their own code, x[:, ::2, ::2] padded on both sides.
+def test_pad_shortcut_adds_half_of_the_channels_before():
+    # As in CIFAR checkpoints with option A, whose code pads x[:, ::2, ::2] on both sides.
     model = reszoo.create("resnet20_cifar", depths=1)
     probe = keras.Model(
         model.input, [model.get_layer(f"stage2_block1_{name}").output for name in ("shortcut_pool", "shortcut_pad")]
@@ -219,8 +219,8 @@ def test_pad_shortcut_puts_half_of_the_new_channels_before():
     np.testing.assert_array_equal(padded, np.pad(pooled, ((0, 0), (0, 0), (0, 0), (8, 8))))
 
 
-def test_preactivation_stem_pools_without_the_border():
-    # PyTorch pads a max pool with the lowest number; a zero would win over negative neighbours.
+def test_preactivation_stem_pool_ignores_the_border():
+    # PyTorch pads a max pool with the lowest number; a zero would exceed negative neighbors.
     model = reszoo.create("preact_resnet18", input_shape=(32, 32, 3))
     probe = keras.Model(model.input, [model.get_layer(name).output for name in ("stem_conv", "stem_pool")])
     conv, pooled = (keras.ops.convert_to_numpy(value)[0] for value in probe(-np.abs(images(1, 32, 32, 3))))
@@ -229,8 +229,8 @@ def test_preactivation_stem_pools_without_the_border():
     np.testing.assert_array_equal(pooled, windows[::2, ::2])
 
 
-def test_looks_linear_plain_net_starts_as_a_linear_map():
-    """Balduzzi et al. 2017: f(x) - f(0) is linear in x, and its size is kept over 50 layers."""
+def test_looks_linear_plain_network_starts_as_a_linear_map():
+    """Balduzzi et al. 2017: f(x) - f(0) is linear in x, and its norm is preserved over 50 layers."""
     for changes in ({}, {"block": {"order": "post"}}):
         trunk = reszoo.create("plain_mlp50", norm="none", bias=False, init="looks_linear", include_top=False, **changes)
         a, b = images(5, 784, seed=1), images(5, 784, seed=2)
@@ -251,7 +251,7 @@ BATCH_NORM_CASES = [
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="the fused operation is TensorFlow's")
 @pytest.mark.parametrize(("shape", "policy"), BATCH_NORM_CASES, ids=str)
 @pytest.mark.parametrize("mode", ["training", "inference", "frozen"])
-def test_fused_norm_is_the_stock_layer(shape, policy, mode):
+def test_fused_norm_matches_the_stock_layer(shape, policy, mode):
     import tensorflow as tf
 
     from reszoo.arch.layers import batch_normalization
@@ -259,7 +259,7 @@ def test_fused_norm_is_the_stock_layer(shape, policy, mode):
     settings = {"momentum": 0.9, "epsilon": 1e-5, "dtype": policy}
     layers = keras.layers.BatchNormalization(**settings), batch_normalization(**settings)
     x, up = images(*shape) * 3 + 1, images(*shape, seed=1)
-    found = []
+    results = []
     for layer in layers:
         layer.build(shape)
         randomise(layer)
@@ -270,10 +270,10 @@ def test_fused_norm_is_the_stock_layer(shape, policy, mode):
             outputs = tf.function(layer)(inputs, training=mode != "inference")
             loss = tf.reduce_sum(tf.cast(outputs, "float32") * up)
         gradients = tape.gradient(loss, [inputs, layer.gamma.value, layer.beta.value])
-        found.append([outputs, *gradients, layer.moving_mean, layer.moving_variance])
+        results.append([outputs, *gradients, layer.moving_mean, layer.moving_variance])
         assert outputs.dtype == layer.compute_dtype
     close = {"rtol": 2e-2, "atol": 2e-2} if "bfloat16" in policy else {"rtol": 1e-4, "atol": 1e-4}
-    for stock, fused in zip(*found, strict=True):
+    for stock, fused in zip(*results, strict=True):
         stock, fused = (keras.ops.convert_to_numpy(keras.ops.cast(value, "float32")) for value in (stock, fused))
         np.testing.assert_allclose(fused, stock, **close)
 
@@ -305,7 +305,7 @@ SMALL = {
 
 @pytest.fixture(scope="module")
 def small_models(tmp_path_factory):
-    """A folder of small models of every kind, one input, and what the models make of it."""
+    """A folder of small models of every kind, one input, and their outputs."""
     folder = tmp_path_factory.mktemp("models")
     x = images(2, 40, 48, 3)
     np.save(folder / "x.npy", x)
@@ -322,9 +322,9 @@ def small_models(tmp_path_factory):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_saved_files_open_without_reszoo_and_predict_the_same(small_models, backend):
-    said = python(LOAD, backend=backend, without_reszoo=True, folder=small_models)
-    assert said.splitlines() == [f"{backend} {name}.keras True ['keras']" for name in sorted(SMALL)]
+def test_saved_files_open_without_reszoo_with_the_same_outputs(small_models, backend):
+    output = python(LOAD, backend=backend, without_reszoo=True, folder=small_models)
+    assert output.splitlines() == [f"{backend} {name}.keras True ['keras']" for name in sorted(SMALL)]
 
 
 CHANNELS_FIRST = """
@@ -345,15 +345,15 @@ for name, changes in {small}.items():
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS[1:])
 def test_channels_first_gives_the_same_logits(small_models, backend):
-    said = python(CHANNELS_FIRST.format(small=SMALL), backend=backend, folder=small_models)
-    assert said.splitlines() == [f"{name} True True" for name in SMALL]
+    output = python(CHANNELS_FIRST.format(small=SMALL), backend=backend, folder=small_models)
+    assert output.splitlines() == [f"{name} True True" for name in SMALL]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["preact_resnet1001_cifar"])
 def test_a_thousand_layers_build_fit_save_and_load(tmp_path, name):
-    """In a fresh process, with Python's own recursion limit, the file opened by plain Keras."""
-    said = python(
+    """In a fresh process with the default recursion limit; plain Keras opens the file."""
+    output = python(
         f"""
 import sys, keras, numpy as np, reszoo
 limit = sys.getrecursionlimit()
@@ -373,6 +373,6 @@ print(sorted(reszoo.features(model).output), sys.getrecursionlimit() == limit)
 """,
         folder=tmp_path,
     )
-    assert "['stage1', 'stage2', 'stage3'] True" in said
-    said = python(LOAD, without_reszoo=True, folder=tmp_path)
-    assert said.strip() == "tensorflow deep.keras True ['keras']"
+    assert "['stage1', 'stage2', 'stage3'] True" in output
+    output = python(LOAD, without_reszoo=True, folder=tmp_path)
+    assert output.strip() == "tensorflow deep.keras True ['keras']"

@@ -1,4 +1,4 @@
-"""The command: what it prints, and how it fails."""
+"""The command line: output and errors."""
 
 import json
 import subprocess
@@ -20,21 +20,21 @@ def run(*arguments, folder=None, fails=False):
 
 
 def test_list():
-    said = run("list")
+    output = run("list")
     for name in zoo.builtin().names:
-        assert f"\n{name} " in said
+        assert f"\n{name} " in output
     assert "resnet50 " not in run("list", "*_cifar")
     assert run("list", "--max-params", "3e5").startswith("2 networks")
 
 
-def test_list_of_a_users_file(tmp_path):
+def test_list_of_a_user_file(tmp_path):
     (tmp_path / "my_nets.yaml").write_text("wide_thing: {base: resnet50, widths: [512, 1024, 2048, 4096]}\n")
     assert "wide_thing" in run("list", "--zoo", "my_nets.yaml", folder=tmp_path)
     assert "4096" in run("info", "my_nets.yaml:wide_thing", folder=tmp_path)
 
 
-def test_info_tells_cost_reference_and_twin():
-    said, cost = run("info", "resnet50"), reszoo.cost("resnet50")
+def test_info_prints_cost_reference_and_twin():
+    output, cost = run("info", "resnet50"), reszoo.cost("resnet50")
     plain = reszoo.cost(reszoo.spec("resnet50").plain())
     for words in (
         "He et al. 2015",
@@ -43,13 +43,13 @@ def test_info_tells_cost_reference_and_twin():
         f"{cost.params - plain.params:,}",
         "56x56x256",
     ):
-        assert words in said
+        assert words in output
     assert "12 weighted layers" in run("info", "resnet18", "--set", "depths=[1,1,1,2]", "--set", "stem=cifar")
-    assert "no shortcut" in run("info", "plain34")
+    assert "without shortcuts" in run("info", "plain34")
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "text"),
     [
         (("info", "resnet51"), "did you mean 'resnet50'"),
         (("info", "resnet50", "--set", "depths"), "field=value"),
@@ -59,22 +59,22 @@ def test_info_tells_cost_reference_and_twin():
         (("quickstart", "--depths", "20", "21"), "6n + 2"),
     ],
 )
-def test_bad_input_is_one_line(arguments, said, tmp_path):
+def test_invalid_input_prints_one_line(arguments, text, tmp_path):
     error = run(*arguments, folder=tmp_path, fails=True)
-    assert said in error and error.count("\n") == 1
+    assert text in error and error.count("\n") == 1
     assert not list(tmp_path.iterdir())
 
 
 @needs("jsonschema")
-def test_schema_takes_our_files_and_refuses_others():
+def test_schema_accepts_the_built_in_files_and_refuses_others():
     import jsonschema
     import yaml
 
-    made = schema()
-    assert json.loads(run("schema")) == made
+    expected = schema()
+    assert json.loads(run("schema")) == expected
     for file in (configs() / "models").glob("*.yaml"):
-        jsonschema.validate(yaml.safe_load(file.read_text()), made)
-    for wrong in (
+        jsonschema.validate(yaml.safe_load(file.read_text()), expected)
+    for invalid in (
         {"colour": "red"},
         {"shortcut": "non"},
         {"block": {"kernel": 3}},
@@ -82,17 +82,17 @@ def test_schema_takes_our_files_and_refuses_others():
         {"drop_path": 1.5},
     ):
         with pytest.raises(jsonschema.ValidationError):
-            jsonschema.validate({"mine": {"base": "resnet50"} | wrong}, made)
+            jsonschema.validate({"mine": {"base": "resnet50"} | invalid}, expected)
 
 
 @pytest.mark.slow
-def test_quickstart_shows_degradation_and_its_absence(tmp_path):
-    said = run("quickstart", "--depths", "20", "38", "--output", str(tmp_path / "out"))
-    told = json.loads((tmp_path / "out" / "results.json").read_text())
-    results = {item["name"]: item for item in told["depth"]}
+def test_quickstart_shows_degradation_of_the_plain_networks_only(tmp_path):
+    output = run("quickstart", "--depths", "20", "38", "--output", str(tmp_path / "out"))
+    numbers = json.loads((tmp_path / "out" / "results.json").read_text())
+    results = {item["name"]: item for item in numbers["depth"]}
     assert (tmp_path / "out" / "curves.png").stat().st_size > 10_000
     assert results["plain38"]["losses"][-1] > results["plain20"]["losses"][-1] + 0.3
     assert results["resnet38"]["losses"][-1] < 0.2
     assert results["plain38"]["params"] == results["resnet38"]["params"]
     for item in results.values():
-        assert f"{item['train_accuracy']:.1%}" in said and f"{item['batch_accuracy']:.1%}" in said
+        assert f"{item['train_accuracy']:.1%}" in output and f"{item['batch_accuracy']:.1%}" in output

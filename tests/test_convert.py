@@ -1,4 +1,4 @@
-"""From one format to another and back: the same bits, the same network, or nothing at all."""
+"""Conversion between formats and back: identical bits and the same network, or no file."""
 
 import subprocess
 import sys
@@ -23,27 +23,28 @@ TORCH = [name for name in FORMS if dialects()[name].layout == "torch"]
 
 
 @pytest.mark.parametrize("name", TORCH)
-def test_through_keras_and_back_to_the_same_bits(tmp_path, name):
-    got = in_dialect(FORMS[name], dialects()[name])
-    write_torch(got, tmp_path / "got.pth")
-    reszoo.convert(tmp_path / "got.pth", tmp_path / "keras.keras")
-    made = reszoo.convert(tmp_path / "keras.keras", tmp_path / "back.pth", to=name)
-    assert made.difference < 1e-6 and made.dialect == dialects()[name].title
-    found = arrays_of(tmp_path / "back.pth")
-    counters = {key for key in found if key.endswith("num_batches_tracked")}
-    assert set(found) - counters == set(got)
-    assert len(counters) == sum(key.endswith("running_mean") for key in got)
-    assert all(found[key].tobytes() == got[key].tobytes() for key in got)
+def test_round_trip_through_keras_is_bit_exact(tmp_path, name):
+    arrays = in_dialect(FORMS[name], dialects()[name])
+    write_torch(arrays, tmp_path / "source.pth")
+    reszoo.convert(tmp_path / "source.pth", tmp_path / "keras.keras")
+    result = reszoo.convert(tmp_path / "keras.keras", tmp_path / "back.pth", to=name)
+    assert result.difference < 1e-6 and result.dialect == dialects()[name].title
+    assert len(repr(result)) < 160 and "back.pth" in result._repr_html_()
+    back = arrays_of(tmp_path / "back.pth")
+    counters = {key for key in back if key.endswith("num_batches_tracked")}
+    assert set(back) - counters == set(arrays)
+    assert len(counters) == sum(key.endswith("running_mean") for key in arrays)
+    assert all(back[key].tobytes() == arrays[key].tobytes() for key in arrays)
 
 
-def test_half_of_the_bytes(tmp_path):
+def test_float16_halves_the_size(tmp_path):
     model = reszoo.create("resnet20_cifar", depths=1, input_shape=(16, 16, 1))
     model.save(tmp_path / "whole.keras")
-    made = reszoo.convert(tmp_path / "whole.keras", tmp_path / "half.safetensors", dtype="float16")
+    half = reszoo.convert(tmp_path / "whole.keras", tmp_path / "half.safetensors", dtype="float16")
     whole = reszoo.convert(tmp_path / "whole.keras", tmp_path / "whole.safetensors")
-    assert {array.dtype.name for array in arrays_of(made.path).values()} == {"float16"}
-    assert 0 < made.difference < 1e-2 and whole.difference < 1e-6
-    assert made.path.stat().st_size < 0.6 * whole.path.stat().st_size
+    assert {array.dtype.name for array in arrays_of(half.path).values()} == {"float16"}
+    assert 0 < half.difference < 1e-2 and whole.difference < 1e-6
+    assert half.path.stat().st_size < 0.6 * whole.path.stat().st_size
     for target in ("half.keras", "half.safetensors"):
         with refused(["dtype", "float16 for .safetensors and .pth"]):
             reszoo.convert(
@@ -53,29 +54,29 @@ def test_half_of_the_bytes(tmp_path):
 
 @needs("torch")
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "float64"])
-def test_pytorch_reads_what_is_written_and_the_other_way_round(tmp_path, dtype):
+def test_pytorch_reads_our_files_and_we_read_its(tmp_path, dtype):
     import torch
 
     random = {name: torch.randn(3, 2, 3, 3).to(getattr(torch, dtype)) for name in ("a.weight", "b")}
     random |= {"number": torch.tensor(7), "empty": torch.zeros(0, 4), "turned": torch.randn(4, 3).t()}
-    torch.save(random, tmp_path / "got.pth")
-    write_torch(arrays_of(tmp_path / "got.pth"), tmp_path / "made.pth")
-    made = torch.load(tmp_path / "made.pth", weights_only=True)
-    assert [*made] == [*random]
+    torch.save(random, tmp_path / "source.pth")
+    write_torch(arrays_of(tmp_path / "source.pth"), tmp_path / "copy.pth")
+    copy = torch.load(tmp_path / "copy.pth", weights_only=True)
+    assert [*copy] == [*random]
     for name, tensor in random.items():
-        assert made[name].dtype == tensor.dtype and torch.equal(made[name], tensor), name
+        assert copy[name].dtype == tensor.dtype and torch.equal(copy[name], tensor), name
 
 
 @needs("torch")
-def test_the_shared_network_of_torchvision_comes_back_as_it_was(tmp_path, shared):
+def test_round_trip_of_a_torchvision_file(tmp_path, shared):
     import torch
 
     source = shared / "weights" / "torchvision_resnet18_random_fp16.pth"
     reszoo.convert(source, tmp_path / "whole.keras")
     reszoo.convert(tmp_path / "whole.keras", tmp_path / "back.pth")
-    got, back = (torch.load(path, weights_only=True) for path in (source, tmp_path / "back.pth"))
-    assert [*got] == [*back]
-    assert all(torch.equal(back[name], got[name].to(back[name].dtype)) for name in got)
+    expected, back = (torch.load(path, weights_only=True) for path in (source, tmp_path / "back.pth"))
+    assert [*expected] == [*back]
+    assert all(torch.equal(back[name], expected[name].to(back[name].dtype)) for name in expected)
 
 
 CHAIN = [".safetensors", ".keras", ".weights.h5", ".pth"]
@@ -88,8 +89,8 @@ def test_every_format_from_every_format(tmp_path, name):
     before = tmp_path / "start.pth"
     for suffix in CHAIN:
         if before.name.endswith(".weights.h5"):
-            # Such a file does not say which epsilon it was trained with; ours is the default.
-            assert "(assumed)" in told(before)
+            # This format does not store epsilon; the default is assumed.
+            assert "(assumed)" in describe(before)
         after = tmp_path / f"next{suffix}"
         reszoo.convert(before, after)
         before = after
@@ -97,7 +98,7 @@ def test_every_format_from_every_format(tmp_path, name):
         np.testing.assert_array_equal(translate(read(before)).tensors[target].tensor.read(), array)
 
 
-def told(path):
+def describe(path):
     from reszoo.weights.summary import summary
 
     return summary(path)
@@ -114,31 +115,31 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("name", "target", "to", "said"), REFUSED, ids=lambda value: str(value)[:20])
-def test_what_a_format_cannot_hold_leaves_no_file(tmp_path, name, target, to, said):
+@pytest.mark.parametrize(("name", "target", "to", "expected"), REFUSED, ids=lambda value: str(value)[:20])
+def test_no_file_is_written_for_an_unsupported_network(tmp_path, name, target, to, expected):
     spec = TABULAR if name == "tabular_resnet" else small(name)
     reszoo.create(spec).save(tmp_path / "whole.keras")
-    with refused(said):
+    with refused(expected):
         reszoo.convert(tmp_path / "whole.keras", tmp_path / target, to=to)
     assert [file.name for file in tmp_path.iterdir()] == ["whole.keras"]
 
 
-def test_our_own_names_hold_every_network(tmp_path):
+def test_reszoo_names_support_every_network(tmp_path):
     spec = TABULAR
     reszoo.create(spec).save(tmp_path / "whole.keras")
     reszoo.convert(tmp_path / "whole.keras", tmp_path / "out.safetensors")
     assert reszoo.from_checkpoint(tmp_path / "out.safetensors").report.spec == spec
 
 
-def test_a_plain_net_comes_back_plain(tmp_path):
+def test_round_trip_of_a_plain_network(tmp_path):
     spec = small("plain18")
     reszoo.create(spec).save(tmp_path / "whole.keras")
     assert reszoo.convert(tmp_path / "whole.keras", tmp_path / "out.pth").difference == 0
     report = reszoo.load_weights(reszoo.create(spec), tmp_path / "out.pth")
-    assert "no tensor tells the shortcut" in str(report)
+    assert "the shortcut is not stored in the file" in str(report)
 
 
-def test_the_command(tmp_path):
+def test_convert_and_info_commands(tmp_path):
     spec = small()
     write_safetensors(in_dialect(spec, dialects()["hugging_face"]), tmp_path / "model.safetensors")
 

@@ -1,4 +1,4 @@
-"""Several devices and machines: a run learns on them what it learns on one device."""
+"""Several devices and machines: a run has the same losses as on one device."""
 
 import json
 import os
@@ -21,36 +21,38 @@ from reszoo.training.recipes import Augmentation
 TWO = ("first", "second")
 
 
-def batches(count, *, devices=ONE, seed=1, batch=8, **told):
+def batches(count, *, devices=ONE, seed=1, batch=8, **augmentation):
     x = np.arange(count * 48, dtype="float32").reshape(count, 4, 4, 3) % 251
     examples, scaling = Arrays(x, np.arange(count) % 2), Scaling(255.0, (0.0,), (1.0,))
-    return Batches(examples, scaling, 2, batch=batch, seed=seed, augmentation=Augmentation(**told), devices=devices)
+    return Batches(
+        examples, scaling, 2, batch=batch, seed=seed, augmentation=Augmentation(**augmentation), devices=devices
+    )
 
 
-# Who gets what.
+# Shares of a batch.
 
 AUGMENTED = [{}, {"shift": 1, "flip": True}, {"mixup": 0.2, "cutmix": 1.0}, {"erase": 0.5, "flip": True}]
 
 
 @pytest.mark.parametrize("seed", [1, None])
-@pytest.mark.parametrize("told", AUGMENTED, ids=str)
-def test_the_parts_of_all_machines_are_the_batch(told, seed):
-    parts = [batches(20, seed=seed, devices=Devices(TWO, number, 2), **told) for number in (0, 1)]
-    whole = batches(20, seed=seed, **told)
+@pytest.mark.parametrize("augmentation", AUGMENTED, ids=str)
+def test_shares_of_all_machines_form_the_batch(augmentation, seed):
+    parts = [batches(20, seed=seed, devices=Devices(TWO, machine, 2), **augmentation) for machine in (0, 1)]
+    whole = batches(20, seed=seed, **augmentation)
     assert [len(part) for part in parts] == [len(whole)] * 2 == [3, 3]
-    for number in range(3):
-        shared = zip(*(part[number][:2] for part in parts), strict=True)
-        for found, expected in zip(shared, whole[number], strict=True):
-            assert len(found[0]) == len(found[1])
-            np.testing.assert_array_equal(np.concatenate(found), expected)
+    for index in range(3):
+        shares = zip(*(part[index][:2] for part in parts), strict=True)
+        for arrays, expected in zip(shares, whole[index], strict=True):
+            assert len(arrays[0]) == len(arrays[1])
+            np.testing.assert_array_equal(np.concatenate(arrays), expected)
 
 
-def test_training_leaves_out_what_devices_cannot_share():
+def test_training_drops_rows_that_devices_cannot_share():
     devices, whole = Devices(("a", "b", "c", "d")), batches(31)
     shared = batches(31, devices=devices)
     assert [len(shared[number][0]) for number in range(len(shared))] == [8, 8, 8, 4]
     np.testing.assert_array_equal(shared[3][0], whole[3][0][:4])
-    assert len(batches(35, devices=devices)) == 4, "a batch of nothing"
+    assert len(batches(35, devices=devices)) == 4, "an empty batch"
 
 
 @pytest.mark.parametrize("count", [29, 31, 32])
@@ -63,10 +65,10 @@ def test_validation_counts_every_example_once(count):
     assert (weights * labels[:, 1]).mean() == pytest.approx((np.arange(count) % 2).mean())
 
 
-# What is refused.
+# Invalid settings.
 
 ADDRESSES = ("127.0.0.1:9001", "127.0.0.1:9002")
-WRONG = [
+INVALID = [
     (lambda: open_devices("two"), ["devices", "'two'", "one, all"]),
     (lambda: Devices(("a",) * 3).check(batch=32, examples=99), ["got 32", "a multiple of 3", "batch=30 or 33"]),
     (lambda: Devices(("a",) * 3).check(batch=2, examples=99), ["got 2", "a multiple of 3", "batch=3,"]),
@@ -74,9 +76,9 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("call", "said"), WRONG, ids=shown)
-def test_wrong_devices_are_named(call, said):
-    with refused(said):
+@pytest.mark.parametrize(("call", "message"), INVALID, ids=shown)
+def test_invalid_devices_are_refused(call, message):
+    with refused(message):
         call()
 
 
@@ -97,7 +99,7 @@ BACKENDS = {
 
 
 @pytest.mark.parametrize("backend", [pytest.param(name, marks=needs(name)) for name in BACKENDS])
-def test_what_a_backend_cannot_do_is_refused(backend, tmp_path):
+def test_unsupported_backends_are_refused(backend, tmp_path):
     settings = [settings for settings, _ in BACKENDS[backend]]
     code = f"""
 import reszoo
@@ -108,8 +110,8 @@ for settings in {settings!r}:
         print(error)
 """
     lines = python(code, backend=backend, folder=tmp_path).splitlines()
-    for line, (_, said) in zip(lines, BACKENDS[backend], strict=True):
-        assert all(words in line for words in said), line
+    for line, (_, message) in zip(lines, BACKENDS[backend], strict=True):
+        assert all(words in line for words in message), line
     assert not (tmp_path / "run").exists()
 
 
@@ -117,13 +119,13 @@ for settings in {settings!r}:
 
 RUN = """
 import json, os, signal, sys
-told = json.loads(sys.argv[1])
+settings = json.loads(sys.argv[1])
 import keras, reszoo
 from dataclasses import replace
 from reszoo.data.sources import Arrays
 from reszoo.training.devices import open_devices
 from reszoo.training.run import run
-if keras.backend.backend() == "tensorflow" and told["devices"] == "all":
+if keras.backend.backend() == "tensorflow" and settings["devices"] == "all":
     import tensorflow as tf
     halves = [tf.config.LogicalDeviceConfiguration()] * 2
     tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], halves)
@@ -133,18 +135,18 @@ class Kill(keras.callbacks.Callback):
         self.steps = 0
     def on_train_batch_begin(self, batch, logs=None):
         self.steps += 1
-        if self.steps == told["kill"]:
+        if self.steps == settings["kill"]:
             os.kill(os.getpid(), signal.SIGKILL)
 
-devices = open_devices(told["devices"], machines=told["machines"], machine=told["machine"])
-assert devices.count == told["count"], devices
+devices = open_devices(settings["devices"], machines=settings["machines"], machine=settings["machine"])
+assert devices.count == settings["count"], devices
 data = reszoo.open_data("digits", seed=3)
 few = {part: Arrays(getattr(data, part).x[:size], getattr(data, part).labels[:size])
        for part, size in {"train": 128, "validation": 31}.items()}
 small = {"depths": 1, "width_multiplier": 0.25}
 spec = reszoo.spec("resnet20_cifar", input_shape=data.shape, classes=10, **small)
-how = reszoo.recipe("fast_symbols", epochs=2, batch=32, ema=0.9)
-done = run(spec, replace(data, **few, test=None), how, told["folder"], seed=3, verbose=0, devices=devices,
+recipe = reszoo.recipe("fast_symbols", epochs=2, batch=32, ema=0.9)
+done = run(spec, replace(data, **few, test=None), recipe, settings["folder"], seed=3, verbose=0, devices=devices,
            callbacks=(Kill(),))
 print(json.dumps(done.history))
 """
@@ -156,7 +158,7 @@ TOLERANCE = 2e-4
 
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory):
-    """What JAX has compiled, for the next process."""
+    """A compilation cache of JAX, shared by the processes."""
     return {
         "JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.mktemp("compiled")),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
@@ -165,10 +167,10 @@ def compiled(tmp_path_factory):
 
 
 @contextmanager
-def started(folder, environment, **told):
-    """A run in a process of its own, which does not outlive the test."""
-    told = {"devices": "one", "machines": [], "machine": None, "count": 1, "kill": 0} | told
-    command = [sys.executable, "-c", RUN, json.dumps({"folder": str(folder), **told})]
+def started(folder, environment, **settings):
+    """A run in a separate process, which ends with the test."""
+    settings = {"devices": "one", "machines": [], "machine": None, "count": 1, "kill": 0} | settings
+    command = [sys.executable, "-c", RUN, json.dumps({"folder": str(folder), **settings})]
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, **environment}
     )
@@ -188,28 +190,28 @@ def history(process):
 @pytest.fixture(scope="module")
 def alone(compiled, tmp_path_factory):
     """The history of one device, by backend."""
-    known = {}
+    histories = {}
 
     def measured(backend):
-        if backend not in known:
+        if backend not in histories:
             with started(tmp_path_factory.mktemp(backend), {**compiled, "KERAS_BACKEND": backend}) as process:
-                known[backend] = history(process)
-        return known[backend]
+                histories[backend] = history(process)
+        return histories[backend]
 
     return measured
 
 
-def same(found, expected):
-    assert len(found) == len(expected) == 2
-    for row, other in zip(found, expected, strict=True):
+def same(actual, expected):
+    assert len(actual) == len(expected) == 2
+    for row, other in zip(actual, expected, strict=True):
         assert row.keys() == other.keys()
         assert row == pytest.approx(other, rel=TOLERANCE)
-    assert expected[0]["loss"] != pytest.approx(expected[1]["loss"], rel=10 * TOLERANCE), "a run that learns nothing"
+    assert expected[0]["loss"] != pytest.approx(expected[1]["loss"], rel=10 * TOLERANCE), "the run does not learn"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["tensorflow", pytest.param("jax", marks=needs("jax"))])
-def test_two_devices_learn_what_one_learns(backend, alone, compiled, tmp_path):
+def test_two_devices_match_one(backend, alone, compiled, tmp_path):
     halves = {"KERAS_BACKEND": backend, "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
     with started(tmp_path / "run", {**compiled, **halves}, devices="all", count=2) as process:
         same(history(process), alone(backend))
@@ -219,38 +221,38 @@ def test_two_devices_learn_what_one_learns(backend, alone, compiled, tmp_path):
 
 @pytest.fixture
 def addresses():
-    """Of two machines that are this one, where nothing listens."""
+    """Free ports of this machine, for two processes."""
     with socket.socket() as one, socket.socket() as other:
-        for held in (one, other):
-            held.bind(("127.0.0.1", 0))
-        return [f"127.0.0.1:{held.getsockname()[1]}" for held in (one, other)]
+        for listener in (one, other):
+            listener.bind(("127.0.0.1", 0))
+        return [f"127.0.0.1:{listener.getsockname()[1]}" for listener in (one, other)]
 
 
 @contextmanager
 def pair(folder, environment, machines, *, kill=(0, 0)):
-    """The first machine writes to `folder/run`; the second one is told a folder that must stay away."""
+    """The first machine writes to `folder/run`; the second one must not create its folder."""
     environment = {**environment, "KERAS_BACKEND": "jax"}
-    told = {"machines": machines, "count": 2}
+    settings = {"machines": machines, "count": 2}
     with (
-        started(folder / "run", environment, machine=0, kill=kill[0], **told) as first,
-        started(folder / "other", environment, machine=1, kill=kill[1], **told) as second,
+        started(folder / "run", environment, machine=0, kill=kill[0], **settings) as first,
+        started(folder / "other", environment, machine=1, kill=kill[1], **settings) as second,
     ):
         yield first, second
 
 
 @pytest.mark.slow
 @needs("jax")
-def test_two_machines_learn_what_one_learns_killed_or_not(alone, compiled, addresses, tmp_path):
+def test_two_machines_match_one_also_when_resumed(alone, compiled, addresses, tmp_path):
     with pair(tmp_path / "whole", compiled, addresses) as machines:
         whole, other = map(history, machines)
     assert whole == other
     same(whole, alone("jax"))
-    # In the second epoch the first machine is gone: the second one ends by itself, and says what to do.
+    # The first machine stops in the second epoch: the second one ends by itself, with a hint.
     with pair(tmp_path / "killed", compiled, addresses, kill=(6, 0)) as (first, second):
         assert first.wait(timeout=LIMIT) == -signal.SIGKILL
         err = second.communicate(timeout=LIMIT)[1]
         assert second.returncode not in (0, None)
-        assert "start the same on all again" in err, err[-3000:]
+        assert "rerun on all machines to resume" in err, err[-3000:]
     assert len((tmp_path / "killed" / "run" / "history.jsonl").read_text().splitlines()) == 1
     with pair(tmp_path / "killed", compiled, addresses) as machines:
         again, other = map(history, machines)
@@ -260,7 +262,7 @@ def test_two_machines_learn_what_one_learns_killed_or_not(alone, compiled, addre
 
 @pytest.mark.slow
 @needs("jax")
-def test_machines_that_were_told_different_things_refuse(addresses, tmp_path):
+def test_machines_with_different_settings_refuse(addresses, tmp_path):
     command = [sys.executable, "-m", "reszoo", "train", "--model", "resnet20_cifar", "--data", "digits"]
     environment = {**os.environ, "KERAS_BACKEND": "jax", "CUDA_VISIBLE_DEVICES": "-1"}
     environment["KERAS_DISTRIBUTION_JOB_ADDRESSES"] = ",".join(addresses)
@@ -268,13 +270,13 @@ def test_machines_that_were_told_different_things_refuse(addresses, tmp_path):
     running = []
     try:
         for machine, epochs in enumerate((2, 3)):
-            told = ["--output", f"run{machine}", "--machine", str(machine), "--epochs", str(epochs)]
-            running.append(subprocess.Popen([*command, *told], **settings))
-        said = [process.communicate(timeout=LIMIT)[1] for process in running]
+            options = ["--output", f"run{machine}", "--machine", str(machine), "--epochs", str(epochs)]
+            running.append(subprocess.Popen([*command, *options], **settings))
+        messages = [process.communicate(timeout=LIMIT)[1] for process in running]
     finally:
         for process in running:
             process.kill()
             process.wait()
     assert [process.returncode for process in running] == [2, 2]
-    for text, where in zip(said, ("machine 1: got what it refuses", "error"), strict=True):
+    for text, where in zip(messages, ("machine 1: got an error there", "error"), strict=True):
         assert where in text and "another run (recipe.epochs: 3)" in text, text[-3000:]

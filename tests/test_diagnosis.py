@@ -1,4 +1,4 @@
-"""What residual connections do, measured: blocks of any model, the measurements, and that they leave no trace."""
+"""Diagnosis: blocks of any model, the measurements, their results, and that they leave the model unchanged."""
 
 import json
 
@@ -35,32 +35,33 @@ def shallow(dropout=0.0):
     return dense(8, block={"start": "random", "dropout": dropout})
 
 
-# Taking apart.
+# Graphs and blocks.
 
 NETWORKS = ["resnet18", "resnet50d", "resnet20_cifar", "se_resnet50", "residual_mlp18", "tabular_resnet"]
 
 
 @pytest.mark.parametrize("name", [*NETWORKS, "preact_resnet18", "wide_resnet16_4_cifar"])
-def test_blocks_at_the_additions_are_those_of_the_plan(name):
+def test_blocks_from_additions_match_the_plan(name):
     small = {"width_multiplier": 0.25} if "mlp" not in name and "tabular" not in name else {}
     network = diagnosis.take_apart(reszoo.create(name, **small))
-    assert "by the plan" in network.found
-    found = blocks._numbered(network.graph, list(blocks._merged(network.graph, blocks._Dominators(network.graph))))
-    assert [block.part for block in found] == [block.part for block in network.blocks]
-    # Where a pre-activation block projects, its branch and its shortcut both begin after the activation.
+    assert "by the plan" in network.description
+    graph = network.graph
+    residual = blocks._staged(graph, list(blocks._residual_blocks(graph, blocks._Dominators(graph))))
+    assert [block.part for block in residual] == [block.part for block in network.blocks]
+    # In a pre-activation block with a projection, branch and shortcut both begin after the activation.
     fields = ("output", "merge", "branch", "shortcut", *(() if "pre" in name or "wide" in name else ("input",)))
-    for one, other in zip(found, network.blocks, strict=True):
+    for one, other in zip(residual, network.blocks, strict=True):
         assert all(getattr(one, field) == getattr(other, field) for field in fields), one.name
 
 
-def test_a_very_deep_network_is_built_of_sub_models_and_opened():
+def test_sub_models_of_a_very_deep_network_are_opened():
     network = diagnosis.take_apart(reszoo.create("resnet110_cifar", depths=40, width_multiplier=0.25))
     assert len(network.blocks) == 120 and not any(hasattr(step.layer, "layers") for step in network.graph.steps)
 
 
 def test_keras_applications_resnet50():
     network = diagnosis.take_apart(keras.applications.ResNet50(weights=None, input_shape=(64, 64, 3)))
-    assert [len(at) for at in network.parts.values()] == [3, 4, 6, 3]
+    assert [len(indices) for indices in network.parts.values()] == [3, 4, 6, 3]
     assert network.blocks[0].name == "conv2_block1_add" and network.graph.activation == "softmax"
 
 
@@ -76,21 +77,21 @@ def nested():
         x = x + 0.5 * keras.layers.Dense(16, name=f"narrow{number}")(branch)
     body = keras.Model(here, keras.ops.relu(x), name="body")
     x = body(body(stem(inputs)))
-    return keras.Model(inputs, keras.layers.Dense(3, activation="softmax")(x), name="theirs")
+    return keras.Model(inputs, keras.layers.Dense(3, activation="softmax")(x), name="custom")
 
 
 def test_a_model_of_nested_sub_models():
     model = nested()
     network = diagnosis.take_apart(model)
-    assert len(network.blocks) == 4 and network.residual and "additions" in network.found
+    assert len(network.blocks) == 4 and network.residual and "additions" in network.description
     x = np.random.default_rng(0).normal(size=(5, 12)).astype("float32")
-    found = network.graph.read(x, wanted=[network.graph.output, network.graph.logits])
-    np.testing.assert_array_equal(found[network.graph.output], model(x))
-    shares = keras.ops.convert_to_numpy(keras.ops.softmax(found[network.graph.logits]))
-    np.testing.assert_allclose(shares, found[network.graph.output], rtol=1e-5)
+    values = network.graph.read(x, outputs=[network.graph.output, network.graph.logits])
+    np.testing.assert_array_equal(values[network.graph.output], model(x))
+    probabilities = keras.ops.convert_to_numpy(keras.ops.softmax(values[network.graph.logits]))
+    np.testing.assert_allclose(probabilities, values[network.graph.output], rtol=1e-5)
 
 
-def test_a_plain_chain_has_a_block_for_every_layer_between_the_first_and_the_last():
+def test_a_plain_chain_has_one_block_per_inner_layer():
     model = keras.Sequential([keras.Input((8, 8, 1))])
     for _ in range(4):
         model.add(keras.layers.Conv2D(4, 3, padding="same"))
@@ -100,12 +101,12 @@ def test_a_plain_chain_has_a_block_for_every_layer_between_the_first_and_the_las
     model.add(keras.layers.Dense(3))
     network = diagnosis.take_apart(model)
     assert len(network.blocks) == 3 and not network.residual
-    makers = {slot: type(step.layer).__name__ for step in network.graph.steps for slot in step.makes}
-    assert [makers[slot] for slot in network.trunk[:3]] == ["ReLU"] * 3
+    layers = {slot: type(step.layer).__name__ for step in network.graph.steps for slot in step.outputs}
+    assert [layers[slot] for slot in network.trunk[:3]] == ["ReLU"] * 3
 
 
-class Own(keras.Model):
-    """Computes something of its own."""
+class Subclassed(keras.Model):
+    """A model with its own call()."""
 
     def call(self, x):
         return x
@@ -117,17 +118,17 @@ def two_outputs():
 
 
 REFUSED = [
-    (lambda: Own(), ["cannot be taken apart", "Own, a model with a call() of its own", "keras.Model(inputs, outputs)"]),
-    (lambda: keras.Sequential([keras.layers.Dense(2)]), ["no input shape yet", "call it once"]),
+    (lambda: Subclassed(), ["cannot be analyzed", "Subclassed, a model with its own call()", "keras.Model(inputs,"]),
+    (lambda: keras.Sequential([keras.layers.Dense(2)]), ["without an input shape", "call it once"]),
     (two_outputs, ["2 outputs", "one output"]),
     (lambda: keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)]), ["1 layers without a block", "additions"]),
     (lambda: "resnet50", ["'resnet50'", "a Keras model"]),
 ]
 
 
-@pytest.mark.parametrize(("model", "said"), REFUSED, ids=shown)
-def test_what_cannot_be_taken_apart_is_refused(model, said):
-    with refused(said):
+@pytest.mark.parametrize(("model", "messages"), REFUSED, ids=shown)
+def test_models_without_a_usable_graph_are_refused(model, messages):
+    with refused(messages):
         diagnosis.take_apart(model())
 
 
@@ -137,7 +138,7 @@ def test_data_that_do_not_fit_are_refused(digits):
         diagnosis.gradient_profile(shallow(), x[:, :10], y)
     with refused(["classes 0 to 19", "0 to 9"]):
         diagnosis.gradient_profile(shallow(), x[:20], np.arange(20))
-    with refused(["values that are no classes", "loss="]):
+    with refused(["values that are not classes", "loss="]):
         diagnosis.gradient_profile(shallow(), x, y + 0.5)
 
 
@@ -164,10 +165,10 @@ def measure(name, model, x, y, **changes):
 
 
 def state(model):
-    """Everything a measurement could leave behind."""
-    numbers = [v.numpy().tobytes() for v in (*model.variables, *model.optimizer.variables)]
+    """Returns everything that a measurement could change."""
+    variables = [v.numpy().tobytes() for v in (*model.variables, *model.optimizer.variables)]
     nodes = [(len(layer._inbound_nodes), layer.trainable) for layer in model._flatten_layers()]
-    return numbers, nodes, model.compiled, id(model.optimizer), np.random.get_state()[1].tobytes()
+    return variables, nodes, model.compiled, id(model.optimizer), np.random.get_state()[1].tobytes()
 
 
 @pytest.fixture(scope="module")
@@ -179,25 +180,29 @@ def trained(digits):
 
 
 @pytest.mark.parametrize("name", MEASUREMENTS)
-def test_a_measurement_leaves_the_model_as_it_was_and_says_what_it_found(name, trained, digits, tmp_path):
+def test_measurement_result_and_unchanged_model(name, trained, digits, tmp_path):
     x, y, model = digits[0][:80], digits[1][:80], trained
     before = state(model)
-    found = measure(name, model, x, y)
+    result = measure(name, model, x, y)
     assert state(model) == before
-    assert found.to_dict() == measure(name, model, x, y).to_dict()
-    assert found.control and found.verdict and found.thresholds and found.model == model.name
-    assert json.loads(json.dumps(found.to_dict(), allow_nan=False))["measurement"] == found.title
-    found.plot(tmp_path / "picture.png")
+    assert result.to_dict() == measure(name, model, x, y).to_dict()
+    assert result.control and result.verdict and result.thresholds and result.model == model.name
+    assert json.loads(json.dumps(result.to_dict(), allow_nan=False))["measurement"] == result.title
+    assert (
+        repr(result).startswith(f"{type(result).__name__}({model.name}: {result.level}; ") and len(repr(result)) < 161
+    )
+    assert "thresholds" in result._repr_html_() and result.title in result._repr_html_()
+    result.plot(tmp_path / "picture.png")
     assert (tmp_path / "picture.png").stat().st_size > 5000
 
 
-def test_a_layer_that_writes_past_the_scope_is_set_back(digits):
+def test_variables_written_outside_the_scope_are_restored(digits):
     class Counts(keras.layers.Layer):
         def build(self, shape):
             self.calls = self.add_weight(shape=(), initializer="zeros", trainable=False, name="calls")
 
         def call(self, x):
-            # Not through Keras' assign, which the scope would hold back.
+            # Not through Keras' assign, which the scope would catch.
             self.calls._value.assign_add(1.0)
             return x
 
@@ -225,7 +230,7 @@ rows = {}
 for name, settings in json.loads(SETTINGS).items():
     arguments = (x,) if name in ("signal_propagation", "shattering") else (x, y)
     rows[name] = getattr(diagnosis, name)(model, *arguments, **settings).to_dict()
-print("found" + json.dumps(rows))
+print("rows" + json.dumps(rows))
 """
 
 
@@ -238,8 +243,8 @@ def numbers(value):
 
 
 def measured(backend):
-    told = python(f"SETTINGS = '''{json.dumps(MEASUREMENTS)}'''" + BACKENDS, backend=backend)
-    return json.loads(told[told.index("found") + 5 :])
+    output = python(f"SETTINGS = '''{json.dumps(MEASUREMENTS)}'''" + BACKENDS, backend=backend)
+    return json.loads(output[output.index("rows{") + 4 :])
 
 
 @pytest.fixture(scope="module")
@@ -252,14 +257,14 @@ def on_tensorflow():
     "backend", [pytest.param("jax", marks=needs("jax")), pytest.param("torch", marks=needs("torch"))]
 )
 def test_backends_agree(backend, on_tensorflow):
-    found = measured(backend)
+    rows = measured(backend)
     for name in MEASUREMENTS:
         np.testing.assert_allclose(
-            numbers(found[name]), numbers(on_tensorflow[name]), rtol=1e-3, atol=1e-5, err_msg=name
+            numbers(rows[name]), numbers(on_tensorflow[name]), rtol=1e-3, atol=1e-5, err_msg=name
         )
 
 
-# What the numbers say: dense networks of width 64 at initialisation, fixed seeds (Yang 2019; Zhang 2019; De 2020).
+# Known values: dense networks of width 64 at initialisation, fixed seeds (Yang 2019; Zhang 2019; De 2020).
 
 RATIOS = [
     ("plain, glorot", {**PLAIN, "init": "glorot"}, 0.0, 1e-6, "broken"),
@@ -275,83 +280,92 @@ RATIOS = [
     ("changes", "low", "high", "level"), [row[1:] for row in RATIOS], ids=[row[0] for row in RATIOS]
 )
 def test_gradient_ratio_at_100_layers(changes, low, high, level, digits):
-    found = diagnosis.gradient_profile(dense(100, **changes), digits[0][:256], digits[1][:256])
-    assert low <= found.ratio <= high and found.level == level
+    profile = diagnosis.gradient_profile(dense(100, **changes), digits[0][:256], digits[1][:256])
+    assert low <= profile.ratio <= high and profile.level == level
     # Shuffled labels hardly change it, and weight gradients do not show it.
-    assert abs(np.log10(found.control["labels shuffled"] / found.ratio)) < 0.5
+    assert abs(np.log10(profile.control["labels shuffled"] / profile.ratio)) < 0.5
     if level == "broken":
-        assert abs(np.log10(found.weight_ratio)) < 1.5
+        assert abs(np.log10(profile.weight_ratio)) < 1.5
 
 
 def test_information_at_100_layers(digits):
     plain = diagnosis.information(dense(100, **PLAIN), *digits, places=2)
     scaled = diagnosis.information(dense(100, **FREE, block={"start": "scaled"}), *digits, places=2)
-    assert plain.found[-1].r2 < 0.2 and plain.level == "broken"
-    assert scaled.found[-1].r2 > 0.7 and scaled.level == "healthy"
+    assert plain.readouts[-1].r2 < 0.2 and plain.level == "broken"
+    assert scaled.readouts[-1].r2 > 0.7 and scaled.level == "healthy"
     assert abs(plain.control["probe, labels shuffled"] - 0.1) < 0.08 and plain.control["r2, random"] > 0.99
 
 
 def test_branches_with_batch_norm_shrink_with_depth(digits):
-    found = diagnosis.signal_propagation(dense(100, block={"start": "random"}), digits[0][:256])
-    ratio = np.array(found.branch_ratio)
+    signal = diagnosis.signal_propagation(dense(100, block={"start": "random"}), digits[0][:256])
+    ratio = np.array(signal.branch_ratio)
     np.testing.assert_allclose(ratio[4:], 1 / np.sqrt(np.arange(5, 51)), rtol=0.35)
     assert max(diagnosis.signal_propagation(dense(20, **FREE), digits[0][:64]).branch_ratio) == 0.0
 
 
 @pytest.mark.slow
-def test_a_block_is_not_missed_in_a_residual_network_and_is_in_a_plain_one(digits):
-    found = {}
+def test_residual_networks_tolerate_the_removal_of_a_block_and_plain_ones_do_not(digits):
+    studies = {}
     for kind, changes in {"plain": {"shortcut": "none"}, "residual": {"block": {"start": "random"}}}.items():
         model = dense(20, **changes)
         model.compile(keras.optimizers.Adam(1e-3), "sparse_categorical_crossentropy", jit_compile=False)
         model.fit(*digits, epochs=30, batch_size=128, verbose=0)
         reszoo.reestimate_norm(model, [digits[0]])
-        found[kind] = diagnosis.lesion_study(model, *digits)
-        assert found[kind].accuracy > 0.9, kind
-    assert found["plain"].mean < 0.3 and found["plain"].level == "broken"
-    assert found["residual"].mean > 0.9 and found["residual"].level == "healthy"
+        studies[kind] = diagnosis.lesion_study(model, *digits)
+        assert studies[kind].accuracy > 0.9, kind
+    assert studies["plain"].mean < 0.3 and studies["plain"].level == "broken"
+    assert studies["residual"].mean > 0.9 and studies["residual"].level == "healthy"
 
 
-# The doctor.
+# Diagnosis.
 
 
-def test_the_doctor_says_what_is_wrong_and_what_to_change(digits):
-    ill = reszoo.diagnose(dense(60, **FREE, block={"start": "random"}), *digits)
-    assert not ill.healthy and "zero" in ill.advice[0].what and "explodes" in ill.advice[0].because
-    well = reszoo.diagnose(dense(20), *digits)
-    assert well.healthy and not well.advice and "BatchNormalization" in well.network
-    assert json.loads(json.dumps(well.to_dict(), allow_nan=False))["examples"] == 512
+def test_diagnosis_of_healthy_and_broken_networks(digits):
+    broken = reszoo.diagnose(dense(60, **FREE, block={"start": "random"}), *digits)
+    assert not broken.healthy and "zero" in broken.advice[0].what and "explodes" in broken.advice[0].because
+    healthy = reszoo.diagnose(dense(20), *digits)
+    assert healthy.healthy and not healthy.advice and "BatchNormalization" in healthy.network
+    assert json.loads(json.dumps(healthy.to_dict(), allow_nan=False))["examples"] == 512
+    # Short in a console, a table in a notebook; a census prints none of its arrays.
+    assert len(repr(broken)) < 200 and repr(broken).startswith("Diagnosis(residual_mlp18: gradient profile broken, ")
+    html = broken._repr_html_()
+    assert html.count("<table>") == 2 and broken.advice[0].what.split(":")[0] in html and "census" in html
+    census = healthy["census"]
+    assert census.silent and "array" not in repr(census) and len(repr(census)) < 161
+    assert (
+        repr(diagnosis.take_apart(dense(20)))
+        == "Anatomy(residual_mlp18: 10 blocks by the plan of residual_mlp18; 63 steps)"
+    )
 
 
-def test_the_doctor_on_a_model_of_their_own():
+def test_diagnosis_of_a_custom_model():
     x = np.random.default_rng(0).normal(size=(64, 12)).astype("float32")
-    found = reszoo.diagnose(nested(), x, np.arange(64) % 3)
-    assert [result.title for result in found.results] == [
-        "gradient profile", "signal propagation", "correlation", "information", "lesion study",
-    ]  # fmt: skip
+    whole = reszoo.diagnose(nested(), x, np.arange(64) % 3)
+    titles = ["gradient profile", "signal propagation", "correlation", "census", "information", "lesion study"]
+    assert [result.title for result in whole.results] == titles
     few = reszoo.diagnose(nested(), x[:20], np.arange(20) % 3)
-    assert few.skipped == (("information", "20 examples: at least 40, half of them held out"),)
+    assert few.skipped == (("information", "20 examples: needs at least 40, half of them held out"),)
 
 
-def test_the_command(tmp_path, trained, capsys):
+def test_diagnose_command(tmp_path, trained, capsys):
     from reszoo.cli.screen import app
 
     trained.save(tmp_path / "model.keras")
     arguments = ["diagnose", str(tmp_path / "model.keras"), "--data", "digits", "--output", str(tmp_path / "out")]
     app(arguments, standalone_mode=False)
     assert "gradient profile" in capsys.readouterr().out
-    assert len([*(tmp_path / "out").glob("*.png")]) == 5
-    told = json.loads((tmp_path / "out" / "diagnosis.json").read_text())
+    assert len([*(tmp_path / "out").glob("*.png")]) == 6
+    saved = json.loads((tmp_path / "out" / "diagnosis.json").read_text())
     page = (tmp_path / "out" / "index.html").read_text()
-    assert told["model"] == trained.name and page.count("data:image/png") == len(told["results"]) == 5
-    for result in told["results"]:
+    assert saved["model"] == trained.name and page.count("data:image/png") == len(saved["results"]) == 6
+    for result in saved["results"]:
         assert result["measurement"].capitalize() in page and result["thresholds"][:40] in page
     (tmp_path / "broken.keras").write_bytes(b"PK")
     with refused(["broken.keras", "no Keras model"]):
         app(["diagnose", str(tmp_path / "broken.keras"), "--data", "digits"], standalone_mode=False)
 
 
-def test_gradients_are_watched_without_changing_the_training(digits, tmp_path):
+def test_gradient_flow_callback_does_not_change_training(digits, tmp_path):
     x, y = digits
 
     def train(*callbacks):
@@ -360,11 +374,11 @@ def test_gradients_are_watched_without_changing_the_training(digits, tmp_path):
         model.fit(x[:128], y[:128], batch_size=32, epochs=1, shuffle=False, verbose=0, callbacks=callbacks)
         return model.get_weights()
 
-    watch = reszoo.GradientFlow(x[:16], y[:16], folder=tmp_path, every=2)
-    for ours, theirs in zip(train(watch), train(), strict=True):
+    flow = reszoo.GradientFlow(x[:16], y[:16], folder=tmp_path, every=2)
+    for ours, theirs in zip(train(flow), train(), strict=True):
         np.testing.assert_array_equal(ours, theirs)
-    assert [step for step, _ in watch.history] == [0, 2, 4]
-    assert all(len(rms) == 5 and np.isfinite(rms).all() for _, rms in watch.history)
+    assert [step for step, _ in flow.history] == [0, 2, 4]
+    assert all(len(rms) == 5 and np.isfinite(rms).all() for _, rms in flow.history)
     assert [*(tmp_path / "gradient_flow").glob("events*")]
     with refused(["GradientFlow.every", "0", "at least 1"]):
         reszoo.GradientFlow(x, y, every=0)

@@ -1,4 +1,4 @@
-"""Downloads against a server on 127.0.0.1 that cuts connections, serves wrong bytes and refuses."""
+"""Downloads from a server on 127.0.0.1 that interrupts connections, sends wrong bytes and refuses requests."""
 
 import hashlib
 import json
@@ -25,14 +25,14 @@ HASH = hashlib.sha256(BODY).hexdigest()
 
 
 class Server:
-    """Answers from `bodies`; every request is noted."""
+    """Serves `bodies` and records every request."""
 
     def __init__(self):
         self.bodies = {}
         self.cut_after = {}
         self.ranges = True
         self.headers = {}
-        self.asked = []
+        self.requests = []
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -44,7 +44,7 @@ class Server:
 
             def answer(self, body):
                 path = self.path.partition("?")[0]
-                outer.asked.append((self.command, path, self.headers.get("Range")))
+                outer.requests.append((self.command, path, self.headers.get("Range")))
                 content = outer.bodies.get(path)
                 if content is None:
                     self.send_response(404)
@@ -54,9 +54,9 @@ class Server:
                     self.end_headers()
                     return
                 start = 0
-                asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
-                if asked and outer.ranges:
-                    start = int(asked[1])
+                requested = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
+                if requested and outer.ranges:
+                    start = int(requested[1])
                 if start >= len(content) > 0:
                     self.send_response(416)
                     self.send_header("Content-Length", "0")
@@ -69,13 +69,13 @@ class Server:
                 for name, value in outer.headers.get(path, {}).items():
                     self.send_header(name, value)
                 self.end_headers()
-                sent = content[start:]
+                rest = content[start:]
                 cuts = outer.cut_after.get(path, [])
                 if body and cuts:
-                    self.wfile.write(sent[: cuts.pop(0)])
+                    self.wfile.write(rest[: cuts.pop(0)])
                     self.close_connection = True
                 elif body:
-                    self.wfile.write(sent)
+                    self.wfile.write(rest)
 
             def log_message(self, *_):
                 pass
@@ -85,7 +85,7 @@ class Server:
         threading.Thread(target=self._http.serve_forever, args=(0.05,), daemon=True).start()
 
     def gets(self, path):
-        return [bytes_ for command, asked, bytes_ in self.asked if (command, asked) == ("GET", path)]
+        return [range_ for command, requested, range_ in self.requests if (command, requested) == ("GET", path)]
 
     def close(self):
         self._http.shutdown()
@@ -94,9 +94,9 @@ class Server:
 
 @pytest.fixture
 def server():
-    made = Server()
-    yield made
-    made.close()
+    running = Server()
+    yield running
+    running.close()
 
 
 @pytest.fixture(autouse=True)
@@ -113,7 +113,7 @@ def files(home):
     return sorted(file.name for file in (home / "weights" / "some").iterdir() if not file.name.endswith(".lock"))
 
 
-def test_a_file_is_fetched_checked_and_kept(server, home):
+def test_a_file_is_downloaded_verified_and_cached(server, home):
     server.bodies["/a.pth"] = BODY
     for _ in range(2):
         path = download.fetch("some", [File(url=f"{server.url}/a.pth", sha256=HASH[:8])])
@@ -122,7 +122,7 @@ def test_a_file_is_fetched_checked_and_kept(server, home):
     assert files(home) == ["a.pth"]
 
 
-def test_a_cut_connection_goes_on_where_it_was_cut(server):
+def test_an_interrupted_connection_is_resumed(server):
     server.bodies["/a.pth"] = BODY
     server.cut_after["/a.pth"] = [100_000, 50_000]
     path = download.fetch("some", [File(url=f"{server.url}/a.pth", sha256=HASH)])
@@ -130,7 +130,7 @@ def test_a_cut_connection_goes_on_where_it_was_cut(server):
     assert server.gets("/a.pth") == [None, "bytes=100000-", "bytes=150000-"]
 
 
-def test_an_interrupted_download_is_resumed_by_the_next_one(server, home):
+def test_an_interrupted_download_is_resumed_by_the_next_call(server, home):
     server.bodies["/a.pth"] = BODY
     (home / "weights" / "some").mkdir(parents=True)
     (home / "weights" / "some" / "a.pth.part").write_bytes(BODY[:123_456])
@@ -138,31 +138,31 @@ def test_an_interrupted_download_is_resumed_by_the_next_one(server, home):
     assert server.gets("/a.pth") == ["bytes=123456-"]
 
 
-def test_a_server_without_ranges_starts_again(server):
+def test_a_server_without_ranges_sends_the_file_again(server):
     server.bodies["/a.pth"] = BODY
     server.ranges = False
     server.cut_after["/a.pth"] = [100_000]
     assert download.fetch("some", [File(url=f"{server.url}/a.pth", sha256=HASH)]).read_bytes() == BODY
 
 
-@pytest.mark.parametrize("left", [BODY[:1000][::-1], BODY + b"more", bytes(len(BODY))], ids=["start", "longer", "same"])
-def test_what_another_version_left_is_not_trusted(server, home, left):
+@pytest.mark.parametrize("part", [BODY[:1000][::-1], BODY + b"more", bytes(len(BODY))], ids=["start", "longer", "same"])
+def test_the_part_of_another_version_is_discarded(server, home, part):
     server.bodies["/a.pth"] = BODY
     (home / "weights" / "some").mkdir(parents=True)
-    (home / "weights" / "some" / "a.pth.part").write_bytes(left)
+    (home / "weights" / "some" / "a.pth.part").write_bytes(part)
     assert download.fetch("some", [File(url=f"{server.url}/a.pth", sha256=HASH)]).read_bytes() == BODY
 
 
-def test_mirrors_are_tried_in_turn(server, home):
+def test_mirrors_are_tried_in_order(server, home):
     server.bodies |= {"/wrong/a.pth": BODY[::-1], "/right/a.pth": BODY}
     places = [f"{server.url}/{place}/a.pth" for place in ("absent", "wrong", "right")]
     path = download.fetch("some", [File(url=place, sha256=HASH[:8]) for place in places])
     assert path.read_bytes() == BODY
-    assert [path for _, path, _ in server.asked] == ["/absent/a.pth", "/wrong/a.pth", "/right/a.pth"]
+    assert [path for _, path, _ in server.requests] == ["/absent/a.pth", "/wrong/a.pth", "/right/a.pth"]
     assert files(home) == ["a.pth"]
 
 
-def test_no_place_has_it(server, home):
+def test_error_if_no_location_has_the_file(server, home):
     server.bodies |= {"/wrong/a.pth": BODY[::-1]}
     places = [File(url=f"{server.url}/{place}/a.pth", md5="0" * 32) for place in ("absent", "wrong")]
     with refused(["some", "HTTP 404", "md5", "instead of 000000", "put a.pth into", str(home / "weights" / "some")]):
@@ -170,7 +170,7 @@ def test_no_place_has_it(server, home):
     assert files(home) == []
 
 
-def test_a_wrong_file_in_the_cache_is_replaced_only_by_the_right_one(server, home):
+def test_a_wrong_file_in_the_cache_is_replaced_by_the_right_one_only(server, home):
     place = File(url=f"{server.url}/a.pth", sha256=HASH)
     (home / "weights" / "some").mkdir(parents=True)
     (home / "weights" / "some" / "a.pth").write_bytes(b"put here by hand")
@@ -181,23 +181,23 @@ def test_a_wrong_file_in_the_cache_is_replaced_only_by_the_right_one(server, hom
     assert download.fetch("some", [place]).read_bytes() == BODY
 
 
-def test_offline_says_what_to_put_where(server, home, monkeypatch):
+def test_offline_error_says_where_to_put_the_file(server, home, monkeypatch):
     server.bodies["/a.pth"] = BODY
     monkeypatch.setenv("RESZOO_OFFLINE", "1")
     place = File(url=f"{server.url}/a.pth", sha256=HASH)
     with refused(["offline", "put a.pth into", str(home / "weights" / "some")]):
         download.fetch("some", [place])
-    assert not server.asked
+    assert not server.requests
     (home / "weights" / "some" / "a.pth").write_bytes(BODY)
     assert download.fetch("some", [place]).read_bytes() == BODY
 
 
-def test_addresses_and_names_lead_nowhere_else(server, home):
+def test_addresses_cannot_write_elsewhere(server, home):
     server.bodies["/..%2f..%2fevil.pth"] = BODY
     path = download.fetch("some", [File(url=f"{server.url}/..%2f..%2fevil.pth", sha256=HASH)])
     assert path.parent == home / "weights" / "some"
     for url in ("file:///etc/passwd", "ftp://127.0.0.1/a.pth"):
-        with refused(["not an address of the web"]):
+        with refused(["not an http or https address"]):
             download.fetch("some", [File(url=url)])
 
 
@@ -213,15 +213,15 @@ def test_two_processes_download_once(server, home):
     assert len(server.gets("/a.pth")) == 1
 
 
-# Whole weights.
+# Loading downloaded weights.
 
 
 @pytest.fixture
 def published(server, tmp_path, monkeypatch):
-    """A record of a small network in the catalogue, served from here."""
+    """A record of a small network in the catalog, served by the test server."""
     spec = small("resnet18")
-    write_torch(in_dialect(spec, dialects()["torchvision"]), tmp_path / "made.pth")
-    body = (tmp_path / "made.pth").read_bytes()
+    write_torch(in_dialect(spec, dialects()["torchvision"]), tmp_path / "small.pth")
+    body = (tmp_path / "small.pth").read_bytes()
     digest = hashlib.sha256(body).hexdigest()
     path = f"/small-{digest[:8]}.pth"
     server.bodies[path] = body
@@ -236,7 +236,7 @@ def published(server, tmp_path, monkeypatch):
     return spec, path
 
 
-def test_a_tag_loads_warns_of_its_licence_and_loads_again_from_a_copy(server, home, published):
+def test_a_tag_loads_with_a_license_warning_and_then_from_a_copy(server, home, published):
     spec, path = published
     with pytest.warns(UserWarning, match="forbids commercial use"):
         model = reszoo.create(spec.replace(name="resnet18"), weights="small")
@@ -250,11 +250,11 @@ def test_a_tag_loads_warns_of_its_licence_and_loads_again_from_a_copy(server, ho
     assert all((a == b).all() for a, b in zip(values(model), values(again), strict=True))
     copy.write_bytes(copy.read_bytes()[:5000])
     with pytest.warns(UserWarning, match="forbids commercial use"):
-        mended = reszoo.create(spec.replace(name="resnet18"), weights="small")
-    assert all((a == b).all() for a, b in zip(values(model), values(mended), strict=True))
+        restored = reszoo.create(spec.replace(name="resnet18"), weights="small")
+    assert all((a == b).all() for a, b in zip(values(model), values(restored), strict=True))
 
 
-def test_an_address_loads_and_its_name_tells_the_hash(server, published):
+def test_an_address_loads_and_its_name_has_the_hash(server, published):
     spec, path = published
     model = reszoo.create(spec, weights=server.url + path)
     assert len(reszoo.origin(model).report.copied) == len(model.weights)
@@ -263,17 +263,17 @@ def test_an_address_loads_and_its_name_tells_the_hash(server, published):
         reszoo.create(spec, weights=f"{server.url}/small-00000000.pth")
 
 
-def test_a_file_at_hand_that_is_a_published_one_is_known(server, home, published, tmp_path):
+def test_a_local_copy_of_published_weights_is_recognized(server, home, published, tmp_path):
     _, path = published
     (tmp_path / path[1:]).write_bytes(server.bodies[path])
-    assert sources.published(tmp_path / path[1:]).name == "resnet18.small"
+    assert sources.published_record(tmp_path / path[1:]).name == "resnet18.small"
     (tmp_path / path[1:]).write_bytes(server.bodies[path] + b"x")
-    assert sources.published(tmp_path / path[1:]) is None
+    assert sources.published_record(tmp_path / path[1:]) is None
 
 
 @needs("huggingface_hub")
 def test_a_repository_of_the_hub(server, tmp_path):
-    """In a process of its own: the hub's library reads its address when it is imported."""
+    """Runs in a subprocess: huggingface_hub reads its address when it is imported."""
     spec = small("resnet18")
     write_safetensors(in_dialect(spec, dialects()["hugging_face"]), tmp_path / "model.safetensors")
     body, root = (tmp_path / "model.safetensors").read_bytes(), "/org/net/resolve/main"
@@ -292,8 +292,8 @@ def test_a_repository_of_the_hub(server, tmp_path):
     environment = {**os.environ, "HF_ENDPOINT": server.url, "NO_PROXY": "127.0.0.1", "HF_HUB_DISABLE_XET": "1"}
 
     def run(cache):
-        own = {**environment, "HF_HOME": str(tmp_path / cache)}
-        return subprocess.run([sys.executable, "-c", code], env=own, capture_output=True, text=True)
+        variables = {**environment, "HF_HOME": str(tmp_path / cache)}
+        return subprocess.run([sys.executable, "-c", code], env=variables, capture_output=True, text=True)
 
     done = run("first")
     assert "resize=256 crop=224" in done.stdout, done.stderr[-2000:]

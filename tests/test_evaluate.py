@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 import reszoo
 from reszoo.cli import app
-from reszoo.training.evaluate import BINS, _calibration
+from reszoo.training.evaluate import BINS, _calibration_error
 
 
 @pytest.fixture(scope="module")
@@ -21,15 +21,15 @@ def run(tmp_path_factory):
     return folder / "run", tiny_run(folder / "run")
 
 
-def test_the_test_part_is_the_one_that_training_held_out(run):
+def test_evaluate_uses_the_test_part_held_out_in_training(run):
     folder, done = run
-    found = reszoo.evaluate(folder / "model.keras", "digits")
-    assert found.accuracy == pytest.approx(done.test_accuracy, abs=1e-6)
-    assert "the test part of digits: 359 examples" in found.protocol
-    assert found.confusion.sum() == 359 and np.trace(found.confusion) == round(found.accuracy * 359)
-    recognised = sum(row.recall * row.examples for row in found.classes)
-    assert recognised == pytest.approx(found.accuracy * 359)
-    assert found.accuracy == reszoo.evaluate(folder / "model.keras", "digits", batch=7).accuracy
+    result = reszoo.evaluate(folder / "model.keras", "digits")
+    assert result.accuracy == pytest.approx(done.test_accuracy, abs=1e-6)
+    assert "the test part of digits: 359 examples" in result.protocol
+    assert result.confusion.sum() == 359 and np.trace(result.confusion) == round(result.accuracy * 359)
+    correct = sum(row.recall * row.examples for row in result.classes)
+    assert correct == pytest.approx(result.accuracy * 359)
+    assert result.accuracy == reszoo.evaluate(folder / "model.keras", "digits", batch=7).accuracy
     assert reszoo.evaluate(folder / "model.keras", "digits", part="all").confusion.sum() == 1797 - 359
     held = reszoo.evaluate(folder / "model.keras", "digits", part="validation").accuracy
     assert held == pytest.approx(done.history[-1]["val_accuracy"], abs=1e-6)
@@ -37,16 +37,16 @@ def test_the_test_part_is_the_one_that_training_held_out(run):
 
 def test_calibration_error():
     sure = np.eye(4)[[0, 1, 2, 3]]
-    assert _calibration(sure, np.array([True] * 4)) == 0
-    assert _calibration(sure, np.array([True, True, False, False])) == 0.5
+    assert _calibration_error(sure, np.array([True] * 4)) == 0
+    assert _calibration_error(sure, np.array([True, True, False, False])) == 0.5
     mixed = np.array([[0.9, 0.1]] * 2 + [[0.6, 0.4]] * 2)
     # Bins of 0.9 and of 0.6: |0.9 - 0.5| and |0.6 - 1|, half of the examples in each.
-    assert _calibration(mixed, np.array([True, False, True, True])) == pytest.approx(0.4)
+    assert _calibration_error(mixed, np.array([True, False, True, True])) == pytest.approx(0.4)
     assert BINS == 15
 
 
 def test_classes_are_matched_by_name(run, tmp_path):
-    """A folder without some of the classes numbers the others differently."""
+    """A folder without some of the classes has other class indices."""
     folder, _ = run
     digits = reszoo.open_data("digits", seed=3).test
     for name in ("7", "3"):
@@ -61,9 +61,9 @@ def test_classes_are_matched_by_name(run, tmp_path):
         reszoo.evaluate(folder / "model.keras", tmp_path)
 
 
-WRONG = [
+INVALID = [
     (lambda folder: reszoo.evaluate(folder / "run.json", "digits"), ["run.json"]),
-    (lambda folder: reszoo.evaluate(folder / "other.keras", "digits"), ["other.keras", "no facts about its data"]),
+    (lambda folder: reszoo.evaluate(folder / "other.keras", "digits"), ["other.keras", "no metadata about its data"]),
     (
         lambda folder: reszoo.evaluate(folder / "model.keras", "digits", part="tset"),
         ["evaluate.part", "test, validation"],
@@ -72,20 +72,20 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("call", "said"), WRONG)
-def test_what_cannot_be_evaluated(run, call, said):
-    with refused(said):
+@pytest.mark.parametrize(("call", "message"), INVALID)
+def test_invalid_evaluations_are_refused(run, call, message):
+    with refused(message):
         call(run[0])
 
 
-def test_the_commands(run, tmp_path, monkeypatch):
+def test_evaluate_and_predict_commands(run, tmp_path, monkeypatch):
     folder, done = run
     monkeypatch.chdir(tmp_path)
     shown = CliRunner().invoke(app, ["evaluate", str(folder / "model.keras"), "--data", "digits", "--output", "out"])
     assert shown.exit_code == 0 and f"accuracy {done.test_accuracy:.2%}" in shown.output
     assert (tmp_path / "out" / "confusion.png").stat().st_size > 1000
-    told = json.loads((tmp_path / "out" / "evaluation.json").read_text())
-    assert told["accuracy"] == pytest.approx(done.test_accuracy, abs=1e-6) and len(told["classes"]) == 10
+    saved = json.loads((tmp_path / "out" / "evaluation.json").read_text())
+    assert saved["accuracy"] == pytest.approx(done.test_accuracy, abs=1e-6) and len(saved["classes"]) == 10
     data = reszoo.open_data("digits", seed=3)
     np.savez(tmp_path / "new.npz", x=data.test.x)
     shown = CliRunner().invoke(app, ["predict", str(folder / "model.keras"), "new.npz", "--output", "table.csv"])

@@ -1,4 +1,4 @@
-"""Pages: whole in one file, everything escaped, every number there, pictures drawn, in a browser too."""
+"""Pages: self-contained, escaped, complete, with pictures; also in a browser."""
 
 import html
 import json
@@ -21,7 +21,7 @@ from reszoo.report.lines import Line, draw_lines
 from reszoo.report.page import Cell, Code, Gallery, Image, Section, Table, write_page
 from reszoo.report.scatter import Point, draw_front
 from reszoo.report.search import search_page
-from reszoo.report.trials import Row, at_one_epoch
+from reszoo.report.trials import Row, scores_at_common_epoch
 from reszoo.report.write import write
 
 VOID = {"meta", "link", "br", "img", "hr", "input"}
@@ -29,7 +29,7 @@ HOSTILE = '<script>alert("1")</script>&amp; $x_{$ _y \\frac\x00'
 
 
 class Reader(HTMLParser):
-    """A page taken apart; fails at a tag that closes what is not open."""
+    """A parsed page; fails at a closing tag without an opening one."""
 
     def __init__(self, page):
         super().__init__()
@@ -49,7 +49,7 @@ class Reader(HTMLParser):
     def handle_data(self, data):
         self.texts.setdefault(self.open[-1] if self.open else "", []).append(data)
 
-    def said(self, *tags):
+    def text(self, *tags):
         return "\n".join(text for tag in tags or self.texts for text in self.texts.get(tag, []))
 
 
@@ -87,66 +87,68 @@ ROWS += [
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
+def search_report(tmp_path_factory):
     """The page of all rows."""
     folder = tmp_path_factory.mktemp("report")
     facts, fronts = {"Feasible draws": "61 %"}, {"params": [0, 4], "macs": [0, 90], "activations": [1]}
     return write(search_page(rows=ROWS, fronts=fronts, facts=facts, notes=["Seed 0."], foot="versions"), folder)
 
 
-def test_a_search_page_is_whole_in_one_file(made):
-    page = read(made)
+def test_search_page_is_self_contained(search_report):
+    page = read(search_report)
     for tag, name, value in page.attributes:
         if name in ("src", "href", "srcset", "data", "action", "poster"):
             assert value.startswith(("#", "data:")), f"<{tag} {name}={value}>"
         assert "url(" not in (value or "").replace("url(#", ""), f"<{tag} {name}={value}>"
     assert not set(page.tags) & {"link", "iframe", "object", "embed", "base"}
-    assert not re.search(r"@import|https?:", page.said())
+    assert not re.search(r"@import|https?:", page.text())
     ids = [value for _, name, value in page.attributes if name == "id"]
     assert len(ids) == len(set(ids)), "an id twice on the page"
-    pointed = re.findall(r"url\(#([^)]*)\)", made.read_text()) + [
+    pointed = re.findall(r"url\(#([^)]*)\)", search_report.read_text()) + [
         value[1:] for _, name, value in page.attributes if name == "href"
     ]
     assert pointed and set(pointed) <= set(ids), "a reference to what is not there"
-    pictures = [file for file in made.parent.iterdir() if file != made]
+    pictures = [file for file in search_report.parent.iterdir() if file != search_report]
     assert [file.read_bytes()[:4] for file in pictures] == [b"\x89PNG"] * len(pictures)
     assert {"pareto_macs.png", "interaction_plain.png", "curves_residual.png"} <= {file.name for file in pictures}
 
 
-def test_every_number_of_the_rows_is_on_the_page(made):
-    page = read(made)
+def test_page_contains_every_number_of_the_rows(search_report):
+    page = read(search_report)
     values = [value for tag, name, value in page.attributes if (tag, name) == ("td", "data-value")]
     for trial in ROWS:
         for number in (trial.number, trial.params, trial.macs, trial.epochs, *trial.values.values()):
             assert repr(number) in values
         if trial.scored:
-            assert repr(trial.score) in values and f"{trial.score:.4g}" in page.said("td")
-            assert f"trial {trial.number}: {trial.kind}, {trial.state}" in page.said("title")
+            assert repr(trial.score) in values and f"{trial.score:.4g}" in page.text("td")
+            assert f"trial {trial.number}: {trial.kind}, {trial.state}" in page.text("title")
         else:
-            assert not trial.scored and f"trial {trial.number}:" not in page.said("title")
-    assert "3.21 ms" in page.said("td") and "MemoryError: out of memory" in page.said("td")
+            assert not trial.scored and f"trial {trial.number}:" not in page.text("title")
+    assert "3.21 ms" in page.text("td") and "MemoryError: out of memory" in page.text("td")
     best = max((trial for trial in ROWS if trial.state == "complete"), key=lambda trial: trial.score)
-    assert best.yaml in page.said("code")
-    assert f"The best is trial {best.number}, a residual network" in page.said("p")
-    assert "Parameters: every trial with a score; on the front 2 residual." in page.said("figcaption")
-    assert "On a front: trial 90" in page.said("summary") and "On a front: trial 1," not in page.said("summary")
+    assert best.yaml in page.text("code")
+    assert f"The best is trial {best.number}, a residual network" in page.text("p")
+    assert "Parameters: all trials with a score; on the Pareto front: 2 residual." in page.text("figcaption")
+    assert "On a Pareto front: trial 90" in page.text("summary") and "On a Pareto front: trial 1," not in page.text(
+        "summary"
+    )
 
 
-@pytest.mark.parametrize("direction", ["maximise", "minimise"])
-def test_the_best_follows_the_direction(tmp_path, direction):
+@pytest.mark.parametrize("direction", ["maximize", "minimize"])
+def test_best_trial_follows_the_direction(tmp_path, direction):
     page = read(write(search_page(rows=ROWS[:3], direction=direction), tmp_path))
-    best = (max if direction == "maximise" else min)(ROWS[:3], key=lambda trial: trial.score)
-    assert f"The best is trial {best.number}," in page.said("p")
+    best = (max if direction == "maximize" else min)(ROWS[:3], key=lambda trial: trial.score)
+    assert f"The best is trial {best.number}," in page.text("p")
 
 
-def test_the_pair_of_the_heat_map_may_be_named(tmp_path):
-    made = write(search_page(rows=ROWS[:3], pair=("width", "depth")), tmp_path)
-    assert "residual: width and depth" in read(made).said("text")
-    made = write(search_page(rows=ROWS[:3], pair=("width", "height")), tmp_path)
-    assert "No trial has both width and height." in read(made).said("p")
+def test_heat_map_of_a_named_pair(tmp_path):
+    file = write(search_page(rows=ROWS[:3], pair=("width", "depth")), tmp_path)
+    assert "residual: width and depth" in read(file).text("text")
+    file = write(search_page(rows=ROWS[:3], pair=("width", "height")), tmp_path)
+    assert "No trial has both width and height." in read(file).text("p")
 
 
-def test_hostile_names_are_text(tmp_path):
+def test_hostile_names_are_escaped(tmp_path):
     rows = [
         replace(
             trial, kind=HOSTILE if trial.kind == "plain" else "_kind", values={HOSTILE: HOSTILE * (place % 2), "_": 1}
@@ -154,13 +156,13 @@ def test_hostile_names_are_text(tmp_path):
         for place, trial in enumerate(ROWS)
     ]
     rows = [replace(trial, state=HOSTILE, note=HOSTILE, yaml=HOSTILE) for trial in rows[:3]] + rows[3:]
-    made = write(search_page(rows=rows, title=HOSTILE, score=HOSTILE, facts={HOSTILE: HOSTILE}, foot=HOSTILE), tmp_path)
-    page = read(made)
+    file = write(search_page(rows=rows, title=HOSTILE, score=HOSTILE, facts={HOSTILE: HOSTILE}, foot=HOSTILE), tmp_path)
+    page = read(file)
     assert page.tags.count("script") == 1
     shown = HOSTILE.replace("\x00", "\ufffd")
-    assert html.escape(shown, quote=False) in made.read_text()
+    assert html.escape(shown, quote=False) in file.read_text()
     for tag in ("h1", "dd", "footer", "td", "text", "title", "h2"):
-        assert shown.lower() in page.said(tag).lower(), tag
+        assert shown.lower() in page.text(tag).lower(), tag
 
 
 @pytest.mark.parametrize(
@@ -178,17 +180,17 @@ def test_hostile_names_are_text(tmp_path):
     ],
     ids=["none", "one", "bare", "failed", "pruned", "diverged", "same", "free", "zero"],
 )
-def test_studies_with_little_in_them(tmp_path, rows):
+def test_nearly_empty_studies(tmp_path, rows):
     page = read(write(search_page(rows=rows), tmp_path))
-    assert f"{len(rows)} trials" in page.said("p")
-    assert ("No trial has been run." in page.said("p")) == (not rows)
+    assert f"{len(rows)} trials" in page.text("p")
+    assert ("No trial has been run." in page.text("p")) == (not rows)
     any_score = any(trial.score is not None and math.isfinite(trial.score) for trial in rows)
-    assert ("No trial has a score." in page.said("p")) == (bool(rows) and not any_score)
+    assert ("No trial has a score." in page.text("p")) == (bool(rows) and not any_score)
     assert page.tags.count("tr") == len(rows) + bool(rows)
     assert ("svg" in page.tags) == any_score
 
 
-def test_the_front_is_drawn_as_it_is_given():
+def test_front_is_drawn_from_its_numbers():
     points = [Point(number, cost, 0.5, "plain", "") for number, cost in enumerate((3, 1, 2))]
     labels = {"name": "n", "title": "t", "caption": "c", "xlabel": "x", "ylabel": "y"}
     (line,) = [
@@ -200,20 +202,20 @@ def test_the_front_is_drawn_as_it_is_given():
     assert "Pareto front" not in draw_front(points, front=(), **labels).svg()
 
 
-def test_trials_are_compared_at_one_epoch():
+def test_trials_are_compared_at_a_common_epoch():
     long, short = row(0, curve=(0.1, 0.2, 0.9)), row(1, curve=(0.3,), state="pruned")
-    found, said = at_one_epoch([long, row(2, curve=(0.2, 0.4, 0.8)), short])
-    assert [(trial.number, trial.score) for trial in found] == [(0, 0.9), (2, 0.8)]
-    assert "epoch 3, which 2 of 3" in said
-    found, said = at_one_epoch([long, short, short])
-    assert [trial.score for trial in found] == [0.1, 0.3, 0.3]
+    rows, text = scores_at_common_epoch([long, row(2, curve=(0.2, 0.4, 0.8)), short])
+    assert [(trial.number, trial.score) for trial in rows] == [(0, 0.9), (2, 0.8)]
+    assert "epoch 3, which 2 of 3" in text
+    rows, text = scores_at_common_epoch([long, short, short])
+    assert [trial.score for trial in rows] == [0.1, 0.3, 0.3]
 
 
-def test_effects_say_how_much_goes_with_a_value():
+def test_explained_variance_of_effects():
     clear = [Sample((value,), "plain", value + noise) for value in (1, 2, 3) for noise in (0.01, -0.01)]
     idle = [Sample((value,), "residual", noise) for value in (1, 2, 3) for noise in (0.01, -0.01)]
-    found = shares([*clear, *idle])
-    assert found["plain"] > 0.99 and found["residual"] == 0
+    explained = shares([*clear, *idle])
+    assert explained["plain"] > 0.99 and explained["residual"] == 0
     assert shares([Sample((value,), "plain", value) for value in range(5)]) == {"plain": 0}, (
         "a group for each explains all"
     )
@@ -241,7 +243,7 @@ DRAWN = {
 
 
 @pytest.mark.parametrize("draw", DRAWN.values(), ids=list(DRAWN))
-def test_pictures_are_xml_with_hover_text_and_png(tmp_path, draw):
+def test_pictures_as_svg_with_hover_text_and_as_png(tmp_path, draw):
     picture = draw()
     picture.save(tmp_path / "one.svg")
     picture.save(tmp_path / "one.png")
@@ -255,19 +257,21 @@ def test_pictures_are_xml_with_hover_text_and_png(tmp_path, draw):
     assert draw().source() == draw().source(), "the same picture twice differs"
 
 
-def test_a_legend_names_families_that_begin_with_an_underscore():
+def test_legend_shows_families_with_a_leading_underscore():
     points = [Point(1, 2.0, 3.0, "_kind", "text")]
     drawn = draw_front(points, front=[1], name="n", title="t", caption="c", xlabel="x", ylabel="y").svg()
     assert "_kind" in [node.text.strip() for node in drawn.iter("text")]
 
 
-def test_lines_say_what_cannot_be_drawn():
+def test_lines_report_values_that_cannot_be_drawn():
     values = {"vanishing": (1, 1e-20, 0.0), "exploding": (1, math.inf, math.nan), "fine": (1, 2, 3)}
-    lines = [Line(name, got) for name, got in values.items()]
+    lines = [Line(name, numbers) for name, numbers in values.items()]
     drawn = draw_lines(lines, name="n", title="t", caption="c", xlabel="block", ylabel="norm", yscale="log").svg()
-    said = "\n".join(node.text for node in drawn.iter("title"))
-    assert "vanishing: cannot be drawn at 3 (0)" in said and "exploding: cannot be drawn at 2 (inf), 3 (nan)" in said
-    assert "\nfine" in said and "fine:" not in said
+    titles = "\n".join(node.text for node in drawn.iter("title"))
+    assert (
+        "vanishing: cannot be drawn at 3 (0)" in titles and "exploding: cannot be drawn at 2 (inf), 3 (nan)" in titles
+    )
+    assert "\nfine" in titles and "fine:" not in titles
     legend = [node.text for node in drawn.iter("text")]
     assert {"vanishing (1 not drawn)", "exploding (2 not drawn)", "fine"} <= set(legend)
 
@@ -295,12 +299,12 @@ def test_a_page_of_claims(tmp_path):
         )
     )
     assert page.tags.count("svg") == 2 and page.tags.count("img") == 1 and page.tags.count("section") == 1
-    assert ("td", "class", "bad number") in page.attributes and "Words." in page.said("p")
+    assert ("td", "class", "bad number") in page.attributes and "Words." in page.text("p")
     ids = [value for _, name, value in page.attributes if name == "id"]
     assert len(ids) == len(set(ids)), "a picture shown twice has the same ids"
 
 
-def test_a_page_is_there_whole_or_as_it_was(tmp_path, monkeypatch):
+def test_page_is_written_atomically(tmp_path, monkeypatch):
     file = write_page(tmp_path / "page.html", title="first", lead="", sections=[])
     monkeypatch.setattr(atomic.os, "fsync", lambda _: (_ for _ in ()).throw(OSError("no space left")))
     with pytest.raises(OSError, match="no space"):
@@ -347,19 +351,19 @@ document.body.dataset.probe = JSON.stringify({
 </script></body>"""
 
 
-def test_a_browser_draws_the_page_without_an_error(tmp_path, chromium, made):
+def test_browser_draws_the_page_without_errors(tmp_path, chromium, search_report):
     probed = tmp_path / "probed.html"
-    probed.write_text(made.read_text().replace("</body>", PROBE))
+    probed.write_text(search_report.read_text().replace("</body>", PROBE))
     page, errors = chromium(probed, "--dump-dom", "--window-size=500,900")
     assert not errors
-    found = dict((name, value) for tag, name, value in Reader(page).attributes if tag == "body")["data-probe"]
-    found = json.loads(found)
-    assert len(found["sizes"]) == len(made.pictures) and min(found["sizes"]) > 100
-    assert found["tip"].startswith("trial ") and found["wide"] <= 0
-    assert (found["least"], found["most"]) == ("90", "5 (best)")
+    body = dict((name, value) for tag, name, value in Reader(page).attributes if tag == "body")["data-probe"]
+    probe = json.loads(body)
+    assert len(probe["sizes"]) == len([*search_report.parent.glob("*.png")]) and min(probe["sizes"]) > 100
+    assert probe["tip"].startswith("trial ") and probe["wide"] <= 0
+    assert (probe["least"], probe["most"]) == ("90", "5 (best)")
 
 
-def test_a_browser_tells_of_an_error(tmp_path, chromium):
+def test_browser_reports_errors(tmp_path, chromium):
     file = tmp_path / "broken.html"
     file.write_text('<script>throw Error("seen")</script><img src="http://127.0.0.1:9/none.png">')
     assert "seen" in "".join(chromium(file, "--dump-dom")[1]), "the test above would not see an error"

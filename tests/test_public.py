@@ -1,23 +1,28 @@
-"""The public face: lazy, in step with the zoo, and built of rooms that import only what stands above them."""
+"""The public API: lazy, in step with the zoo, and built of packages that import only from those above them."""
 
 import ast
+import doctest
 import importlib.util
 import inspect
+import os
+import re
 import subprocess
 import sys
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import python
 
 import reszoo
 from reszoo.arch import zoo
+from reszoo.atomic import atomic_write
 
 PACKAGE = Path(reszoo.__file__).parent
 
-# What each package may import of the others: those above it.
-ROOMS = {
+# Package -> the packages that it may import from.
+PACKAGES = {
     "errors": set(),
     "atomic": set(),
     "config": {"errors"},
@@ -31,26 +36,28 @@ ROOMS = {
     "tuning": {"errors", "atomic", "config", "data", "arch", "weights", "models", "training", "report"},
     "diagnosis": {"errors", "config", "data", "arch", "surgery", "report", "training"},
 }
-# Words for signatures, and tables for notebooks: everyone's.
-ROOMS = {"types": set(), "notebook": set()} | {room: above | {"types", "notebook"} for room, above in ROOMS.items()}
-ROOMS["experiments"] = {*ROOMS} - {"tuning"}
-ROOMS["deploy"] = {"errors", "atomic", "config", "data", "arch", "weights", "training"}
-ROOMS["cli"] = {*ROOMS}
+# Type aliases and notebook tables may be imported everywhere.
+PACKAGES = {"types": set(), "notebook": set()} | {
+    package: above | {"types", "notebook"} for package, above in PACKAGES.items()
+}
+PACKAGES["experiments"] = {*PACKAGES} - {"tuning"}
+PACKAGES["deploy"] = {"errors", "atomic", "config", "data", "arch", "weights", "training"}
+PACKAGES["cli"] = {*PACKAGES}
 FORMATS = {"errors", "atomic", "weights.formats"}
-"""What reads files of strangers knows nothing of networks."""
+"""Readers of untrusted files import nothing about networks."""
 PARSERS = {"struct", "zipfile", "pickletools"}
-KERAS_ROOMS = {
+KERAS_MODULES = {
     *("arch/build.py", "arch/layers.py", "arch/liveness.py", "weights/preprocessing_layers.py"),
     *(f"training/{name}.py" for name in ("batches", "checkpointing", "devices", "evaluate", "fine_tune", "optimizers")),
     *("training/run.py", "tuning/hypermodel.py", "tuning/worker_main.py"),
     *(f"experiments/{name}.py" for name in ("compare", "comparison", "degradation_gap", "evidence", "findings")),
     *("experiments/looped.py", "experiments/trainer.py"),
 }
-KERAS_ROOMS |= {str(file.relative_to(PACKAGE)) for file in (PACKAGE / "diagnosis").rglob("[!_]*.py")}
+KERAS_MODULES |= {str(file.relative_to(PACKAGE)) for file in (PACKAGE / "diagnosis").rglob("[!_]*.py")}
 
 
 def imports(file):
-    """What a module imports: (name, whether at its top level)."""
+    """Yields the imports of a module: (name, whether at its top level)."""
     tree = ast.parse(file.read_text())
     for node in ast.walk(tree):
         names = []
@@ -64,26 +71,26 @@ def imports(file):
 
 
 MODULES = {".".join(file.relative_to(PACKAGE).with_suffix("").parts): file for file in sorted(PACKAGE.rglob("*.py"))}
-"""Every module by its name within the package."""
+"""Module name within the package -> its file."""
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_rooms_import_only_what_stands_above_them(module):
-    place, room = str(MODULES[module].relative_to(PACKAGE)), module.partition(".")[0]
+def test_packages_import_only_from_those_above_them(module):
+    path, package = str(MODULES[module].relative_to(PACKAGE)), module.partition(".")[0]
     for name, at_top in imports(MODULES[module]):
         first, *rest = name.split(".")
-        if first == "reszoo" and room in ROOMS and rest:
-            assert rest[0] in ROOMS[room] | {room, "_version"}, f"{place} imports {name}"
+        if first == "reszoo" and package in PACKAGES and rest:
+            assert rest[0] in PACKAGES[package] | {package, "_version"}, f"{path} imports {name}"
             if module.startswith("weights.formats"):
-                assert rest[0] in FORMATS or ".".join(rest[:2]) in FORMATS, f"{place} imports {name}"
+                assert rest[0] in FORMATS or ".".join(rest[:2]) in FORMATS, f"{path} imports {name}"
         if first in ("keras", "tensorflow", "numpy") and at_top:
-            assert place in KERAS_ROOMS, f"{place} imports {name} at its top"
+            assert path in KERAS_MODULES, f"{path} imports {name} at its top"
         if first in PARSERS:
-            assert module.startswith("weights.formats"), f"{place} imports {name}: files are parsed in weights/formats"
+            assert module.startswith("weights.formats"), f"{path} imports {name}: files are parsed in weights/formats"
 
 
-def test_no_module_imports_itself_by_way_of_others():
-    """Imports inside functions and under TYPE_CHECKING count: they keep a circle open, and it is one."""
+def test_imports_have_no_cycle():
+    """Imports inside functions and under TYPE_CHECKING count, too."""
     graph = {}
     for module, file in MODULES.items():
         names = {name.removeprefix("reszoo.") for name, _ in imports(file) if name.startswith("reszoo.")}
@@ -99,27 +106,88 @@ def test_no_module_is_long(module):
     assert len(MODULES[module].read_text().splitlines()) <= 300
 
 
+def test_vocabulary():
+    """Results are named after what they are: spec, plan, schedule, attributes, summary, ..."""
+    modules = [name for name, file in MODULES.items() if re.search(r"\btold\b", file.read_text(encoding="utf-8"))]
+    assert modules == []
+
+
+EXAMPLES = [name for name, file in MODULES.items() if ">>> " in file.read_text(encoding="utf-8")]
+
+
+@pytest.mark.parametrize("module", EXAMPLES)
+def test_docstring_examples_run(module, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    results = doctest.testmod(importlib.import_module(f"reszoo.{module}"), optionflags=doctest.ELLIPSIS)
+    assert results.attempted and not results.failed
+
+
+def _write_bytes(path):
+    path.write_bytes(b"all of it")
+
+
+def _write_privately(path):
+    """As libraries do that write by way of a temporary file of their own."""
+    path.touch(mode=0o600)
+    path.chmod(0o600)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")
+@pytest.mark.parametrize("write", [_write_bytes, _write_privately])
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o002, 0o664), (0o077, 0o600)], ids=oct)
+def test_written_files_have_the_permissions_of_new_files(tmp_path, write, umask, mode):
+    before = os.umask(umask)
+    try:
+        with atomic_write(tmp_path / "file") as temporary:
+            write(temporary)
+    finally:
+        os.umask(before)
+    assert (tmp_path / "file").stat().st_mode & 0o777 == mode
+    assert [file.name for file in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("name", ["a.safetensors", "a.pth"])
+def test_written_weights_have_the_permissions_of_new_files(tmp_path, name):
+    from reszoo.weights.formats.write import write_safetensors, write_torch
+
+    write = write_safetensors if name.endswith("safetensors") else write_torch
+    write({"kernel": np.zeros((2, 3), "float32")}, tmp_path / name)
+    (tmp_path / "new").touch()
+    assert (tmp_path / name).stat().st_mode == (tmp_path / "new").stat().st_mode
+
+
+def test_failed_write_leaves_the_file_unchanged(tmp_path):
+    file = tmp_path / "file"
+    file.write_text("before")
+    with pytest.raises(RuntimeError), atomic_write(file) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    with pytest.raises(FileNotFoundError), atomic_write(file):
+        pass
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["before"]
+
+
 @pytest.mark.parametrize("module", ["h5py"])
-def test_no_module_imports_what_is_not_required(module):
-    """libhdf5 can crash on a damaged file; the package has a reader of its own."""
+def test_no_module_imports_an_undeclared_dependency(module):
+    """libhdf5 can crash on a damaged file; the package has its own reader."""
     files = [file for file in PACKAGE.rglob("*.py") if any(name.split(".")[0] == module for name, _ in imports(file))]
     assert files == []
 
 
-def test_the_stub_names_every_network():
+def test_stub_lists_every_network():
     stub = (PACKAGE / "__init__.pyi").read_text()
     for name in zoo.builtin().names:
         assert f"    {name} as {name},\n" in stub, f"add `{name} as {name},` to reszoo/__init__.pyi"
 
 
-def test_every_public_name_exists_and_says_what_it_is():
+def test_every_public_name_exists_and_has_a_docstring():
     assert set(zoo.builtin().names) <= set(dir(reszoo))
     for name in reszoo.__all__:
         assert inspect.getdoc(getattr(reszoo, name)), name
 
 
-def test_a_module_does_not_hide_the_public_function_of_its_name():
-    """Python writes a submodule into its package when it is first imported."""
+def test_modules_do_not_hide_public_functions_of_the_same_name():
+    """Python sets a submodule as an attribute of its package when it is first imported."""
     modules = ("diagnosis.diagnose", "experiments.compare", "experiments.evidence", "tuning.search", "training.train")
     measures = ("gradient_profile", "signal", "information", "shattering", "loss_surface", "lesion", "path_length")
     modules += tuple(f"diagnosis.measures.{name}" for name in measures)
@@ -131,7 +199,7 @@ def test_a_module_does_not_hide_the_public_function_of_its_name():
     assert python(code).strip() == "[]"
 
 
-def test_the_builder_stub_has_the_signature_of_create():
+def test_builder_stub_has_the_signature_of_create():
     stub = ast.parse((PACKAGE / "models.pyi").read_text())
     create = next(node for node in stub.body if isinstance(node, ast.FunctionDef) and node.name == "create")
     call = next(node for node in ast.walk(stub) if isinstance(node, ast.FunctionDef) and node.name == "__call__")
@@ -179,11 +247,11 @@ print(json.dumps({key: [before[key], after[key]] for key in before if before[key
 """
 
 
-def test_importing_changes_no_filter_no_verbosity_and_no_log_level():
+def test_importing_changes_no_global_settings():
     assert python(IMPORTS).splitlines()[-1] == "{}"
 
 
-def test_the_networks_are_a_package_resource():
+def test_zoo_configs_are_a_package_resource():
     if importlib.util.find_spec("reszoo.zoo_configs") is None:
         pytest.skip("reszoo is not installed: this is a checkout on the path")
     folder = Path(importlib.import_module("reszoo.zoo_configs").__file__).parent
@@ -204,16 +272,16 @@ UNKNOWN = [
 ]
 
 
-@pytest.mark.parametrize(("name", "meant"), UNKNOWN)
-def test_an_unknown_public_name_is_an_error_that_names_the_nearest(name, meant):
-    with pytest.raises(AttributeError, match=f"module 'reszoo' has no attribute '{name}'; did you mean '{meant}'"):
+@pytest.mark.parametrize(("name", "nearest"), UNKNOWN)
+def test_unknown_public_name_suggests_the_nearest(name, nearest):
+    with pytest.raises(AttributeError, match=f"module 'reszoo' has no attribute '{name}'; did you mean '{nearest}'"):
         getattr(reszoo, name)
-    # Python would swallow the AttributeError: the import statement gets an ImportError of its own.
-    with pytest.raises(ImportError, match=f"cannot import name '{name}' from 'reszoo'; did you mean '{meant}'"):
+    # The import statement would replace an AttributeError by its own message.
+    with pytest.raises(ImportError, match=f"cannot import name '{name}' from 'reszoo'; did you mean '{nearest}'"):
         exec(f"from reszoo import {name}")
 
 
-def test_other_ways_to_ask_for_a_name():
+def test_other_ways_to_look_up_a_name():
     assert not hasattr(reszoo, "resnet51") and getattr(reszoo, "resnet51", None) is None
     for name in ("__wrapped__", "_repr_html_", "zzz"):
         with pytest.raises(AttributeError, match=f"has no attribute '{name}'$"):
@@ -224,8 +292,8 @@ def test_other_ways_to_ask_for_a_name():
         reszoo.diagnosis.path_lenght  # noqa: B018
     code = "from reszoo import cli, errors, resnet50; from reszoo import *; print(cli.__name__, Budget.__name__)"
     assert python(code).strip() == "reszoo.cli Budget"
-    shown = subprocess.run([sys.executable, "-c", "import reszoo; reszoo.resnet51"], capture_output=True, text=True)
-    assert shown.stderr.lower().count("did you mean") == 1
+    process = subprocess.run([sys.executable, "-c", "import reszoo; reszoo.resnet51"], capture_output=True, text=True)
+    assert process.stderr.lower().count("did you mean") == 1
 
 
 @pytest.mark.slow
@@ -234,6 +302,6 @@ def test_other_ways_to_ask_for_a_name():
 )
 def test_examples_run(tmp_path, file):
     assert len(file.read_text().splitlines()) <= 60
-    done = subprocess.run([sys.executable, str(file)], cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout
+    process = subprocess.run([sys.executable, str(file)], cwd=tmp_path, capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr[-2000:]
+    assert process.stdout

@@ -1,4 +1,4 @@
-"""The weights that come with the package: whole, small, and as good as their record says."""
+"""The weights in the package: complete, small, and as accurate as their record says."""
 
 import hashlib
 
@@ -11,12 +11,12 @@ from reszoo.weights.catalogue import records
 SHIPPED = [record for record in records().values() if record.packaged]
 
 
-def test_a_network_and_its_twin():
+def test_a_residual_network_and_its_plain_twin_are_shipped():
     assert [record.name for record in SHIPPED] == ["resnet20_cifar.fashion_mnist", "plain20_cifar.fashion_mnist"]
 
 
 @pytest.mark.parametrize("record", SHIPPED, ids=lambda record: record.name)
-def test_shipped_files_are_whole_and_small(record):
+def test_shipped_files_are_complete_and_small(record):
     content = record.packaged.read_bytes()
     assert hashlib.sha256(content).hexdigest() == record.files[0].sha256
     assert len(content) <= 600_000 and len(content) / 1e6 == pytest.approx(record.files[0].megabytes, abs=0.001)
@@ -28,13 +28,13 @@ def test_shipped_files_are_whole_and_small(record):
     scales = [layer for layer in model.layers if hasattr(layer, "gamma")]
     dead = [np.logical_and(np.asarray(layer.gamma) == 0, np.asarray(layer.beta) == 0).sum() for layer in scales]
     assert len(scales) == 19 and sum(dead) == 0
-    coloured = reszoo.create(record.model, weights=record.tag, input_shape=(32, 32, 3), classes=3)
-    assert coloured.output_shape == (None, 3)
+    for_color = reszoo.create(record.model, weights=record.tag, input_shape=(32, 32, 3), classes=3)
+    assert for_color.output_shape == (None, 3)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("record", SHIPPED, ids=lambda record: record.name)
-def test_shipped_weights_are_as_good_as_their_record_says(record, shared):
-    found = reszoo.evaluate(record.name, shared / "data" / "fashion_mnist_test.npz")
-    assert 100 * found.accuracy == pytest.approx(record.accuracy[0].top1, abs=0.03)
-    assert [row.name for row in found.classes][:2] == ["t-shirt", "trouser"]
+def test_shipped_weights_have_the_accuracy_in_their_record(record, shared):
+    evaluation = reszoo.evaluate(record.name, shared / "data" / "fashion_mnist_test.npz")
+    assert 100 * evaluation.accuracy == pytest.approx(record.accuracy[0].top1, abs=0.03)
+    assert [row.name for row in evaluation.classes][:2] == ["t-shirt", "trouser"]

@@ -1,4 +1,4 @@
-"""Search spaces: data, counted and sampled without Keras, and never a second description of a network."""
+"""Search spaces: plain data, whose costs are computed without Keras and agree with the plan."""
 
 import itertools
 import math
@@ -19,8 +19,8 @@ def draws(space, count, seed=0):
 
 
 @pytest.mark.parametrize("name", SPACES)
-def test_the_cost_of_a_point_is_that_of_its_network(name):
-    """The fast way leaves out what costs nothing, and nothing else."""
+def test_cost_of_a_point_equals_cost_of_its_network(name):
+    """The cached cost ignores only fields that do not change it."""
     space = reszoo.space(name)
     points = [point for point in draws(space, 300) if space.spec(point)]
     assert points and space.ref
@@ -41,34 +41,34 @@ def test_the_cost_of_a_point_is_that_of_its_network(name):
     ],
     ids=["no head", "scaled", "pre"],
 )
-def test_the_cost_of_any_depths_and_widths(changes):
-    """Every further block of a stage costs the same; what does not fit together has no cost."""
+def test_cost_of_any_depths_and_widths(changes):
+    """All further blocks of a stage cost the same; invalid combinations have no cost."""
     size = {"depths": (1, 2, 5), "widths": (1, 8, 12, 64)}
     space = reszoo.Space(name="any", network="resnet20_cifar", size=size, changes=changes)
-    counted = [(space.cost(point), space.spec(point)) for point in draws(space, 60)]
-    assert any(spec for _, spec in counted)
-    for found, spec in counted:
-        assert found == (cost(plan(spec)) if spec else None)
+    pairs = [(space.cost(point), space.spec(point)) for point in draws(space, 60)]
+    assert any(spec for _, spec in pairs)
+    for total, spec in pairs:
+        assert total == (cost(plan(spec)) if spec else None)
 
 
 @pytest.mark.parametrize("name", SPACES)
-def test_points_are_within_the_ranges_and_follow_the_seed(name):
+def test_points_are_within_ranges_and_reproducible(name):
     space = reszoo.space(name)
     first, again, other = draws(space, 50), draws(space, 50), draws(space, 50, seed=1)
     assert first == again != other
     for point in first:
         for axis, answer in point.items():
-            told = space.axes[axis]
-            if told.answers is None:
-                assert told.low <= answer <= told.high
+            dimension = space.axes[axis]
+            if dimension.answers is None:
+                assert dimension.low <= answer <= dimension.high
             else:
-                assert answer in told.answers
-            assert all(point[parent] in answers for parent, answers in told.when.items())
+                assert answer in dimension.answers
+            assert all(point[parent] in answers for parent, answers in dimension.when.items())
 
 
 def test_count_and_points_agree():
-    assert reszoo.space("digits_small").count() is None, "a learning rate has no end of answers"
-    with refused(["learning_rate.peak", "no end"]):
+    assert reszoo.space("digits_small").count() is None, "a learning rate has infinitely many values"
+    with refused(["learning_rate.peak", "infinitely many"]):
         reszoo.space("digits_small").points()
     small = reszoo.Space(
         name="small",
@@ -84,10 +84,10 @@ def test_count_and_points_agree():
     assert len({tuple(point.items()) for point in points}) == len(points)
     assert {small.spec(point).block.shortcut for point in points} == {"pad", "none"}
     keys = {small.candidate(point).key for point in points}
-    assert len(keys) == len(points), "every point of this space is another network"
+    assert len(keys) == len(points), "every point of this space is a different network"
 
 
-def test_the_same_network_has_the_same_key():
+def test_equal_networks_have_equal_keys():
     space = reszoo.space("digits_small")
     point = draws(space, 1)[0]
     renamed = space.fitted(name="another")
@@ -109,13 +109,13 @@ SIZES = [
 ]
 
 
-@pytest.mark.parametrize(("kind", "network", "told", "expected"), SIZES, ids=str)
-def test_sizes(kind, network, told, expected):
-    made = KINDS[kind].size(reszoo.spec(network), told)
-    assert (made and made[:2]) == expected
+@pytest.mark.parametrize(("kind", "network", "values", "expected"), SIZES, ids=str)
+def test_sizes(kind, network, values, expected):
+    size = KINDS[kind].size(reszoo.spec(network), values)
+    assert (size and size[:2]) == expected
 
 
-def test_twins_differ_by_the_shortcut_alone():
+def test_twins_differ_only_in_the_shortcut():
     space = reszoo.space("digits_small")
     point = {**draws(space, 1)[0], "shortcut": "pad"}
     residual, plain = space.spec(point), space.spec({**point, "shortcut": "none"})
@@ -139,14 +139,14 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("changes", "said"), WRONG, ids=str)
-def test_a_wrong_space_is_named(changes, said):
-    with refused(said):
+@pytest.mark.parametrize(("changes", "words"), WRONG, ids=str)
+def test_invalid_space_names_the_field(changes, words):
+    with refused(words):
         space = reszoo.space("digits_small", **changes)
         space.spec(draws(space, 1)[0])
 
 
-def test_an_unknown_space_and_one_of_ones_own(tmp_path):
+def test_unknown_space_and_space_from_a_file(tmp_path):
     with refused(["unknown space", "did you mean 'digits_small'"]):
         reszoo.space("digits_smal")
     (tmp_path / "mine.yaml").write_text("mine: {base: digits_small, size: {width: [2.0]}}")
@@ -155,7 +155,7 @@ def test_an_unknown_space_and_one_of_ones_own(tmp_path):
     assert mine.spec(draws(mine, 1)[0]).stages[-1].width == 128
 
 
-def test_no_keras_for_spaces():
+def test_spaces_do_not_import_keras():
     code = """
 import sys, reszoo, itertools
 space = reszoo.space("stages_cifar")
@@ -165,8 +165,8 @@ print([m for m in ("keras", "tensorflow", "numpy", "optuna") if m in sys.modules
     assert python(code).split("\n")[1] == "[]"
 
 
-def test_log_ranges_are_even_in_factors():
+def test_log_ranges_are_uniform_in_the_logarithm():
     axis = reszoo.space("digits_small").axes["learning_rate.peak"]
-    drawn = [point["learning_rate.peak"] for point in draws(reszoo.space("digits_small"), 2000)]
+    rates = [point["learning_rate.peak"] for point in draws(reszoo.space("digits_small"), 2000)]
     middle = math.sqrt(axis.low * axis.high)
-    assert sum(rate < middle for rate in drawn) / 2000 == pytest.approx(0.5, abs=0.05)
+    assert sum(rate < middle for rate in rates) / 2000 == pytest.approx(0.5, abs=0.05)

@@ -1,4 +1,4 @@
-"""To Keras, pickle and `type()` a network is made of Keras' own parts: configs, copies, classes, files."""
+"""To Keras, pickle and `type()` networks consist of stock Keras layers: configs, copies, classes, files."""
 
 import copy
 import json
@@ -56,10 +56,10 @@ def registered_names(config):
     ],
     ids=str,
 )
-def test_a_config_is_that_of_stock_keras_and_copying_does_not_change_it(name, changes):
+def test_config_is_that_of_stock_keras_and_unchanged_by_copying(name, changes):
     model = narrow(name, **changes)
     config = model.get_config()
-    # from_config empties the dict that it is given.
+    # from_config empties its argument.
     again = type(model).from_config(model.get_config())
     assert again.get_config() == config
     assert [*registered_names(config)] == []
@@ -85,7 +85,7 @@ def test_layers_classes_and_models_go_through_pickle_and_copy(name, changes):
         assert other.compiled and type(other) is type(model)
 
 
-def test_a_class_of_a_layer_is_keras_own():
+def test_layer_classes_are_those_of_keras():
     model = narrow("resnet18")
     norm = model.get_layer("stem_norm")
     assert type(norm) is norm.__class__ is keras.layers.BatchNormalization
@@ -96,7 +96,7 @@ def test_a_class_of_a_layer_is_keras_own():
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(layers))(image), layers(image))
 
 
-def test_the_initializer_of_looks_linear_is_orthogonal_to_keras_and_itself_to_pickle():
+def test_looks_linear_initializer_is_orthogonal_to_keras_and_itself_to_pickle():
     ours, theirs = LooksLinear(gain=0.5, seed=3), keras.initializers.Orthogonal(gain=0.5, seed=3)
     assert keras.saving.serialize_keras_object(ours) == keras.saving.serialize_keras_object(theirs)
     assert isinstance(ours, keras.initializers.Orthogonal) and ours.__class__ is type(theirs)
@@ -114,7 +114,7 @@ class Mine(keras.layers.BatchNormalization):
 
 
 @pytest.mark.parametrize("how", ["argument", "scope"])
-def test_another_programs_registry_is_not_asked(tmp_path, how):
+def test_registry_of_other_programs_is_not_used(tmp_path, how):
     model = narrow("resnet18")
     model.save(tmp_path / "net.keras")
     mine = {"BatchNormalization": Mine, "Orthogonal": Mine}
@@ -130,7 +130,7 @@ def test_another_programs_registry_is_not_asked(tmp_path, how):
 
 @pytest.mark.parametrize(("name", "changes"), [("resnet18", {}), ("plain20_cifar", {"init": "looks_linear"})], ids=str)
 def test_files_of_earlier_versions_open(tmp_path, name, changes):
-    """They hold the names under which the fused norm and the initializer were registered."""
+    """They hold the registered names of the fused norm and the initializer."""
     model = narrow(name, **changes)
     model.save(tmp_path / "now.keras")
     with zipfile.ZipFile(tmp_path / "now.keras") as now, zipfile.ZipFile(tmp_path / "before.keras", "w") as before:
@@ -174,7 +174,7 @@ def _register(config):
         ("float64", False),
     ],
 )
-def test_the_norm_is_fused_where_the_operation_takes_it(policy, fused):
+def test_norm_is_fused_where_the_operation_supports_it(policy, fused):
     import tensorflow as tf
 
     layer = batch_normalization(dtype=policy)
@@ -186,7 +186,7 @@ def test_the_norm_is_fused_where_the_operation_takes_it(policy, fused):
         assert ("FusedBatchNormV3" in kinds) is fused
 
 
-def test_importing_nothing_of_ours_is_needed_to_unpickle(tmp_path):
+def test_unpickling_needs_no_import_of_reszoo(tmp_path):
     model = narrow("resnet18")
     (tmp_path / "net.pickle").write_bytes(pickle.dumps(model))
     code = "import pickle; print(type(pickle.load(open('net.pickle', 'rb'))).__name__)"

@@ -1,4 +1,4 @@
-"""Surgery on trained networks: what is put in computes nothing at first, what is taken out is gone."""
+"""Surgery on trained networks: added blocks start as the identity, dropped blocks are gone."""
 
 import keras
 import numpy as np
@@ -9,7 +9,7 @@ import reszoo
 from reszoo.data.sources import open_data
 
 SMALL = {"input_shape": (8, 8, 1), "classes": 10, "width_multiplier": 0.5}
-# Blocks that start as the identity anyway would hide that the new ones are made so.
+# With start=identity all blocks would be the identity; the test must see that the new ones are.
 RANDOM = {"block": {"start": "random"}}
 NETWORKS = {
     "post-activation": ("resnet20_cifar", {"depths": 2, **SMALL, **RANDOM}),
@@ -37,7 +37,7 @@ def batch(model, digits, count=128):
 
 
 def trained(name, digits):
-    """A network after some steps of training: its batch norms have statistics, no weight is at its start."""
+    """A network after some training steps: batch norms have statistics, and no weight has its initial value."""
     keras.utils.set_random_seed(0)
     network, changes = NETWORKS[name]
     model = reszoo.create(network, **changes, classifier_activation=None)
@@ -49,36 +49,36 @@ def trained(name, digits):
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_a_deepened_network_computes_the_same_and_goes_on_learning(name, digits):
+def test_deepened_network_has_the_same_outputs_and_learns(name, digits):
     model, x, y, loss = trained(name, digits)
     before = model.get_weights()
     spec = reszoo.spec_of(model)
     stage = len(spec.stages)
-    made = reszoo.deepen(model, stage=stage, blocks=2)
-    assert reszoo.spec_of(made).stages[-1].depth == spec.stages[-1].depth + 2
-    logits, deeper = (keras.ops.convert_to_numpy(one(x)) for one in (model, made))
-    assert np.abs(logits - deeper).max() == 0.0
+    deeper = reszoo.deepen(model, stage=stage, blocks=2)
+    assert reszoo.spec_of(deeper).stages[-1].depth == spec.stages[-1].depth + 2
+    logits, new_logits = (keras.ops.convert_to_numpy(each(x)) for each in (model, deeper))
+    assert np.abs(logits - new_logits).max() == 0.0
     assert all((a == b).all() for a, b in zip(before, model.get_weights(), strict=True))
-    made.compile(keras.optimizers.SGD(0.02, momentum=0.9, global_clipnorm=1.0), loss, run_eagerly=True)
-    first, *_, last = made.fit(x, y, batch_size=32, epochs=3, verbose=0).history["loss"]
+    deeper.compile(keras.optimizers.SGD(0.02, momentum=0.9, global_clipnorm=1.0), loss, run_eagerly=True)
+    first, *_, last = deeper.fit(x, y, batch_size=32, epochs=3, verbose=0).history["loss"]
     assert last < first
     # The new blocks learn too.
     new = f"stage{stage}_block{spec.stages[-1].depth + 2}_"
-    kernels = [layer for layer in made.layers if layer.name.startswith(new) and layer.weights]
+    kernels = [layer for layer in deeper.layers if layer.name.startswith(new) and layer.weights]
     assert any(np.abs(weight).max() > 0 for weight in kernels[-1].get_weights()[:1])
-    assert np.abs(logits - keras.ops.convert_to_numpy(made(x))).max() > 0
+    assert np.abs(logits - keras.ops.convert_to_numpy(deeper(x))).max() > 0
 
 
-def test_blocks_are_dropped_and_the_others_keep_their_weights(digits):
+def test_dropping_blocks_keeps_the_weights_of_the_others(digits):
     keras.utils.set_random_seed(0)
     model = reszoo.create("resnet20_cifar", **SMALL)
-    made = reszoo.drop_blocks(model, ["stage1_block1", "stage3_block2"])
-    assert [stage.depth for stage in reszoo.spec_of(made).stages] == [2, 3, 2]
+    network_after = reszoo.drop_blocks(model, ["stage1_block1", "stage3_block2"])
+    assert [stage.depth for stage in reszoo.spec_of(network_after).stages] == [2, 3, 2]
     for ours, theirs in {"stage1_block1": "stage1_block2", "stage3_block2": "stage3_block3"}.items():
         for unit in ("unit1_conv", "unit2_norm"):
-            pair = made.get_layer(f"{ours}_{unit}"), model.get_layer(f"{theirs}_{unit}")
+            pair = network_after.get_layer(f"{ours}_{unit}"), model.get_layer(f"{theirs}_{unit}")
             assert all((a == b).all() for a, b in zip(*(layer.get_weights() for layer in pair), strict=True))
-    # What is left computes what the network computes without those blocks.
+    # The outputs are those of the network with these blocks disabled.
     from reszoo.diagnosis.anatomy import take_apart
     from reszoo.diagnosis.measures.lesion import lesion
 
@@ -86,25 +86,25 @@ def test_blocks_are_dropped_and_the_others_keep_their_weights(digits):
     network = take_apart(model)
     gone = [block for block in network.blocks if block.name in ("stage1_block1", "stage3_block2")]
     output = network.graph.output
-    expected = network.graph.read(x, wanted=[output], change=dict(map(lesion, gone)))[output]
-    np.testing.assert_allclose(made(x), expected, rtol=1e-5, atol=1e-6)
+    expected = network.graph.read(x, outputs=[output], change=dict(map(lesion, gone)))[output]
+    np.testing.assert_allclose(network_after(x), expected, rtol=1e-5, atol=1e-6)
 
 
-def test_dropping_added_blocks_gives_the_network_back():
+def test_dropping_added_blocks_restores_the_network():
     model = reszoo.create("preact_resnet110_cifar", depths=2, **SMALL)
-    made = reszoo.drop_blocks(reszoo.deepen(model, stage=2, blocks=2), ["stage2_block3", "stage2_block4"])
-    assert reszoo.spec_of(made) == reszoo.spec_of(model)
-    assert all((a == b).all() for a, b in zip(made.get_weights(), model.get_weights(), strict=True))
+    network_after = reszoo.drop_blocks(reszoo.deepen(model, stage=2, blocks=2), ["stage2_block3", "stage2_block4"])
+    assert reszoo.spec_of(network_after) == reszoo.spec_of(model)
+    assert all((a == b).all() for a, b in zip(network_after.get_weights(), model.get_weights(), strict=True))
 
 
-def test_the_plain_twin_has_the_weights():
+def test_plain_twin_has_the_same_weights():
     model = reszoo.create("resnet20_cifar", **SMALL)
-    made = reszoo.to_plain(model)
-    assert reszoo.spec_of(made) == reszoo.spec_of(model).plain()
-    assert all((a == b).all() for a, b in zip(made.get_weights(), model.get_weights(), strict=True))
+    network_after = reszoo.to_plain(model)
+    assert reszoo.spec_of(network_after) == reszoo.spec_of(model).plain()
+    assert all((a == b).all() for a, b in zip(network_after.get_weights(), model.get_weights(), strict=True))
 
 
-BAD = [
+INVALID = [
     (lambda m: reszoo.deepen(m, stage=4), ["deepen.stage", "4", "1 to 3"]),
     (lambda m: reszoo.deepen(m, stage=1, blocks=0), ["deepen.blocks", "at least 1"]),
     (lambda m: reszoo.deepen(reszoo.to_plain(m), stage=1), ["plain network", "shortcuts"]),
@@ -120,13 +120,13 @@ def small():
     return reszoo.create("resnet20_cifar", depths=2, **SMALL)
 
 
-@pytest.mark.parametrize(("operate", "said"), BAD, ids=[" ".join(said[:1]) for _, said in BAD])
-def test_impossible_surgery_is_refused(small, operate, said):
-    with refused(said):
+@pytest.mark.parametrize(("operate", "texts"), INVALID, ids=[texts[0] for _, texts in INVALID])
+def test_invalid_surgery_is_refused(small, operate, texts):
+    with refused(texts):
         operate(small)
 
 
-def test_blocks_that_do_nothing_are_pruned(digits):
+def test_idle_blocks_are_pruned(digits):
     model, *_ = trained("post-activation", digits)
     idle = reszoo.deepen(model, stage=2, blocks=2)
     found = reszoo.prune_depth(idle, digits, keep_accuracy=1.0, epochs=1, examples=64)

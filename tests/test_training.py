@@ -1,4 +1,4 @@
-"""Training: data sources, recipes, and runs that end as if they had never been killed."""
+"""Training: data sources, recipes, and interrupted runs that resume to the same result."""
 
 import json
 import os
@@ -13,10 +13,11 @@ from conftest import python, refused
 from PIL import Image
 
 import reszoo
-from reszoo.data.sources import Scaling, split
+from reszoo.data.arrays import split
+from reszoo.data.sources import Scaling
 from reszoo.training import optimizers
 from reszoo.training.batches import Batches
-from reszoo.training.metadata import read_facts
+from reszoo.training.metadata import read_metadata
 from reszoo.training.recipes import Augmentation, LearningRate
 
 TINY = {"depths": 1, "width_multiplier": 0.25}
@@ -32,10 +33,10 @@ def tiny_run(folder, **changes):
 
 
 @pytest.mark.parametrize("name", reszoo.list_recipes())
-def test_every_recipe_makes_an_optimiser_and_a_loss(name):
+def test_every_recipe_builds_an_optimizer_and_a_loss(name):
     recipe = reszoo.recipe(name)
-    made = optimizers.optimizer(recipe, 100, None)
-    assert type(made).__name__.lower() == recipe.optimizer.kind
+    optimizer = optimizers.optimizer(recipe, 100, None)
+    assert type(optimizer).__name__.lower() == recipe.optimizer.kind
     assert float(optimizers.loss(recipe)(np.eye(3), np.full((3, 3), 1 / 3))) > 0
     assert recipe.ref
 
@@ -49,14 +50,14 @@ SCHEDULES = [
 ]
 
 
-@pytest.mark.parametrize(("told", "expected"), SCHEDULES, ids=str)
-def test_the_learning_rate_over_a_run(told, expected):
-    made = optimizers.schedule(LearningRate(**told), 100)
+@pytest.mark.parametrize(("settings", "expected"), SCHEDULES, ids=str)
+def test_learning_rate_schedule(settings, expected):
+    schedule = optimizers.schedule(LearningRate(**settings), 100)
     for step, rate in expected.items():
-        assert float(made(step) if callable(made) else made) == pytest.approx(rate, abs=1e-7)
+        assert float(schedule(step) if callable(schedule) else schedule) == pytest.approx(rate, abs=1e-7)
 
 
-WRONG_RECIPES = [
+INVALID_RECIPES = [
     ("fst", {}, ["unknown recipe", "did you mean 'fast'"]),
     ("fast", {"epoch": 3}, ["recipe fast", "epoch", "did you mean 'epochs'"]),
     ("fast", {"optimizer": {"momentun": 0.5}}, ["optimizer.momentun", "did you mean 'momentum'"]),
@@ -65,23 +66,23 @@ WRONG_RECIPES = [
 ]
 
 
-@pytest.mark.parametrize(("name", "changes", "said"), WRONG_RECIPES, ids=str)
-def test_a_wrong_recipe_is_named(name, changes, said):
-    with refused(said):
+@pytest.mark.parametrize(("name", "changes", "message"), INVALID_RECIPES, ids=str)
+def test_invalid_recipes_are_refused(name, changes, message):
+    with refused(message):
         reszoo.recipe(name, **changes)
 
 
-def test_a_recipe_of_ones_own(tmp_path):
+def test_custom_recipe_from_a_file(tmp_path):
     (tmp_path / "mine.yaml").write_text("mine: {base: fast, ref: none, epochs: 7, optimizer: {momentum: 0.5}}")
     recipe = reszoo.recipe(f"{tmp_path / 'mine.yaml'}:mine")
     assert (recipe.epochs, recipe.optimizer.momentum, recipe.optimizer.nesterov) == (7, 0.5, True)
 
 
-def test_l2_is_that_of_the_papers_and_not_in_the_saved_model(tmp_path):
+def test_l2_penalty_matches_the_papers_and_is_not_saved(tmp_path):
     """The gradient of the penalty is weight_decay times the kernel; norms and biases have none."""
     model = reszoo.resnet20_cifar(input_shape=(8, 8, 1), **TINY)
     recipe = reszoo.recipe("cifar_he2015")
-    optimizers.regularise(model, recipe)
+    optimizers.add_l2_penalty(model, recipe)
     kernels = [variable for variable in model.trainable_variables if variable.name == "kernel"]
     expected = sum(float((variable.numpy() ** 2).sum()) for variable in kernels) * 1e-4 / 2
     assert float(sum(model.losses)) == pytest.approx(expected, rel=1e-4)
@@ -97,60 +98,60 @@ def test_digits_are_split_by_class():
     data = reszoo.open_data("digits", seed=1)
     assert data.shape == (8, 8, 1) and len(data.classes) == 10
     assert len(data.train) + len(data.validation) + len(data.test) == 1797
-    assert all(held / kept == pytest.approx(1 / 9, abs=0.03) for kept, held in data.counts().values())
+    assert all(held / rest == pytest.approx(1 / 9, abs=0.03) for rest, held in data.counts().values())
     x = data.scaling(data.train.x)
     assert x.mean() == pytest.approx(0, abs=1e-4) and x.std() == pytest.approx(1, abs=1e-4)
     same, other = reszoo.open_data("digits", seed=1), reszoo.open_data("digits", seed=2)
     assert (same.train.labels == data.train.labels).all() and (other.train.x != data.train.x).any()
 
 
-def test_a_split_holds_out_each_example_once():
+def test_split_is_stratified_and_complete():
     labels = np.repeat([0, 1, 2], [50, 30, 20])
-    kept, held = split(labels, 0.1, seed=0)
-    assert sorted([*kept, *held]) == [*range(100)]
+    rest, held = split(labels, 0.1, seed=0)
+    assert sorted([*rest, *held]) == [*range(100)]
     assert np.bincount(labels[held]).tolist() == [5, 3, 2]
 
 
-def picture(path, color, size=(40, 30)):
+def write_image(path, color, size=(40, 30)):
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", size, color).save(path)
 
 
 @pytest.fixture
 def folder(tmp_path):
-    """Two classes of flat colours, and what real folders have besides."""
+    """Two classes of uniform color, and the other files that real folders contain."""
     for number in range(10):
-        picture(tmp_path / "data" / "red" / f"{number}.png", (200 + number, 0, 0))
-        picture(tmp_path / "data" / "blue" / f"{number}.jpg", (0, 0, 200 + number), size=(30, 50))
-    picture(tmp_path / "data" / "red" / "button.gif", (0, 0, 0))
-    (tmp_path / "data" / "red" / "notes.txt").write_text("not a picture")
+        write_image(tmp_path / "data" / "red" / f"{number}.png", (200 + number, 0, 0))
+        write_image(tmp_path / "data" / "blue" / f"{number}.jpg", (0, 0, 200 + number), size=(30, 50))
+    write_image(tmp_path / "data" / "red" / "button.gif", (0, 0, 0))
+    (tmp_path / "data" / "red" / "notes.txt").write_text("not an image")
     whole = (tmp_path / "data" / "blue" / "0.jpg").read_bytes()
     (tmp_path / "data" / "blue" / "half.jpg").write_bytes(whole[: len(whole) // 2])
-    (tmp_path / "data" / "blue" / ".hidden").write_text("passed over")
+    (tmp_path / "data" / "blue" / ".hidden").write_text("ignored")
     return tmp_path / "data"
 
 
-def test_a_folder_of_pictures_and_what_is_left_out(folder):
+def test_image_folder_and_skipped_files(folder):
     data = reszoo.open_data(folder, size=16)
     assert data.classes == ("blue", "red") and data.shape == (16, 16, 3)
     assert data.counts() == {"blue": (9, 1), "red": (9, 1)}
-    told = "\n".join(data.notes)
-    assert "button.gif: a GIF" in told and "notes.txt: not an image" in told and "half.jpg: damaged" in told
+    notes = "\n".join(data.notes)
+    assert "button.gif: GIF is not" in notes and "notes.txt: not an image" in notes and "half.jpg: damaged" in notes
     assert len(data.notes) == 3
     red = data.train.take([list(data.train.labels).index(1)])[0]
     assert red[..., 0].min() >= 200 and red[..., 2].max() == 0
 
 
-def test_a_class_without_pictures_is_said(folder):
+def test_classes_without_images_are_noted(folder):
     (folder / "train").mkdir()
     (folder / "red").rename(folder / "train" / "red")
     (folder / "blue").rename(folder / "train" / "blue")
     (folder / "train" / "green").mkdir()
-    picture(folder / "val" / "red" / "1.png", (255, 0, 0))
-    told = "\n".join(reszoo.open_data(folder, size=16).notes)
-    assert f"no image of green in {folder / 'train'}" in told
-    assert "no example of blue, green for validation" in told
-    picture(folder / "val" / "yellow" / "1.png", (255, 255, 0))
+    write_image(folder / "val" / "red" / "1.png", (255, 0, 0))
+    notes = "\n".join(reszoo.open_data(folder, size=16).notes)
+    assert f"no image of green in {folder / 'train'}" in notes
+    assert "no validation example of blue, green" in notes
+    write_image(folder / "val" / "yellow" / "1.png", (255, 255, 0))
     with refused(["class 'yellow'", "blue, green, red"]):
         reszoo.open_data(folder, size=16)
 
@@ -170,39 +171,41 @@ def make(path, text):
     return path
 
 
-WRONG_DATA = [
+INVALID_DATA = [
     (lambda folder: "digitz", ["data", "digitz", "a folder of class folders"]),
     (lambda folder: folder, ["0 folders", "at least two"]),
-    (lambda folder: make(folder / "a.csv", "x,y\n1,a\n2"), ["row 3", "number of columns"]),
-    (lambda folder: make(folder / "a.csv", "x,y\n1,a\n,b"), ["row 3, column x", "a number or a word"]),
+    (lambda folder: make(folder / "a.csv", "x,y\n1,a\n2"), ["row 3", "got 1 columns", "expected 2 columns"]),
+    (lambda folder: make(folder / "a.csv", "x,y\n1,a\n,b"), ["row 3, column x", "an empty cell", "a number or a word"]),
     (lambda folder: make(folder / "a.npz", "no"), ["not .npz"]),
     (lambda folder: (np.zeros((3, 4)), np.zeros(2, int)), ["3 examples and 2 labels"]),
     (lambda folder: (np.zeros((3, 4)), np.zeros(3)), ["labels of type float64"]),
     (lambda folder: (np.full((3, 4), np.nan), np.zeros(3, int)), ["NaN"]),
     (lambda folder: 7, ["data", "got 7", "a dataset"]),
     (lambda folder: [np.zeros((3, 4))], ["batches", "(inputs, labels)"]),
-    (lambda folder: iter(()), ["batches", "got nothing"]),
+    (lambda folder: iter(()), ["batches", "got no batches"]),
 ]
 
 
-@pytest.mark.parametrize(("source", "said"), WRONG_DATA, ids=lambda value: "" if callable(value) else str(value)[:30])
-def test_wrong_data_is_named(tmp_path, source, said):
-    with refused(said):
+@pytest.mark.parametrize(
+    ("source", "message"), INVALID_DATA, ids=lambda value: "" if callable(value) else str(value)[:30]
+)
+def test_invalid_data_is_refused(tmp_path, source, message):
+    with refused(message):
         reszoo.open_data(source(tmp_path))
 
 
 class Stream(keras.utils.PyDataset):
-    """Thirty rows in batches of seven, their labels as one column per class."""
+    """Thirty rows in batches of seven, with one-hot labels."""
 
     def __len__(self):
         return 5
 
-    def __getitem__(self, number):
-        rows = np.arange(30)[7 * number : 7 * number + 7]
+    def __getitem__(self, index):
+        rows = np.arange(30)[7 * index : 7 * index + 7]
         return np.stack([rows, -rows], axis=1).astype("float32"), np.eye(3)[rows % 3]
 
 
-def test_streams_of_batches_are_read_to_their_end():
+def test_streams_of_batches_are_read_completely():
     data = reszoo.open_data(Stream())
     assert data.shape == (2,) and len(data.classes) == 3
     rows = np.concatenate([data.train.x[:, 0], data.validation.x[:, 0]])
@@ -211,19 +214,19 @@ def test_streams_of_batches_are_read_to_their_end():
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="a tf.data.Dataset needs TensorFlow")
-def test_a_dataset_of_tensorflow():
+def test_tensorflow_dataset():
     import tensorflow as tf
 
     stream = tf.data.Dataset.from_tensor_slices((np.arange(40.0).reshape(20, 2), np.arange(20) % 2))
     data = reszoo.open_data(stream.batch(8))
     assert (data.shape, len(data.train) + len(data.validation)) == ((2,), 20)
-    with refused(["without end", "take"]):
+    with refused(["infinite", "take"]):
         reszoo.open_data(stream.batch(8).repeat())
     with refused(["single examples"]):
         reszoo.open_data(stream)
 
 
-def test_a_second_source_for_validation():
+def test_separate_sources_for_validation_and_test():
     x, y = np.arange(40.0).reshape(20, 2), np.arange(20) % 2
     data = reszoo.open_data((x, y), validation=(x[:4], y[:4]), test=(x[:6], y[:6]))
     assert (len(data.train), len(data.validation), len(data.test)) == (20, 4, 6) and data.own_validation
@@ -233,8 +236,8 @@ def test_a_second_source_for_validation():
         reszoo.open_data((x, y), test=(x[:4], y[:4] + 1))
 
 
-def test_arrays_at_another_size():
-    """A ramp stays a ramp: bilinear sampling is exact on it, but for the borders."""
+def test_arrays_are_resized():
+    """Bilinear sampling is exact on a ramp, except at the borders."""
     ramp = np.tile(np.arange(8.0)[None, :, None], (8, 1, 1))
     images, labels = np.stack([ramp, ramp.transpose(1, 0, 2)] * 10), np.arange(20) % 2
     larger, smaller = (reszoo.open_data((images, labels), size=size) for size in (16, 4))
@@ -246,7 +249,7 @@ def test_arrays_at_another_size():
     np.testing.assert_allclose(few[1:-1, 2], [2.5, 4.5], atol=0.1)
 
 
-def test_a_crop_of_arrays_shows_a_part():
+def test_arrays_are_cropped():
     ramp = np.tile(np.arange(8.0)[None, :, None], (8, 1, 1))
     data = reszoo.open_data((np.stack([ramp] * 20), np.arange(20) % 2))
     left_half = data.train.take([0], [(0.0, 0.0, 0.5, 1.0)])
@@ -264,12 +267,12 @@ AUGMENTED = [
 ]
 
 
-@pytest.mark.parametrize("told", AUGMENTED, ids=str)
-def test_a_batch_depends_on_seed_epoch_and_number_alone(folder, told):
+@pytest.mark.parametrize("augmentation", AUGMENTED, ids=str)
+def test_batches_depend_on_seed_epoch_and_index_only(folder, augmentation):
     data = reszoo.open_data(folder, size=16)
 
     def batches(**changes):
-        settings = {"batch": 8, "seed": 1, "augmentation": Augmentation(**told), "epoch": 0} | changes
+        settings = {"batch": 8, "seed": 1, "augmentation": Augmentation(**augmentation), "epoch": 0} | changes
         return Batches(data.train, data.scaling, 2, **settings)
 
     first, again = batches(), batches()
@@ -281,20 +284,20 @@ def test_a_batch_depends_on_seed_epoch_and_number_alone(folder, told):
     assert sum(len(first[number][0]) for number in range(len(first))) == len(data.train)
 
 
-def test_shifting_moves_pixels_and_invents_none():
+def test_shift_moves_pixels_and_fills_with_zeros():
     x = np.arange(1, 26, dtype="float32").reshape(1, 5, 5, 1)
     data = reszoo.open_data((np.repeat(x, 40, axis=0), np.arange(40) % 2))
     batches = Batches(data.train, PLAIN_SCALE, 2, batch=36, seed=0, augmentation=Augmentation(shift=2))
-    found = batches[0][0]
-    offsets = {tuple(np.argwhere(image[..., 0] == 13)[0]) for image in found}
-    assert len(offsets) > 5 and max(max(place) for place in offsets) == 4
-    assert {*np.unique(found)} <= {0.0, *np.unique(x)}
+    images = batches[0][0]
+    positions = {tuple(np.argwhere(image[..., 0] == 13)[0]) for image in images}
+    assert len(positions) > 5 and max(max(position) for position in positions) == 4
+    assert {*np.unique(images)} <= {0.0, *np.unique(x)}
 
 
 # Runs.
 
 
-def test_a_run_leaves_what_it_promises(tmp_path):
+def test_run_writes_its_files(tmp_path):
     done = tiny_run(tmp_path / "run")
     names = {path.name for path in (tmp_path / "run").iterdir()}
     assert names == {"README.md", "best.keras", "history.jsonl", "logs", "model.keras", "run.json", "state-000002"}
@@ -302,22 +305,37 @@ def test_a_run_leaves_what_it_promises(tmp_path):
     assert len((tmp_path / "run" / "history.jsonl").read_text().splitlines()) == 2
     card = (tmp_path / "run" / "README.md").read_text()
     assert f"{done.test_accuracy:.4f}" in card and f"{done.best['val_accuracy']:.4f}" in card
-    facts = read_facts(tmp_path / "run" / "model.keras")
-    assert facts.classes == tuple("0123456789") and facts.scaling.scale == 16
-    code = "import keras; model = keras.models.load_model('model.keras'); print(model.output_shape, model.compiled)"
-    assert python(code, without_reszoo=True, folder=tmp_path / "run").strip() == "(None, 10) False"
+    metadata = read_metadata(tmp_path / "run" / "model.keras")
+    assert metadata.classes == tuple("0123456789") and metadata.scaling.scale == 16
+    # The input's name is that of every run, however many networks the process has built: exports are used by it.
+    code = "import keras; m = keras.models.load_model('{}'); print(m.output_shape, m.compiled, m.input.name)"
+    for file in ("model.keras", "best.keras"):
+        output = python(code.format(file), without_reszoo=True, folder=tmp_path / "run").strip()
+        assert output == "(None, 10) False input"
     model, _ = reszoo.from_checkpoint(tmp_path / "run" / "model.keras")
     assert reszoo.spec_of(model).stages[0].width == 4
-    # Finished: called again it measures the same and trains nothing.
+    # A finished run trains nothing when it is called again.
     again = tiny_run(tmp_path / "run")
     assert again.history == done.history
-    for other, said in (({"seed": 4}, "seed: 4"), ({"epochs": 3}, "recipe.epochs: 3")):
-        with refused(["another run", said, "choose another folder"]):
+    for other, difference in (({"seed": 4}, "seed: 4"), ({"epochs": 3}, "recipe.epochs: 3")):
+        with refused(["another run", difference, "choose another folder"]):
             tiny_run(tmp_path / "run", **other)
 
 
+def test_results_have_short_representations(folder, tmp_path):
+    from reszoo.training.run import Trained
+
+    data, recipe = reszoo.open_data(folder, size=16), reszoo.recipe("strikes_back_a1")
+    history = [{"epoch": 1, "val_accuracy": 0.5}]
+    trained = Trained(tmp_path, keras.Sequential(name="net"), history, 0.25)
+    for result in (data, data.train, reszoo.open_data("digits").train, recipe, trained):
+        assert len(repr(result)) < 160, repr(result)
+    assert "<td>blue</td>" in data._repr_html_() and "optimizer.kind" in recipe._repr_html_()
+    assert "val_accuracy" in trained._repr_html_()
+
+
 @pytest.mark.skipif(not hasattr(keras.optimizers, "MultiOptimizer"), reason="this Keras has no MultiOptimizer")
-def test_a_recipe_that_freezes_and_slows_down_shallow_parts(tmp_path):
+def test_recipe_with_frozen_parts_and_layer_decay(tmp_path):
     settings = {"frozen": "stage1", "layer_decay": 0.5, "epochs": 1}
     done = tiny_run(tmp_path / "run", **settings)
     assert not done.model.get_layer("stage1_block1_unit1_conv").trainable
@@ -335,14 +353,14 @@ def test_a_recipe_that_freezes_and_slows_down_shallow_parts(tmp_path):
         tiny_run(tmp_path / "another", frozen="stage9")
 
 
-def test_a_folder_with_other_files_is_left_alone(tmp_path):
+def test_folder_with_other_files_is_not_touched(tmp_path):
     (tmp_path / "thesis.txt").write_text("mine")
     with refused(["a folder with other files"]):
         tiny_run(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
-def test_a_loss_that_is_no_number_ends_the_run(tmp_path):
+def test_non_finite_loss_ends_the_run(tmp_path):
     with refused(["step", "learning rate", "optimizer.clip=1"]):
         tiny_run(tmp_path / "run", learning_rate={"kind": "constant", "peak": 1e30, "warmup": 0.0})
 
@@ -363,7 +381,7 @@ def interrupt():
     os.kill(os.getpid(), signal.SIGINT)
 
 def fill():
-    # No file may grow beyond a few bytes: what a full disk does to a write.
+    # Limits the size of files: writes fail as on a full disk.
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 
 class AtStep(keras.callbacks.Callback):
@@ -377,8 +395,8 @@ if moment == "state":
 data = reszoo.open_data("digits", seed=3)
 small = {"depths": 1, "width_multiplier": 0.25, "block": {"dropout": 0.1}}
 spec = reszoo.spec("resnet20_cifar", input_shape=data.shape, classes=10, **small)
-how = recipe("fast_symbols", epochs=3, batch=64, ema=0.9, augmentation={"mixup": 0.2, "shift": 1})
-done = module.run(spec, data, how, folder, seed=3, verbose=0, callbacks=(AtStep(),))
+settings = recipe("fast_symbols", epochs=3, batch=64, ema=0.9, augmentation={"mixup": 0.2, "shift": 1})
+done = module.run(spec, data, settings, folder, seed=3, verbose=0, callbacks=(AtStep(),))
 import hashlib, json
 import numpy as np
 weights = b"".join(np.asarray(weight).tobytes() for weight in done.model.get_weights())
@@ -387,7 +405,7 @@ print(json.dumps(done.history), hashlib.sha256(weights).hexdigest())
 
 
 @pytest.mark.slow
-def test_stopped_runs_end_as_if_they_had_not_been_stopped(tmp_path):
+def test_interrupted_runs_resume_to_the_same_result(tmp_path):
     def run(folder, moment):
         environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1"}
         command = [sys.executable, "-c", KILLED, str(tmp_path / folder), moment]
@@ -401,16 +419,16 @@ def test_stopped_runs_end_as_if_they_had_not_been_stopped(tmp_path):
     # Ctrl-C, and a disk that is full when the second state is to be written.
     assert "KeyboardInterrupt" in run("other", "interrupt-30").stderr
     full = run("other", "fill-30")
-    assert full.returncode == 1 and "could not be written" in full.stderr and "goes on after epoch 1" in full.stderr
+    assert full.returncode == 1 and "could not be written" in full.stderr and "resume after epoch 1" in full.stderr
     for folder in ("killed", "other"):
-        ended = run(folder, "never")
-        assert ended.stdout.splitlines()[-1] == whole.stdout.splitlines()[-1], ended.stderr[-2000:]
+        resumed = run(folder, "never")
+        assert resumed.stdout.splitlines()[-1] == whole.stdout.splitlines()[-1], resumed.stderr[-2000:]
         one, other = ((tmp_path / name / "history.jsonl").read_text() for name in ("whole", folder))
         assert one == other and len(one.splitlines()) == 3
 
 
 @pytest.mark.slow
-def test_the_command_on_a_folder(tmp_path, folder):
+def test_train_command_on_an_image_folder(tmp_path, folder):
     command = (
         "train",
         "--model",

@@ -1,4 +1,4 @@
-"""Budgets before building, and keras-tuner on both sides: its tuners over our spaces, its questions to Optuna."""
+"""Budgets are checked before building; keras-tuner's tuners search our spaces."""
 
 import itertools
 
@@ -21,12 +21,12 @@ TINY = reszoo.Space(
 
 
 def half_of(space):
-    """A budget that half of the draws fit."""
+    """A budget that fits half of the random points."""
     params = sorted(space.cost(point).params for point in itertools.islice(space.sample(seed=5), 1000))
     return {"params": params[500]}
 
 
-def test_draws_are_within_budget_and_follow_the_seed():
+def test_random_points_are_within_budget_and_reproducible():
     feasible = Feasible(TINY, Budget(**half_of(TINY)))
     assert feasible.fraction() == pytest.approx(0.5, abs=0.05)
     points = [feasible.draw(seed=seed) for seed in range(50)]
@@ -35,24 +35,24 @@ def test_draws_are_within_budget_and_follow_the_seed():
     assert len({tuple(point.items()) for point in points}) > 20
 
 
-def test_a_point_within_budget_stays_and_another_is_drawn_again_always_the_same():
+def test_redraw_keeps_feasible_points_and_replaces_others_deterministically():
     feasible = Feasible(TINY, Budget(**half_of(TINY)))
     for point in itertools.islice(TINY.sample(seed=1), 100):
-        made = feasible.redraw(point)
-        assert feasible.has(made)
-        assert made == feasible.redraw(point) == feasible.redraw(made)
-        assert (made == point) == feasible.has(point)
-        assert made["learning_rate.peak"] == point["learning_rate.peak"], "what costs nothing stays"
+        other = feasible.redraw(point)
+        assert feasible.has(other)
+        assert other == feasible.redraw(point) == feasible.redraw(other)
+        assert (other == point) == feasible.has(point)
+        assert other["learning_rate.peak"] == point["learning_rate.peak"], "axes without cost keep their values"
 
 
 @pytest.mark.parametrize("name", ["digits_small", "stages_cifar", "compound_cifar"])
-def test_the_least_cost_is_the_least(name):
+def test_least_cost_is_a_lower_bound(name):
     space = reszoo.space(name)
     least = Feasible(space, Budget(params=1)).least()
     assert all(space.cost(point).params >= least.params for point in itertools.islice(space.sample(seed=3), 3000))
 
 
-def test_an_empty_budget_is_said_with_the_least_cost():
+def test_budget_without_networks_names_the_least_cost():
     least = Feasible(TINY, Budget(params=1)).least().params
     with refused(["budget on tiny", "params of at most 10", f"at least {least:,} params, the least cost"]):
         Feasible(TINY, Budget(params=10)).fraction()
@@ -62,30 +62,30 @@ def test_an_empty_budget_is_said_with_the_least_cost():
         reszoo.HyperResNet(TINY, budget={"param": 10})
 
 
-def test_a_measured_limit_is_asked_only_of_what_fits_the_rest():
-    asked = []
+def test_latency_is_measured_only_within_the_other_limits():
+    specs = []
 
     def measure(spec):
-        asked.append(spec)
+        specs.append(spec)
         return spec.stages[0].width / 1000
 
     feasible = Feasible(TINY, Budget(latency=0.005, **half_of(TINY)), measure=measure)
     points = [feasible.draw(seed=seed) for seed in range(30)]
     assert all(point["stage1.width"] <= 5 for point in points)
-    assert all(reszoo.cost(spec).params <= feasible.budget.params for spec in asked)
+    assert all(reszoo.cost(spec).params <= feasible.budget.params for spec in specs)
     with refused(["budget.latency"]):
         Feasible(TINY, Budget(latency=1.0))
 
 
-class Counted(reszoo.HyperResNet):
-    """Its training is one number, so that a whole schedule runs in a test."""
+class SimulatedTraining(reszoo.HyperResNet):
+    """Replaces training by one number, so that a full schedule runs in a test."""
 
-    def __init__(self, *arguments, **named):
-        super().__init__(*arguments, **named)
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
         self.fits = []
 
-    def fit(self, hp, model, *arguments, callbacks=(), **named):
-        self.fits.append((named.get("epochs", 1), model.count_params(), dict(hp.values)))
+    def fit(self, hp, model, *arguments, callbacks=(), **options):
+        self.fits.append((options.get("epochs", 1), model.count_params(), dict(hp.values)))
         score = 1 / model.count_params()
         for callback in callbacks:
             callback.set_model(model)
@@ -98,9 +98,9 @@ def tuner_of(kind, hypermodel, folder, **settings):
 
 
 @pytest.mark.slow
-def test_hyperband_keeps_its_whole_schedule(tmp_path):
+def test_hyperband_keeps_its_full_schedule(tmp_path):
     """facts: 70 trials for max_epochs=27, 9 of them at the last rung; rejecting at training time left 6 or none."""
-    hypermodel = Counted(TINY, budget=half_of(TINY))
+    hypermodel = SimulatedTraining(TINY, budget=half_of(TINY))
     tuner = tuner_of(keras_tuner.Hyperband, hypermodel, tmp_path, max_epochs=27)
     tuner.search(verbose=0)
     trials = tuner.oracle.trials.values()
@@ -109,12 +109,14 @@ def test_hyperband_keeps_its_whole_schedule(tmp_path):
     assert sum(epochs == 27 for epochs, _, _ in hypermodel.fits) == 9
     for trial in trials:
         point = {name: trial.hyperparameters.values[name] for name in TINY.axes if name in trial.hyperparameters.values}
-        assert TINY.cost(point).params <= hypermodel.feasible.budget.params, "the trial's own values are those built"
+        assert TINY.cost(point).params <= hypermodel.feasible.budget.params, (
+            "the hyperparameters of the trial are those that were built"
+        )
 
 
 @pytest.mark.parametrize("kind", ["RandomSearch", "BayesianOptimization"])
-def test_no_tuner_is_handed_a_network_over_budget(tmp_path, kind):
-    hypermodel = Counted(TINY, budget=half_of(TINY))
+def test_tuners_never_build_a_network_over_budget(tmp_path, kind):
+    hypermodel = SimulatedTraining(TINY, budget=half_of(TINY))
     tuner = tuner_of(getattr(keras_tuner, kind), hypermodel, tmp_path, max_trials=8)
     tuner.search(verbose=0)
     assert [trial.status for trial in tuner.oracle.trials.values()] == ["COMPLETED"] * 8
@@ -124,7 +126,7 @@ def test_no_tuner_is_handed_a_network_over_budget(tmp_path, kind):
         assert reszoo.cost(reszoo.spec_of(built)).params <= hypermodel.feasible.budget.params
 
 
-def test_a_tuner_trains_and_gives_back_its_best_model(tmp_path):
+def test_tuner_trains_and_returns_its_best_model(tmp_path):
     random = np.random.default_rng(0)
     x, y = random.normal(size=(48, 8, 8, 1)).astype("float32"), random.integers(0, 3, 48)
     tuner = tuner_of(keras_tuner.RandomSearch, reszoo.HyperResNet(TINY, "fast"), tmp_path, max_trials=2)

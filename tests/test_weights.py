@@ -1,4 +1,4 @@
-"""Foreign weights: recognised, matched, placed whole or refused; the same numbers as the library's they come from."""
+"""Pretrained weights of other libraries: detected, matched, loaded completely or refused, with the same outputs."""
 
 import json
 import re
@@ -14,7 +14,7 @@ from reszoo.arch import zoo
 from reszoo.arch.plan import plan
 from reszoo.weights import infer
 from reszoo.weights.catalogue import records
-from reszoo.weights.dialects import Dialect, dialects, written
+from reszoo.weights.dialects import Dialect, dialects, variable_name
 from reszoo.weights.formats.checkpoint import Tensor
 from reszoo.weights.formats.read import read
 from reszoo.weights.formats.write import write_safetensors, write_torch
@@ -31,8 +31,9 @@ def small(name="resnet50", **changes):
 
 
 def random_arrays(spec, seed=0):
-    """Weights and statistics that make every layer matter."""
-    random, arrays = np.random.default_rng(seed), {}
+    """Returns weights and statistics with which every layer affects the output."""
+    random = np.random.default_rng(seed)
+    arrays = {}
     for name, shape in infer.weights_of(spec).items():
         if name.endswith(("gamma", "variance")):
             arrays[name] = random.uniform(0.5, 1.5, shape).astype("float32")
@@ -46,12 +47,12 @@ def in_dialect(spec, dialect, seed=0):
     for name, array in random_arrays(spec, seed).items():
         if dialect.layout == "torch" and name.endswith("kernel"):
             array = array.transpose(3, 2, 0, 1) if array.ndim == 4 else array.T
-        arrays[written(*name.split("/"), dialect)] = array
+        arrays[variable_name(*name.split("/"), dialect)] = array
     return arrays
 
 
 def write_legacy_h5(arrays, path, without_weights=()):
-    """As Keras 2 wrote weights: groups of layers, their names in attributes, variables with `:0`."""
+    """Writes weights as Keras 2 did: groups of layers, names in attributes, variables with `:0`."""
     with h5py.File(path, "w") as file:
         layers = {}
         for name, array in arrays.items():
@@ -79,7 +80,7 @@ def logits(model, x):
     return keras.ops.convert_to_numpy(model(x, training=False))
 
 
-# Other libraries' networks: their weights, their inputs, their logits.
+# Weights, inputs and logits of other libraries.
 
 FILES = {
     "torchvision_resnet18_random_fp16.pth": ("resnet18", [2, 2, 2, 2], [64, 128, 256, 512], "project"),
@@ -92,16 +93,16 @@ FILES = {
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_checkpoint_alone_gives_its_network_and_its_logits(shared, name):
+def test_network_and_logits_from_a_checkpoint_alone(shared, name):
     path = shared / "weights" / name
     model, report = reszoo.from_checkpoint(path)
     zoo_name, depths, widths, shortcut = FILES[name]
-    assert infer.named_like(report.spec) == zoo_name
+    assert infer.zoo_name(report.spec) == zoo_name
     assert [stage.depth for stage in report.spec.stages] == depths
     assert [stage.width for stage in report.spec.stages] == widths
     assert report.spec.block.shortcut == shortcut
     assert not report.missing and not report.new
-    assert "no tensor tells strides" in str(report)
+    assert "strides are not stored in the file" in str(report)
     assert all("num_batches_tracked" in ignored for ignored in report.ignored)
     reference = path / "model.reference.npz" if path.is_dir() else path.with_name(f"{path.stem}.reference.npz")
     expected = np.load(reference)
@@ -111,7 +112,7 @@ def test_a_checkpoint_alone_gives_its_network_and_its_logits(shared, name):
     np.testing.assert_allclose(logits(model, x), expected["logits"], atol=1e-4, rtol=1e-4)
 
 
-def test_the_real_cifar_network_gets_as_many_right_as_in_its_own_library(shared):
+def test_the_cifar_network_has_the_accuracy_of_its_library(shared):
     model = reszoo.resnet20_cifar(weights=shared / "weights" / "cifar10_resnet20_option_a.th")
     images = np.load(shared / "data" / "cifar10_test_first1000_lossless.npz")
     x = ((images["x"] / 255 - IMAGENET[0]) / IMAGENET[1]).astype("float32")
@@ -120,7 +121,7 @@ def test_the_real_cifar_network_gets_as_many_right_as_in_its_own_library(shared)
 
 @pytest.fixture(scope="module")
 def keras_resnet50(tmp_path_factory):
-    """keras.applications.ResNet50 with random weights and statistics, in all of Keras' formats."""
+    """keras.applications.ResNet50 with random weights and statistics, in all formats of Keras."""
     folder = tmp_path_factory.mktemp("keras")
     model = keras.applications.ResNet50(weights=None, input_shape=(64, 64, 3), classes=7)
     random = np.random.default_rng(0)
@@ -137,10 +138,10 @@ def keras_resnet50(tmp_path_factory):
 
 
 @pytest.mark.parametrize("file", ["whole.h5", "whole.keras", "only.weights.h5"])
-def test_the_network_of_keras_applications(keras_resnet50, file):
+def test_resnet50_of_keras_applications(keras_resnet50, file):
     folder, x, expected = keras_resnet50
     model, report = reszoo.from_checkpoint(folder / file)
-    assert infer.named_like(report.spec) == "resnet50_v1"
+    assert infer.zoo_name(report.spec) == "resnet50_v1"
     assert expected.std() > 1e-3
     np.testing.assert_allclose(logits(model, x), expected, atol=1e-5)
     named = reszoo.resnet50_v1(weights=folder / file, classes=7)
@@ -168,12 +169,12 @@ FORMS = {
 }
 
 
-def test_every_dialect_has_a_network_that_is_tried():
+def test_every_dialect_is_tested():
     assert set(FORMS) == {name for name, dialect in dialects().items() if not dialect.refuse}
 
 
 @pytest.mark.parametrize("name", FORMS)
-def test_a_network_in_a_dialect_is_recognised_and_read_back(tmp_path, name):
+def test_a_network_in_a_dialect_is_detected_and_read_back(tmp_path, name):
     spec, dialect = FORMS[name], dialects()[name]
     arrays = in_dialect(spec, dialect)
     path = tmp_path / ("weights.safetensors" if dialect.layout == "torch" else "weights.h5")
@@ -181,34 +182,34 @@ def test_a_network_in_a_dialect_is_recognised_and_read_back(tmp_path, name):
         write_safetensors(arrays, path)
     else:
         write_legacy_h5(arrays, path, without_weights=dialect.layers)
-    found = translate(read(path))
-    assert found.dialect.title == dialect.title and not found.unknown
-    theirs = infer.specs(found)[0]
-    loose = {"name": spec.name, "head": spec.head, "input_shape": spec.input_shape}
-    same = theirs.replace(**{**loose, "block": {"start": spec.block.start}, "norm": {"momentum": spec.norm.momentum}})
-    assert same == spec
+    translated = translate(read(path))
+    assert translated.dialect.title == dialect.title and not translated.unknown
+    theirs = infer.specs(translated)[0]
+    not_inferred = {"name": spec.name, "head": spec.head, "input_shape": spec.input_shape}
+    training_only = {"block": {"start": spec.block.start}, "norm": {"momentum": spec.norm.momentum}}
+    assert theirs.replace(**not_inferred, **training_only) == spec
     for target, array in random_arrays(spec).items():
-        np.testing.assert_array_equal(found.tensors[target].tensor.read(), array)
+        np.testing.assert_array_equal(translated.tensors[target].tensor.read(), array)
 
 
 @pytest.mark.parametrize("name", [name for name in zoo.builtin().names if "1202" not in name and "1001" not in name])
-def test_every_network_is_told_by_its_own_weights(tmp_path, name):
-    """Shapes alone: nothing is built and no array is made."""
+def test_every_network_is_inferred_from_its_own_shapes(tmp_path, name):
+    """Only shapes are needed: no model is built and no array is created."""
     spec = reszoo.spec(name)
     shapes = infer.weights_of(spec)
     tensors = {target: Tensor(shape, "float32", lambda: None) for target, shape in shapes.items()}
     from reszoo.weights.formats.checkpoint import Checkpoint
 
-    specs = infer.specs(translate(Checkpoint(tmp_path / "file", "made up", tensors)))
+    specs = infer.specs(translate(Checkpoint(tmp_path / "file", "synthetic", tensors)))
     assert any(infer.weights_of(one) == shapes for one in specs)
     assert [stage.depth for stage in specs[0].stages] == [stage.depth for stage in spec.stages]
     assert any(one.block.order == spec.block.order for one in specs)
 
 
-# Matching: a plan, judged first.
+# Matching.
 
 
-def test_everything_is_placed_and_told(tmp_path):
+def test_all_weights_are_loaded_and_reported(tmp_path):
     spec = small()
     model = reszoo.create(spec)
     report = reszoo.load_weights(model, checkpoint(tmp_path, spec))
@@ -218,9 +219,11 @@ def test_everything_is_placed_and_told(tmp_path):
         for variable in layer.weights:
             np.testing.assert_array_equal(variable.numpy(), expected[f"{layer.name}/{variable.name}"])
     assert f"{len(expected)} copied" in str(report)
+    assert f"{len(expected)} copied" in repr(report) and len(repr(report)) < 160
+    assert "weights.pth" in report._repr_html_()
 
 
-APART = [
+MISMATCHES = [
     ({"name": "resnet50_v1"}, ["block={'stride_at': 2}", "epsilon", "bias=False"]),
     ({"block": {"stride_at": 1}}, ["block={'stride_at': 2}"]),
     ({"norm": {"epsilon": 1e-3}}, ["norm={'epsilon': 1e-05}"]),
@@ -237,17 +240,17 @@ APART = [
 ]
 
 
-@pytest.mark.parametrize(("changes", "said"), APART, ids=lambda value: str(value)[:40])
-def test_another_network_is_refused_and_the_model_keeps_its_weights(tmp_path, changes, said):
+@pytest.mark.parametrize(("changes", "expected"), MISMATCHES, ids=lambda value: str(value)[:40])
+def test_a_mismatch_is_refused_and_the_model_is_unchanged(tmp_path, changes, expected):
     changes = dict(changes)
     model = reszoo.create(small(changes.pop("name", "resnet50"), **changes))
     before = values(model)
-    with refused(["weights.pth", *said]):
+    with refused(["weights.pth", *expected]):
         reszoo.load_weights(model, checkpoint(tmp_path, small()))
     assert all((a == b).all() for a, b in zip(before, values(model), strict=True))
 
 
-def test_a_diff_shows_ten_names_a_side_then_counts(tmp_path):
+def test_a_diff_shows_ten_names_per_side_and_counts(tmp_path):
     with pytest.raises(reszoo.ReszooError) as caught:
         reszoo.load_weights(reszoo.create(small(depths=[3, 3])), checkpoint(tmp_path, small()))
     text = str(caught.value)
@@ -255,52 +258,52 @@ def test_a_diff_shows_ten_names_a_side_then_counts(tmp_path):
     assert re.search(r"- \.\.\. and \d+ more", text)
 
 
-def test_strides_dilation_and_dropout_are_free(tmp_path):
+def test_strides_dilation_and_dropout_may_differ(tmp_path):
     path = checkpoint(tmp_path, small())
     reszoo.load_weights(reszoo.create(small(output_stride=4, dropout=0.2)), path)
     reszoo.load_weights(reszoo.create(small(stem={"width": 8, "stride": 1, "pool": "none"})), path)
 
 
-def test_what_fails_while_reading_places_nothing(tmp_path):
+def test_a_read_error_leaves_the_model_unchanged(tmp_path):
     spec = small()
     model = reszoo.create(spec)
     before = values(model)
-    matched = match(spec, translate(read(checkpoint(tmp_path, spec))))
+    matching = match(spec, translate(read(checkpoint(tmp_path, spec))))
 
     def broken():
         raise OSError("the disk is gone")
 
-    last = [*matched.tensors][-1]
-    matched.tensors[last] = Tensor(matched.tensors[last].shape, "float32", broken)
+    last = [*matching.tensors][-1]
+    matching.tensors[last] = Tensor(matching.tensors[last].shape, "float32", broken)
     with pytest.raises(OSError, match="the disk is gone"):
-        place(model, matched)
+        place(model, matching)
     assert all((a == b).all() for a, b in zip(before, values(model), strict=True))
 
 
-def test_another_number_of_classes_takes_the_trunk(tmp_path):
+def test_trunk_of_a_network_with_other_classes(tmp_path):
     path = checkpoint(tmp_path, small())
     model = reszoo.create(small(classes=5))
     head = model.get_layer("predictions").kernel.numpy()
     report = reszoo.load_weights(model, path, strict="trunk")
     assert report.new == ("predictions/kernel", "predictions/bias")
-    assert "3 classes in the file, 5 here" in str(report)
+    assert "3 classes in the file, 5 in the model" in str(report)
     assert (model.get_layer("predictions").kernel.numpy() == head).all()
     np.testing.assert_array_equal(
         model.get_layer("stem_conv").kernel.numpy(), random_arrays(small())["stem_conv/kernel"]
     )
 
 
-def test_classes_given_to_a_builder_mean_a_new_classifier(tmp_path, caplog):
+def test_classes_argument_means_a_new_classifier(tmp_path, caplog):
     spec = small()
     changes = {key: SMALL[key] for key in ("depths", "widths", "stem")}
     model = reszoo.resnet50(weights=checkpoint(tmp_path, spec), classes=9, **changes)
     assert model.output_shape == (None, 9)
-    assert "3 classes in the file, 9 here" in caplog.text
+    assert "3 classes in the file, 9 in the model" in caplog.text
     with refused(["3 classes in the file, 1000 in the model"]):
         reszoo.resnet50(weights=checkpoint(tmp_path, spec), **changes)
 
 
-def test_without_a_classifier_its_weights_are_ignored(tmp_path):
+def test_weights_of_an_absent_classifier_are_ignored(tmp_path):
     model = reszoo.create(small(), include_top=False, weights=checkpoint(tmp_path, small()))
     assert set(reszoo.origin(model).report.ignored) == {"fc.weight", "fc.bias"}
 
@@ -317,7 +320,7 @@ def test_the_first_convolution_is_adapted_to_other_channels(tmp_path, channels):
         np.testing.assert_allclose(adapted[:, :, channel], kernel[:, :, channel % 3] * 3 / channels, rtol=1e-6)
 
 
-def test_what_fits_is_loaded_when_asked(tmp_path):
+def test_not_strict_loads_what_fits(tmp_path):
     model = reszoo.create(small(depths=[2, 2]))
     report = reszoo.load_weights(model, checkpoint(tmp_path, small()), strict=False)
     assert "stage1_block2_unit1_conv/kernel" in report.missing
@@ -325,38 +328,40 @@ def test_what_fits_is_loaded_when_asked(tmp_path):
     assert "depths=[1, 2]" in str(report)
 
 
-def test_a_plain_net_and_option_a_look_alike_and_that_is_said(tmp_path):
+def test_plain_and_option_a_have_the_same_tensors(tmp_path):
     spec = small("plain20_cifar")
     report = reszoo.load_weights(reszoo.create(spec), checkpoint(tmp_path, spec))
-    assert "no tensor tells the shortcut" in str(report)
+    assert "the shortcut is not stored in the file" in str(report)
     write_torch(in_dialect(spec, dialects()["cifar_option_a"]), tmp_path / "option_a.pth")
-    with pytest.warns(UserWarning, match="have shortcuts, which no tensor shows"):
+    with pytest.warns(UserWarning, match="have shortcuts without weights"):
         reszoo.load_weights(reszoo.create(spec), tmp_path / "option_a.pth")
     model, report = reszoo.from_checkpoint(tmp_path / "option_a.pth")
-    assert reszoo.spec_of(model).block.shortcut == "pad" and "(none or pad): taken as pad" in str(report)
+    assert reszoo.spec_of(model).block.shortcut == "pad" and "(none or pad); assuming pad" in str(report)
     with pytest.warns(UserWarning, match="have shortcuts"):
         model, _ = reszoo.from_checkpoint(tmp_path / "option_a.pth", shortcut="none")
     assert reszoo.spec_of(model).block.shortcut == "none"
 
 
-def test_what_a_file_does_not_tell_is_noted_and_free(tmp_path):
+def test_assumed_fields_are_noted_and_may_differ(tmp_path):
     spec = small(norm={"kind": "group", "groups": 4, "epsilon": 1e-3})
     model = reszoo.create(spec)
     model.save_weights(tmp_path / "only.weights.h5")
-    assert "does not tell" in str(reszoo.load_weights(reszoo.create(spec), tmp_path / "only.weights.h5"))
+    assert "not stored in the file" in str(reszoo.load_weights(reszoo.create(spec), tmp_path / "only.weights.h5"))
     notes = reszoo.from_checkpoint(tmp_path / "only.weights.h5").report.notes
-    assert any("epsilon 1e-05, groups 32" in note for note in notes)
+    assert any("assuming epsilon=1e-05, groups=32" in note for note in notes)
     write_torch(in_dialect(spec, dialects()["torchvision"]), tmp_path / "group.pth")
     again = small(norm={"kind": "group", "groups": 4})
-    assert "groups 4" in str(reszoo.load_weights(reszoo.create(again), tmp_path / "group.pth"))
+    assert "groups=4" in str(reszoo.load_weights(reszoo.create(again), tmp_path / "group.pth"))
 
 
-def test_without_the_classifier_of_a_checkpoint(tmp_path):
-    model, report = reszoo.from_checkpoint(checkpoint(tmp_path, small()), include_top=False)
+def test_include_top_false(tmp_path):
+    loaded = reszoo.from_checkpoint(checkpoint(tmp_path, small()), include_top=False)
+    assert len(repr(loaded)) < 160 and loaded._repr_html_() == loaded.report._repr_html_()
+    model, report = loaded
     assert model.output_shape == (None, None, None, 32) and len(report.ignored) == 2
 
 
-def test_nan_is_warned_of(tmp_path):
+def test_nan_causes_a_warning(tmp_path):
     spec = small()
     arrays = in_dialect(spec, dialects()["torchvision"])
     arrays["layer1.0.bn2.bias"][3] = np.nan
@@ -365,7 +370,7 @@ def test_nan_is_warned_of(tmp_path):
         reszoo.load_weights(reszoo.create(spec), tmp_path / "weights.pth")
 
 
-BY_HAND = {
+CUSTOM_NAMES = {
     "stem_conv": "entry.c",
     "stem_norm": "entry.n",
     "stage{stage}_block{block}_unit{unit}_conv": "s{stage-1}b{block-1}.c{unit}",
@@ -377,9 +382,9 @@ BY_HAND = {
 
 
 @pytest.mark.parametrize("kind", ["dict", "yaml"])
-def test_names_given_by_hand(tmp_path, kind):
-    spec, names = small(), BY_HAND
-    dialect = Dialect(title="by hand", names=names)
+def test_custom_names(tmp_path, kind):
+    spec, names = small(), CUSTOM_NAMES
+    dialect = Dialect(title="custom", names=names)
     write_torch(in_dialect(spec, dialect), tmp_path / "weights.pth")
     with refused(["no known library", "names="]):
         reszoo.load_weights(reszoo.create(spec), tmp_path / "weights.pth")
@@ -392,22 +397,22 @@ def test_names_given_by_hand(tmp_path, kind):
         reszoo.load_weights(reszoo.create(spec), tmp_path / "weights.pth", names={"stem_konv": "entry.c"})
 
 
-# Files that look like one of ours and are another network.
+# Files that look supported and contain another network.
 
 
-def test_networks_that_are_recognised_and_refused(tmp_path):
+def test_unsupported_networks_are_refused(tmp_path):
     spec = small("preact_resnet50", bias=True)
-    for name, said in (("keras_applications_v2", "last block"), ("qubvel", "normalises its input")):
+    for name, expected in (("keras_applications_v2", "last block"), ("qubvel", "normalises its input")):
         arrays = {key: value for key, value in in_dialect(spec, dialects()[name]).items() if key}
         write_legacy_h5({key: value for key, value in arrays.items() if "None" not in key}, tmp_path / "weights.h5")
-        with refused([dialects()[name].title, said]):
+        with refused([dialects()[name].title, expected]):
             reszoo.from_checkpoint(tmp_path / "weights.h5")
 
 
-def test_norms_without_statistics_mean_standardised_kernels_in_one_library(tmp_path):
+def test_norms_without_statistics_mean_standardized_kernels_in_bit(tmp_path):
     spec = small("preact_resnet50", norm="group")
     write_safetensors(in_dialect(spec, dialects()["resnetv2"]), tmp_path / "bit.safetensors")
-    with refused(["standardise their kernels"]):
+    with refused(["standardized kernels"]):
         reszoo.from_checkpoint(tmp_path / "bit.safetensors")
     write_safetensors(in_dialect(small(norm="group"), dialects()["torchvision"]), tmp_path / "group.safetensors")
     assert reszoo.from_checkpoint(tmp_path / "group.safetensors").report.spec.norm.kind == "group"
@@ -423,18 +428,18 @@ CONFIGS = [
 ]
 
 
-@pytest.mark.parametrize(("config", "said"), CONFIGS)
-def test_a_configuration_tells_what_weights_cannot(tmp_path, config, said):
+@pytest.mark.parametrize(("config", "expected"), CONFIGS)
+def test_unsupported_configurations_are_refused(tmp_path, config, expected):
     write_safetensors(in_dialect(small(), dialects()["torchvision"]), tmp_path / "model.safetensors")
     (tmp_path / "config.json").write_text(json.dumps(config))
-    if said is None:
+    if expected is None:
         assert reszoo.from_checkpoint(tmp_path).report.copied
     else:
-        with refused(said):
+        with refused(expected):
             reszoo.from_checkpoint(tmp_path)
 
 
-def test_the_stride_that_a_hugging_face_configuration_tells(tmp_path):
+def test_the_stride_in_a_hugging_face_configuration(tmp_path):
     write_safetensors(in_dialect(small(), dialects()["hugging_face"]), tmp_path / "model.safetensors")
     config = {"downsample_in_bottleneck": True, "downsample_in_first_stage": True, "hidden_act": "relu"}
     (tmp_path / "config.json").write_text(json.dumps(config))
@@ -445,9 +450,9 @@ def test_the_stride_that_a_hugging_face_configuration_tells(tmp_path):
         reszoo.from_checkpoint(tmp_path)
 
 
-# Our own files.
+# Files written by reszoo.
 
-OWN = {
+SPECS = {
     "pre": small("preact_resnet50"),
     "plain": small("plain18"),
     "option A": small("resnet20_cifar"),
@@ -460,20 +465,20 @@ OWN = {
 }
 
 
-@pytest.mark.parametrize("name", OWN)
-def test_our_own_files_tell_their_network(tmp_path, name):
-    model = reszoo.create(OWN[name])
+@pytest.mark.parametrize("name", SPECS)
+def test_files_of_reszoo_contain_their_spec(tmp_path, name):
+    model = reszoo.create(SPECS[name])
     model.save(tmp_path / "whole.keras")
     again, _ = reszoo.from_checkpoint(tmp_path / "whole.keras")
     assert reszoo.spec_of(again) == reszoo.spec_of(model)
     model.save_weights(tmp_path / "only.weights.h5")
-    fresh = reszoo.create(OWN[name])
+    fresh = reszoo.create(SPECS[name])
     assert not reszoo.load_weights(fresh, tmp_path / "only.weights.h5").missing
     for loaded in (again, fresh):
         assert all((a == b).all() for a, b in zip(values(loaded), values(model), strict=True))
 
 
-def test_our_own_weights_are_refused_by_the_same_names_with_another_stride(tmp_path):
+def test_files_of_reszoo_are_refused_with_another_stride(tmp_path):
     reszoo.create(small()).save_weights(tmp_path / "only.weights.h5")
     with refused(["stride_at"]):
         reszoo.load_weights(reszoo.create(small(block={"stride_at": 1})), tmp_path / "only.weights.h5")
@@ -482,11 +487,11 @@ def test_our_own_weights_are_refused_by_the_same_names_with_another_stride(tmp_p
         reszoo.load_weights(reszoo.create(small("plain20_cifar")), tmp_path / "only.weights.h5")
 
 
-# The catalogue.
+# The catalog.
 
 
 @pytest.mark.parametrize("name", records())
-def test_every_record_belongs_to_a_network_and_says_what_it_must(name):
+def test_every_record_is_complete_and_fits_its_network(name):
     record = records()[name]
     assert reszoo.spec(record.model, classes=record.classes, **record.changes)
     assert record.dialect in dialects()
@@ -496,10 +501,11 @@ def test_every_record_belongs_to_a_network_and_says_what_it_must(name):
         assert digits is None or file.sha256 == digits[1]
         assert file.url.startswith("hf://") or re.fullmatch(r"[0-9a-f]{8,64}", file.sha256 or file.md5)
     assert record.preprocessing.crop <= record.preprocessing.resize
+    assert name in repr(record) and len(repr(record)) < 160 and record.licence in record._repr_html_()
     assert all(accuracy.protocol and 50 < accuracy.top1 < 100 for accuracy in record.accuracy)
 
 
-def test_the_catalogue_holds_the_well_known_weights():
+def test_the_catalog_has_the_well_known_weights():
     names = set(records())
     for depth in (50, 101, 152):
         assert {f"resnet{depth}.{tag}_in1k" for tag in ("tv", "tv2", "a1", "a2", "a3", "a1h", "gluon")} <= names
@@ -519,14 +525,13 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("weights", "said"), WRONG, ids=str)
-def test_weights_that_there_are_none_of(weights, said):
-    with refused(said):
+@pytest.mark.parametrize(("weights", "expected"), WRONG, ids=str)
+def test_unknown_weights_are_refused(weights, expected):
+    with refused(expected):
         reszoo.resnet50(weights=weights)
 
 
-def test_plan_and_file_have_the_same_names():
-    """`written` and `translate` read the same table in both directions."""
+def test_dialects_are_the_same_in_both_directions():
     for name, spec in FORMS.items():
         for op in plan(spec).ops:
             if op.weights:
@@ -542,7 +547,7 @@ def test_weights_on_another_backend(shared):
         "import keras, numpy as np, reszoo\n"
         f"model, report = reszoo.from_checkpoint('{file}.safetensors')\n"
         f"expected = np.load('{file}.reference.npz')\n"
-        "found = keras.ops.convert_to_numpy(model(expected['x'], training=False))\n"
-        "print(keras.backend.backend(), abs(found - expected['logits']).max() < 1e-4)"
+        "outputs = keras.ops.convert_to_numpy(model(expected['x'], training=False))\n"
+        "print(keras.backend.backend(), abs(outputs - expected['logits']).max() < 1e-4)"
     )
     assert python(code, backend="jax").split()[-2:] == ["jax", "True"]

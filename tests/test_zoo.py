@@ -1,6 +1,7 @@
-"""The networks as data: every entry against its second source, the plan as text, and the laws between networks."""
+"""Networks as data: entries against their second sources, golden plans, laws between networks, invalid input."""
 
 from pathlib import Path
+from xml.etree.ElementTree import fromstring
 
 import pytest
 from conftest import refused
@@ -16,11 +17,11 @@ GOLDEN = Path(__file__).parent / "golden"
 
 
 @pytest.mark.parametrize("name", ENTRIES)
-def test_entry_costs_what_its_source_says(name):
+def test_cost_matches_the_second_source(name):
     entry = zoo.entry(name)
-    counted = reszoo.cost(name)
+    cost = reszoo.cost(name)
     assert entry.source.ref
-    assert (counted.params, counted.macs) == (entry.source.expect.params, entry.source.expect.macs)
+    assert (cost.params, cost.macs) == (entry.source.expect.params, entry.source.expect.macs)
 
 
 # timm 1.0.31, forward hooks on convolutions and linear layers.
@@ -37,7 +38,7 @@ ACTIVATIONS = {
 
 
 @pytest.mark.parametrize(("name", "expected"), ACTIVATIONS.items())
-def test_activations_are_timms(name, expected):
+def test_activations_match_timm(name, expected):
     assert reszoo.cost(name).activations == expected
 
 
@@ -51,17 +52,17 @@ def test_activations_are_timms(name, expected):
         ("residual_mlp18", 18),
     ],
 )
-def test_depth_counts_weighted_layers_in_a_row(name, depth):
+def test_depth_counts_weighted_layers_on_the_main_path(name, depth):
     assert reszoo.cost(name).depth == depth
 
 
 @pytest.mark.parametrize(("name", "side"), [("resnet50_v1", 483), ("resnet101_v1", 1027), ("resnet152_v1", 1507)])
-def test_receptive_field_is_the_published_one(name, side):
+def test_receptive_field_matches_published_values(name, side):
     # Araujo, Norris & Sim 2019, "Computing receptive fields of convolutional neural networks", table 1.
     assert reszoo.cost(name).receptive_field == side
 
 
-def test_receptive_field_is_what_a_pixel_depends_on():
+def test_receptive_field_matches_the_pixels_that_change_an_output():
     import keras
     import numpy as np
 
@@ -73,9 +74,9 @@ def test_receptive_field_is_what_a_pixel_depends_on():
         model = reszoo.create(spec)
         for layer in model.layers:
             if layer.name.endswith("_conv"):
-                # Everything positive: no contribution is cut off by a rectifier or cancelled.
+                # All weights positive: no contribution is cut off by a rectifier or cancelled.
                 layer.set_weights([np.abs(weight) for weight in layer.get_weights()])
-        # One image per column, brighter in that column: which of them does the middle pixel of the output notice?
+        # One image per column, brighter in that column: which ones change the middle pixel of the output?
         plain_image = np.ones((1, size, size, 1), "float32")
         striped = plain_image + np.eye(size, dtype="float32")[:, None, :, None]
         outputs = keras.ops.convert_to_numpy(model(np.concatenate([plain_image, striped])))
@@ -86,20 +87,20 @@ def test_receptive_field_is_what_a_pixel_depends_on():
 
 
 @pytest.mark.parametrize("name", [name for name in ENTRIES if zoo.entry(name).spec.block.shortcut != "none"])
-def test_plain_twin_is_the_network_without_its_shortcuts(name):
+def test_plain_twin_is_the_network_without_shortcuts(name):
     residual, plain = reszoo.plan(name), reszoo.plan(zoo.spec(name).plain())
     shortcuts = {op.name for op in residual.ops if "_shortcut_" in op.name or op.kind == "add"}
-    kept = [op for op in residual.ops if op.name not in shortcuts]
+    others = [op for op in residual.ops if op.name not in shortcuts]
 
     def shape(op):
         return op.name, op.kind, op.shape, op.kernel, op.stride, op.weights
 
-    assert list(map(shape, kept)) == list(map(shape, plain.ops))
+    assert list(map(shape, others)) == list(map(shape, plain.ops))
     assert shortcuts
 
 
 @pytest.mark.parametrize("depth", [18, 34, 50, 101, 152, 200])
-def test_named_plain_nets_are_the_twins(depth):
+def test_named_plain_networks_are_the_twins(depth):
     assert zoo.spec(f"plain{depth}") == zoo.spec(f"resnet{depth}").plain().replace(name=f"plain{depth}")
 
 
@@ -125,7 +126,7 @@ def test_parts_sum_to_the_whole():
             assert sum(getattr(row, field) for row in rows) == getattr(total, field)
 
 
-def test_equal_blocks_are_one_run():
+def test_equal_blocks_form_one_run():
     runs = [len(run.segments) for run in reszoo.plan("resnet1202_cifar").runs]
     assert runs == [1, 200, 1, 199, 1, 199, 1]
     assert len(reszoo.plan("resnet1202_cifar").blocks) == 600
@@ -133,12 +134,12 @@ def test_equal_blocks_are_one_run():
 
 @pytest.mark.parametrize("name", ["resnet18", "preact_resnet164_cifar", "resnet50d", "se_resnet50", "tabular_resnet"])
 def test_golden_plan(name):
-    """The network as text, equal neighbours once; `python tests/golden/write.py` writes these files anew."""
+    """The plan as text; `python tests/golden/write.py` rewrites the golden files."""
     assert reszoo.plan(name).text() == (GOLDEN / f"{name}.txt").read_text()
 
 
 def test_output_stride_dilates_exactly():
-    """At the pixels both have, a dilated network computes what the strided one does (Chen 2017, section 3.1)."""
+    """A dilated network equals the strided one at common pixels (Chen 2017, section 3.1)."""
     import keras
     import numpy as np
 
@@ -160,7 +161,7 @@ def test_drop_path_rises_to_its_rate():
     assert rates == pytest.approx([0.1 * i for i in range(1, 10)])
 
 
-def test_a_users_yaml_works_like_ours(tmp_path):
+def test_user_yaml_works_like_the_built_in_files(tmp_path):
     file = tmp_path / "my_nets.yaml"
     file.write_text(
         "wide_thing:\n  base: resnet50\n  widths: [512, 1024, 2048, 4096]\nsmaller:\n  base: wide_thing\n  depths: 1\n"
@@ -171,10 +172,10 @@ def test_a_users_yaml_works_like_ours(tmp_path):
     assert reszoo.list_models("small*", zoo=file) == ["smaller"]
 
 
-def test_a_users_entry_may_bear_the_name_of_one_of_ours(tmp_path):
+def test_user_entry_may_have_the_name_of_a_built_in_one(tmp_path):
     file = tmp_path / "my_nets.yaml"
     file.write_text("resnet34: {base: resnet50, depths: 1}\nresnet18: {base: resnet18, depths: 1}\n")
-    # Our resnet50 stands on our resnet34: that is no cycle, whichever is read first.
+    # The built-in resnet50 is based on the built-in resnet34: no cycle, whichever is read first.
     mine = zoo.Zoo([file], parent=zoo.Zoo((configs() / "models").glob("*.yaml")))
     assert mine.entry("resnet34").spec.block == reszoo.spec("resnet50").block
     assert reszoo.cost(mine.entry("resnet18").spec).depth == 10
@@ -186,7 +187,7 @@ def test_list_models_filters():
     assert set(reszoo.list_models()) == set(ENTRIES)
 
 
-# What is wrong -> what the message must say: the place, the given, the allowed, the mend.
+# Invalid change -> texts in the message: place, value, expected values, hint.
 BAD_CHANGES = [
     ({"shortcut": "non"}, ["resnet50.block.shortcut", "'non'", "none, pad, project", "did you mean 'none'?"]),
     ({"depht": [3]}, ["unknown argument", "'depht'", "depths", "did you mean 'depths'"]),
@@ -221,9 +222,9 @@ BAD_CHANGES = [
 ]
 
 
-@pytest.mark.parametrize(("changes", "said"), BAD_CHANGES, ids=lambda value: str(value)[:40])
-def test_bad_change_is_named(changes, said):
-    with refused(said):
+@pytest.mark.parametrize(("changes", "texts"), BAD_CHANGES, ids=lambda value: str(value)[:40])
+def test_invalid_change_is_refused(changes, texts):
+    with refused(texts):
         reszoo.spec("resnet50", **changes)
 
 
@@ -235,9 +236,9 @@ BAD_DENSE = [
 ]
 
 
-@pytest.mark.parametrize(("changes", "said"), BAD_DENSE, ids=lambda value: str(value)[:40])
-def test_what_a_dense_net_cannot_have(changes, said):
-    with refused(said):
+@pytest.mark.parametrize(("changes", "texts"), BAD_DENSE, ids=lambda value: str(value)[:40])
+def test_invalid_change_of_a_dense_network_is_refused(changes, texts):
+    with refused(texts):
         reszoo.spec("residual_mlp18", **changes)
 
 
@@ -249,7 +250,7 @@ BAD_YAML = [
     ("a: {base: b}\nb: {base: a}", ["a.base", "a -> b -> a"]),
     ("a: {base: a}", ["unknown model", "'a'"]),
     ("a: {input_shape: [4]}", ["nets.yaml: a", "got nothing"]),
-    ("a: {base: resnet50}\na: {base: resnet34}", ["nets.yaml", "stands twice", "'a'"]),
+    ("a: {base: resnet50}\na: {base: resnet34}", ["nets.yaml", "duplicate key", "'a'"]),
     ("a: [1, 2]", ["nets.yaml: a", "[1, 2]"]),
     ("- a", ["nets.yaml", "list", "a mapping of names"]),
     ("a: {base: [}", ["nets.yaml", "valid YAML", "line 1"]),
@@ -257,27 +258,44 @@ BAD_YAML = [
 ]
 
 
-@pytest.mark.parametrize(("text", "said"), BAD_YAML, ids=lambda value: str(value)[:40])
-def test_bad_yaml_is_named(tmp_path, text, said):
+@pytest.mark.parametrize(("text", "texts"), BAD_YAML, ids=lambda value: str(value)[:40])
+def test_invalid_yaml_is_refused(tmp_path, text, texts):
     file = tmp_path / "nets.yaml"
     file.write_text(text)
-    with refused(said):
+    with refused(texts):
         reszoo.spec(f"{file}:a")
 
 
-def test_unknown_model_offers_the_nearest():
+def test_unknown_model_suggests_the_nearest_name():
     with pytest.raises(ReszooError, match=r"unknown model: got 'resnet51'.*did you mean 'resnet50'"):
         reszoo.spec("resnet51")
     with pytest.raises(ReszooError, match="No such file"):
         reszoo.spec("nowhere.yaml:resnet50")
 
 
-def test_what_is_no_model_is_named():
+def test_objects_that_are_no_models_are_refused():
     for call in (reszoo.spec, reszoo.cost, reszoo.create, reszoo.spec_of):
         with pytest.raises(ReszooError, match="got 3; expected"):
             call(3)
 
 
-def test_cost_of_an_open_size_is_refused():
-    with pytest.raises(ReszooError, match="a cost is that of one size"):
+def test_cost_without_an_input_size_is_refused():
+    with pytest.raises(ReszooError, match="costs are counted for one input size"):
         reszoo.cost("resnet50", input_shape=(None, None, 3))
+
+
+@pytest.mark.parametrize("name", ["resnet50", "resnet1202_cifar", "tabular_resnet", "plain_mlp100"])
+def test_reprs_are_short(name):
+    plan = reszoo.plan(name)
+    results = (zoo.entry(name), plan, plan.spec, reszoo.cost(name), plan.segments[1], plan.runs[1], plan.runs[1].piece)
+    for result in results:
+        assert len(repr(result)) <= 160 and "\n" not in repr(result)
+    assert all(name in repr(result) for result in (zoo.entry(name), plan, plan.spec))
+
+
+@pytest.mark.parametrize("name", ["resnet50", "tabular_resnet"])
+def test_notebook_tables_are_well_formed(name):
+    for result in (zoo.entry(name), reszoo.plan(name), reszoo.spec(name), reszoo.cost(name)):
+        table = fromstring(f"<div>{result._repr_html_()}</div>")
+        assert len(table.findall(".//tr")) > 3
+    assert f"{reszoo.cost(name).params:,}" in reszoo.cost(name)._repr_html_()

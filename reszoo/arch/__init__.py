@@ -1,1 +1,1 @@
-"""The network as data: spec, zoo, plan, cost, build. Only `build`, and what it needs, imports Keras."""
+"""The network as data: spec, zoo, plan, cost, build. Only `build` and the modules it needs import Keras."""

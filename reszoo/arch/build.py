@@ -1,4 +1,4 @@
-"""The plan as a Keras model of stock layers. Saved files open in plain Keras, on any backend, without reszoo."""
+"""Builds a plan as a Keras model of stock layers. Saved files open in plain Keras on any backend, without reszoo."""
 
 from __future__ import annotations
 
@@ -16,28 +16,36 @@ from reszoo.arch.plan import plan
 from reszoo.arch.recover import prefix_of, spec_of
 from reszoo.arch.spec import NetSpec
 from reszoo.errors import ReszooError
+from reszoo.types import KerasModel, Tensor
+
+LayerCall = Callable[[Tensor], Tensor]
+"""A layer or a chain of layers, called on a tensor."""
 
 NEST_FROM, NEST_BLOCKS = 800, 16
-"""Keras walks a graph with a Python call per layer and meets the recursion limit near 1,000 layers: from 800 operations
-on, every 16 blocks become a sub-model of their own."""
+"""Keras traverses a graph with one Python call per layer and reaches the recursion limit near 1,000 layers. So from 800
+operations on, every 16 blocks become a sub-model."""
 
 
-def build(spec: NetSpec, *, input_tensor: Any = None, prefix: str = "") -> keras.Model:
+def build(
+    spec: NetSpec, *, input_tensor: Tensor | None = None, prefix: str = "", input_name: str | None = None
+) -> KerasModel:
     """Returns the network as a functional Keras model.
 
     Args:
         spec: the network.
-        input_tensor: a Keras tensor of the spec's input shape to build on.
-        prefix: of the name of every layer.
+        input_tensor: a Keras tensor to build on, of the input shape of the spec.
+        prefix: prefix of all layer names.
+        input_name: name of the new input; by default `input`, numbered from the second network of the process on, so
+            that several networks fit into one model.
 
     Raises:
-        ReszooError: the initial weights cannot be drawn in the type that Keras' dtype policy asks for.
+        ReszooError: the initial weights cannot be drawn in the dtype of Keras' dtype policy.
     """
     _check_policy(spec)
     network = plan(spec)
     shape = spec.input_shape if spec.dense or not channels_first() else (spec.input_shape[-1], *spec.input_shape[:-1])
     if input_tensor is None:
-        inputs = x = keras.Input(shape, name=_numbered(f"{prefix}input"))
+        inputs = x = keras.Input(shape, name=input_name or _unique_name(f"{prefix}input"))
     else:
         sources, x = keras.utils.get_source_inputs(input_tensor), input_tensor
         inputs = sources[0] if len(sources) == 1 else sources
@@ -47,30 +55,44 @@ def build(spec: NetSpec, *, input_tensor: Any = None, prefix: str = "") -> keras
     return keras.Model(inputs, x, name=spec.name)
 
 
-def features(model: keras.Model) -> keras.Model:
-    """Returns a model of the same layers and weights that puts out every stage's feature map.
+def names_of(model: KerasModel) -> dict[str, str]:
+    """Returns the names that a network was built with, as arguments of `build` for one that takes its place."""
+    names = {"prefix": prefix_of(model)}
+    return {**names, "input_name": model.inputs[0].name} if len(model.inputs) == 1 else names
 
-    The outputs are a dict `{"stage1": (batch, height, width, channels), "stage2": ...}`. Of a pre-activation network
-    the last one is normalised and activated, as its classifier sees it.
+
+def features(model: KerasModel) -> KerasModel:
+    """Returns a model with the same layers and weights whose outputs are the feature maps of all stages.
+
+    The outputs are a dict `{"stage1": (batch, height, width, channels), "stage2": ...}`. In a pre-activation network
+    the last map is normalized and activated, as the classifier reads it.
+
+    Example:
+        >>> import reszoo
+        >>> reszoo.features(reszoo.resnet20_cifar(depths=1)).output["stage3"].shape
+        (None, 8, 8, 64)
+
+    Args:
+        model: a network that reszoo built.
 
     Raises:
-        ReszooError: the model is not one of reszoo's.
+        ReszooError: reszoo did not build the model.
     """
     parts = plan(spec_of(model)).parts
     stages = {part: segments[-1] for part, segments in parts.items() if part.startswith("stage")}
     names = {part: last.prefix + last.output.name for part, last in stages.items()}
-    # The final norm and activation of a pre-activation network stand in its head.
+    # The final norm and activation of a pre-activation network belong to its head.
     names |= {[*names][-1]: op.name for head in parts.get("head", ()) for op in head.ops if op.kind in ("norm", "act")}
     prefix = prefix_of(model)
     outputs = {part: _output(model, prefix + name) for part, name in names.items()}
     return keras.Model(model.input, outputs, name=model.name)
 
 
-def _output(model: keras.Model, name: str) -> Any:
+def _output(model: KerasModel, name: str) -> Tensor:
     """The output of a layer, or of the sub-model that ends with it."""
     for layer in model.layers:
         if layer.name == name or (isinstance(layer, keras.Model) and layer.layers[-1].name == name):
-            # A sub-model's own `output` is the one inside it; an operation's is the one in this graph.
+            # `output` of a sub-model is its inner tensor; `Operation.output` is the tensor in this graph.
             return keras.Operation.output.fget(layer)
     raise ReszooError(model.name, got=f"no layer {name}", expected="a model built by reszoo")
 
@@ -81,16 +103,15 @@ def channels_first() -> bool:
 
 
 def refuse_channels_first(spec: NetSpec) -> None:
-    """Refuses a network of images where Keras is set to `channels_first`: data sources give channels last.
+    """Checks that Keras is not set to `channels_first` for a network of images: data sources return channels last.
 
     Raises:
-        ReszooError: it is such a network.
+        ReszooError: Keras is set to `channels_first` and the network reads images.
     """
     if channels_first() and not spec.dense:
-        expected, hint = "channels_last, as data sources give images", "keras.config.set_image_data_format"
-        raise ReszooError(
-            f"{spec.name}: image_data_format", got="channels_first", expected=expected, hint=f"{hint}('channels_last')"
-        )
+        expected = "channels_last, the order of data sources"
+        hint = "keras.config.set_image_data_format('channels_last')"
+        raise ReszooError(f"{spec.name}: image_data_format", got="channels_first", expected=expected, hint=hint)
 
 
 def channels_last(shape: Sequence[int | None]) -> tuple[int | None, ...]:
@@ -98,8 +119,8 @@ def channels_last(shape: Sequence[int | None]) -> tuple[int | None, ...]:
     return (*shape[1:], shape[0])
 
 
-def shape_of(tensor: Any) -> tuple[int | None, ...]:
-    """Returns the shape of a Keras tensor without its batch.
+def shape_of(tensor: Tensor) -> tuple[int | None, ...]:
+    """Returns the shape of a Keras tensor without the batch axis.
 
     Raises:
         ReszooError: it is not a Keras tensor.
@@ -110,60 +131,63 @@ def shape_of(tensor: Any) -> tuple[int | None, ...]:
 
 
 def _check_policy(spec: NetSpec) -> None:
-    """No backend decomposes matrices in bfloat16, and TensorFlow alone in float16; a saved file could not be opened."""
-    kind, backend = keras.config.dtype_policy().variable_dtype, keras.backend.backend()
-    drawable = kind not in ("bfloat16", "float16") or (kind == "float16" and backend == "tensorflow")
-    if spec.init in ("orthogonal", "looks_linear") and not drawable:
+    """No backend decomposes matrices in bfloat16, and only TensorFlow does in float16; saved files would not open."""
+    kind = keras.config.dtype_policy().variable_dtype
+    backend = keras.backend.backend()
+    can_draw = kind not in ("bfloat16", "float16") or (kind == "float16" and backend == "tensorflow")
+    if spec.init in ("orthogonal", "looks_linear") and not can_draw:
         got = f"{spec.init} for weights in {kind} on the {backend} backend"
         hint = f"keras.config.set_dtype_policy('mixed_{kind}') keeps the weights in float32"
         raise ReszooError(f"{spec.name}.init", got=got, expected="he, glorot", hint=hint)
 
 
 def _chains(segments: tuple[Segment, ...], nested: bool) -> Iterator[tuple[Segment, ...]]:
-    """The segments in the pieces they are built in: all in one, or up to NEST_BLOCKS blocks of a stage at a time."""
+    """The segments in groups: all in one, or up to NEST_BLOCKS blocks of a stage each."""
     if not nested:
         yield segments
         return
     for _, part in groupby(segments, lambda segment: segment.part):
-        whole = tuple(part)
-        yield from (whole[i : i + NEST_BLOCKS] for i in range(0, len(whole), NEST_BLOCKS))
+        blocks = tuple(part)
+        yield from (blocks[i : i + NEST_BLOCKS] for i in range(0, len(blocks), NEST_BLOCKS))
 
 
-def _numbered(name: str) -> str:
-    """A name that no input has yet: several networks fit into one model. As Keras does, the first has no number."""
+def _unique_name(name: str) -> str:
+    """An unused input name. As in Keras, the first has no number."""
     uid = keras.backend.get_uid(name)
     return name if uid == 1 else f"{name}_{uid - 1}"
 
 
-def _nest(chain: tuple[Segment, ...], x: Any, prefix: str) -> Any:
+def _nest(chain: tuple[Segment, ...], x: Tensor, prefix: str) -> Tensor:
     name = f"{prefix}{chain[0].name}_to_{chain[-1].name.rpartition('_')[2]}"
     return submodel(chain, x.shape[1:], name=name, prefix=prefix)(x)
 
 
-def submodel(chain: Sequence[Segment], shape: Sequence[int | None], *, name: str, prefix: str = "") -> keras.Model:
-    """Returns consecutive segments of a plan as a model of their own.
+def submodel(chain: Sequence[Segment], shape: Sequence[int | None], *, name: str, prefix: str = "") -> KerasModel:
+    """Returns consecutive segments of a plan as a separate model.
 
     Args:
         chain: the segments.
-        shape: of what the first of them reads, without the batch.
-        name: of the model.
-        prefix: of the name of every layer.
+        shape: input shape of the first segment, without the batch axis.
+        name: name of the model.
+        prefix: prefix of all layer names.
     """
     inputs = keras.Input(shape, name="input")
     return keras.Model(inputs, _apply(tuple(chain), inputs, prefix), name=name)
 
 
-def _apply(chain: tuple[Segment, ...], x: Any, prefix: str) -> Any:
+def _apply(chain: tuple[Segment, ...], x: Tensor, prefix: str) -> Tensor:
     for segment in chain:
-        tensors, begin = {"input": x}, prefix + segment.prefix
+        tensors = {"input": x}
         for op in segment.ops:
             inputs = [tensors[name] for name in op.inputs]
-            tensors[op.name] = LAYERS[op.kind](op, begin + op.name)(inputs if len(inputs) > 1 else inputs[0])
+            tensors[op.name] = LAYERS[op.kind](op, prefix + segment.prefix + op.name)(
+                inputs if len(inputs) > 1 else inputs[0]
+            )
         x = tensors[segment.output.name]
     return x
 
 
-def _in_turn(*steps: Callable[[Any], Any]) -> Callable[[Any], Any]:
+def _sequential(*steps: LayerCall) -> LayerCall:
     def call(x: Any) -> Any:
         for step in steps:
             x = step(x)
@@ -172,9 +196,9 @@ def _in_turn(*steps: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return call
 
 
-def _initializer(op: Op) -> Any:
+def _initializer(op: Op) -> str | initializers.Initializer:
     if op.init == "looks_linear":
-        # A pair that was not rectified has twice its value in the difference.
+        # Without a rectifier the difference of a pair is twice its value.
         return LooksLinear(gain=0.5 if op.input_sign == "signed" else 1.0, paired_input=op.input_sign != "raw")
     if op.init == "orthogonal":
         return initializers.Orthogonal(gain=sqrt(2.0) * (1.0 if op.gain is None else op.gain))
@@ -183,18 +207,18 @@ def _initializer(op: Op) -> Any:
             return initializers.Constant(op.gain)
         scale, mode = {"he": (2.0, "fan_in"), "glorot": (1.0, "fan_avg")}[op.init]
         return initializers.VarianceScaling(scale * op.gain**2, mode, "uniform")
-    # He's variance, drawn uniformly: drawing normal numbers would take a fifth of the time of building ResNet-50.
+    # He's variance, drawn uniformly: normal draws would take a fifth of the time of building ResNet-50.
     return {"he": "he_uniform", "glorot": "glorot_uniform", "zero": "zeros", "one": "ones"}[op.init]
 
 
-def _head_dtype() -> Any:
-    """Pooled features and logits stay in float32 under mixed precision."""
+def _head_dtype() -> str | None:
+    """The dtype of pooled features and logits, which stay in float32 under mixed precision."""
     policy = keras.config.dtype_policy()
     return policy.variable_dtype if policy.compute_dtype != policy.variable_dtype else None
 
 
-def _conv(op: Op, name: str) -> Callable[[Any], Any]:
-    # "same" is symmetric only at stride 1; strided it would pad one side, and imported weights give other numbers.
+def _conv(op: Op, name: str) -> LayerCall:
+    # "same" pads symmetrically only at stride 1; otherwise imported weights would give different outputs.
     layer = layers.Conv2D(
         op.width,
         op.kernel,
@@ -206,15 +230,15 @@ def _conv(op: Op, name: str) -> Callable[[Any], Any]:
         kernel_initializer=_initializer(op),
         name=name,
     )
-    return _in_turn(layers.ZeroPadding2D((op.kernel - 1) // 2, name=f"{name}_pad"), layer) if op.padded else layer
+    return _sequential(layers.ZeroPadding2D((op.kernel - 1) // 2, name=f"{name}_pad"), layer) if op.padded else layer
 
 
-def _dense(op: Op, name: str) -> Callable[[Any], Any]:
+def _dense(op: Op, name: str) -> LayerCall:
     activation = {"activation": op.variant, "dtype": _head_dtype()} if op.variant else {}
     return layers.Dense(op.width, use_bias=op.bias, kernel_initializer=_initializer(op), name=name, **activation)
 
 
-def _norm(op: Op, name: str) -> Callable[[Any], Any]:
+def _norm(op: Op, name: str) -> LayerCall:
     settings: dict[str, Any] = {
         "axis": 1 if channels_first() and len(op.shape) == 3 else -1,
         "epsilon": op.epsilon,
@@ -226,39 +250,39 @@ def _norm(op: Op, name: str) -> Callable[[Any], Any]:
     return batch_normalization(momentum=op.momentum, **settings)
 
 
-def _pool(op: Op, name: str) -> Callable[[Any], Any]:
+def _pool(op: Op, name: str) -> LayerCall:
     if op.variant == "avg":
-        # The window of 2 starts at its own pixel and leaves out what lies beyond the border, as in ResNet-D.
+        # A window of 2 starts at its output pixel and ignores values beyond the border, as in ResNet-D.
         return layers.AveragePooling2D(op.kernel, op.stride, padding="same" if op.kernel > 1 else "valid", name=name)
     if op.input_sign == "nonnegative":
         pad = layers.ZeroPadding2D((op.kernel - 1) // 2, name=f"{name}_pad")
-        return _in_turn(pad, layers.MaxPooling2D(op.kernel, op.stride, name=name))
-    # Zero is not neutral here. "same" at stride 1 pads both sides with the lowest number; then pixels are left out.
-    whole = layers.MaxPooling2D(op.kernel, 1, padding="same", name=f"{name}_window")
-    return _in_turn(whole, layers.MaxPooling2D(1, op.stride, name=name))
+        return _sequential(pad, layers.MaxPooling2D(op.kernel, op.stride, name=name))
+    # Zero padding is not neutral here. "same" at stride 1 pads both sides with the lowest number; then subsample.
+    window = layers.MaxPooling2D(op.kernel, 1, padding="same", name=f"{name}_window")
+    return _sequential(window, layers.MaxPooling2D(1, op.stride, name=name))
 
 
-def _global_pool(op: Op, name: str) -> Callable[[Any], Any]:
+def _global_pool(op: Op, name: str) -> LayerCall:
     kind = {"avg": layers.GlobalAveragePooling2D, "max": layers.GlobalMaxPooling2D}[op.variant]
     gate = len(op.shape) == 3
     return kind(keepdims=gate, name=name, dtype=None if gate else _head_dtype())
 
 
-def _pad(op: Op, name: str) -> Callable[[Any], Any]:
-    """Zero channels, half before and half after: option A of He 2015 as its checkpoints have it."""
+def _pad(op: Op, name: str) -> LayerCall:
+    """Pads zero channels, half before and half after: option A of He 2015, as in its checkpoints."""
     extra = op.width - op.width_in
     before_after = (extra // 2, extra - extra // 2)
-    # ZeroPadding2D pads two axes: told the other data format, the channels are one of them.
+    # ZeroPadding2D pads two axes; with the opposite data format the channels are one of them.
     if channels_first():
         return layers.ZeroPadding2D((before_after, (0, 0)), data_format="channels_last", name=name)
     return layers.ZeroPadding2D(((0, 0), before_after), data_format="channels_first", name=name)
 
 
-def _drop_path(op: Op, name: str) -> Callable[[Any], Any]:
+def _drop_path(op: Op, name: str) -> LayerCall:
     return layers.Dropout(op.rate, noise_shape=(None, *[1] * len(op.shape)), name=name)
 
 
-LAYERS: dict[str, Callable[[Op, str], Callable[[Any], Any]]] = {
+LAYERS: dict[str, Callable[[Op, str], LayerCall]] = {
     "conv": _conv,
     "dense": _dense,
     "norm": _norm,
@@ -271,4 +295,4 @@ LAYERS: dict[str, Callable[[Op, str], Callable[[Any], Any]]] = {
     "scale": lambda op, name: layers.Multiply(name=name),
     "add": lambda op, name: layers.Add(name=name),
 }
-"""Operation -> the stock layer (or two) that computes it."""
+"""Operation -> the stock layers that compute it."""

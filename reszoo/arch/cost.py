@@ -1,4 +1,4 @@
-"""What a network costs, counted from its plan: nothing is built and Keras is not imported."""
+"""Cost of a network, counted from its plan: nothing is built and Keras is not imported."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from itertools import groupby
 from math import prod
 from typing import NamedTuple
 
-from reszoo.arch.ops import Op, Piece, Plan, RepeatedSegments
+from reszoo.arch.ops import Op, Piece, Plan, RepeatedSegments, size
 from reszoo.errors import ReszooError
+from reszoo.notebook import html_table
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,34 +21,50 @@ class Cost:
     params: int
     """Trainable parameters, as papers and torchvision count them."""
     params_all: int
-    """With the running statistics: Keras' `count_params()`."""
+    """Parameters including running statistics: Keras' `count_params()`."""
     macs: int
     """Multiply-accumulates of convolutions and dense layers, plus one per bias add (pycls' convention)."""
     activations: int
-    """Numbers that convolutions and dense layers put out (timm, fvcore)."""
+    """Output elements of convolutions and dense layers (as timm and fvcore count them)."""
     depth: int
-    """Weighted layers in a row, as papers count them: without the shortcuts."""
+    """Weighted layers on the main path, as papers count them: without shortcuts."""
     receptive_field: int
-    """Side of the square of input pixels seen by one pixel of the last feature map, so far; 0 in a dense net."""
+    """Side in input pixels of the square seen by one pixel of the last feature map; 0 in a dense net."""
     shape: tuple[int | None, ...]
     """Shape of the output."""
+
+    def __repr__(self) -> str:
+        counts = f"params={self.params:,}, macs={self.macs:,}, activations={self.activations:,}, depth={self.depth}"
+        return f"Cost({counts}, receptive_field={self.receptive_field}, shape={self.shape})"
+
+    def _repr_html_(self) -> str:
+        rows = [
+            ("trainable parameters", self.params),
+            ("parameters with running statistics", self.params_all),
+            ("multiply-accumulates", self.macs),
+            ("activations", self.activations),
+            ("weighted layers", self.depth),
+            ("receptive field (pixels)", self.receptive_field),
+            ("output", size(self.shape)),
+        ]
+        return html_table((), rows, title="Cost of one example")
 
 
 def cost(plan: Plan) -> Cost:
     """Returns the cost of the whole network.
 
     Raises:
-        ReszooError: the spec leaves height or width open (None).
+        ReszooError: height or width of the input is None.
     """
     _check_size(plan)
     return _sum(_rows(plan.runs), plan.runs[-1].piece, dense=plan.spec.dense)
 
 
 def cost_by_part(plan: Plan) -> dict[str, Cost]:
-    """Returns the cost of stem, stage1, stage2, ..., head.
+    """Returns the cost of each part: stem, stage1, stage2, ..., head.
 
     Raises:
-        ReszooError: the spec leaves height or width open (None).
+        ReszooError: height or width of the input is None.
     """
     _check_size(plan)
     ends = {run.part: number for number, run in enumerate(plan.runs, 1)}
@@ -60,27 +77,28 @@ def cost_by_part(plan: Plan) -> dict[str, Cost]:
 
 
 class Tally:
-    """Costs of networks that differ in nothing but the depth and width of their stages.
+    """Costs of networks that differ only in the depths and widths of their stages.
 
-    A part costs what its own width and the one before it decide, and every further block of a stage the same again: so
-    each is lowered once for every such pair of widths.
+    The cost of a part depends on its own width and the preceding one, and all later blocks of a stage cost the same.
+    So each part is lowered once for every such pair of widths.
 
     Args:
-        lower: from depths and widths to the plan; what it raises is passed on.
+        lower: returns the plan of the given depths and widths; its errors propagate.
     """
 
     def __init__(self, lower: Callable[[tuple[int, ...], tuple[int, ...]], Plan]):
-        self._lower, self._dense = lower, False
-        self._known: dict[tuple[int, int, int], _Part] = {}
+        self._lower = lower
+        self._dense = False
+        self._parts: dict[tuple[int, int, int], _PartCost] = {}
 
     def cost(self, depths: tuple[int, ...], widths: tuple[int, ...]) -> Cost:
-        """Returns the cost of the network of these depths and widths."""
-        own = (widths[0], *widths, widths[-1])
-        keys = [*zip(range(len(own)), (widths[0], *own), own, strict=False)]
+        """Returns the cost of the network with these depths and widths."""
+        part_widths = (widths[0], *widths, widths[-1])
+        keys = [*zip(range(len(part_widths)), (widths[0], *part_widths), part_widths, strict=False)]
         try:
-            parts = [self._known[key] for key in keys]
+            parts = [self._parts[key] for key in keys]
         except KeyError:
-            parts = self._learned(keys, widths)
+            parts = self._lower_parts(keys, widths)
         rows: list[Row] = []
         for part, depth in zip(parts, (1, *depths, 1), strict=True):
             rows.append((part.first, 1))
@@ -88,16 +106,16 @@ class Tally:
                 rows.append((part.rest, depth - 1))
         return _sum(rows, parts[-1].last, dense=self._dense)
 
-    def _learned(self, keys: list[tuple[int, int, int]], widths: tuple[int, ...]) -> list[_Part]:
+    def _lower_parts(self, keys: list[tuple[int, int, int]], widths: tuple[int, ...]) -> list[_PartCost]:
         plan = self._lower((2,) * len(widths), widths)
         _check_size(plan)
         self._dense = plan.spec.dense
         pieces = [[run.piece for run in runs] for _, runs in groupby(plan.runs, lambda run: run.part)]
         if len(pieces) < len(keys):
-            # A network without a head.
+            # The network has no head.
             pieces.append([Piece((), "", pieces[-1][-1].shape, pieces[-1][-1].output_sign)])
-        parts = [_Part(_counted(part[0]), _counted(part[-1]), part[-1]) for part in pieces]
-        self._known.update(zip(keys, parts, strict=True))
+        parts = [_PartCost(_piece_cost(part[0]), _piece_cost(part[-1]), part[-1]) for part in pieces]
+        self._parts.update(zip(keys, parts, strict=True))
         return parts
 
 
@@ -107,27 +125,27 @@ def _check_size(plan: Plan) -> None:
             f"{plan.spec.name}.input_shape",
             got=plan.spec.input_shape,
             expected="whole numbers",
-            hint="a cost is that of one size",
+            hint="costs are counted for one input size",
         )
 
 
 def _sum(rows: Iterable[Row], last: Piece, *, dense: bool, before: Iterable[Row] = ()) -> Cost:
-    """The cost of a stretch of the chain; its receptive field is that of all from the input on."""
+    """The cost of `rows`; the receptive field also counts the rows before them, from the input on."""
     params = statistics = macs = activations = length = 0
     field = jump = 0 if dense else 1
-    for counted, times in before:
-        # Only the first block of a stage strides, and it is alone in its row.
-        field, jump = field + times * counted.growth * jump, jump * counted.stride
-    for counted, times in rows:
-        params, statistics = params + times * counted.params, statistics + times * counted.statistics
-        macs, activations = macs + times * counted.macs, activations + times * counted.activations
-        field, jump = field + times * counted.growth * jump, jump * counted.stride
-        length += times * counted.depth
+    for piece, times in before:
+        # Only the first block of a stage has a stride, and it has a row of its own.
+        field, jump = field + times * piece.growth * jump, jump * piece.stride
+    for piece, times in rows:
+        params, statistics = params + times * piece.params, statistics + times * piece.statistics
+        macs, activations = macs + times * piece.macs, activations + times * piece.activations
+        field, jump = field + times * piece.growth * jump, jump * piece.stride
+        length += times * piece.depth
     return Cost(params, params + statistics, macs, activations, length, field, last.shape)
 
 
-class _Counted(NamedTuple):
-    """What one piece costs, and what it does to the receptive field."""
+class _PieceCost(NamedTuple):
+    """Cost of one piece, and its effect on the receptive field."""
 
     params: int
     statistics: int
@@ -138,27 +156,27 @@ class _Counted(NamedTuple):
     depth: int
 
 
-Row = tuple[_Counted, int]
-"""What a piece costs, and how often it stands there."""
+Row = tuple[_PieceCost, int]
+"""Cost of a piece and the number of its repetitions."""
 
 
-class _Part(NamedTuple):
-    """Stem, stage or head."""
+class _PartCost(NamedTuple):
+    """Cost of a stem, stage or head."""
 
-    first: _Counted
-    rest: _Counted
-    """Of every block but the first."""
+    first: _PieceCost
+    rest: _PieceCost
+    """Cost of every block but the first."""
     last: Piece
 
 
 def _rows(runs: Iterable[RepeatedSegments]) -> list[Row]:
-    return [(_counted(run.piece), run.times) for run in runs]
+    return [(_piece_cost(run.piece), run.times) for run in runs]
 
 
 @lru_cache(maxsize=1 << 15)
-def _counted(piece: Piece) -> _Counted:
-    """Pieces are shared between networks, so what one costs is remembered."""
-    return _Counted(*_counts(piece.ops), *_path(piece.ops))
+def _piece_cost(piece: Piece) -> _PieceCost:
+    """Cost of a piece; cached, since networks share their pieces."""
+    return _PieceCost(*_counts(piece.ops), *_path(piece.ops))
 
 
 def _counts(ops: tuple[Op, ...]) -> tuple[int, int, int, int]:
@@ -179,7 +197,7 @@ def _counts(ops: tuple[Op, ...]) -> tuple[int, int, int, int]:
 
 
 def _path(ops: tuple[Op, ...]) -> tuple[int, int, int]:
-    """Growth of the receptive field over a segment, in steps of its input; its stride; its weighted layers in a row."""
+    """Growth of the receptive field over a segment, in input steps; its stride; its number of weighted layers."""
     reached = {"input": (0, 1, 0)}
     for op in ops:
         growth, stride, depth = reached[op.inputs[0]]
@@ -187,6 +205,6 @@ def _path(ops: tuple[Op, ...]) -> tuple[int, int, int]:
             growth, depth = (max(reached[name][i] for name in op.inputs) for i in (0, 2))
         elif op.kind in ("conv", "dense", "pool"):
             growth, depth = growth + (op.kernel - 1) * op.dilation * stride, depth + (op.kind != "pool")
-        # The gate of a scale sees everything: the field is that of the path that keeps its place, the first input.
+        # The gate of a scale sees the whole map; the receptive field is that of the first input, the scaled one.
         reached[op.name] = growth, stride * op.stride, depth
     return reached[ops[-1].name if ops else "input"]

@@ -1,7 +1,7 @@
-"""Stock Keras parts that compute faster, or begin otherwise, than Keras has them.
+"""A faster batch norm and an additional initializer, both saved as the stock Keras classes.
 
-To Keras, pickle and whoever asks for their class they are the stock parts: a file that holds them opens in plain Keras,
-where the stock part takes over, and reszoo need not be installed. A copy, a clone and a loaded layer is all stock.
+To Keras, to pickle and in `type()` they are the stock classes: saved files open in plain Keras without reszoo and then
+use the stock implementation. Copies, clones and loaded layers are stock layers.
 """
 
 from __future__ import annotations
@@ -14,53 +14,57 @@ from keras import ops
 
 
 def batch_normalization(**settings: Any) -> keras.layers.BatchNormalization:
-    """Returns a batch normalisation layer, the fastest of the current backend.
+    """Returns a Keras batch normalization layer, the fastest for the current backend.
 
-    It is Keras' own layer. On TensorFlow this one object calls the fused operation, which reads and writes half
-    precision directly, where the class computes moments and the affine map as separate operations in float32. Both give
-    the same numbers: forward, gradients, moving statistics.
+    On TensorFlow this object calls the fused operation, which reads and writes half precision directly; the stock class
+    computes moments and the affine map as separate operations in float32. Outputs, gradients and moving statistics are
+    the same.
+
+    Args:
+        **settings: as for `keras.layers.BatchNormalization`.
     """
     layer = keras.layers.BatchNormalization(**settings)
     if keras.backend.backend() == "tensorflow":
-        layer.call = MethodType(_fused_or_stock, layer)
+        layer.call = MethodType(_call_fused_or_stock, layer)
     return layer
 
 
-def _fused_or_stock(layer: Any, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
-    """The layer's `call`: the fused operation where it computes what the layer's settings ask for."""
+def _call_fused_or_stock(layer: Any, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+    """The `call` of the layer: the fused operation where it supports the settings, else the stock implementation."""
     if mask is not None or not _is_fusible(layer, inputs):
         return type(layer).call(layer, inputs, training=training, mask=mask)
-    return _fused(layer, inputs, learning=bool(training and layer.trainable))
+    return _fused_norm(layer, inputs, learning=bool(training and layer.trainable))
 
 
 def _is_fusible(layer: Any, inputs: Any) -> bool:
-    axis, rank = layer.axis % len(inputs.shape), len(inputs.shape)
-    # Batch renormalisation is younger than the oldest Keras that reszoo runs on.
+    rank = len(inputs.shape)
+    axis = layer.axis % rank
+    # The oldest supported Keras has no batch renormalization.
     if layer.synchronized or getattr(layer, "renorm", False):
         return False
     if not (axis == rank - 1 and rank in (2, 4)) and not (axis == 1 and rank == 4 and _has_gpu()):
         return False
-    # It takes images in half precision, but scale, offset and statistics in float32 alone.
+    # Images may be in half precision; scale, offset and statistics must be in float32.
     variables = {keras.backend.standardize_dtype(variable.dtype) for variable in layer.weights}
     return variables == {"float32"} and keras.backend.standardize_dtype(inputs.dtype) in _IMAGES
 
 
 _IMAGES = ("float32", "bfloat16", "float16")
-"""Types of the images that the fused operation takes."""
+"""Image types that the fused operation supports."""
 
 
 def _has_gpu() -> bool:
-    """Whether TensorFlow has a GPU: on the CPU its fused operation takes channels last only."""
+    """Whether TensorFlow has a GPU: on the CPU its fused operation supports only channels last."""
     import tensorflow as tf
 
     return bool(tf.config.list_physical_devices("GPU"))
 
 
-def _fused(layer: Any, inputs: Any, *, learning: bool) -> Any:
+def _fused_norm(layer: Any, inputs: Any, *, learning: bool) -> Any:
     import tensorflow as tf
 
     rank, width = len(inputs.shape), inputs.shape[layer.axis]
-    # Dense activations are images of one pixel.
+    # Dense activations are treated as images of one pixel.
     image = tf.reshape(inputs, (-1, 1, 1, width)) if rank == 2 else inputs
     outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
         x=image,
@@ -73,7 +77,7 @@ def _fused(layer: Any, inputs: Any, *, learning: bool) -> Any:
         is_training=learning,
     )
     if learning:
-        # The fused operation gives the unbiased variance; Keras keeps the biased one.
+        # The fused operation returns the unbiased variance; Keras averages the biased one.
         variance -= variance * width / tf.cast(tf.size(image), variance.dtype)
         layer.moving_mean.assign(layer.moving_mean * layer.momentum + mean * (1.0 - layer.momentum))
         layer.moving_variance.assign(layer.moving_variance * layer.momentum + variance * (1.0 - layer.momentum))
@@ -82,14 +86,19 @@ def _fused(layer: Any, inputs: Any, *, learning: bool) -> Any:
 
 
 class LooksLinear(keras.initializers.Orthogonal):
-    """Kernels with which a network of rectifiers computes a linear, orthogonal map at first (Balduzzi et al. 2017, 4).
+    """Kernels that make a ReLU network compute a linear, orthogonal map at the start (Balduzzi et al. 2017, section 4).
 
     Features come in pairs (z, -z): after a rectifier the difference of a pair is z again. With Q orthogonal, a kernel
-    that reads pairs is [[Q, -Q], [-Q, Q]]; one that reads the network's input is [Q, -Q]. Saved as Orthogonal of the
-    same gain.
+    that reads pairs is [[Q, -Q], [-Q, Q]]; one that reads the input of the network is [Q, -Q]. Saved as Orthogonal of
+    the same gain.
+
+    Args:
+        gain: factor on Q.
+        seed: random seed.
+        paired_input: whether the input features come in pairs.
     """
 
-    # Keras asks an object for its `__class__` when it writes it down; pickle asks `type()`, which is the real one.
+    # Keras serializes the `__class__` of an object; pickle uses `type()`, which is this class.
     __class__ = property(lambda self: keras.initializers.Orthogonal)
 
     def __init__(self, gain: float = 1.0, seed: int | None = None, paired_input: bool = True):
@@ -111,6 +120,6 @@ class LooksLinear(keras.initializers.Orthogonal):
         kernel = ops.concatenate([q, -q], axis=-1)
         if self._paired_input:
             kernel = ops.concatenate([kernel, -kernel], axis=-2)
-        # Odd widths leave a feature without a partner: it starts silent.
+        # With an odd width one feature has no partner: it starts at zero.
         odd = [(0, 0)] * len(window) + [(0, fan_in - kernel.shape[-2]), (0, width - kernel.shape[-1])]
         return ops.pad(kernel, odd)

@@ -9,13 +9,14 @@ from itertools import groupby
 from typing import Literal, NamedTuple
 
 from reszoo.arch.spec import NetSpec
+from reszoo.notebook import html_table
 
 Shape = tuple[int | None, ...]
-"""Of one example, without the batch: `(height, width, channels)` or `(features,)`."""
+"""Shape of one example, without the batch axis: `(height, width, channels)` or `(features,)`."""
 
 
 class Op(NamedTuple):
-    """One operation. Fields that a kind has no use for keep their defaults."""
+    """One operation. Fields that do not apply to a kind keep their defaults."""
 
     kind: Literal["conv", "dense", "norm", "act", "pool", "global_pool", "pad", "dropout", "drop_path", "scale", "add"]
     name: str
@@ -25,9 +26,9 @@ class Op(NamedTuple):
     shape: Shape
     """Shape of the output."""
     input_sign: Literal["raw", "signed", "nonnegative"] = "signed"
-    """What the first input is: the network's own input, of either sign, or never negative."""
+    """Sign of the first input: the input of the network (`raw`), either sign, or never negative."""
     variant: str = ""
-    """Which activation, pooling or norm."""
+    """Kind of activation, pooling or norm."""
     kernel: int = 1
     stride: int = 1
     dilation: int = 1
@@ -39,11 +40,11 @@ class Op(NamedTuple):
     init: str = ""
     """Initial value of the kernel or of the norm's scale."""
     gain: float | None = None
-    """Factor on it, where the spec asks for one."""
+    """Factor on the initial value; None for no factor."""
 
     @property
     def width(self) -> int:
-        """Channels or features that leave the operation."""
+        """Channels or features of the output."""
         return self.shape[-1] or 0
 
     @property
@@ -70,12 +71,12 @@ class Op(NamedTuple):
 
     @property
     def padded(self) -> bool:
-        """Whether the window is strided: then Keras' own padding would be one-sided, and a layer of its own pads."""
+        """Whether a separate layer pads the input: Keras pads strided windows on one side only."""
         return self.kind == "conv" and self.stride > 1 and self.kernel > 1
 
     @property
-    def told(self) -> str:
-        """What the operation does, in a few words."""
+    def summary(self) -> str:
+        """The operation in a few words, such as `conv 3x3/2 from he`."""
         window = f"{self.kernel}x{self.kernel}/{self.stride}" if self.kind in ("conv", "pool") else ""
         numbers = {"dilation": self.dilation, "groups": self.groups}
         extra = [f"{name} {number}" for name, number in numbers.items() if number != 1]
@@ -91,10 +92,10 @@ def size(shape: Shape) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """The stem, one block, or the head: one input, one output (its last operation).
+    """The stem, one block, or the head: one input, one output (the last operation).
 
-    Its operations have names of their own; `prefix` makes them the network's. Blocks that are the same but for their
-    weights share one `ops`.
+    The names of its operations are local to the segment; `prefix` plus the local name is the name in the network.
+    Blocks that differ only in their weights share one `ops`.
     """
 
     name: str
@@ -103,28 +104,34 @@ class Segment:
     prefix: str
     ops: tuple[Op, ...]
     branch: str = ""
-    """Of a block: the operation at the end of the branch F(x)."""
+    """In a block, the local name of the last operation of the branch F(x)."""
 
     @property
     def output(self) -> Op:
         """The last operation."""
         return self.ops[-1]
 
+    def __repr__(self) -> str:
+        return f"Segment({self.name}: {len(self.ops)} operations, output {size(self.output.shape)})"
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Piece:
-    """What a segment does, under names of its own; equal pieces are lowered once and are the same object."""
+    """The operations of a segment under local names; equal pieces are lowered once and are the same object."""
 
     ops: tuple[Op, ...]
     branch: str
     shape: Shape
-    """Of what leaves it."""
+    """Shape of the output."""
     output_sign: Literal["raw", "signed", "nonnegative"]
-    """Of what leaves it, as `Op.input_sign` says it."""
+    """Sign of the output, in the words of `Op.input_sign`."""
+
+    def __repr__(self) -> str:
+        return f"Piece({len(self.ops)} operations, output {size(self.shape)})"
 
 
 class RepeatedSegments(NamedTuple):
-    """Consecutive segments that are the same but for their weights."""
+    """Consecutive segments that differ only in their weights."""
 
     part: str
     """stem, stage1, stage2, ..., head."""
@@ -140,20 +147,26 @@ class RepeatedSegments(NamedTuple):
 
     @property
     def segments(self) -> tuple[Segment, ...]:
-        """The segments, one by one."""
+        """The segments in order."""
         if not self.first:
-            return (Segment(self.part, self.part, "stem_" if self.part == "stem" else "", *_of(self.piece)),)
+            prefix = "stem_" if self.part == "stem" else ""
+            return (Segment(self.part, self.part, prefix, self.piece.ops, self.piece.branch),)
         names = (f"{self.part}_block{index}" for index in range(self.first, self.first + self.times))
-        return tuple(Segment(name, self.part, f"{name}_", *_of(self.piece)) for name in names)
+        return tuple(Segment(name, self.part, f"{name}_", self.piece.ops, self.piece.branch) for name in names)
+
+    def __repr__(self) -> str:
+        return f"RepeatedSegments({self.part}: {self.times} x {self.piece})"
 
 
-def _of(piece: Piece) -> tuple[tuple[Op, ...], str]:
-    return piece.ops, piece.branch
+def _title(run: RepeatedSegments) -> str:
+    """The names of the segments of a run: stage1_block2 to block3."""
+    first, last = run.segments[0].name, run.segments[-1].name
+    return first if first == last else f"{first} to {last.rpartition('_')[2]}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Plan:
-    """A network in execution order: a chain of segments, each read by the next."""
+    """A network in execution order: a chain of segments, each of which reads the output of the one before."""
 
     spec: NetSpec
     runs: tuple[RepeatedSegments, ...]
@@ -170,7 +183,7 @@ class Plan:
 
     @property
     def parts(self) -> dict[str, tuple[Segment, ...]]:
-        """Segments by stem, stage1, stage2, ..., head."""
+        """The segments of stem, stage1, stage2, ..., head."""
         return {part: tuple(segments) for part, segments in groupby(self.segments, lambda segment: segment.part)}
 
     @cached_property
@@ -179,14 +192,25 @@ class Plan:
         return tuple(self._named())
 
     def text(self) -> str:
-        """Returns the operations as text, equal neighbours once, names without the block's."""
+        """Returns the operations as text; repeated blocks are printed once, names are local to the block."""
         lines = [f"{self.spec.name}: {size(self.spec.input_shape)}"]
         for run in self.runs:
-            segments = run.segments
-            first, last = segments[0].name, segments[-1].name
-            lines.append(first if first == last else f"{first} to {last.rpartition('_')[2]}")
-            lines += [f"  {op.name:18} {op.told:38} {size(op.shape):12} <- {', '.join(op.inputs)}" for op in run.ops]
+            lines.append(_title(run))
+            lines += [f"  {op.name:18} {op.summary:38} {size(op.shape):12} <- {', '.join(op.inputs)}" for op in run.ops]
         return "\n".join(lines) + "\n"
+
+    def __repr__(self) -> str:
+        shapes = f"{size(self.spec.input_shape)} -> {size(self.segments[-1].output.shape)}"
+        return f"Plan({self.spec.name}: {len(self.blocks)} blocks, {len(self.ops)} operations, {shapes})"
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (_title(run), op.name, op.summary, size(op.shape), ", ".join(op.inputs))
+            for run in self.runs
+            for op in run.ops
+        ]
+        columns = ("segments", "operation", "kind", "output", "inputs")
+        return html_table(columns, rows, title=repr(self), note="Repeated blocks are listed once.")
 
     def _named(self) -> Iterator[Op]:
         before = "input"

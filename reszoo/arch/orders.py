@@ -1,4 +1,4 @@
-"""Where norms, activations and dropouts stand around the weighted layers of a block: a table of the four orders."""
+"""Positions of norms, activations and dropouts around the weighted layers of a block: a table of the four orders."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 
 
 class Order(NamedTuple):
-    """What stands around the weighted layers of a block, and at the two ends of the trunk."""
+    """The layers around the weighted layers of a block, and at the two ends of the trunk."""
 
     stem: tuple[str, ...] = ()
     """After the stem."""
@@ -21,7 +21,7 @@ class Order(NamedTuple):
     final: tuple[str, ...] = ()
     """After the last block."""
     between_belongs_to: Literal["unit before", "unit after"] = "unit before"
-    """Whose name the layers between two units bear."""
+    """The unit that gives the layers between two units their names."""
 
 
 ORDERS = {
@@ -39,4 +39,4 @@ ORDERS = {
     # Gorishniy 2021, 3.2: x -> norm linear act -> linear -> add
     "norm_first": Order(lead=("norm",), between=("act", "dropout"), final=("norm", "act")),
 }
-"""Order of a block -> what stands where in it."""
+"""Order of a block -> the layers at each position."""

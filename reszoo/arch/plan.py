@@ -1,4 +1,4 @@
-"""The network, walked once: a spec lowered to operations in execution order. Everything else reads the plan."""
+"""A spec lowered to operations in execution order. This is the only walk over a network; all else reads the plan."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from reszoo.arch.orders import ORDERS
 from reszoo.arch.spec import Block, Head, NetSpec, Norm, Stem, Unit
 
 SE_REDUCTION, SE_LEAST = 16, 8
-"""Hu et al. 2018, section 6.1: reduction 16; never narrower than 8, as timm has it."""
+"""Reduction 16 (Hu et al. 2018, section 6.1), and at least 8 channels, as in timm."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class _BlockContext:
-    """What all blocks of a network have in common, stem and head too; compared by identity, which costs nothing."""
+    """Settings shared by stem, blocks and head of a network; compared by identity, which is fast."""
 
     block: Block
     norm: Norm
@@ -26,15 +26,15 @@ class _BlockContext:
     init: str
     dense: bool
     gain: float | None
-    """Factor on the last weights of every branch at the start."""
+    """Factor on the initial values of the last weights of every branch."""
 
 
 _block_context = lru_cache(maxsize=1024)(_BlockContext)
-"""Makes a context, each once: networks of the same context share their lowered stems, blocks and heads."""
+"""Cached constructor: networks with equal contexts share their lowered stems, blocks and heads."""
 
 
 class _BlockPosition(NamedTuple):
-    """Where a block stands: everything else it depends on."""
+    """What a block depends on besides its context."""
 
     shape: Shape
     input_sign: Any
@@ -42,26 +42,29 @@ class _BlockPosition(NamedTuple):
     unit_widths: tuple[int, ...]
     stride: int
     before: int
-    """Dilation of the blocks before it."""
+    """Dilation of the preceding blocks."""
     dilation: int
     rate: float
 
 
 @lru_cache(maxsize=256)
 def plan(spec: NetSpec) -> Plan:
-    """Returns the network's operations, lowered from its spec; both are frozen, so recent plans are remembered."""
+    """Returns the operations of a network in execution order; recent plans are cached, since specs are frozen."""
     return lower(spec)
 
 
 def lower(spec: NetSpec) -> Plan:
-    """Returns the network's operations as `plan` does, and remembers its pieces only: for thousands of networks."""
+    """Returns the same as `plan`, but caches only the pieces: for loops over thousands of networks."""
     total = sum(stage.depth for stage in spec.stages)
     gain = 1 / math.sqrt(total) if spec.block.start == "scaled" else None
     context = _block_context(spec.block, spec.norm, spec.bias, spec.init, spec.dense, gain)
     piece = _stem(context, spec.stem, spec.input_shape)
-    runs, rates, dilation = [RepeatedSegments("stem", piece)], _rates(spec.block.drop_path, total), 1
+    runs = [RepeatedSegments("stem", piece)]
+    rates = _rates(spec.block.drop_path, total)
+    dilation = 1
     for number, stage in enumerate(spec.stages, 1):
-        part, index, stride = f"stage{number}", 1, stage.stride
+        part = f"stage{number}"
+        index, stride = 1, stage.stride
         widths = stage.unit_widths(spec.block.body)
         while index <= stage.depth:
             rate = next(rates)
@@ -70,7 +73,7 @@ def lower(spec: NetSpec) -> Plan:
                 piece.shape, piece.output_sign, stage.width, widths, stride, dilation, stage.dilation, rate
             )
             piece = _block(context, position)
-            # After its first block a stage repeats itself, unless every block is dropped at a rate of its own.
+            # The second and later blocks of a stage are equal, unless drop path gives each its own rate.
             times = 1 if index == 1 or rate else stage.depth - index + 1
             if piece is before and runs[-1].part == part:
                 runs[-1] = runs[-1]._replace(times=runs[-1].times + times)
@@ -82,24 +85,24 @@ def lower(spec: NetSpec) -> Plan:
 
 
 def _rates(last: float, total: int) -> Iterator[float]:
-    """The rate at which each block's branch is dropped; block l of L has l/L of the last one's (Huang 2016)."""
+    """The drop path rate of every block; block l of L has l/L of the last rate (Huang 2016)."""
     return (last * (block / total) for block in range(1, total + 1))
 
 
 class _SegmentBuilder:
-    """The operations of one segment, in the making."""
+    """Collects the operations of one segment."""
 
     def __init__(self, context: _BlockContext, shape: Shape, input_sign: Any):
         self.context = context
-        self._made: list[Op] = []
+        self._ops: list[Op] = []
         self._shapes = {"input": shape}
         self._signs = {"input": input_sign}
 
     def piece(self, branch: str = "") -> Piece:
-        last = self._made[-1] if self._made else None
+        last = self._ops[-1] if self._ops else None
         if last is None:
             return Piece((), branch, self._shapes["input"], self._signs["input"])
-        return Piece(tuple(self._made), branch, last.shape, _sign_after(last))
+        return Piece(tuple(self._ops), branch, last.shape, _sign_after(last))
 
     def shape(self, name: str) -> Shape:
         return self._shapes[name]
@@ -108,14 +111,14 @@ class _SegmentBuilder:
         first = inputs[0]
         source = self._shapes[first]
         op = Op(kind, name, inputs, source, source if shape is None else shape, self._signs[first], **attributes)
-        self._made.append(op)
+        self._ops.append(op)
         self._shapes[name], self._signs[name] = op.shape, _sign_after(op)
         return name
 
     def add_weighted_layer(
         self, owner: str, x: str, kernel: int, width: int, *, init: str, bias: bool | None = None, **window: Any
     ) -> str:
-        """A conv, or where `kernel` is 0 a dense layer; `owner` opens its name."""
+        """Adds a convolution, or a dense layer where `kernel` is 0; its name begins with `owner`."""
         bias = self.context.bias if bias is None else bias
         if kernel == 0:
             return self.emit("dense", f"{owner}dense", x, shape=(width,), bias=bias, init=init, **window)
@@ -125,7 +128,7 @@ class _SegmentBuilder:
     def sequence(
         self, words: tuple[str, ...], owner: str, x: str, *, scale: str = "one", gain: float | None = None
     ) -> str:
-        """The norms, activations and dropouts that `words` asks for and the spec has."""
+        """Adds the norms, activations and dropouts listed in `words` as far as the spec has them."""
         norm = self.context.norm
         for word in words:
             if word == "norm" and norm.kind != "none":
@@ -176,9 +179,9 @@ def _block(context: _BlockContext, position: _BlockPosition) -> Piece:
     block, order = context.block, ORDERS[context.block.order]
     builder = _SegmentBuilder(context, position.shape, position.input_sign)
     first = x = builder.sequence(order.lead, "unit1_", "input")
-    # A block that changes the shape does not start at zero. Where its shortcut pads channels, their sum would be
-    # exactly 0 in every example: the ReLU that reads it has no gradient there, and nothing behind these channels would
-    # ever learn. Where it projects, the network trains faster so (benchmarks/starts.py).
+    # A block that changes the shape does not start at zero. In padded channels the sum would be exactly 0 for every
+    # example; the following ReLU has no gradient there, so nothing behind these channels would ever learn. With a
+    # projection the network trains faster this way (benchmarks/starts.py).
     zero = block.start == "identity" and not _changes(builder, position)
     gain = (None if zero else 1.0) if block.start == "identity" else context.gain
     has_last_norm = "norm" in order.trail and context.norm.kind != "none"
@@ -200,7 +203,7 @@ def _block(context: _BlockContext, position: _BlockPosition) -> Piece:
     x = builder.dropout("dropout", "residual_dropout", x, block.residual_dropout)
     branch = x = builder.dropout("drop_path", "drop_path", x, position.rate)
     if block.shortcut != "none":
-        # He 2016, Fig. 1b and appendix: where the shortcut is not the identity it reads the shared pre-activation.
+        # He 2016, Fig. 1b and appendix: a shortcut other than the identity reads the shared pre-activation.
         shortcut = _shortcut(builder, "input", first if "act" in order.lead else "input", position)
         x = builder.emit("add", "add", x, shortcut)
     builder.sequence(order.after, "", x)
@@ -208,7 +211,7 @@ def _block(context: _BlockContext, position: _BlockPosition) -> Piece:
 
 
 def _window(stride_at: int, unit: Unit, number: int, position: _BlockPosition) -> dict[str, Any]:
-    """Stride, dilation and groups of one unit: what comes after the stride sees the stage's own dilation."""
+    """Stride, dilation and groups of one unit; units after the strided one have the dilation of the stage."""
     if unit.kernel == 0:
         return {}
     dilation = position.before if number <= stride_at else position.dilation
@@ -233,11 +236,9 @@ def _shortcut(builder: _SegmentBuilder, identity: str, x: str, position: _BlockP
     if kind == "pad":
         if stride > 1:
             x = builder.emit("pool", "shortcut_pool", x, shape=smaller, variant="avg", kernel=1, stride=stride)
-        return (
-            x
-            if builder.shape(x)[-1] == width
-            else builder.emit("pad", "shortcut_pad", x, shape=(*builder.shape(x)[:-1], width))
-        )
+        if builder.shape(x)[-1] == width:
+            return x
+        return builder.emit("pad", "shortcut_pad", x, shape=(*builder.shape(x)[:-1], width))
     if kind == "pool_project":
         if stride > 1 or position.before != position.dilation:
             x = builder.emit("pool", "shortcut_pool", x, shape=smaller, variant="avg", kernel=2, stride=stride)

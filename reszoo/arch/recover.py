@@ -1,4 +1,4 @@
-"""The inverse of `build`: the spec of a model or a file, from the names and settings of its layers alone."""
+"""The inverse of `build`: the spec of a model or file, recovered from the names and settings of its layers."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from reszoo.arch.orders import ORDERS
 from reszoo.arch.plan import plan
 from reszoo.arch.spec import Init, NetSpec
 from reszoo.errors import ReszooError
+from reszoo.types import KerasLayer, KerasModel
 
 Config = dict[str, Any]
 Value = TypeVar("Value")
@@ -21,31 +22,39 @@ Value = TypeVar("Value")
 _KERNELS: dict[str, Init] = {"HeUniform": "he", "GlorotUniform": "glorot"}
 
 
-class Described(NamedTuple):
-    """A layer without its framework: what a model or a file says of it."""
+class LayerDescription(NamedTuple):
+    """A layer as described by a model or a file, independent of the framework."""
 
     kind: str
-    """Name of its class."""
+    """Name of the class."""
     config: Config
     shapes: Sequence[tuple[int, ...]]
-    """Of its weights and running statistics."""
+    """Shapes of its weights and running statistics."""
     input_shape: tuple[int | None, ...]
-    """Of its first input, without the batch."""
+    """Shape of its first input, without the batch axis."""
 
 
-def spec_of(model: Any) -> NetSpec:
-    """Returns the spec of a model that reszoo built, also of one loaded from a file by plain Keras.
+Described = LayerDescription
+
+
+def spec_of(model: KerasModel) -> NetSpec:
+    """Returns the spec of a model that reszoo built, including one loaded from a file by plain Keras.
+
+    Example:
+        >>> import reszoo
+        >>> reszoo.spec_of(reszoo.resnet20_cifar(depths=1))
+        NetSpec('resnet20_cifar': 32x32x3, post, pad, depths 1-1-1, widths 16-32-64)
 
     Raises:
-        ReszooError: the model is not one of reszoo's, or its layers were changed since.
+        ReszooError: reszoo did not build the model, or its layers were changed afterwards.
     """
     if not hasattr(model, "layers"):
         raise ReszooError("spec_of", got=repr(model), expected="a Keras model")
-    return spec_of_layers(model.name, dict(_described(model)))
+    return spec_of_layers(model.name, dict(_descriptions(model)))
 
 
-def spec_of_layers(name: str, layers: Mapping[str, Described]) -> NetSpec:
-    """Returns the spec of a network from its layers by name, sub-models opened.
+def spec_of_layers(name: str, layers: Mapping[str, LayerDescription]) -> NetSpec:
+    """Returns the spec of a network from its layers by name, including those of sub-models.
 
     Raises:
         ReszooError: they are not the layers of a network that reszoo built.
@@ -57,16 +66,17 @@ def spec_of_layers(name: str, layers: Mapping[str, Described]) -> NetSpec:
         got = f"layers {', '.join([*layers][:3])}, ..."
         raise ReszooError(f"{name}: not a network of reszoo", got=got, expected="a model that reszoo built")
     try:
-        known = _known(name, layers, blocks, stem)
+        fields = _fields(name, layers, blocks, stem)
     except (KeyError, IndexError, TypeError) as missing:
-        got, expected = f"layers without {missing}", "a model that reszoo built, unchanged"
+        got = f"layers without {missing}"
+        expected = "a model that reszoo built, unchanged"
         raise ReszooError(f"{name}: not a network of reszoo", got=got, expected=expected) from None
-    # What a few layers do not tell at sight is tried: a spec is right when its plan is the model.
+    # Fields that single layers do not determine are found by trial: the spec is right if its plan matches the model.
     shortcuts = ("none", "project", "pad", "project_all", "pool_project")
-    for order, shortcut, stride_at in product(ORDERS, shortcuts, range(1, len(known["block"]["body"]) + 1)):
-        block = known["block"] | {"order": order, "shortcut": shortcut, "stride_at": stride_at}
+    for order, shortcut, stride_at in product(ORDERS, shortcuts, range(1, len(fields["block"]["body"]) + 1)):
+        block = fields["block"] | {"order": order, "shortcut": shortcut, "stride_at": stride_at}
         try:
-            spec = NetSpec.model_validate(known | {"block": block})
+            spec = NetSpec.model_validate(fields | {"block": block})
         except ValueError:
             continue
         if _is_plan_of(spec, layers):
@@ -78,8 +88,8 @@ def spec_of_layers(name: str, layers: Mapping[str, Described]) -> NetSpec:
     )
 
 
-def layers_of(model: Any) -> Iterator[Any]:
-    """Yields a model's layers, those of its sub-models in their place."""
+def layers_of(model: KerasModel) -> Iterator[KerasLayer]:
+    """Yields the layers of a model; sub-models are replaced by their layers."""
     for layer in model.layers:
         if hasattr(layer, "layers"):
             yield from layers_of(layer)
@@ -87,37 +97,37 @@ def layers_of(model: Any) -> Iterator[Any]:
             yield layer
 
 
-def layers_by_name(model: Any) -> dict[str, Any]:
-    """Returns a network's layers by their names in the plan, whatever prefix the network was built with."""
+def layers_by_name(model: KerasModel) -> dict[str, KerasLayer]:
+    """Returns the layers of a network by their names in its plan, without the prefix that it was built with."""
     return without_prefix({layer.name: layer for layer in layers_of(model)})
 
 
-def prefix_of(model: Any) -> str:
-    """Returns the prefix that a network was built with: what its layers' names begin with, mostly nothing."""
+def prefix_of(model: KerasModel) -> str:
+    """Returns the layer name prefix that a network was built with, usually the empty string."""
     return common_prefix(layer.name for layer in layers_of(model))
 
 
 def common_prefix(names: Iterable[str]) -> str:
-    """Returns what stands before the name of a network's first layer; of two networks in one model, the shortest."""
-    found = (re.fullmatch(r"(.*)stem_(?:unit1_)?(?:conv|dense)", name) for name in names)
-    return min((match[1] for match in found if match), key=len, default="")
+    """Returns the prefix of the name of a network's first layer; the shortest one if a model holds several networks."""
+    matches = (re.fullmatch(r"(.*)stem_(?:unit1_)?(?:conv|dense)", name) for name in names)
+    return min((match[1] for match in matches if match), key=len, default="")
 
 
 def without_prefix(named: Mapping[str, Value]) -> dict[str, Value]:
-    """Returns what belongs to a network's layers by their names without the network's prefix."""
+    """Returns a mapping by layer names with the prefix of the network removed from the names."""
     prefix = common_prefix(named)
     return {name.removeprefix(prefix): value for name, value in named.items()}
 
 
-def _described(model: Any) -> Iterator[tuple[str, Described]]:
+def _descriptions(model: KerasModel) -> Iterator[tuple[str, LayerDescription]]:
     for name, layer in layers_by_name(model).items():
         shapes = [tuple(weight.shape) for weight in layer.weights if "seed" not in weight.path]
         shape = getattr(layer.input, "shape", (None,))[1:] if name.startswith("stem") else ()
-        yield name, Described(type(layer).__name__, layer.get_config(), shapes, tuple(shape))
+        yield name, LayerDescription(type(layer).__name__, layer.get_config(), shapes, tuple(shape))
 
 
-def _blocks(layers: Mapping[str, Described]) -> dict[int, dict[int, dict[str, Config]]]:
-    """Stage -> block -> name within the block -> the layer's settings."""
+def _blocks(layers: Mapping[str, LayerDescription]) -> dict[int, dict[int, dict[str, Config]]]:
+    """Stage -> block -> name within the block -> settings of the layer."""
     blocks: dict[int, dict[int, dict[str, Config]]] = defaultdict(lambda: defaultdict(dict))
     for name, layer in layers.items():
         if match := re.fullmatch(r"stage(\d+)_block(\d+)_(\w+)", name):
@@ -125,10 +135,10 @@ def _blocks(layers: Mapping[str, Described]) -> dict[int, dict[int, dict[str, Co
     return blocks
 
 
-def _known(
-    name: str, layers: Mapping[str, Described], blocks: dict[int, dict[int, dict[str, Config]]], stem: list[str]
+def _fields(
+    name: str, layers: Mapping[str, LayerDescription], blocks: dict[int, dict[int, dict[str, Config]]], stem: list[str]
 ) -> Config:
-    """The fields that single layers tell."""
+    """The fields of the spec that single layers determine."""
     settings, last = layers[stem[0]].config, layers[stem[-1]].config
     shape = layers.get(f"{stem[0]}_pad", layers[stem[0]]).input_shape
     if settings.get("data_format") == "channels_first":
@@ -167,13 +177,13 @@ def _units(block: dict[str, Config]) -> list[Config]:
 def _stage(blocks: dict[int, dict[str, Config]]) -> Config:
     units = [unit for block in blocks.values() for unit in _units(block)]
     dilation = max(unit.get("dilation_rate", [1])[0] for unit in units)
-    # A stage of one block may show its dilation only by the pooling before its projection, whose stride it took.
-    silent = len(blocks) == 1 and blocks[1].get("shortcut_pool", {}).get("strides", [0])[0] == 1
+    # In a stage of one block the dilation may be visible only in the pooling before its projection, of stride 1.
+    pooled = len(blocks) == 1 and blocks[1].get("shortcut_pool", {}).get("strides", [0])[0] == 1
     return {
         "depth": len(blocks),
         "width": _width(units[-1]),
         "stride": max(unit.get("strides", [1])[0] for unit in units),
-        "dilation": 2 * dilation if silent else dilation,
+        "dilation": 2 * dilation if pooled else dilation,
     }
 
 
@@ -195,9 +205,9 @@ def _block(first: dict[str, Config], last: dict[str, Config], by_width: list[tup
 
 
 def _ratios(by_width: list[tuple[int, dict[str, Config]]]) -> tuple[list[float], list[float]]:
-    """The ratio of every unit, and the inner factor of every stage where no single ratio gives all of them."""
+    """The ratio of every unit, and the inner factor of every stage if the ratios alone do not give all widths."""
     widths = [(stage, [_width(unit) for unit in _units(block)]) for stage, block in by_width]
-    pairs = [[(stage, units[place]) for stage, units in widths] for place in range(len(widths[0][1]))]
+    pairs = [[(stage, units[i]) for stage, units in widths] for i in range(len(widths[0][1]))]
     ratios = [shortest_ratio(pair) for pair in pairs]
     if all(round(stage * ratio) == unit for ratio, pair in zip(ratios, pairs, strict=True) for stage, unit in pair):
         return ratios, [1.0] * len(widths)
@@ -208,16 +218,16 @@ def _ratios(by_width: list[tuple[int, dict[str, Config]]]) -> tuple[list[float],
     return ratios, [1.0, *(shortest_ratio(stage) for stage in hidden[1:])]
 
 
-def _start(layers: Mapping[str, Described]) -> str:
-    """The start of the branches; full scale under `identity` has an initializer of its own, to be recognised by."""
+def _start(layers: Mapping[str, LayerDescription]) -> str:
+    """The start of the branches; under `identity` a full scale has its own initializer, which identifies it."""
     blocks = [layer.config for name, layer in layers.items() if name.startswith("stage")]
-    made = [config.get("gamma_initializer") or config.get("kernel_initializer") for config in blocks]
-    starts = {_scale(one["class_name"], one["config"]) for one in made if one}
+    initializers = [config.get("gamma_initializer") or config.get("kernel_initializer") for config in blocks]
+    starts = {_start_of(each["class_name"], each["config"]) for each in initializers if each}
     return next((start for start in ("identity", "scaled") if start in starts), "random")
 
 
-def _scale(kind: str, config: Config) -> str:
-    """What an initializer tells of the start."""
+def _start_of(kind: str, config: Config) -> str:
+    """The start that an initializer belongs to."""
     if kind == "VarianceScaling":
         full = {"fan_in": 2.0, "fan_avg": 1.0}.get(config["mode"])
         return "identity" if config["scale"] == full else "scaled"
@@ -229,13 +239,22 @@ def _scale(kind: str, config: Config) -> str:
 
 
 def shortest_ratio(widths: Sequence[tuple[float, int]]) -> float:
-    """Returns the shortest decimal that gives every unit its width, from pairs of a stage's width and the unit's."""
-    whole, part = max(widths)
-    decimals = (round(part / whole, digits) for digits in range(1, 17))
-    return next((ratio for ratio in decimals if all(round(w * ratio) == p for w, p in widths)), part / whole)
+    """Returns the shortest decimal ratio that reproduces all unit widths.
+
+    Example:
+        >>> from reszoo.arch.recover import shortest_ratio
+        >>> shortest_ratio([(256, 64), (512, 128)])
+        0.25
+
+    Args:
+        widths: pairs of a stage's width and its unit's width; `round(stage * ratio) == unit` for all of them.
+    """
+    stage, unit = max(widths)
+    decimals = (round(unit / stage, digits) for digits in range(1, 17))
+    return next((ratio for ratio in decimals if all(round(w * ratio) == u for w, u in widths)), unit / stage)
 
 
-def _norm(layers: Mapping[str, Described]) -> Config:
+def _norm(layers: Mapping[str, LayerDescription]) -> Config:
     norms = [layer.config for name, layer in layers.items() if name.endswith("norm")]
     if not norms:
         return {"kind": "none"}
@@ -244,12 +263,11 @@ def _norm(layers: Mapping[str, Described]) -> Config:
     return {"kind": "batch", "epsilon": norms[0]["epsilon"], "momentum": norms[0]["momentum"]}
 
 
-def _head(layers: Mapping[str, Described], *, dense: bool) -> Config:
+def _head(layers: Mapping[str, LayerDescription], *, dense: bool) -> Config:
     top = layers["predictions"].config if "predictions" in layers else None
     pool = layers["head_pool"].kind if "head_pool" in layers else None
-    pooling = {"GlobalAveragePooling2D": "avg", "GlobalMaxPooling2D": "max", None: "avg" if dense and top else "none"}[
-        pool
-    ]
+    without_pool = "avg" if dense and top else "none"
+    pooling = {"GlobalAveragePooling2D": "avg", "GlobalMaxPooling2D": "max", None: without_pool}[pool]
     if top is None:
         return {"pooling": pooling, "classes": None}
     dropout = layers["head_dropout"].config["rate"] if "head_dropout" in layers else 0.0
@@ -263,15 +281,15 @@ def _init(config: Config) -> Init:
     return _KERNELS[kernel["class_name"]]
 
 
-def _is_plan_of(spec: NetSpec, layers: Mapping[str, Described]) -> bool:
-    """Whether the layers are those of the spec's plan: names, shapes of weights, windows."""
+def _is_plan_of(spec: NetSpec, layers: Mapping[str, LayerDescription]) -> bool:
+    """Whether the layers match the plan of the spec: names, shapes of weights, windows."""
     ops = {op.name: op for op in plan(spec).ops}
     ours = {name for name in layers if re.match(r"(stem|stage\d+_block\d+|final|head)_|predictions$", name)}
     built = {name.removesuffix("_pad").removesuffix("_window") if name not in ops else name for name in ours}
     return built - {"stem"} == set(ops) and all(_is_op(op, layers[op.name]) for op in ops.values())
 
 
-def _is_op(op: Op, layer: Described) -> bool:
+def _is_op(op: Op, layer: LayerDescription) -> bool:
     if sorted([*op.weights.values(), *op.statistics.values()]) != sorted(layer.shapes):
         return False
     window = {"strides": op.stride, "dilation_rate": op.dilation, "groups": op.groups}

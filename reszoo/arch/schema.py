@@ -1,4 +1,4 @@
-"""JSON schema of a zoo file: completion and checking in editors."""
+"""JSON schema of a zoo file, for completion and validation in editors."""
 
 from __future__ import annotations
 
@@ -16,23 +16,24 @@ def schema() -> dict[str, Any]:
     net, source = spec.NetSpec.model_json_schema(), zoo.Source.model_json_schema()
     parts = net["$defs"] | source["$defs"]
     for kind, part in {**parts, "NetSpec": net, "Source": source}.items():
-        for field, text in _described(kind).items():
+        for field, text in _descriptions(kind).items():
             part["properties"][field]["description"] = text
     fields = {name: field for name, field in net["properties"].items() if name != "name"} | source["properties"]
     for name, shorthand in SHORTHANDS.items():
         part, field = shorthand.path
         if part == "stages":
             number = {"type": "number", "exclusiveMinimum": 0}
-            told = number if name == "width_multiplier" else {"anyOf": [number, {"type": "array", "items": number}]}
+            per_stage = {"type": "array", "items": number}
+            field_schema = number if name == "width_multiplier" else {"anyOf": [number, per_stage]}
         else:
-            told = dict(parts[part.capitalize()]["properties"][field])
-        fields[name] = told | {"description": shorthand.help}
+            field_schema = dict(parts[part.capitalize()]["properties"][field])
+        fields[name] = field_schema | {"description": shorthand.help}
     for name, words in WORDS.items():
         fields[name] = {
             "anyOf": [fields[name], {"enum": [*words]}],
             "description": fields[name].get("description", name),
         }
-    # An entry says what differs from its base, so nothing is required but what every unit of a body needs.
+    # An entry lists only the differences from its base, so fields are required only where every unit needs them.
     for name, part in parts.items():
         if name not in ("Unit", "Expect"):
             part.pop("required", None)
@@ -46,8 +47,8 @@ def schema() -> dict[str, Any]:
     }
 
 
-def _described(kind: str) -> dict[str, str]:
-    """The texts under the fields of a part; pydantic can read them too, but at every import."""
+def _descriptions(kind: str) -> dict[str, str]:
+    """The docstrings of the fields of a part; pydantic could read them too, but would do so at every import."""
     part = getattr(zoo, kind, None) or getattr(spec, kind)
     (body,) = ast.parse(inspect.getsource(part)).body
     lines = body.body if isinstance(body, ast.ClassDef) else []

@@ -1,4 +1,4 @@
-"""Changes to a spec, in the words people use: one mechanism for YAML entries, Python arguments and the command line."""
+"""Shorthands for changes to a spec, the same in YAML entries, Python arguments and on the command line."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from reszoo.errors import ReszooError, UnknownNameError
 
 
 class Shorthand(NamedTuple):
-    """A change that stands for one deeper in the spec."""
+    """A short name for a nested field of the spec."""
 
     path: tuple[str, ...]
     help: str
@@ -21,14 +21,14 @@ SHORTHANDS = {
     "pooling": Shorthand(("head", "pooling"), "global pooling"),
     "classifier_activation": Shorthand(("head", "activation"), "activation of the classifier"),
     "dropout": Shorthand(("head", "dropout"), "rate before the classifier"),
-    "drop_path": Shorthand(("block", "drop_path"), "rate of dropped branches"),
-    "shortcut": Shorthand(("block", "shortcut"), "the path around the branch; `A`, `B`, `C` as in He 2015"),
-    "depths": Shorthand(("stages", "depth"), "blocks of every stage; one number for all stages alike"),
-    "widths": Shorthand(("stages", "width"), "channels of every stage; one number for all stages alike"),
+    "drop_path": Shorthand(("block", "drop_path"), "drop path rate of the last block"),
+    "shortcut": Shorthand(("block", "shortcut"), "shortcut of the blocks; `A`, `B`, `C` as in He 2015"),
+    "depths": Shorthand(("stages", "depth"), "blocks per stage; a single number for all stages"),
+    "widths": Shorthand(("stages", "width"), "channels per stage; a single number for all stages"),
     "width_multiplier": Shorthand(("stages", "width"), "factor on the width of stem and stages"),
-    "output_stride": Shorthand(("stages", "stride"), "greatest stride; later strides become dilation"),
+    "output_stride": Shorthand(("stages", "stride"), "total stride; later strides become dilation"),
 }
-"""Changes that are not themselves fields: word -> the field it sets and what it says."""
+"""Short name -> the nested field that it sets, and its help text."""
 
 WORDS: dict[str, dict[str | None, dict[str, Any]]] = {
     "stem": {
@@ -46,35 +46,36 @@ WORDS: dict[str, dict[str | None, dict[str, Any]]] = {
     "pooling": {None: {}},
     "classifier_activation": {None: {"head": {"activation": "linear"}}},
 }
-"""Words that stand for several fields at once."""
+"""Field -> words that set several fields at once."""
 
 
 def expand(
     data: dict[str, Any], changes: Mapping[str, Any], *, known: Iterable[str], where: str, also: Iterable[str] = ()
 ) -> dict[str, Any]:
-    """Returns the fields of a spec with changes written into them.
+    """Returns the fields of a spec with changes applied.
 
     Args:
-        data: the spec as plain data; it is changed.
-        changes: fields, parts of fields, shorthands and words.
-        known: the names that changes may have.
-        where: opens an error's message.
-        also: further names that an error offers.
+        data: the spec as plain data; changed in place.
+        changes: fields, nested fields, shorthands and words.
+        known: the allowed names of changes.
+        where: beginning of error messages.
+        also: further names that error messages suggest.
 
     Raises:
-        ReszooError: a change of an unknown name, or one that says nothing of this spec.
+        UnknownNameError: a change has an unknown name.
+        ReszooError: a change does not apply to this spec.
     """
     known = [*known]
     unknown = [name for name in changes if name not in known]
     if unknown:
         raise UnknownNameError(f"{where}: unknown argument", got=unknown[0], known={*known, *also})
-    for name, value in sorted(changes.items(), key=_turn):
+    for name, value in sorted(changes.items(), key=_priority):
         merge(data, _expand(name, _to_plain_python(value), data, where))
     return data
 
 
-def _turn(change: tuple[str, Any]) -> int:
-    """Words come first, so that what is also said field by field stands; what is said of all stages comes last."""
+def _priority(change: tuple[str, Any]) -> int:
+    """Words come first, so that explicit fields override them; changes that rescale all stages come last."""
     name, value = change
     if name in ("width_multiplier", "output_stride"):
         return 2
@@ -82,13 +83,13 @@ def _turn(change: tuple[str, Any]) -> int:
 
 
 def _to_plain_python(value: Any) -> Any:
-    """Returns NumPy scalars and arrays, lists, frozen parts and Keras' functions as numbers, lists, dicts and names."""
+    """Returns NumPy values, frozen models and Keras functions as numbers, lists, dicts and names."""
     if isinstance(value, FrozenModel):
         return value.model_dump()
     if hasattr(value, "tolist"):
         return value.tolist()
     if callable(value) and str(getattr(value, "__module__", "")).startswith("keras."):
-        # One of Keras' own functions stands for its name, such as keras.activations.softmax.
+        # Functions of Keras, such as keras.activations.softmax, are accepted in place of their names.
         return getattr(value, "__name__", value)
     if isinstance(value, (list, tuple)):
         return [_to_plain_python(item) for item in value]
@@ -98,7 +99,7 @@ def _to_plain_python(value: Any) -> Any:
 
 
 def _expand(name: str, value: Any, data: dict[str, Any], where: str) -> dict[str, Any]:
-    """Returns a change in the spec's own fields."""
+    """Returns a change expressed in the fields of the spec."""
     words = WORDS.get(name, {})
     if isinstance(value, (str, type(None))) and value in words:
         return words[value]
@@ -112,24 +113,24 @@ def _expand(name: str, value: Any, data: dict[str, Any], where: str) -> dict[str
     return _STAGE_CHANGES[name](value, data, f"{where}.{name}")
 
 
-def _per_stage(field: str, value: Any, data: dict[str, Any], where: str) -> dict[str, Any]:
+def _set_per_stage(field: str, value: Any, data: dict[str, Any], where: str) -> dict[str, Any]:
     stages = data["stages"]
     values = list(value) if isinstance(value, (list, tuple)) else [value] * len(stages)
     if not values or not all(isinstance(item, int) and not isinstance(item, bool) for item in values):
-        raise ReszooError(where, got=repr(value), expected="a whole number for every stage, each at least 1")
-    # A net may get more or fewer stages: those beyond the known ones halve the resolution, as stages do.
-    grown = [dict(stages[i]) if i < len(stages) else {**stages[-1], "stride": 2} for i in range(len(values))]
-    return {"stages": [{**stage, field: item} for stage, item in zip(grown, values, strict=True)]}
+        raise ReszooError(where, got=repr(value), expected="one whole number per stage, each at least 1")
+    # The number of stages may change; additional stages halve the resolution.
+    resized = [dict(stages[i]) if i < len(stages) else {**stages[-1], "stride": 2} for i in range(len(values))]
+    return {"stages": [{**stage, field: item} for stage, item in zip(resized, values, strict=True)]}
 
 
-def _multiplied(value: Any, data: dict[str, Any], where: str) -> dict[str, Any]:
+def _scale_widths(value: Any, data: dict[str, Any], where: str) -> dict[str, Any]:
     if not isinstance(value, (int, float)) or isinstance(value, bool) or value <= 0:
         raise ReszooError(where, got=repr(value), expected="a number above 0")
     stages = [{**stage, "width": max(1, round(stage["width"] * value))} for stage in data["stages"]]
     return {"stem": {"width": max(1, round(data["stem"]["width"] * value))}, "stages": stages}
 
 
-def _dilated(value: Any, data: dict[str, Any], where: str) -> dict[str, Any]:
+def _limit_stride(value: Any, data: dict[str, Any], where: str) -> dict[str, Any]:
     stride = data["stem"]["stride"] * (2 if data["stem"]["pool"] == "max" else 1)
     dilation, stages, reachable = 1, [], [stride]
     for stage in data["stages"]:
@@ -146,8 +147,8 @@ def _dilated(value: Any, data: dict[str, Any], where: str) -> dict[str, Any]:
 
 
 _STAGE_CHANGES: dict[str, Any] = {
-    "depths": lambda value, data, where: _per_stage("depth", value, data, where),
-    "widths": lambda value, data, where: _per_stage("width", value, data, where),
-    "width_multiplier": _multiplied,
-    "output_stride": _dilated,
+    "depths": lambda value, data, where: _set_per_stage("depth", value, data, where),
+    "widths": lambda value, data, where: _set_per_stage("width", value, data, where),
+    "width_multiplier": _scale_widths,
+    "output_stride": _limit_stride,
 }

@@ -1,8 +1,8 @@
-"""The network as data: one frozen, checked description of a residual network or its plain twin."""
+"""The network as data: one frozen, validated description of a residual network or its plain twin."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import pairwise
 from typing import Annotated, Any, Literal
 
@@ -11,6 +11,7 @@ from pydantic import Field, Strict, model_validator
 from reszoo.arch.shorthands import SHORTHANDS, expand
 from reszoo.config import FrozenModel, check
 from reszoo.errors import ReszooError
+from reszoo.notebook import html_fields
 
 Count = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(ge=0, lt=1)]
@@ -34,18 +35,18 @@ class Block(FrozenModel):
     body: Annotated[tuple[Unit, ...], Strict(False), Field(min_length=1)]
     """The weighted layers of the branch."""
     order: Literal["post", "pre", "inner", "norm_first"] = "post"
-    """Where norms and activations stand: `post` He 2015; `pre` He 2016; `inner` as post, nothing after the addition;
+    """Positions of norms and activations: `post` He 2015; `pre` He 2016; `inner` as post, nothing after the addition;
     `norm_first` Gorishniy 2021."""
     shortcut: Literal["none", "pad", "project", "project_all", "pool_project"] = "project"
-    """`none` makes the plain twin; `pad`, `project`, `project_all` are options A, B, C of He 2015, 3.3; `pool_project`
+    """`none` gives the plain twin; `pad`, `project`, `project_all` are options A, B, C of He 2015, 3.3; `pool_project`
     is ResNet-D's."""
     stride_at: Count = 1
-    """Which unit of a stage's first block takes the stride, from 1."""
+    """Unit of a stage's first block that has the stride, from 1."""
     start: Literal["identity", "scaled", "random"] = "random"
-    """Of the branch's last norm scale (of its last kernel where there is no norm). `identity`: zero, so that the block
-    is the identity at first (Goyal 2017, 5.1); full scale in a block that changes the shape, which could not be it, and
-    where padded channels would never learn. `scaled`: the scale over the square root of the number of blocks (Hanin
-    2018; De 2020). `random`: full scale."""
+    """Initial value of the branch's last norm scale, or of its last kernel where there is no norm. `identity`: zero, so
+    that the block is initially the identity (Goyal 2017, 5.1), but full scale in a block that changes the shape: it
+    cannot be the identity, and padded channels would never learn. `scaled`: divided by the square root of the number of
+    blocks (Hanin 2018; De 2020). `random`: full scale."""
     attention: Literal["none", "se"] = "none"
     """`se`: squeeze-and-excitation with reduction 16 at the end of the branch (Hu 2018)."""
     dropout: Rate = 0.0
@@ -53,7 +54,7 @@ class Block(FrozenModel):
     residual_dropout: Rate = 0.0
     """Rate at the end of the branch (Gorishniy 2021)."""
     drop_path: Rate = 0.0
-    """Rate at which the last block's branch is dropped; block l of L has l/L of it (Huang 2016, section 3)."""
+    """Drop rate of the last block's branch; block l of L has l/L of it (Huang 2016, section 3)."""
 
 
 class Stage(FrozenModel):
@@ -62,17 +63,17 @@ class Stage(FrozenModel):
     depth: Count
     """Number of blocks."""
     width: Count
-    """Channels leaving every block."""
+    """Output channels of every block."""
     stride: Count = 1
     """Stride of the first block."""
     dilation: Count = 1
-    """Dilation of the convolutions after the place where the stage's stride would stand."""
+    """Dilation of the convolutions after the unit that has the stride."""
     inner: Annotated[float, Field(gt=0)] = 1.0
     """Factor on the width of every unit but the last of a block; 1.0 in the first stage (Li 2017, 3.2: filters pruned
     stage by stage)."""
 
     def unit_widths(self, body: tuple[Unit, ...]) -> tuple[int, ...]:
-        """Returns the channels leaving each unit of a block of this stage."""
+        """Returns the output channels of each unit of a block of this stage."""
         return (
             *(round(self.width * unit.ratio * self.inner) for unit in body[:-1]),
             round(self.width * body[-1].ratio),
@@ -85,7 +86,7 @@ class Stem(FrozenModel):
     kernel: Annotated[int, Field(ge=0)]
     """Side of the convolution's window, odd; 0 means Dense."""
     width: Count
-    """Channels leaving the stem."""
+    """Output channels of the stem."""
     stride: Count = 1
     """Stride of the first convolution."""
     depth: Count = 1
@@ -98,13 +99,13 @@ class Norm(FrozenModel):
     """The normalisation layers."""
 
     kind: Literal["batch", "group", "none"] = "batch"
-    """`batch` (Ioffe 2015), `group` (Wu 2018) or none at all."""
+    """`batch` (Ioffe 2015), `group` (Wu 2018), or `none` for no norms."""
     epsilon: Annotated[float, Field(gt=0)] = 1e-5
     """Added to the variance."""
     momentum: Rate = 0.9
-    """Of the moving statistics, in Keras' convention (PyTorch's is one minus this)."""
+    """Momentum of the moving statistics, in Keras' convention (PyTorch's is one minus this)."""
     groups: Count = 32
-    """Groups of `group`; layers whose width they do not divide take the greatest common divisor."""
+    """Groups of a group norm; where they do not divide the width of a layer, the greatest common divisor is used."""
 
 
 class Head(FrozenModel):
@@ -113,15 +114,15 @@ class Head(FrozenModel):
     pooling: Literal["avg", "max", "none"] = "avg"
     """Global pooling of the last feature map."""
     classes: Count | None = 1000
-    """Width of the classifier; none ends the network without one."""
+    """Width of the classifier; None for a network without one."""
     activation: Literal["softmax", "sigmoid", "linear"] = "softmax"
-    """Of the classifier."""
+    """Activation of the classifier."""
     dropout: Rate = 0.0
     """Rate before the classifier."""
 
 
 class NetSpec(FrozenModel):
-    """A residual network or plain network, complete: everything reszoo computes comes from one of these."""
+    """A complete description of a residual or plain network, from which reszoo computes everything else."""
 
     name: Annotated[str, Field(pattern=r"^[^/\s]+$")]
     """Name of the network and of the Keras model."""
@@ -133,14 +134,14 @@ class NetSpec(FrozenModel):
     norm: Norm = Norm()
     head: Head = Head()
     bias: bool = False
-    """Whether the weighted layers of stem and blocks have a bias (the classifier always has)."""
+    """Whether the weighted layers of stem and blocks have a bias (the classifier always has one)."""
     init: Init = "he"
     """Initial weights of stem and blocks: He 2015b and Glorot 2010 (their variance, drawn uniformly), Saxe 2014 (gain
     sqrt 2) or Balduzzi 2017."""
 
     @property
     def dense(self) -> bool:
-        """Whether this is a net of Dense layers."""
+        """Whether the network consists of Dense layers."""
         return self.stem.kernel == 0
 
     @property
@@ -152,128 +153,148 @@ class NetSpec(FrozenModel):
         return total
 
     def replace(self, **changes: Any) -> NetSpec:
-        """Returns this spec with changes: fields, parts of fields, or the words of `reszoo.arch.shorthands`.
+        """Returns this spec with changes: fields, nested fields, or the words of `reszoo.arch.shorthands`.
 
-        `spec.replace(depths=[2, 2, 2, 2], stem="cifar", block={"stride_at": 1})`
+        Example:
+            >>> import reszoo
+            >>> reszoo.spec("resnet50").replace(depths=[2, 2, 2, 2], stem="cifar", block={"stride_at": 1})
+            NetSpec('resnet50': 224x224x3, post, project, depths 2-2-2-2, widths 256-512-1024-2048)
 
         Raises:
-            ReszooError: the changed spec is impossible, or a change has no such field.
+            ReszooError: the changed spec is invalid.
+            UnknownNameError: a change names no field; the nearest names are offered.
         """
         return replace(self, changes, where=self.name)
 
     def plain(self) -> NetSpec:
-        """Returns the plain twin: the same network with the shortcuts taken out."""
+        """Returns the plain twin: the same network without shortcuts."""
         return self.replace(name=f"plain_of_{self.name}", shortcut="none")
 
     @model_validator(mode="after")
-    def _possible(self) -> NetSpec:
+    def _check_consistency(self) -> NetSpec:
         for problem in impossible(self):
             raise problem
         return self
 
+    def __repr__(self) -> str:
+        depths = "-".join(str(stage.depth) for stage in self.stages)
+        widths = "-".join(str(stage.width) for stage in self.stages)
+        shape = "x".join("?" if size is None else str(size) for size in self.input_shape)
+        block = f"{self.block.order}, {self.block.shortcut}"
+        return f"NetSpec({self.name!r}: {shape}, {block}, depths {depths}, widths {widths})"
+
+    __str__ = __repr__
+
+    def _repr_html_(self) -> str:
+        return html_fields(self.model_dump(), title=self.name)
+
 
 def replace(spec: NetSpec, changes: Mapping[str, Any], *, where: str, also: Iterable[str] = ()) -> NetSpec:
-    """Returns `spec` with `changes`; `where` opens an error's message, `also` are further words it offers."""
+    """Returns `spec` with `changes`; error messages begin with `where` and also suggest the names in `also`."""
     fields = expand(spec.model_dump(), changes, known=(*NetSpec.model_fields, *SHORTHANDS), where=where, also=also)
     return check(NetSpec, fields, where=where)
 
 
 def impossible(spec: NetSpec) -> list[ReszooError]:
-    """What single fields cannot say: the ways in which parts of a spec contradict each other."""
-    block, dense, problems = spec.block, spec.dense, []
+    """Returns an error for every contradiction between the fields of a spec, in the order of its parts."""
+    problems = [*_kernel_problems(spec), *_shape_problems(spec), *_block_problems(spec)]
+    if spec.dense:
+        problems += _dense_problems(spec)
+    elif spec.head.pooling == "none" and spec.head.classes:
+        hint = "a classifier needs pooled features: head={'pooling': 'avg'} or include_top=False"
+        problems.append(ReszooError("head.pooling", got="none", expected="avg, max", hint=hint))
+    return [*problems, *_stage_problems(spec)]
 
-    def no(where: str, got: object, expected: str, hint: str = "") -> None:
-        problems.append(ReszooError(where, got=got, expected=expected, hint=hint))
 
+def _kernel_problems(spec: NetSpec) -> Iterator[ReszooError]:
     kernels = [("stem.kernel", spec.stem.kernel)]
-    kernels += [(f"block.body.{i}.kernel", unit.kernel) for i, unit in enumerate(block.body)]
+    kernels += [(f"block.body.{i}.kernel", unit.kernel) for i, unit in enumerate(spec.block.body)]
     for where, kernel in kernels:
-        if (kernel == 0) != dense:
-            no(where, kernel, "0 in every unit and the stem (Dense), or in none of them")
+        if (kernel == 0) != spec.dense:
+            yield ReszooError(where, got=kernel, expected="0 in every unit and the stem (Dense), or in none of them")
         elif kernel and kernel % 2 == 0:
-            no(where, kernel, "odd numbers, which have a centre")
+            yield ReszooError(where, got=kernel, expected="odd numbers: the window needs a center pixel")
+
+
+def _shape_problems(spec: NetSpec) -> Iterator[ReszooError]:
+    shape, dense, stride = spec.input_shape, spec.dense, spec.stride
     if spec.stem.depth > 1 and spec.stem.width < 2:
-        no("stem.width", spec.stem.width, "at least 2 where the stem has several layers: the first are half as wide")
-    if len(spec.input_shape) != (1 if dense else 3) or spec.input_shape[-1] is None:
-        shape = "(features,)" if dense else "(height, width, channels); height and width may be None"
-        no("input_shape", spec.input_shape, shape, _order_of(spec.input_shape))
-    elif not dense:
-        stride = spec.stride
-        if any(size is not None and size < stride for size in spec.input_shape[:2]):
-            least = f"(height, width, channels), height and width of at least {stride}, the product of the strides"
-            hint = f"give at least ({stride}, {stride}, ...), or stem='cifar'"
-            no("input_shape", spec.input_shape, least, _order_of(spec.input_shape) or hint)
+        expected = "at least 2 where the stem has several layers, since the first ones are half as wide"
+        yield ReszooError("stem.width", got=spec.stem.width, expected=expected)
+    if len(shape) != (1 if dense else 3) or shape[-1] is None:
+        expected = "(features,)" if dense else "(height, width, channels); height and width may be None"
+        yield ReszooError("input_shape", got=shape, expected=expected, hint=_order_of(shape))
+    elif not dense and any(size is not None and size < stride for size in shape[:2]):
+        expected = f"(height, width, channels) with height and width at least {stride}, the product of the strides"
+        hint = _order_of(shape) or f"use at least ({stride}, {stride}, ...), or stem='cifar'"
+        yield ReszooError("input_shape", got=shape, expected=expected, hint=hint)
+
+
+def _block_problems(spec: NetSpec) -> Iterator[ReszooError]:
+    block = spec.block
     if block.stride_at > len(block.body):
-        no("block.stride_at", block.stride_at, f"1 to {len(block.body)}, the units of the block")
+        expected = f"1 to {len(block.body)}, the units of the block"
+        yield ReszooError("block.stride_at", got=block.stride_at, expected=expected)
     if block.shortcut == "none" and block.start != "random":
-        no(
-            "block.start",
-            block.start,
-            "random in a plain net",
-            "without a shortcut a zero branch passes nothing: use .plain()",
-        )
+        hint = "without a shortcut a zero branch outputs zero; use .plain()"
+        yield ReszooError("block.start", got=block.start, expected="random in a plain net", hint=hint)
     scales_kernels = spec.norm.kind == "none" or block.order in ("pre", "norm_first")
     if block.start == "scaled" and scales_kernels and spec.init == "looks_linear":
-        no("init", spec.init, "he, glorot, orthogonal where the last kernels of branches start scaled")
+        expected = "he, glorot, orthogonal where block.start is scaled and branches end with a kernel"
+        yield ReszooError("init", got=spec.init, expected=expected)
     if block.shortcut == "none" and block.drop_path:
-        no(
-            "block.drop_path",
-            block.drop_path,
-            "0.0 in a plain net",
-            "without a shortcut nothing passes a dropped branch",
-        )
-    if block.shortcut == "pad":
-        widths = [spec.stem.width, *(stage.width for stage in spec.stages)]
-        if any(after < before for before, after in pairwise(widths)):
-            no(
-                "block.shortcut",
-                "pad",
-                "project where a stage is narrower than the one before it",
-                "padding only adds channels",
-            )
-    if dense:
-        for where, got, expected in (
-            ("block.shortcut", block.shortcut, ("none", "project", "project_all")),
-            ("block.attention", block.attention, ("none",)),
-            ("stem.pool", spec.stem.pool, ("none",)),
-            ("stem.stride", spec.stem.stride, (1,)),
-            *(("stages.stride", stage.stride, (1,)) for stage in spec.stages),
-            *(("stages.dilation", stage.dilation, (1,)) for stage in spec.stages),
-            *(("block.body.groups", unit.groups, (1,)) for unit in block.body),
-        ):
-            if got not in expected:
-                no(where, got, f"{', '.join(map(str, expected))} in a dense net")
-    elif spec.head.pooling == "none" and spec.head.classes:
-        no(
-            "head.pooling",
-            "none",
-            "avg, max",
-            "a classifier needs a pooled map: head={'pooling': 'avg'} or include_top=False",
-        )
+        hint = "without a shortcut a dropped branch leaves no signal"
+        yield ReszooError("block.drop_path", got=block.drop_path, expected="0.0 in a plain net", hint=hint)
+    widths = [spec.stem.width, *(stage.width for stage in spec.stages)]
+    if block.shortcut == "pad" and any(after < before for before, after in pairwise(widths)):
+        expected = "project where a stage is narrower than the one before it"
+        yield ReszooError("block.shortcut", got="pad", expected=expected, hint="padding only adds channels")
+
+
+def _dense_problems(spec: NetSpec) -> Iterator[ReszooError]:
+    fields: list[tuple[str, object, tuple[object, ...]]] = [
+        ("block.shortcut", spec.block.shortcut, ("none", "project", "project_all")),
+        ("block.attention", spec.block.attention, ("none",)),
+        ("stem.pool", spec.stem.pool, ("none",)),
+        ("stem.stride", spec.stem.stride, (1,)),
+        *(("stages.stride", stage.stride, (1,)) for stage in spec.stages),
+        *(("stages.dilation", stage.dilation, (1,)) for stage in spec.stages),
+        *(("block.body.groups", unit.groups, (1,)) for unit in spec.block.body),
+    ]
+    for where, value, choices in fields:
+        if value not in choices:
+            yield ReszooError(where, got=value, expected=f"{', '.join(map(str, choices))} in a dense net")
+
+
+def _stage_problems(spec: NetSpec) -> Iterator[ReszooError]:
+    body = spec.block.body
+    # The unit with the stride has the dilation of the preceding blocks; 1x1 convolutions have none.
+    strided = body[min(spec.block.stride_at, len(body)) - 1]
     for number, (stage, following) in enumerate(pairwise(spec.stages), 1):
-        # The unit with the stride still sees the dilation of the blocks before it; a window of one pixel sees none.
-        unit = block.body[min(block.stride_at, len(block.body)) - 1]
-        if following.stride > 1 and stage.dilation > 1 and unit.kernel > 1:
-            one = f"1 in stage {number + 1}: stage {number} has dilation {stage.dilation}, no convolution has both"
+        if following.stride > 1 and stage.dilation > 1 and strided.kernel > 1:
+            expected = f"1 in stage {number + 1}: stage {number} has dilation {stage.dilation}, no convolution has both"
             hint = "output_stride=16 or 8 turns strides into dilation"
-            no(f"stages.{number}.stride", following.stride, one, hint)
+            yield ReszooError(f"stages.{number}.stride", got=following.stride, expected=expected, hint=hint)
     if spec.stages[0].inner != 1.0:
-        no("stages.0.inner", spec.stages[0].inner, "1.0 in the first stage", "give block.body's ratio instead")
+        hint = "set the ratio of block.body instead"
+        yield ReszooError("stages.0.inner", got=spec.stages[0].inner, expected="1.0 in the first stage", hint=hint)
     for stage in spec.stages:
         before = stage.width
-        for i, (unit, width) in enumerate(zip(block.body, stage.unit_widths(block.body), strict=True)):
+        for i, (unit, width) in enumerate(zip(body, stage.unit_widths(body), strict=True)):
+            where = f"block.body.{i}"
             if width < 1:
-                no(f"block.body.{i}.ratio", unit.ratio, f"ratios that leave a channel of stage width {stage.width}")
+                expected = f"ratios that give at least one channel at stage width {stage.width}"
+                yield ReszooError(f"{where}.ratio", got=unit.ratio, expected=expected)
             elif width % unit.groups or before % unit.groups:
-                no(f"block.body.{i}.groups", unit.groups, f"divisors of the widths around it, {before} and {width}")
+                expected = f"divisors of its input and output widths, {before} and {width}"
+                yield ReszooError(f"{where}.groups", got=unit.groups, expected=expected)
             before = width
-    return problems
 
 
 def _order_of(shape: tuple[int | None, ...]) -> str:
-    """A hint where a shape looks like one with its channels in front."""
+    """A hint for shapes that look as if they had their channels first."""
     if len(shape) != 3 or shape[0] not in (1, 3) or shape[-1] in (1, 3):
         return ""
-    channels, *size = shape
-    last = f"({size[0]}, {size[1]}, {channels})"
-    return f"channels come last: {last}; in front after keras.config.set_image_data_format('channels_first')"
+    channels, height, width = shape
+    swapped = f"({height}, {width}, {channels})"
+    return f"channels come last: {swapped}; first after keras.config.set_image_data_format('channels_first')"

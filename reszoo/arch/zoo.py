@@ -1,4 +1,4 @@
-"""The zoo: named networks read from YAML, ours and the user's alike."""
+"""The zoo: named networks read from YAML files, built-in ones and the user's."""
 
 from __future__ import annotations
 
@@ -15,26 +15,27 @@ from reszoo.arch.plan import plan as _plan
 from reszoo.arch.spec import Count, NetSpec, replace
 from reszoo.config import FrozenModel, check, configs, lineage, read_yaml
 from reszoo.errors import ReszooError, UnknownNameError
+from reszoo.notebook import html_table
 
 
 class Expect(FrozenModel):
-    """What a second source counts for an entry."""
+    """Counts of an entry according to a second source."""
 
     params: Count
     """Trainable parameters."""
     macs: Count
-    """Multiply-accumulates, one per bias add included."""
+    """Multiply-accumulates, including one per bias add."""
 
 
 class Source(FrozenModel):
-    """What an entry says beside its spec."""
+    """Fields of an entry that are not part of its spec."""
 
     base: str | None = None
-    """The entry it differs from; without one, the entry is a whole spec."""
+    """Entry that this one modifies; None for a complete spec."""
     ref: str = ""
-    """Paper, section or table; and the second source of `expect`."""
+    """Paper with section or table, and the source of `expect`."""
     expect: Expect | None = None
-    """What the second source counts."""
+    """Counts according to the second source."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,46 +44,63 @@ class Entry:
 
     name: str
     family: str
-    """Stem of the file it stands in: imagenet, cifar, dense, or the user's."""
+    """Name of its file without the ending: imagenet, cifar, dense, or a user's."""
     source: Source
     spec: NetSpec
 
+    def __repr__(self) -> str:
+        return f"Entry({self.family}, {self.spec!r})"
+
+    def _repr_html_(self) -> str:
+        rows = [("family", self.family), ("base", self.source.base or "-"), ("reference", self.source.ref or "-")]
+        if self.source.expect:
+            rows += [("parameters", f"{self.source.expect.params:,}"), ("MACs", f"{self.source.expect.macs:,}")]
+        return html_table((), rows, title=self.name) + self.spec._repr_html_()
+
 
 class Zoo:
-    """Networks from YAML files; what they do not define is looked up in `parent`."""
+    """Networks from YAML files; other names are looked up in `parent`.
+
+    Args:
+        files: YAML files of networks.
+        parent: a zoo for names that the files do not define.
+
+    Raises:
+        ReszooError: a file cannot be read, or two files define the same name.
+    """
 
     def __init__(self, files: Iterable[Path], parent: Zoo | None = None):
         self._parent = parent
-        self._read: dict[str, tuple[Path, dict[str, Any]]] = {}
+        self._definitions: dict[str, tuple[Path, dict[str, Any]]] = {}
         self._entries: dict[str, Entry] = {}
         for file in files:
             for name, fields in read_yaml(file).items():
-                if name in self._read:
+                if name in self._definitions:
                     raise ReszooError(
                         f"{file.name}: {name}",
-                        got=f"again after {self._read[name][0].name}",
-                        expected="one entry of a name",
+                        got=f"a second definition, after {self._definitions[name][0].name}",
+                        expected="unique names",
                     )
-                self._read[name] = (file, fields)
+                self._definitions[name] = (file, fields)
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of the zoo's own entries, in the files' order."""
-        return tuple(self._read)
+        """Names of the entries, in file order, without those of `parent`."""
+        return tuple(self._definitions)
 
     def entry(self, name: str) -> Entry:
         """Returns an entry by name.
 
         Raises:
-            UnknownNameError: with the nearest names.
-            ReszooError: the entry is impossible; the message names file, entry and field.
+            UnknownNameError: there is no such entry; the nearest names are offered.
+            ReszooError: the entry is invalid; the message names file, entry and field.
         """
         if name in self._entries:
             return self._entries[name]
-        if name in self._read:
-            for each in lineage(name, self._own_base, where=self._where(name)):
+        if name in self._definitions:
+            for each in lineage(name, self._local_base, where=self._where(name)):
                 if each not in self._entries:
-                    self._entries[each] = self._made(each)
+                    self._entries[each] = self._build_entry(each)
             return self._entries[name]
         if self._parent:
             return self._parent.entry(name)
@@ -92,51 +110,51 @@ class Zoo:
         )
 
     def _where(self, name: str) -> str:
-        return f"{self._read[name][0].name}: {name}"
+        return f"{self._definitions[name][0].name}: {name}"
 
     def _source(self, name: str) -> Source:
-        fields, where = self._read[name][1], self._where(name)
+        fields, where = self._definitions[name][1], self._where(name)
         if not isinstance(fields, dict) or not all(isinstance(key, str) for key in fields):
             raise ReszooError(where, got=repr(fields), expected="fields and their values")
         return check(Source, {key: fields[key] for key in Source.model_fields if key in fields}, where=where)
 
-    def _own_base(self, name: str) -> str | None:
-        """The base of an entry, where it stands in the same files."""
+    def _local_base(self, name: str) -> str | None:
+        """The base of an entry if the same files define it."""
         base = self._source(name).base
-        # A user's entry may stand on ours of the same name.
-        return base if base in self._read and not (base == name and self._parent) else None
+        # A user's entry may be based on the built-in entry of the same name.
+        return base if base in self._definitions and not (base == name and self._parent) else None
 
-    def _made(self, name: str) -> Entry:
-        """An entry whose base is made already, or the parent's."""
+    def _build_entry(self, name: str) -> Entry:
+        """An entry whose base is already built, or belongs to the parent."""
         source, where = self._source(name), self._where(name)
-        fields = {key: value for key, value in self._read[name][1].items() if key not in Source.model_fields}
+        fields = {key: value for key, value in self._definitions[name][1].items() if key not in Source.model_fields}
         changes = fields | {"name": name}
         if source.base is None:
             spec = check(NetSpec, changes, where=where)
         else:
             base = self._entries.get(source.base) or (self._parent or self).entry(source.base)
             spec = replace(base.spec, changes, where=where)
-        return Entry(name, self._read[name][0].stem, source, spec)
+        return Entry(name, self._definitions[name][0].stem, source, spec)
 
 
 @cache
 def builtin() -> Zoo:
-    """Returns the package's own zoo."""
+    """Returns the zoo of the package."""
     return Zoo(sorted((configs() / "models").glob("*.yaml")))
 
 
 def load(path: str | Path) -> Zoo:
-    """Returns the zoo of a user's YAML file; its entries may be based on ours.
+    """Returns the zoo of a user's YAML file; its entries may be based on built-in ones.
 
     Raises:
-        ReszooError: the file cannot be read or is not a mapping of names to networks.
+        ReszooError: the file cannot be read, or is not a mapping of names to networks.
     """
     path = Path(path).expanduser().absolute()
     return _load(path, path.stat().st_mtime_ns if path.exists() else 0)
 
 
 @lru_cache(maxsize=32)
-def _load(path: Path, _changed: int) -> Zoo:
+def _load(path: Path, _modified: int) -> Zoo:
     return Zoo([path], parent=builtin())
 
 
@@ -144,36 +162,67 @@ def entry(name: str) -> Entry:
     """Returns an entry by `name`, or by `file.yaml:name` from a user's file.
 
     Raises:
-        UnknownNameError: with the nearest names.
-        ReszooError: the file or the entry is impossible.
+        UnknownNameError: there is no such entry; the nearest names are offered.
+        ReszooError: the file or the entry is invalid.
     """
-    file, _, own = name.rpartition(":")
-    return load(file).entry(own) if file else builtin().entry(own)
+    file, _, network = name.rpartition(":")
+    return load(file).entry(network) if file else builtin().entry(network)
 
 
 def spec(model: str | NetSpec, /, **changes: Any) -> NetSpec:
-    """Returns the spec of a network, by name (or given), with changes (see `NetSpec.replace`).
+    """Returns the spec of a network with changes applied.
 
-    `spec("resnet50", depths=[2, 2, 2, 2]).plain()`; `spec("my_nets.yaml:wide_thing")`
+    Example:
+        >>> import reszoo
+        >>> reszoo.spec("resnet50", depths=[2, 2, 2, 2]).plain()
+        NetSpec('plain_of_resnet50': 224x224x3, post, none, depths 2-2-2-2, widths 256-512-1024-2048)
+
+    Args:
+        model: a name (`reszoo.list_models()`), `file.yaml:name`, or a spec.
+        **changes: as for `NetSpec.replace`.
+
+    Raises:
+        UnknownNameError: there is no such network or field; the nearest names are offered.
+        ReszooError: the file, the entry or a change is invalid.
     """
     if not isinstance(model, (str, NetSpec)):
         raise ReszooError("model", got=repr(model), expected="the name of a network, file.yaml:name, or a spec")
-    found = model if isinstance(model, NetSpec) else entry(model).spec
-    return replace(found, changes, where=found.name) if changes else found
+    base = model if isinstance(model, NetSpec) else entry(model).spec
+    return replace(base, changes, where=base.name) if changes else base
 
 
 def plan(model: str | NetSpec, /, **changes: Any) -> Plan:
-    """Returns the plan of a network, by name or spec: its operations in execution order."""
+    """Returns the plan of a network: its operations in execution order.
+
+    Example:
+        >>> import reszoo
+        >>> reszoo.plan("resnet18")
+        Plan(resnet18: 8 blocks, 68 operations, 224x224x3 -> 1000)
+
+    Args:
+        model: a name (`reszoo.list_models()`), `file.yaml:name`, or a spec.
+        **changes: as for `NetSpec.replace`.
+
+    Raises:
+        ReszooError: as for `reszoo.spec`.
+    """
     return _plan(spec(model, **changes))
 
 
 def cost(model: str | NetSpec, /, **changes: Any) -> Cost:
-    """Returns the cost of a network, by name or spec, without building it.
+    """Returns the cost of a network without building it.
 
-    `cost("resnet50", input_shape=(160, 160, 3)).macs`
+    Example:
+        >>> import reszoo
+        >>> reszoo.cost("resnet50").params
+        25557032
+
+    Args:
+        model: a name (`reszoo.list_models()`), `file.yaml:name`, or a spec.
+        **changes: as for `NetSpec.replace`.
 
     Raises:
-        ReszooError: an unknown name, an impossible change, or an open input size.
+        ReszooError: as for `reszoo.spec`, or height or width of the input is None.
     """
     return _cost(plan(model, **changes))
 
@@ -186,7 +235,7 @@ def list_models(
     max_macs: float | None = None,
     zoo: str | Path | None = None,
 ) -> list[str]:
-    """Returns the names of the zoo that match a shell pattern and stay under the given cost: `reszoo.list_models`."""
+    """Returns the names in a zoo that match a shell pattern and cost at most the limits; see `reszoo.list_models`."""
     source = load(zoo) if zoo else builtin()
     entries = [source.entry(name) for name in source.names]
     families = {item.family for item in entries}

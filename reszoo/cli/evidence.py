@@ -1,4 +1,4 @@
-"""What residual connections do: compare, evidence."""
+"""The commands compare and evidence: the effects of residual connections."""
 
 from __future__ import annotations
 
@@ -16,97 +16,104 @@ from reszoo.report.tables import table
 
 @app.command()
 def compare(
-    model: Annotated[str, typer.Argument(help="a residual network: a name, or file.yaml:name")],
-    data: Annotated[str, typer.Option(help="a source, as for training")],
-    output: Annotated[Path, typer.Option(help="folder for the page, its pictures and the numbers")] = Path(
+    model: Annotated[str, typer.Argument(help="residual network: a name or file.yaml:name")],
+    data: Annotated[str, typer.Option(help="data source, as for reszoo train")],
+    output: Annotated[Path, typer.Option(help="folder for the report page, its pictures and numbers")] = Path(
         "comparison"
     ),
-    shallow: Annotated[str | None, typer.Option(help="blocks of every stage of the shallow network: 3,3,3")] = None,
-    steps: Annotated[int | None, typer.Option(help="of every training")] = None,
-    rates: Annotated[str | None, typer.Option(help="learning rates, the best of which counts: 0.1,0.01")] = None,
-    seeds: Annotated[int | None, typer.Option(help="how many; by default those of the budget")] = None,
+    shallow: Annotated[str | None, typer.Option(help="blocks per stage of the shallow network: 3,3,3")] = None,
+    steps: Annotated[int | None, typer.Option(help="training steps of every run")] = None,
+    rates: Annotated[str | None, typer.Option(help="learning rates to try; the best one counts: 0.1,0.01")] = None,
+    seeds: Annotated[int | None, typer.Option(help="number of seeds; by default that of the budget")] = None,
     change: Annotated[
-        list[str] | None, typer.Option("--set", help="of the network: --set width_multiplier=0.5")
+        list[str] | None, typer.Option("--set", help="change to the network: --set width_multiplier=0.5")
     ] = None,
 ) -> None:
-    """Compare a network with its plain twin and two controls: same examples in the same order, budget and seeds."""
-    from reszoo.experiments.compare import compare as job
+    """Compare a network with its plain twin and two controls: same data order, budget and seeds."""
+    from reszoo.experiments.compare import compare as run_comparison
 
-    with _progress() as watch:
-        found = job(
+    with _progress() as progress:
+        comparison = run_comparison(
             model,
             data,
             shallow=None if shallow is None else [*map(int, _numbers("--shallow", shallow))],
             steps=steps,
             rates=None if rates is None else _numbers("--rates", rates),
             seeds=None if seeds is None else range(seeds),
-            watch=watch,
+            watch=progress,
             **changes_of(change or []),
         )
-    columns, rows = found.run_table()
-    shown = [[cell if isinstance(cell, str) else number(cell) for cell in row] for row in rows]
-    console.print(table(f"{found.name} on {found.data}: {found.budget.told}", columns, shown))
-    first = found.contestants[0]
-    for one in found.contestants[1:]:
-        console.print(f"{one.family}: {escaped(one.told)}; {one.params - first.params:+,} parameters", soft_wrap=True)
-    console.print("\n[bold]Training loss, deep less shallow (nats)[/bold]")
-    for gap in found.gaps:
-        console.print(f"- {gap.family}: {escaped(gap.told)}; inference mode {gap.moving_gap:+.3f}", soft_wrap=True)
-    console.print(f"\nWritten: {found.write(output)} ({found.seconds:.0f} s)", soft_wrap=True)
+    columns, rows = comparison.run_table()
+    cells = [[cell if isinstance(cell, str) else number(cell) for cell in row] for row in rows]
+    console.print(table(f"{comparison.name} on {comparison.data}: {comparison.budget.description}", columns, cells))
+    first, *others = comparison.contestants
+    for other in others:
+        more = other.params - first.params
+        console.print(f"{other.family}: {escaped(other.description)}; {more:+,} parameters", soft_wrap=True)
+    console.print("\n[bold]Training loss, deep minus shallow (nats)[/bold]")
+    for gap in comparison.gaps:
+        console.print(
+            f"- {gap.family}: {escaped(gap.description)}; inference mode {gap.moving_gap:+.3f}", soft_wrap=True
+        )
+    console.print(f"\nSaved to {comparison.write(output)} ({comparison.seconds:.0f} s)", soft_wrap=True)
 
 
 @app.command()
 def evidence(
-    data: Annotated[str, typer.Option(help="images: a source, as for training")] = "digits",
-    depths: Annotated[str, typer.Option(help="layers of the dense networks, up to 1,000")] = "10,50,100",
-    seeds: Annotated[int | None, typer.Option(help="how many; by default those of the budget")] = None,
-    claim: Annotated[list[str] | None, typer.Option(help='only these: --claim "gradient flow"; by default all')] = None,
-    output: Annotated[Path, typer.Option(help="folder for the page, its pictures and the numbers")] = Path("evidence"),
+    data: Annotated[str, typer.Option(help="images: data source, as for reszoo train")] = "digits",
+    depths: Annotated[str, typer.Option(help="depths of the dense networks, up to 1,000 layers")] = "10,50,100",
+    seeds: Annotated[int | None, typer.Option(help="number of seeds; by default that of the budget")] = None,
+    claim: Annotated[
+        list[str] | None, typer.Option(help='claims to measure: --claim "gradient flow"; by default all')
+    ] = None,
+    output: Annotated[Path, typer.Option(help="folder for the report page, its pictures and numbers")] = Path(
+        "evidence"
+    ),
 ) -> None:
-    """Measure what is claimed of residual networks: plain beside residual beside control, offline, in a few minutes."""
-    from reszoo.experiments.evidence import KINDS, evidence as job
+    """Measure claims about residual networks against plain networks and controls, offline, in a few minutes."""
+    from reszoo.experiments.evidence import KINDS, evidence as run_evidence
 
-    with _progress() as watch:
-        found = job(
+    with _progress() as progress:
+        result = run_evidence(
             data,
             depths=[*map(int, _numbers("--depths", depths))],
             seeds=None if seeds is None else range(seeds),
             claims=claim,
-            watch=watch,
+            watch=progress,
         )
     rows = []
-    for finding in found.findings:
+    for finding in result.findings:
         cells = [
             "\n".join(f"{n.text} {escaped(n.family)}" for n in finding.numbers if n.kind == kind) for kind in KINDS
         ]
         rows.append((finding.name, *cells))
-    console.print(table(f"What residual connections do, on {found.data}", ("claim", *KINDS), rows))
-    for finding in found.findings:
-        told = finding.claim
+    console.print(table(f"What residual connections do, on {result.data}", ("claim", *KINDS), rows))
+    for finding in result.findings:
+        statement = finding.claim
         console.print(
-            f"\n[bold]{finding.name}[/bold]: {escaped(told.measure)}; {escaped(finding.where)}", soft_wrap=True
+            f"\n[bold]{finding.name}[/bold]: {escaped(statement.measure)}; {escaped(finding.where)}", soft_wrap=True
         )
-        console.print(f"found: {escaped(finding.reading)}", soft_wrap=True)
-        console.print(f"published: {escaped(told.published)}", soft_wrap=True)
-        console.print(f"caveat: {escaped(told.caveat)}", style="dim", soft_wrap=True)
-    console.print(f"\nWritten: {found.write(output)} ({found.seconds:.0f} s)", soft_wrap=True)
+        console.print(f"measured: {escaped(finding.reading)}", soft_wrap=True)
+        console.print(f"published: {escaped(statement.published)}", soft_wrap=True)
+        console.print(f"caveat: {escaped(statement.caveat)}", style="dim", soft_wrap=True)
+    console.print(f"\nSaved to {result.write(output)} ({result.seconds:.0f} s)", soft_wrap=True)
 
 
-def _numbers(option: str, said: str) -> list[float]:
-    """Numbers between commas."""
+def _numbers(option: str, text: str) -> list[float]:
+    """The numbers in a comma-separated list."""
     from reszoo.errors import ReszooError
 
     try:
-        return [float(part) for part in said.split(",")]
+        return [float(part) for part in text.split(",")]
     except ValueError:
-        raise ReszooError(option, got=said, expected="numbers with commas between them") from None
+        raise ReszooError(option, got=text, expected="comma-separated numbers") from None
 
 
 @contextmanager
 def _progress() -> Iterator[Callable[[str, int, int], None]]:
-    """A bar, and what to tell it."""
+    """A progress bar; yields its callback (stage, done, total)."""
     from rich.progress import Progress
 
     with Progress(console=console, transient=True) as bar:
         task = bar.add_task("starting", total=None)
-        yield lambda what, done, total: bar.update(task, description=what, completed=done, total=total)
+        yield lambda stage, done, total: bar.update(task, description=stage, completed=done, total=total)

@@ -1,4 +1,4 @@
-"""Networks: list, info, schema, quickstart."""
+"""The commands list, info, schema and quickstart."""
 
 from __future__ import annotations
 
@@ -21,12 +21,14 @@ from reszoo.report.tables import short, table
 def list_(
     pattern: Annotated[str, typer.Argument(help="shell pattern, such as 'resnet*' or '*_cifar'")] = "*",
     family: Annotated[str | None, typer.Option(help="imagenet, cifar or dense")] = None,
-    max_params: Annotated[float | None, typer.Option(help="most trainable parameters, such as 5e6")] = None,
-    max_macs: Annotated[float | None, typer.Option(help="most multiply-accumulates, such as 1e9")] = None,
-    zoo_file: Annotated[Path | None, typer.Option("--zoo", help="a YAML file to list instead of our networks")] = None,
-    pretrained: Annotated[bool, typer.Option("--pretrained", help="published weights instead of networks")] = False,
+    max_params: Annotated[float | None, typer.Option(help="limit on trainable parameters, such as 5e6")] = None,
+    max_macs: Annotated[float | None, typer.Option(help="limit on multiply-accumulates, such as 1e9")] = None,
+    zoo_file: Annotated[
+        Path | None, typer.Option("--zoo", help="YAML file to list instead of the built-in networks")
+    ] = None,
+    pretrained: Annotated[bool, typer.Option("--pretrained", help="list published weights instead")] = False,
 ) -> None:
-    """List networks: size, multiply-accumulates, weighted layers."""
+    """List networks with their parameters, multiply-accumulates and weighted layers."""
     if pretrained:
         list_weights(pattern, family)
         return
@@ -42,12 +44,12 @@ def list_(
 
 @app.command()
 def info(
-    name: Annotated[str, typer.Argument(help="a name, file.yaml:name, a checkpoint, or published weights")],
+    name: Annotated[str, typer.Argument(help="a name, file.yaml:name, a checkpoint, or a tag of published weights")],
     change: Annotated[
-        list[str] | None, typer.Option("--set", help="field=value, in YAML: --set depths=[2,2,2,2] --set stem=cifar")
+        list[str] | None, typer.Option("--set", help="change to the network: --set depths=[2,2,2,2] --set stem=cifar")
     ] = None,
 ) -> None:
-    """Show one network: its spec, what its parts cost, its source and plain twin; or what a checkpoint holds."""
+    """Show a network (spec, cost of its parts, source, plain twin) or the content of a checkpoint."""
     if ("." in name or Path(name).exists()) and not name.rpartition(":")[0]:
         info_of_weights(name)
         return
@@ -63,19 +65,19 @@ def info(
         )
         for part, c in cost_by_part(plan).items()
     ]
-    whole = ("total", len(plan.segments), "", *_grouped(total.params, total.macs, total.activations), "")
+    total_row = ("total", len(plan.segments), "", *_grouped(total.params, total.macs, total.activations), "")
     title = f"{total.depth} weighted layers; {total.params_all:,} parameters with running statistics"
-    columns = ("part", "pieces", "output", "params", "MACs", "activations", "field")
+    columns = ("part", "segments", "output", "params", "MACs", "activations", "field")
     console.print(f"[bold]{spec.name}[/bold]: {escaped(entry.source.ref)}\n", soft_wrap=True)
     console.print(escaped(as_yaml(spec.model_dump(mode="json", exclude_defaults=True))), soft_wrap=True)
-    console.print(table(title, columns, [*rows, whole]))
+    console.print(table(title, columns, [*rows, total_row]))
     if spec.block.shortcut == "none":
-        console.print("\nA plain net: there is no shortcut in it.")
+        console.print("\nA plain network without shortcuts.")
         return
     plain = zoo.cost(spec.plain())
     console.print(
-        f"\nIts plain twin, reszoo.spec({name!r}).plain(), has {total.params - plain.params:,} parameters and "
-        f"{total.macs - plain.macs:,} MACs fewer.",
+        f"\nIts plain twin, reszoo.spec({name!r}).plain(), has {total.params - plain.params:,} fewer parameters and "
+        f"{total.macs - plain.macs:,} fewer MACs.",
         soft_wrap=True,
     )
 
@@ -86,35 +88,35 @@ def _grouped(*numbers: int) -> tuple[str, ...]:
 
 @app.command()
 def schema() -> None:
-    """Print the JSON schema of a YAML file of networks, for editors."""
-    from reszoo.arch.schema import schema as made
+    """Print the JSON schema of YAML files of networks, for editors."""
+    from reszoo.arch.schema import schema as zoo_schema
 
-    print(json.dumps(made(), indent=2))
+    print(json.dumps(zoo_schema(), indent=2))
 
 
 @app.command()
 def quickstart(
     output: Annotated[Path, typer.Option(help="folder for the picture and the numbers")] = Path("reszoo_quickstart"),
-    seed: Annotated[int, typer.Option(help="of weights and data order")] = 0,
+    seed: Annotated[int, typer.Option(help="random seed (initial weights, data order)")] = 0,
     depths: Annotated[tuple[int, int], typer.Option(help="two depths of the form 6n + 2")] = (20, 44),
 ) -> None:
-    """Train residual nets and their plain twins on handwritten digits, at two depths and from shipped weights.
+    """Train residual networks and their plain twins on handwritten digits.
 
-    Offline, under two minutes on two cores.
+    Two depths from scratch, then fine-tuning of shipped weights. Offline, under two minutes on two cores.
     """
     from reszoo.data.sources import open_data
-    from reszoo.experiments import quickstart as job
+    from reszoo.experiments import quickstart as experiment
     from reszoo.experiments.transfer import RECIPES, SIZE, runs, transfer
     from reszoo.report.curves import draw_curves
     from reszoo.training.recipes import recipe
 
     digits = open_data("digits", seed=seed)
-    specs = job.specs(depths, digits)
+    specs = experiment.specs(depths, digits)
     output.mkdir(parents=True, exist_ok=True)
     results = []
     for number, spec in enumerate(specs, 1):
         console.print(f"\n[bold]{spec.name}[/bold] ({number} of {len(specs)}): {zoo.cost(spec).params:,} parameters")
-        results.append(job.run(spec, digits, seed=seed))
+        results.append(experiment.run(spec, digits, seed=seed))
     columns = ("network", "params", "loss", "train (batch BN)", "train (moving BN)", "test")
     rows = [
         (
@@ -125,29 +127,31 @@ def quickstart(
         )
         for r in results
     ]
-    how = recipe(job.RECIPE)
-    title = f"scikit-learn's digits, {how.epochs} epochs of SGD at {how.learning_rate.peak:g}"
+    settings = recipe(experiment.RECIPE)
+    title = f"scikit-learn's digits, {settings.epochs} epochs of SGD at {settings.learning_rate.peak:g}"
     console.print()
     console.print(table(title, columns, rows))
-    for line in job.reading(results):
+    for line in experiment.reading(results):
         console.print(f"- {escaped(line)}.", soft_wrap=True)
     curves = {kind: {r.name: r.losses for r in results if r.kind == kind} for kind in ("plain", "residual")}
     draw_curves(curves, output / "curves.png", title="Training at two depths", ylabel="training loss (nats)")
     digits = open_data("digits", size=SIZE, seed=seed)
-    transferred = []
+    transfer_results = []
     for name, start in runs():
         console.print(f"\n[bold]{name}[/bold], {start}")
-        transferred.append(transfer(name, start, digits, seed=seed))
-    epochs = range(1, len(transferred[0].accuracies) + 1)
-    rows = [(f"{r.name}, {r.start}", *_percent(*r.accuracies)) for r in transferred]
+        transfer_results.append(transfer(name, start, digits, seed=seed))
+    epochs = range(1, len(transfer_results[0].accuracies) + 1)
+    rows = [(f"{r.name}, {r.start}", *_percent(*r.accuracies)) for r in transfer_results]
     rates = ", ".join(f"{recipe(name).learning_rate.peak:g} {start}" for start, name in RECIPES.items())
-    title = f"Test accuracy on digits at {SIZE} pixels; pretrained on Fashion-MNIST; greatest rate {rates}"
+    title = f"Test accuracy on digits at {SIZE} pixels; pretrained on Fashion-MNIST; peak learning rate {rates}"
     console.print()
     console.print(table(title, ("network", *(f"epoch {number}" for number in epochs)), rows))
-    console.print("- One seed and three epochs; the rate is higher from scratch, as random weights need.")
-    told = {"depth": [asdict(result) for result in results], "transfer": [asdict(item) for item in transferred]}
-    (output / "results.json").write_text(json.dumps(told, indent=2))
-    console.print(f"\nWritten: {output / 'curves.png'} and {output / 'results.json'}")
+    console.print(
+        "- One seed and three epochs; training from scratch uses a higher learning rate, as random weights need."
+    )
+    numbers = {"depth": [asdict(result) for result in results], "transfer": [asdict(item) for item in transfer_results]}
+    (output / "results.json").write_text(json.dumps(numbers, indent=2))
+    console.print(f"\nSaved to {output / 'curves.png'} and {output / 'results.json'}")
 
 
 def _percent(*shares: float) -> tuple[str, ...]:

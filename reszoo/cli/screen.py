@@ -1,4 +1,4 @@
-"""What all commands share: the application, the screen, and how settings are read and shown."""
+"""Shared by all commands: the application, the console, and reading and printing of settings."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ console = Console(highlight=False)
 
 
 def escaped(text: str) -> str:
-    """Returns text that rich prints as it is."""
+    """Returns text with rich markup escaped."""
     return text.replace("[", r"\[")
 
 
@@ -30,14 +30,14 @@ def as_yaml(data: Any) -> str:
     return str(yaml.safe_dump(data, sort_keys=False, default_flow_style=None, width=110))
 
 
-def changes_of(said: list[str]) -> dict[str, Any]:
-    """Returns `field=value` settings, the values read as YAML.
+def changes_of(settings: list[str]) -> dict[str, Any]:
+    """Returns settings of the form `field=value` as a dict; values are parsed as YAML.
 
     Raises:
-        ReszooError: a setting without `=`.
+        ReszooError: a setting has no `=`.
     """
     changes = {}
-    for item in said:
+    for item in settings:
         field, equals, value = item.partition("=")
         if not equals:
             raise ReszooError("--set", got=item, expected="field=value")

@@ -1,4 +1,4 @@
-"""Searching: search, and search report."""
+"""The commands search and search report."""
 
 from __future__ import annotations
 
@@ -24,49 +24,52 @@ app.add_typer(searching, name="search", invoke_without_command=True)
 
 @searching.command()
 def report(
-    folder: Annotated[Path, typer.Argument(help="of a study, begun or finished")],
-    output: Annotated[Path | None, typer.Option(help="where to write; by default the study's folder")] = None,
-    storage: Annotated[
-        str | None, typer.Option(help="address of its database, where that is not in the folder")
-    ] = None,
+    folder: Annotated[Path, typer.Argument(help="folder of a finished or unfinished study")],
+    output: Annotated[Path | None, typer.Option(help="folder for the report; by default that of the study")] = None,
+    storage: Annotated[str | None, typer.Option(help="address of the database if it is not in the folder")] = None,
 ) -> None:
-    """Write a study as one page and PNG pictures: fronts, effects of depth and width, curves, the best as YAML."""
+    """Write a report page and PNG pictures of a study.
+
+    Pareto fronts, effects of depth and width, learning curves, and the best network as YAML.
+    """
     from reszoo.report.write import write
     from reszoo.tuning.study import open_study
 
     study = open_study(folder, storage=storage)
     page = study.page()
     file = write(page, output or study.folder)
-    console.print(f"Written: {file} and {len(page.pictures)} pictures beside it", soft_wrap=True)
+    console.print(f"Saved to {file} with {len(page.pictures)} pictures", soft_wrap=True)
 
 
 @searching.callback()
 def search(
     context: typer.Context,
-    data: Annotated[
-        str | None, typer.Option(help="a folder of class folders, a .npz, a .csv, digits, cifar10, ...")
-    ] = None,
-    space: Annotated[str | None, typer.Option(help="reszoo.list_spaces(), or file.yaml:name")] = None,
-    output: Annotated[Path, typer.Option(help="folder of the study; the same command goes on with it")] = Path(
+    data: Annotated[str | None, typer.Option(help="folder of class folders, .npz, .csv, digits, cifar10, ...")] = None,
+    space: Annotated[str | None, typer.Option(help="name (reszoo.list_spaces()) or file.yaml:name")] = None,
+    output: Annotated[Path, typer.Option(help="folder of the study; rerun the same command to resume")] = Path(
         "reszoo_search"
     ),
     budget: Annotated[
-        list[str] | None, typer.Option(help="limit=most: macs=2e6, params=1e5, latency=0.01, seconds=60, ...")
+        list[str] | None, typer.Option(help="limit: macs=2e6, params=1e5, latency=0.01, seconds=60, ...")
     ] = None,
-    trials: Annotated[int, typer.Option(help="in all, those of earlier calls included")] = 40,
-    jobs: Annotated[int, typer.Option(help="trials at the same time")] = 1,
-    minutes: Annotated[float | None, typer.Option(help="after which no epoch is begun")] = None,
-    recipe: Annotated[str | None, typer.Option(help="reszoo.list_recipes(); by default one for the data")] = None,
-    epochs: Annotated[int | None, typer.Option(help="passes over the data; by default the recipe's")] = None,
+    trials: Annotated[int, typer.Option(help="total number of trials, including earlier runs")] = 40,
+    jobs: Annotated[int, typer.Option(help="number of parallel trials")] = 1,
+    minutes: Annotated[float | None, typer.Option(help="time limit; no new epoch starts after it")] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="name (reszoo.list_recipes()); the default depends on the data")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="passes over the data; by default as in the recipe")] = None,
     sampler: Annotated[str, typer.Option(help="tpe, nsga2, random, grid or gp")] = "tpe",
-    pruning: Annotated[str, typer.Option(help="halving, or none")] = "halving",
-    objective: Annotated[list[str] | None, typer.Option(help="accuracy, and costs to make small after it")] = None,
-    seed: Annotated[int, typer.Option(help="of proposals, weights, order and augmentation")] = 0,
-    storage: Annotated[str | None, typer.Option(help="a database for many machines: postgresql+psycopg://...")] = None,
-    size: Annotated[int | None, typer.Option(help="side of the images of a folder, in pixels")] = None,
-    target: Annotated[str | None, typer.Option(help="of a .csv, the column of classes")] = None,
+    pruning: Annotated[str, typer.Option(help="halving or none")] = "halving",
+    objective: Annotated[list[str] | None, typer.Option(help="accuracy, then costs to minimize")] = None,
+    seed: Annotated[int, typer.Option(help="random seed (proposals, initial weights, shuffling, augmentation)")] = 0,
+    storage: Annotated[
+        str | None, typer.Option(help="database shared by several machines: postgresql+psycopg://...")
+    ] = None,
+    size: Annotated[int | None, typer.Option(help="side in pixels of images from a folder")] = None,
+    target: Annotated[str | None, typer.Option(help="class column of a .csv")] = None,
 ) -> None:
-    """Search depth, width and recipe under a budget; killed at any moment, the same command goes on."""
+    """Search depth, width and recipe under a budget; safe to interrupt, rerun to resume."""
     from reszoo.tuning.search import Search
     from reszoo.tuning.space import list_spaces
 
@@ -76,7 +79,7 @@ def search(
         expected = f"--data and --space ({', '.join(list_spaces())}, file.yaml:name); or search report FOLDER"
         raise ReszooError("search", got=f"no --{'space' if data else 'data'}", expected=expected)
     limits = {name: _number(value) for name, value in changes_of(budget or []).items()}
-    said: dict[str, Any] = {"epochs": epochs} if epochs else {}
+    overrides: dict[str, Any] = {"epochs": epochs} if epochs else {}
     study = Search(
         space,
         data,
@@ -90,43 +93,43 @@ def search(
         storage=storage,
         size=size,
         target=target,
-        **said,
+        **overrides,
     )
-    console.print(f"{study.space.name}: {study.fraction:.0%} of its draws are networks within the budget")
-    began, before = time.monotonic(), len(ranked(study.trials))
+    console.print(f"{study.space.name}: {study.fraction:.0%} of its random draws are networks within the budget")
+    start = time.monotonic()
+    before = len(ranked(study.trials))
     with Live(console=console, auto_refresh=False) as live:
 
-        def watch(found: Study) -> None:
-            live.update(_standing(found, trials, before, time.monotonic() - began), refresh=True)
+        def watch(study: Study) -> None:
+            live.update(_progress_line(study, trials, before, time.monotonic() - start), refresh=True)
 
         study.search(trials=trials, jobs=jobs, seconds=None if minutes is None else 60 * minutes, watch=watch)
     _show(study)
-    console.print(f"The whole study as a page: reszoo search report {output}", soft_wrap=True)
+    console.print(f"Report of the study: reszoo search report {output}", soft_wrap=True)
 
 
 def _number(value: Any) -> Any:
-    """YAML reads 2e6, which has no dot, as text."""
+    """The value as a float if possible: YAML parses 2e6, which has no dot, as a string."""
     try:
         return float(value)
     except (TypeError, ValueError):
         return value
 
 
-def _standing(study: Study, trials: int, before: int, seconds: float) -> str:
-    found = study.trials
-    over = sum(trial.state not in ("waiting", "running") for trial in found)
-    best = next(iter(ranked(found)), None)
-    left = f"about {seconds / (over - before) * (trials - over) / 60:.0f} min left" if over > before else ""
-    parts = [f"{over} of {trials} trials", f"best {best.score:.2%} (trial {best.number})" if best else "", left]
+def _progress_line(study: Study, trials: int, before: int, seconds: float) -> str:
+    done = sum(trial.state not in ("waiting", "running") for trial in study.trials)
+    best = next(iter(ranked(study.trials)), None)
+    remaining = f"about {seconds / (done - before) * (trials - done) / 60:.0f} min left" if done > before else ""
+    parts = [f"{done} of {trials} trials", f"best {best.score:.2%} (trial {best.number})" if best else "", remaining]
     return ", ".join(filter(None, parts))
 
 
 def _show(study: Study) -> None:
-    """Prints the Pareto front, what went wrong, and the best network as YAML to paste into a zoo file."""
+    """Prints the Pareto front, notes on trials, and the best network as YAML for a zoo file."""
     front = study.pareto("macs")
     rows = [_row(trial) for trial in front]
     columns = ("trial", "network", "accuracy", "params", "MACs", "layers", "epochs")
-    console.print(table("No other trial is both better and cheaper", columns, rows))
+    console.print(table("Pareto front of accuracy and MACs", columns, rows))
     for trial in study.trials:
         if trial.note:
             last = escaped(trial.note.splitlines()[-1])
@@ -134,8 +137,10 @@ def _show(study: Study) -> None:
     if front:
         best = study.best()
         name = f"{study.space.name}_best"
-        told = best.spec.model_dump(mode="json", exclude_defaults=True, exclude={"name"})
-        console.print(f"\nThe best, for a zoo file:\n{escaped(as_yaml({name: told}))}", soft_wrap=True)
+        fields = best.spec.model_dump(mode="json", exclude_defaults=True, exclude={"name"})
+        console.print(
+            f"\nThe best network, as YAML for a zoo file:\n{escaped(as_yaml({name: fields}))}", soft_wrap=True
+        )
         console.print(f"Its weights: {best.weights}", soft_wrap=True)
 
 

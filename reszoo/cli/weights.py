@@ -1,4 +1,4 @@
-"""Weights: what is published, what a checkpoint holds, convert."""
+"""The command convert, and the weights part of list and info."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from reszoo.report.tables import table
 
 
 def list_weights(pattern: str, family: str | None) -> None:
-    """Prints the published weights of the networks that match."""
+    """Prints the published weights of the matching networks."""
     from reszoo.weights.catalogue import records
 
     names = {*zoo.list_models(pattern, family=family)}
-    found = [record for record in records().values() if record.model in names]
+    matches = [record for record in records().values() if record.model in names]
     rows = [
         (
             record.name,
@@ -25,10 +25,10 @@ def list_weights(pattern: str, family: str | None) -> None:
             record.preprocessing.crop,
             record.licence,
         )
-        for record in found
+        for record in matches
     ]
     columns = ("weights", "top-1 %", "top-5 %", "pixels", "licence")
-    console.print(table(f"{len(rows)} published weights; the first of a network is its default", columns, rows))
+    console.print(table(f"{len(rows)} published weights; the first one of a network is its default", columns, rows))
 
 
 def _accuracy(record: Any) -> tuple[float | None, float | None]:
@@ -36,7 +36,7 @@ def _accuracy(record: Any) -> tuple[float | None, float | None]:
 
 
 def info_of_weights(name: str) -> None:
-    """Prints a record of the catalogue, or what a checkpoint holds."""
+    """Prints a record of the catalogue, or the content of a checkpoint."""
     from reszoo.weights.catalogue import records
     from reszoo.weights.summary import summary
 
@@ -49,18 +49,21 @@ def info_of_weights(name: str) -> None:
 
 @app.command()
 def convert(
-    source: Annotated[str, typer.Argument(help="a checkpoint of any kind: file or folder")],
+    source: Annotated[str, typer.Argument(help="checkpoint of any format: file or folder")],
     target: Annotated[Path, typer.Argument(help=".keras, .weights.h5, .safetensors or .pth")],
     to: Annotated[
-        str | None, typer.Option(help="whose names and layout: torchvision, hugging_face, reszoo, ...")
+        str | None, typer.Option(help="names and layout to write: torchvision, hugging_face, reszoo, ...")
     ] = None,
-    dtype: Annotated[str | None, typer.Option(help="float16 for half of the bytes")] = None,
-    key: Annotated[str | None, typer.Option(help="of a file that wraps several networks, the one to take")] = None,
-    names: Annotated[Path | None, typer.Option(help="a YAML file of our names to theirs")] = None,
+    dtype: Annotated[str | None, typer.Option(help="float16 to halve the file size")] = None,
+    key: Annotated[str | None, typer.Option(help="network to read from a file that holds several")] = None,
+    names: Annotated[
+        Path | None, typer.Option(help="YAML file: reszoo layer name -> layer name in the checkpoint")
+    ] = None,
 ) -> None:
-    """Write a checkpoint in another format, and check that it computes the same."""
-    from reszoo.weights.convert import convert as job
+    """Convert a checkpoint to another format and check that its outputs are the same."""
+    from reszoo.weights.convert import convert as convert_checkpoint
 
-    made = job(source, target, to=to, dtype=dtype, key=key, names=names)  # type: ignore[arg-type]
-    told = f"{made.path}: {made.spec.name}, {made.dialect}; outputs differ by {made.difference:.1e} of the greatest"
-    console.print(escaped(told), soft_wrap=True)
+    result = convert_checkpoint(source, target, to=to, dtype=dtype, key=key, names=names)  # type: ignore[arg-type]
+    name = f"{result.path}: {result.spec.name}, {result.dialect}"
+    difference = f"outputs differ by {result.difference:.1e} of the largest output"
+    console.print(escaped(f"{name}; {difference}"), soft_wrap=True)

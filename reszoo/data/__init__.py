@@ -1,1 +1,1 @@
-"""Examples from folders, tables, arrays, streams and named sets, read correctly or refused."""
+"""Data sources: image folders, tables, arrays, streams and named data sets, read and checked."""

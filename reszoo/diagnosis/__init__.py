@@ -1,4 +1,4 @@
-"""What residual connections do, measured on any functional Keras model; the names are listed in `__init__.pyi`."""
+"""Measurements of residual and other networks, for any functional Keras model; `__init__.pyi` lists the names."""
 
 import lazy_loader
 
@@ -8,7 +8,7 @@ _import, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
 
 def __getattr__(name: str) -> object:
-    """A public name, imported now; an unknown one is an error that offers the nearest."""
+    """Returns a public name, imported on first use; the error for an unknown one suggests the nearest."""
     if name in __all__:
         return _import(name)
     raise no_attribute(__name__, name, __all__)

@@ -1,7 +1,8 @@
+from .advice import Advice as Advice
 from .anatomy import Anatomy as Anatomy, take_apart as take_apart
 from .measures.census import Census as Census, census as census
 from .measures.gradient_profile import GradientProfile as GradientProfile, gradient_profile as gradient_profile
-from .measures.information import Information as Information, information as information
+from .measures.information import Information as Information, Readout as Readout, information as information
 from .measures.lesion import (
     EarlyExit as EarlyExit,
     LesionStudy as LesionStudy,
@@ -23,3 +24,4 @@ from .measures.signal import (
     correlation as correlation,
     signal_propagation as signal_propagation,
 )
+from .units import Units as Units

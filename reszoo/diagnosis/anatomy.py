@@ -1,11 +1,10 @@
-"""A network taken apart: its graph, its blocks, and what every measurement asks of them."""
+"""The structure of a network, its graph and blocks, and the gradients that measurements take of it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from keras import ops, tree
@@ -13,30 +12,34 @@ from keras import ops, tree
 from reszoo.diagnosis.autodiff import gradient
 from reszoo.diagnosis.blocks import Block, blocks_of
 from reszoo.diagnosis.flatten import flatten
-from reszoo.diagnosis.graph import Change, Graph, Slot, Statistics
+from reszoo.diagnosis.graph import Change, Graph, Slot, Statistics, Values
 from reszoo.errors import ReszooError
+from reszoo.types import Array, KerasModel, KerasVariable, Tensor
 
-Loss = Callable[[Any, Any], Any]
-"""From true values and the network's outputs to one number per example or one for all."""
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""A function of true values and the network's outputs; returns one number per example, or one for the batch."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Anatomy:
-    """A network taken apart."""
+    """The graph of a network and the position of its blocks."""
 
     graph: Graph
     blocks: tuple[Block, ...]
-    found: str
-    """How the blocks were found."""
+    description: str
+    """How many blocks there are and how they were identified."""
+
+    def __repr__(self) -> str:
+        return f"Anatomy({self.name}: {self.description or 'no blocks'}; {len(self.graph.steps)} steps)"
 
     @property
     def name(self) -> str:
-        """Of the model."""
+        """Returns the name of the model."""
         return str(self.graph.model.name)
 
     @property
     def trunk(self) -> tuple[Slot, ...]:
-        """h_0, ..., h_N: what the first block reads and what every block puts out."""
+        """Returns h_0, ..., h_N: the input of the first block and the output of every block."""
         return (self.blocks[0].input, *(block.output for block in self.blocks))
 
     @property
@@ -46,29 +49,28 @@ class Anatomy:
 
     @property
     def parts(self) -> dict[str, list[int]]:
-        """Numbers of the blocks of stage1, stage2, ...."""
-        found: dict[str, list[int]] = {}
-        for number, block in enumerate(self.blocks):
-            found.setdefault(block.part, []).append(number)
-        return found
+        """Returns the indices of the blocks of stage1, stage2, ...."""
+        parts: dict[str, list[int]] = {}
+        for index, block in enumerate(self.blocks):
+            parts.setdefault(block.part, []).append(index)
+        return parts
 
-    def loss(self, logits: Any, y: Any, loss: Loss | None = None) -> Any:
-        """Returns the mean loss of a batch: cross-entropy in nats, or what `loss` says of the network's outputs."""
+    def loss(self, logits: Tensor, y: Tensor, loss: Loss | None = None) -> Tensor:
+        """Returns the mean loss of a batch: cross-entropy in nats, or `loss` of the network's outputs."""
         logits = ops.cast(logits, "float32")
-        activation = self.graph.activation
         if loss is not None:
-            made = {"softmax": ops.softmax, "sigmoid": ops.sigmoid, "linear": lambda value: value}[activation](logits)
-            return ops.mean(loss(y, made))
+            activations = {"softmax": ops.softmax, "sigmoid": ops.sigmoid, "linear": lambda value: value}
+            return ops.mean(loss(y, activations[self.graph.activation](logits)))
         if logits.shape[-1] == 1:
-            # One logit: the other class has zero.
+            # One logit stands for two classes; the logit of the other is zero.
             logits = ops.concatenate([ops.zeros_like(logits), logits], axis=-1)
         return -ops.mean(ops.take_along_axis(ops.log_softmax(logits, axis=-1), y, axis=-1))
 
-    def labels(self, y: Any, loss: Loss | None = None) -> Any:
-        """Returns class numbers as a column; with a loss of one's own, `y` as it is.
+    def labels(self, y: Tensor, loss: Loss | None = None) -> Tensor:
+        """Returns class indices as a column of shape `(batch, 1)`; `y` unchanged if there is a custom loss.
 
         Raises:
-            ReszooError: `y` are not classes of the network.
+            ReszooError: `y` holds no class indices of the network.
         """
         if loss is not None:
             return y
@@ -77,78 +79,85 @@ class Anatomy:
             y = y.argmax(axis=1)
         y = y.reshape(-1)
         if len(self.graph.shapes[self.graph.logits]) != 1 or (y != y.astype("int64")).any():
-            hint = "give loss=, a function of true values and outputs"
-            raise ReszooError(f"{self.name}: y", got="values that are no classes", expected="class numbers", hint=hint)
+            hint = "pass loss=, a function of true values and outputs"
+            raise ReszooError(f"{self.name}: y", got="values that are not classes", expected="class indices", hint=hint)
         if len(y) and not 0 <= y.min() <= y.max() < classes:
             raise ReszooError(f"{self.name}: y", got=f"classes {y.min()} to {y.max()}", expected=f"0 to {classes - 1}")
         return y.astype("int64")[:, None]
 
-    def slopes(
+    def gradients(
         self,
-        x: Any,
-        y: Any,
+        x: Tensor,
+        y: Tensor,
         *,
         at: Sequence[Slot] = (),
-        variables: Sequence[Any] = (),
-        values: Sequence[Any] | None = None,
+        variables: Sequence[KerasVariable] = (),
+        values: Sequence[Tensor] | None = None,
         change: Mapping[Slot, Change] | None = None,
         loss: Loss | None = None,
         statistics: Statistics = "batch",
-    ) -> tuple[float, list[Any]]:
+    ) -> tuple[float, list[Array]]:
         """Returns the loss, and its gradients (float32) with respect to tensors of the graph, then to variables.
 
         Args:
-            x: inputs.
-            y: class numbers as a column.
+            x: a batch of inputs.
+            y: class indices as a column, or what `loss` takes.
             at: tensors of the graph.
-            variables: of the model.
-            values: of those variables, by default their own.
-            change: what is done to tensors, as in `Graph.run`.
-            loss: other than cross-entropy.
-            statistics: of batch norms.
+            variables: variables of the model.
+            values: values of those variables; by default their current ones.
+            change: functions that replace the values of tensors, as in `Graph.run`.
+            loss: a loss other than cross-entropy.
+            statistics: which statistics batch norms use.
         """
         probes = self._zeros(x, at, statistics)
-        own = [ops.copy(variable) for variable in variables] if values is None else list(values)
+        weights = [ops.copy(variable) for variable in variables] if values is None else list(values)
+        logits = self.graph.logits
 
-        def function(got: list[Any]) -> Any:
-            added = {slot: _plus(probe, (change or {}).get(slot)) for slot, probe in zip(at, got, strict=False)}
-            logits = self.graph.logits
-            found = self.graph.run(
+        def function(arguments: list[Tensor]) -> Tensor:
+            # The gradient at a tensor is that with respect to a zero that is added to it.
+            probed = {slot: _plus(probe, (change or {}).get(slot)) for slot, probe in zip(at, arguments, strict=False)}
+            outputs = self.graph.run(
                 x,
-                wanted=[logits],
-                change={**(change or {}), **added},
+                outputs=[logits],
+                change={**(change or {}), **probed},
                 statistics=statistics,
-                weights=zip(variables, got[len(at) :], strict=True),
+                weights=zip(variables, arguments[len(at) :], strict=True),
             )
-            return self.loss(found[logits], y, loss) * scale
+            return self.loss(outputs[logits], y, loss) * scale
 
-        # Half precision has no room for small gradients.
+        # Small gradients underflow in half precision.
         scale = 1024.0 if "float16" in str(self.graph.model.compute_dtype) else 1.0
-        value, found = gradient(function, [*probes, *own])
-        arrays = [ops.convert_to_numpy(ops.cast(slope, "float32")) / np.float32(scale) for slope in found]
+        value, slopes = gradient(function, [*probes, *weights])
+        arrays = [ops.convert_to_numpy(ops.cast(slope, "float32")) / np.float32(scale) for slope in slopes]
         return float(ops.convert_to_numpy(value)) / scale, arrays
 
-    def _zeros(self, x: Any, at: Sequence[Slot], statistics: Statistics) -> list[Any]:
-        """Zeros of the shapes of tensors; what shapes leave open is seen by running once."""
+    def _zeros(self, x: Tensor, at: Sequence[Slot], statistics: Statistics) -> list[Tensor]:
+        """Returns zeros of the shapes of tensors; where a shape is open, the network runs once to learn it."""
         shapes = [self.graph.shapes[slot] for slot in at]
         if any(None in shape for shape in shapes):
-            shown = self.graph.read(x, wanted=at, statistics=statistics)
-            return [ops.zeros(shown[slot].shape) for slot in at]
+            values = self.graph.read(x, outputs=at, statistics=statistics)
+            return [ops.zeros(values[slot].shape) for slot in at]
         examples = len(tree.flatten(x)[0])
         return [ops.zeros((examples, *shape)) for shape in shapes]
 
 
-def take_apart(model: Any) -> Anatomy:
-    """Returns a model taken apart: the blocks of any functional or Sequential Keras model, sub-models opened.
+def take_apart(model: KerasModel | Anatomy) -> Anatomy:
+    """Returns the anatomy of any functional or Sequential Keras model: its graph, sub-models opened, and its blocks.
 
-    Of a network of reszoo they are those of its plan; of others, they end where a branch is added to a shortcut; of
-    networks without additions, every weighted layer between the first and the last is one.
+    The blocks of a reszoo network are those of its plan. In other networks a block ends where a branch is added to a
+    shortcut; without additions, every weighted layer between the first and the last is a block.
+
+    Example:
+        >>> import reszoo
+        >>> network = reszoo.diagnosis.take_apart(reszoo.create("residual_mlp18", input_shape=(8,), widths=8))
+        >>> len(network.blocks), network.residual
+        (8, True)
 
     Args:
-        model: a Keras model of one output.
+        model: a Keras model with one output; an `Anatomy` is returned unchanged.
 
     Raises:
-        ReszooError: it cannot be taken apart; the message says why and what could be.
+        ReszooError: the model cannot be analyzed; the message says why and what can be.
     """
     if isinstance(model, Anatomy):
         return model
@@ -157,10 +166,10 @@ def take_apart(model: Any) -> Anatomy:
 
 
 @contextmanager
-def untouched(model: Any) -> Iterator[None]:
-    """A context after which every variable of a model is bit for bit what it was.
+def preserve_variables(model: KerasModel) -> Iterator[None]:
+    """Returns a context that on exit restores every variable of a model, bit for bit.
 
-    Measurements write none: they run in Keras' stateless scope. This guards against layers that write past it.
+    Measurements write no variables: they run in Keras' stateless scope. This guards against layers that bypass it.
     """
     variables = model.variables
     before = [np.array(variable.numpy()) for variable in variables]
@@ -172,8 +181,8 @@ def untouched(model: Any) -> Iterator[None]:
                 variable.assign(value)
 
 
-def _plus(probe: Any, change: Change | None) -> Change:
-    def changed(value: Any, values: dict[Slot, Any]) -> Any:
+def _plus(probe: Tensor, change: Change | None) -> Change:
+    def changed(value: Tensor, values: Values) -> Tensor:
         return (value if change is None else change(value, values)) + ops.cast(probe, value.dtype)
 
     return changed

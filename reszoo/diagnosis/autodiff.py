@@ -1,4 +1,4 @@
-"""The one place that speaks to a backend: the gradient of a function, exact on all three."""
+"""The gradient of a function, exact on all three backends; the only module that calls a backend directly."""
 
 from __future__ import annotations
 
@@ -8,14 +8,20 @@ from typing import Any
 
 import keras
 
+from reszoo.types import Tensor
 
-def gradient(function: Callable[[list[Any]], Any], at: Sequence[Any]) -> tuple[Any, list[Any]]:
+Scalar = Callable[[list[Tensor]], Tensor]
+"""A scalar function of a list of tensors."""
+
+
+def gradient(function: Scalar, tensors: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
     """Returns the value of a scalar function of tensors, and its gradients; zeros where it does not depend on one."""
-    return {"tensorflow": _tensorflow, "jax": _jax, "torch": _torch}[keras.backend.backend()](function, list(at))
+    backends = {"tensorflow": _tensorflow, "jax": _jax, "torch": _torch}
+    return backends[keras.backend.backend()](function, list(tensors))
 
 
 def without_gradient() -> AbstractContextManager[Any]:
-    """Returns a context in which nothing is remembered for a gradient; only torch remembers unasked."""
+    """Returns a context in which nothing is recorded for a gradient; only torch records by default."""
     if keras.backend.backend() != "torch":
         return nullcontext()
     import torch
@@ -23,27 +29,27 @@ def without_gradient() -> AbstractContextManager[Any]:
     return torch.no_grad()
 
 
-def _tensorflow(function: Callable[[list[Any]], Any], at: list[Any]) -> tuple[Any, list[Any]]:
+def _tensorflow(function: Scalar, tensors: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
     import tensorflow as tf
 
-    # What the function reads beside its arguments needs no gradient.
+    # What the function reads besides its arguments needs no gradient.
     with tf.GradientTape(watch_accessed_variables=False) as tape:
-        tape.watch(at)
-        value = function(at)
-    return value, tape.gradient(value, at, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        tape.watch(tensors)
+        value = function(tensors)
+    return value, tape.gradient(value, tensors, unconnected_gradients=tf.UnconnectedGradients.ZERO)
 
 
-def _jax(function: Callable[[list[Any]], Any], at: list[Any]) -> tuple[Any, list[Any]]:
+def _jax(function: Scalar, tensors: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
     import jax
 
-    return jax.value_and_grad(function)(at)
+    return jax.value_and_grad(function)(tensors)
 
 
-def _torch(function: Callable[[list[Any]], Any], at: list[Any]) -> tuple[Any, list[Any]]:
+def _torch(function: Scalar, tensors: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
     import torch
 
-    leaves = [tensor.detach().clone().requires_grad_(True) for tensor in at]
+    leaves = [tensor.detach().clone().requires_grad_(True) for tensor in tensors]
     value = function(leaves)
-    found = torch.autograd.grad(value, leaves, allow_unused=True)
-    pairs = zip(found, leaves, strict=True)
+    gradients = torch.autograd.grad(value, leaves, allow_unused=True)
+    pairs = zip(gradients, leaves, strict=True)
     return value.detach(), [torch.zeros_like(leaf) if slope is None else slope for slope, leaf in pairs]

@@ -1,64 +1,73 @@
-"""The doctor: the cheap measurements on one batch, what is wrong, and what to change."""
+"""The diagnosis of a model: quick measurements on one batch, what is wrong, and what to change."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from math import isfinite
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-import keras
 import numpy as np
 from keras import tree
 
+from reszoo.diagnosis.advice import Advice, advice_for, norms_of
 from reszoo.diagnosis.anatomy import Anatomy, Loss, take_apart
-from reszoo.diagnosis.measures.census import Census, census
-from reszoo.diagnosis.measures.gradient_profile import GradientProfile, gradient_profile
-from reszoo.diagnosis.measures.information import LEAST, Information, information
-from reszoo.diagnosis.measures.lesion import LesionStudy, lesion_study, removable
+from reszoo.diagnosis.measures.census import census
+from reszoo.diagnosis.measures.gradient_profile import gradient_profile
+from reszoo.diagnosis.measures.information import LEAST, information
+from reszoo.diagnosis.measures.lesion import lesion_study, removable
 from reszoo.diagnosis.measures.result import TONES, Result, control_text
-from reszoo.diagnosis.measures.signal import Correlation, SignalPropagation, correlation, signal_propagation
+from reszoo.diagnosis.measures.signal import correlation, signal_propagation
 from reszoo.errors import ReszooError
+from reszoo.notebook import html_table
 from reszoo.report.page import Cell, Page, Section, Table
 from reszoo.report.write import versions, write
+from reszoo.types import KerasModel, Tensor
 
 NUMBERS = 2_500_000
-"""How many numbers the inputs of a batch may hold: 16 images of 224x224x3, and never more than EXAMPLES."""
+"""Greatest size of the inputs, in numbers: 16 images of 224x224x3."""
 EXAMPLES = 512
+"""Greatest number of examples."""
 
 
-@dataclass(frozen=True)
-class Advice:
-    """One thing to change, and why."""
-
-    what: str
-    because: str
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Diagnosis:
-    """What the doctor found."""
+    """The result of `diagnose`: measurements, and what to change."""
 
     model: str
     network: str
-    """What was taken apart, in words: blocks, initialiser, norms."""
+    """Description of the network: blocks, initializers, norms."""
     examples: int
-    """How many were looked at."""
+    """How many were used."""
     results: tuple[Result, ...]
     skipped: tuple[tuple[str, str], ...]
-    """Measurements that were left out, and why."""
+    """Measurements that were not possible, and why."""
     advice: tuple[Advice, ...]
     seconds: float
+
+    def __repr__(self) -> str:
+        levels = ", ".join(f"{result.title} {result.level}" for result in self.results)
+        return f"Diagnosis({self.model}: {levels or 'no measurements'})"
+
+    def _repr_html_(self) -> str:
+        rows = [(one.title, one.level, one.verdict, control_text(one)) for one in self.results]
+        title = f"Diagnosis of {self.model}: {self._state()}"
+        html = html_table(("measurement", "verdict", "numbers", "control"), rows, title=title, note=self.network)
+        if self.advice:
+            html += html_table(("change", "because"), [(one.what, one.because) for one in self.advice])
+        return html
 
     @property
     def healthy(self) -> bool:
         """Whether nothing is strained or broken."""
         return all(result.level in ("healthy", "unknown") for result in self.results)
 
+    def _state(self) -> str:
+        return "nothing strained or broken" if self.healthy else "not healthy"
+
     def __getitem__(self, title: str) -> Result:
-        """The result of a measurement, by its title."""
+        """Returns the result of a measurement, by its title."""
         return next(result for result in self.results if result.title == title)
 
     def to_dict(self) -> dict[str, Any]:
@@ -74,21 +83,20 @@ class Diagnosis:
         }
 
     def page(self) -> Page:
-        """Returns the findings as a page: verdicts beside their controls, what to change, a picture each."""
+        """Returns a page: verdicts with their controls, what to change, and a figure for each measurement."""
         rows: list[tuple[Cell | str, ...]] = [
             (one.title, Cell(one.level, tone=TONES[one.level]), one.verdict, control_text(one)) for one in self.results
         ]
         advice = [(one.what, one.because) for one in self.advice]
-        state = "nothing strained or broken" if self.healthy else "not healthy"
         return Page(
             title=f"Diagnosis of {self.model}",
-            lead=f"{self.network}. Found: {state}. No single number says that a network trains: each stands beside its "
-            "control, and the thresholds are told.",
+            lead=f"{self.network}. Result: {self._state()}. No single number shows that a network trains: each is "
+            "given with its control and its thresholds.",
             sections=[
                 Section("Findings", [Table(("measurement", "verdict", "numbers", "control"), rows, phone="stack")]),
                 Section("What to change", [Table(("change", "because"), advice)] if advice else []),
                 *(Section(one.title.capitalize(), [one.image(), one.thresholds]) for one in self.results),
-                Section("Left out", [f"{title}: {why}." for title, why in self.skipped]),
+                Section("Skipped", [f"{title}: {why}." for title, why in self.skipped]),
             ],
             facts={"examples": str(self.examples), "time": f"{self.seconds:.0f} s"},
             foot=versions(),
@@ -97,158 +105,87 @@ class Diagnosis:
         )
 
     def write(self, folder: str | Path) -> Path:
-        """Writes the page with its pictures and the numbers as JSON into a folder, and returns the page."""
+        """Writes the page with its figures, and the numbers as JSON, into a folder; returns the path of the page."""
         return write(self.page(), folder)
 
 
-def diagnose(model: Any, x: Any, y: Any, *, loss: Loss | None = None, seed: int = 0) -> Diagnosis:
+def diagnose(
+    model: KerasModel | Anatomy, x: Tensor, y: Tensor, *, loss: Loss | None = None, seed: int = 0
+) -> Diagnosis:
     """Returns what is wrong with a network, and what to change: gradient, signal, dead units, information, lesions.
 
-    No single number says that a network trains: plain networks with healthy gradient norms fail as well, so several are
-    taken, each beside its control. The model stays bit for bit as it was.
+    No single number shows that a network trains: plain networks with healthy gradient norms fail as well. So there are
+    several measurements, each with its control. The model stays unchanged, bit for bit.
+
+    Example:
+        >>> import numpy as np, reszoo
+        >>> model = reszoo.create("residual_mlp18", input_shape=(8,), widths=8, classes=2)
+        >>> x = np.random.default_rng(0).normal(size=(64, 8)).astype("float32")
+        >>> diagnosis = reszoo.diagnose(model, x, (x[:, 0] > 0).astype(int))
+        >>> diagnosis["gradient profile"].level
+        'healthy'
 
     Args:
-        model: any functional or Sequential Keras model of one output, trained or not.
-        x: inputs; of many, the first are looked at.
-        y: their classes, or what `loss` takes.
-        loss: a function of true values and outputs, other than cross-entropy; class measurements are then left out.
-        seed: of controls and splits.
+        model: any functional or Sequential Keras model with one output, trained or not.
+        x: inputs; if there are many, the first are used (at most 512).
+        y: class indices, or what `loss` takes.
+        loss: a function of true values and outputs, instead of cross-entropy; skips measurements that need classes.
+        seed: random seed of controls and splits.
 
     Raises:
-        ReszooError: the model cannot be taken apart, or the data are not what it takes.
+        ReszooError: the model cannot be analyzed, or the data do not fit it.
     """
-    begun = perf_counter()
+    start = perf_counter()
     network = take_apart(model)
-    x, y, count = _some(x, y)
+    x, y, count = _first_examples(x, y)
     results: list[Result] = [
         gradient_profile(network, x, y, loss=loss, seed=seed),
         signal_propagation(network, x, seed=seed),
         correlation(network, x, None if loss else y, seed=seed),
         census(network, x, y, loss=loss),
     ]
-    skipped = dict(_unfit(network, count, loss))
+    skipped = dict(_impossible(network, count, loss))
     if "information" not in skipped:
         results.append(information(network, x, y, places=7, seed=seed))
     if "lesion study" not in skipped:
         results.append(lesion_study(network, x, y, draws=0, seed=seed))
     return Diagnosis(
         model=network.name,
-        network=_told(network),
+        network=_description(network),
         examples=count,
         results=tuple(results),
         skipped=tuple(skipped.items()),
-        advice=tuple(_advice(network, results)),
-        seconds=perf_counter() - begun,
+        advice=tuple(advice_for(network, results)),
+        seconds=perf_counter() - start,
     )
 
 
-def _some(x: Any, y: Any) -> tuple[Any, Any, int]:
-    """As many examples as are quickly looked at."""
+def _first_examples(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, int]:
+    """Returns the first examples, few enough for a quick diagnosis, and how many they are."""
     flat, labels = tree.flatten(x), np.asarray(y)
     if any(len(part) != len(labels) for part in flat) or len(labels) < 2:
         got = f"{', '.join(str(len(part)) for part in flat)} inputs and {len(labels)} true values"
-        raise ReszooError("diagnose", got=got, expected="as many, and at least two")
+        raise ReszooError("diagnose", got=got, expected="the same number of both, at least two")
     size = sum(int(np.prod(np.shape(part)[1:])) for part in flat)
     count = min(len(labels), EXAMPLES, max(NUMBERS // size, 16))
     return tree.map_structure(lambda part: part[:count], x), labels[:count], count
 
 
-def _unfit(network: Anatomy, count: int, loss: Loss | None) -> Iterator[tuple[str, str]]:
-    """Measurements that cannot be done here."""
+def _impossible(network: Anatomy, count: int, loss: Loss | None) -> Iterator[tuple[str, str]]:
+    """Yields the measurements that are not possible here, and why."""
     if loss is not None:
         yield from ((title, "there are no classes") for title in ("information", "lesion study"))
         return
     if count < LEAST:
-        yield "information", f"{count} examples: at least {LEAST}, half of them held out"
+        yield "information", f"{count} examples: needs at least {LEAST}, half of them held out"
     try:
         removable(network)
     except ReszooError as error:
         yield "lesion study", error.got if isinstance(error.got, str) else str(error.got)
 
 
-def _told(network: Anatomy) -> str:
-    names = {_initialiser(step.layer) for step in network.graph.steps} - {""}
-    norms = {type(layer).__name__ for layer in _norms(network)}
-    initialiser = f"initialiser {', '.join(sorted(names)) or 'unknown'}"
-    return "; ".join((network.found, initialiser, ", ".join(sorted(norms)) or "no norm"))
-
-
-def _initialiser(layer: Any) -> str:
-    made = getattr(layer, "kernel_initializer", None)
-    return type(made).__name__ if made is not None else ""
-
-
-def _norms(network: Anatomy) -> list[Any]:
-    kinds = (keras.layers.BatchNormalization, keras.layers.LayerNormalization, keras.layers.GroupNormalization)
-    return [step.layer for step in network.graph.steps if isinstance(step.layer, kinds)]
-
-
-def _advice(network: Anatomy, results: list[Result]) -> Iterator[Advice]:
-    """What the numbers ask for, the most effective first."""
-    found = {type(result): result for result in results}
-    profile, signal, alike = found[GradientProfile], found[SignalPropagation], found[Correlation]
-    assert isinstance(profile, GradientProfile) and isinstance(signal, SignalPropagation)
-    count, gain = len(network.blocks), profile.gain
-    ill = profile.level in ("strained", "broken")
-    direction = "vanishes" if isfinite(gain) and gain < 1 else "explodes"
-    because = f"the gradient {direction}, x{gain:.2f} a block over {count} blocks"
-    normed = bool(_norms(network))
-    if ill and network.residual:
-        yield Advice(
-            "let every branch start at zero: initialise its last gamma (no norm: its last kernel) with zeros; in "
-            "a reszoo network block={'start': 'identity'}, or 'scaled' for 1/sqrt(blocks)",
-            because,
-        )
-        if not normed:
-            yield Advice("normalise the branches (BatchNormalization or LayerNormalization)", because)
-    elif ill:
-        yield Advice("add shortcuts around every two or three layers, branches starting at zero", because)
-        if normed:
-            yield Advice("batch norm alone makes plain gradients explode with depth (x1.2 a layer): see above", because)
-        else:
-            start = "he_uniform" if gain < 1 else "a smaller gain, or looks_linear"
-            yield Advice(f"without shortcuts: another initialiser ({start})", because)
-    if ill and count > 10 and not network.residual:
-        yield Advice(f"or fewer layers: up to {_depth_for(gain)} blocks keep the gradient within two decades", because)
-    if profile.level == "broken" and direction == "explodes":
-        yield Advice("until then a lower learning rate, and clipping (clipnorm=1)", because)
-    if alike.level != "healthy":
-        yield Advice("shortcuts, or a norm after every layer, so that inputs stay apart", alike.verdict)
-    if signal.level != "healthy" and not normed:
-        yield Advice("normalise, or scale the branches by 1/sqrt(blocks)", signal.verdict)
-    knows = found.get(Information)
-    if knows is not None and knows.level == "broken":
-        yield Advice("a free identity path (no activation after the addition, few projections)", knows.verdict)
-    yield from _census_advice(found[Census])
-    lesions = found.get(LesionStudy)
-    if isinstance(lesions, LesionStudy) and lesions.level == "healthy" and len(lesions.idle) > 1:
-        yield Advice(
-            "reszoo.prune_depth, if the network is to be smaller",
-            f"{len(lesions.idle)} of {len(lesions.blocks)} blocks can each be taken out for at most half a point",
-        )
-
-
-def _census_advice(found: Result) -> Iterator[Advice]:
-    """What units that do not learn ask for."""
-    assert isinstance(found, Census)
-    if found.level not in ("strained", "broken"):
-        return
-    kinds = {kind for kind in ("dead", "saturated", "duplicated") for units in found.units if getattr(units, kind)}
-    if "dead" in kinds:
-        yield Advice(
-            "train again with a lower learning rate; branches may start at zero only where the shortcut carries every "
-            "channel; reszoo.remove_dead_channels makes a network of reszoo narrower, its outputs unchanged",
-            found.verdict,
-        )
-    if "saturated" in kinds:
-        yield Advice(
-            "scale the inputs, draw smaller initial weights, or replace sigmoid and tanh by relu", found.verdict
-        )
-    if "duplicated" in kinds:
-        yield Advice(
-            "draw initial weights at random (he_normal, glorot_uniform): equal units stay equal", found.verdict
-        )
-
-
-def _depth_for(gain: float) -> int:
-    return max(1, int(2 / abs(np.log10(gain)))) if isfinite(gain) and gain not in (0.0, 1.0) else 1
+def _description(network: Anatomy) -> str:
+    initializers = [getattr(step.layer, "kernel_initializer", None) for step in network.graph.steps]
+    names = sorted({type(initializer).__name__ for initializer in initializers if initializer is not None})
+    norms = sorted({type(layer).__name__ for layer in norms_of(network)})
+    return f"{network.description}; initializer {', '.join(names) or 'unknown'}; {', '.join(norms) or 'no norm'}"

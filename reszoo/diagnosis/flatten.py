@@ -1,4 +1,4 @@
-"""A functional Keras model taken apart into a flat list of steps, its sub-models opened."""
+"""The graph of a functional Keras model, its sub-models opened."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from keras import ops, tree
 
 from reszoo.diagnosis.graph import Graph, Slot, Step
 from reszoo.errors import ReszooError
+from reszoo.types import KerasLayer, KerasModel, Tensor
 
 
-def flatten(model: Any) -> Graph:
-    """Returns a model's graph.
+def flatten(model: KerasModel) -> Graph:
+    """Returns the graph of a model.
 
     Raises:
         ReszooError: the model has no functional graph, or several outputs.
@@ -27,108 +28,111 @@ def flatten(model: Any) -> Graph:
             model.name,
             got=f"a model of {len(inner.outputs)} outputs",
             expected="one output",
-            hint="give keras.Model(model.input, model.output[...]), the part that is to be measured",
+            hint="pass keras.Model(model.input, model.output[...]), the part to measure",
         )
-    walk = _Walk()
-    inputs = tuple(walk.slot(tensor) for tensor in inner.inputs)
-    (output,) = walk.open(inner, inputs, inference=False)
-    logits, activation = walk.split(output)
-    return Graph(model, tuple(walk.steps), inputs, output, logits, activation, walk.shapes)
+    builder = _GraphBuilder()
+    inputs = tuple(builder.slot(tensor) for tensor in inner.inputs)
+    (output,) = builder.open(inner, inputs, inference=False)
+    logits, activation = builder.split(output)
+    return Graph(model, tuple(builder.steps), inputs, output, logits, activation, builder.shapes)
 
 
-class _Walk:
-    """The graph in the making."""
+class _GraphBuilder:
+    """Collects the steps and the shapes of a graph."""
 
     def __init__(self) -> None:
         self.steps: list[Step] = []
         self.shapes: dict[Slot, tuple[int | None, ...]] = {}
 
     def slot(self, tensor: Any) -> Slot:
-        made = Slot(len(self.shapes))
-        self.shapes[made] = tuple(tensor.shape[1:])
-        return made
+        return self._new_slot(tuple(tensor.shape[1:]))
 
-    def open(self, model: Any, inputs: Iterable[Slot], *, inference: bool) -> list[Slot]:
+    def _new_slot(self, shape: tuple[int | None, ...]) -> Slot:
+        slot = Slot(len(self.shapes))
+        self.shapes[slot] = shape
+        return slot
+
+    def open(self, model: KerasModel, inputs: Iterable[Slot], *, inference: bool) -> list[Slot]:
         """Adds the steps of a model that reads `inputs`, and returns its outputs."""
         slots = {id(tensor): slot for tensor, slot in zip(model.inputs, inputs, strict=True)}
         for node in _nodes(model):
-            args, named = node.arguments.fill_in(slots)
-            reads = [leaf for leaf in tree.flatten((args, named)) if isinstance(leaf, Slot)]
+            args, keywords = node.arguments.fill_in(slots)
+            reads = [leaf for leaf in tree.flatten((args, keywords)) if isinstance(leaf, Slot)]
             inner = _functional(node.operation)
-            settled = inference or named.get("training") is False
+            fixed = inference or keywords.get("training") is False
             if inner is not None:
-                makes = self.open(inner, reads, inference=settled)
+                outputs = self.open(inner, reads, inference=fixed)
             else:
-                makes = [self.slot(tensor) for tensor in node.outputs]
-                called = {name: value for name, value in named.items() if name != "training"}
+                outputs = [self.slot(tensor) for tensor in node.outputs]
+                keywords = {name: value for name, value in keywords.items() if name != "training"}
                 layer = node.operation
-                told = _training(layer, settled)
-                self.steps.append(Step(layer.name, layer, layer, (args, called), tuple(reads), tuple(makes), told))
-            slots |= {id(tensor): slot for tensor, slot in zip(node.outputs, makes, strict=True)}
+                training = _training(layer, inference=fixed)
+                step = Step(layer.name, layer, layer, (args, keywords), tuple(reads), tuple(outputs), training)
+                self.steps.append(step)
+            slots |= {id(tensor): slot for tensor, slot in zip(node.outputs, outputs, strict=True)}
         return [slots[id(tensor)] for tensor in model.outputs]
 
     def split(self, output: Slot) -> tuple[Slot, str]:
-        """The logits and the activation after them; a Dense layer that has both in one becomes two steps."""
-        last = next(step for step in self.steps if output in step.makes)
+        """Returns the logits and the activation after them; a final Dense layer with both becomes two steps."""
+        last = next(step for step in self.steps if output in step.outputs)
         layer = last.layer
-        word = getattr(getattr(layer, "activation", None), "__name__", "linear")
-        word = "softmax" if isinstance(layer, keras.layers.Softmax) else word
-        if word not in ("softmax", "sigmoid"):
+        activation = getattr(getattr(layer, "activation", None), "__name__", "linear")
+        activation = "softmax" if isinstance(layer, keras.layers.Softmax) else activation
+        if activation not in ("softmax", "sigmoid"):
             return output, "linear"
         if not isinstance(layer, keras.layers.Dense):
-            return last.reads[0], word
-        made = Slot(len(self.shapes))
-        self.shapes[made] = self.shapes[output]
-        linear = Step(layer.name, layer, _Linear(layer), last.arguments, last.reads, (made,), "not told")
-        name, call = f"{layer.name}_{word}", layer.activation
-        after = Step(name, call, call, ((made,), {}), (made,), (output,), "not told")
-        place = self.steps.index(last)
-        self.steps[place : place + 1] = [linear, after]
-        return made, word
+            return last.inputs[0], activation
+        logits = self._new_slot(self.shapes[output])
+        linear = Step(layer.name, layer, _Linear(layer), last.arguments, last.inputs, (logits,), "no argument")
+        name, call = f"{layer.name}_{activation}", layer.activation
+        after = Step(name, call, call, ((logits,), {}), (logits,), (output,), "no argument")
+        index = self.steps.index(last)
+        self.steps[index : index + 1] = [linear, after]
+        return logits, activation
 
 
 class _Linear:
     """A Dense layer without its activation."""
 
-    def __init__(self, layer: Any):
+    def __init__(self, layer: KerasLayer):
         self._layer = layer
 
-    def __call__(self, x: Any) -> Any:
+    def __call__(self, x: Tensor) -> Tensor:
         layer = self._layer
-        made = ops.matmul(ops.cast(x, layer.compute_dtype), ops.cast(layer.kernel, layer.compute_dtype))
-        return made if layer.bias is None else made + ops.cast(layer.bias, layer.compute_dtype)
+        product = ops.matmul(ops.cast(x, layer.compute_dtype), ops.cast(layer.kernel, layer.compute_dtype))
+        return product if layer.bias is None else product + ops.cast(layer.bias, layer.compute_dtype)
 
 
 def _functional(model: Any) -> Any:
-    """The functional model that computes this one, where there is one: a Sequential has one inside."""
+    """Returns the functional model behind a model, or None; a Sequential has one inside."""
     inner = getattr(model, "_functional", None) if isinstance(model, keras.Sequential) else model
     if not isinstance(inner, keras.Model) or not hasattr(inner, "_nodes_by_depth"):
         return None
-    # A subclass that computes something of its own is no graph, whatever graph it inherits.
+    # A subclass with its own call() need not compute the graph that it inherits.
     return inner if type(inner).call.__module__.startswith("keras.") else None
 
 
-def _nodes(model: Any) -> Iterator[Any]:
-    """The calls of a model's layers in execution order: what Keras itself walks."""
+def _nodes(model: KerasModel) -> Iterator[Any]:
+    """Yields the calls of a model's layers in execution order, the order in which Keras itself runs them."""
     for depth in sorted(model._nodes_by_depth, reverse=True):
         yield from (node for node in model._nodes_by_depth[depth] if node.operation and not node.is_input)
 
 
-def _training(layer: Any, settled: bool) -> Literal["not told", "never", "as statistics"]:
+def _training(layer: Any, *, inference: bool) -> Literal["no argument", "always false", "by statistics"]:
     if not isinstance(layer, keras.Layer) or "training" not in inspect.signature(layer.call).parameters:
-        return "not told"
+        return "no argument"
     parts = layer._flatten_layers()
-    normalises = any(isinstance(part, keras.layers.BatchNormalization) for part in parts)
-    return "as statistics" if normalises and not settled else "never"
+    normalizes = any(isinstance(part, keras.layers.BatchNormalization) for part in parts)
+    return "by statistics" if normalizes and not inference else "always false"
 
 
 def _refuse(model: Any) -> None:
     if not isinstance(model, keras.Model):
         raise ReszooError("model", got=repr(model), expected="a Keras model")
     if isinstance(model, keras.Sequential):
-        got, hint = "a Sequential that has no input shape yet", "call it once on data, or begin it with keras.Input"
+        got, hint = "a Sequential without an input shape", "call it once on data, or start it with keras.Input"
     else:
-        got = f"{type(model).__name__}, a model with a call() of its own"
-        hint = "give a functional model inside it, or build it from keras.Input"
+        got = f"{type(model).__name__}, a model with its own call()"
+        hint = "pass a functional model inside it, or build it from keras.Input"
     expected = "a functional model, keras.Model(inputs, outputs)"
-    raise ReszooError(f"{model.name}: cannot be taken apart", got=got, expected=expected, hint=hint)
+    raise ReszooError(f"{model.name}: cannot be analyzed", got=got, expected=expected, hint=hint)

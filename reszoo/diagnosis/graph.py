@@ -1,4 +1,4 @@
-"""A flat list of steps, run in part, changed on the way, the model's state left as it was."""
+"""The graph of a model: a flat list of steps that runs in part, with tensors edited, and leaves the model's state."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ from keras import ops, tree
 
 from reszoo.diagnosis.autodiff import without_gradient
 from reszoo.errors import ReszooError
+from reszoo.types import Array, KerasLayer, KerasModel, KerasVariable, Tensor
 
 Statistics = Literal["batch", "moving"]
-"""Which statistics batch norms use: the batch's own, as in training, or the moving ones, as in inference."""
+"""Which statistics batch norms use: those of the batch, as in training, or the moving ones, as in inference."""
 
 
 class Slot(int):
     """The number of a tensor of the graph."""
 
 
-Values = dict[Slot, Any]
-Change = Callable[[Any, Values], Any]
-"""Makes another value of a tensor's value, from it and the values before it."""
+Values = dict[Slot, Tensor]
+Change = Callable[[Tensor, Values], Tensor]
+"""Computes the new value of a tensor from its value and the values of the tensors before it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,143 +33,149 @@ class Step:
     """One call of a layer."""
 
     name: str
-    """Of the layer."""
-    layer: Any
+    """Name of the layer."""
+    layer: KerasLayer
     call: Callable[..., Any]
     arguments: tuple[tuple[Any, ...], dict[str, Any]]
-    """As the layer was called, slots in the place of tensors."""
-    reads: tuple[Slot, ...]
-    makes: tuple[Slot, ...]
-    training: Literal["not told", "never", "as statistics"]
-    """Its `training` argument: only batch norms ever see True, so dropout is never active; nor do those of a sub-model
-    that is called with `training=False` for good."""
+    """Arguments of the call, with slots in place of tensors."""
+    inputs: tuple[Slot, ...]
+    outputs: tuple[Slot, ...]
+    training: Literal["no argument", "always false", "by statistics"]
+    """How the `training` argument is set. Only batch norms ever get True, so dropout is never active; the batch norms
+    of a sub-model that is always called with `training=False` get False as well."""
 
     @property
-    def weighted(self) -> int:
-        """How many kernels the layer has: weights of two dimensions or more."""
+    def kernels(self) -> int:
+        """Returns the number of kernels of the layer: weights of two dimensions or more."""
         return sum(len(variable.shape) > 1 for variable in getattr(self.layer, "weights", ()))
 
     def mode(self, statistics: Statistics) -> dict[str, bool]:
-        """The layer's `training` argument."""
-        if self.training == "not told":
+        """Returns the layer's `training` argument, if it has one."""
+        if self.training == "no argument":
             return {}
-        return {"training": self.training == "as statistics" and statistics == "batch"}
+        return {"training": self.training == "by statistics" and statistics == "batch"}
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Graph:
     """All steps of a model in execution order, sub-models opened."""
 
-    model: Any
+    model: KerasModel
     steps: tuple[Step, ...]
     inputs: tuple[Slot, ...]
     output: Slot
-    """Of the model."""
+    """Output of the model."""
     logits: Slot
-    """The output before its softmax or sigmoid, where it ends with one."""
+    """The output before the final softmax or sigmoid, if the model ends with one."""
     activation: str
-    """What the model ends with: softmax, sigmoid or linear."""
+    """The final activation: softmax, sigmoid or linear."""
     shapes: dict[Slot, tuple[int | None, ...]]
-    """Of every tensor, without the batch."""
+    """Shape of every tensor, without the batch axis."""
+
+    def __repr__(self) -> str:
+        return f"Graph({self.model.name}: {len(self.steps)} steps)"
 
     def run(
         self,
-        x: Any,
+        x: Tensor,
         *,
-        wanted: Iterable[Slot],
-        got: Mapping[Slot, Any] | None = None,
+        outputs: Iterable[Slot],
+        overrides: Mapping[Slot, Tensor] | None = None,
         change: Mapping[Slot, Change] | None = None,
         statistics: Statistics = "moving",
-        weights: Iterable[tuple[Any, Any]] = (),
+        weights: Iterable[tuple[KerasVariable, Tensor]] = (),
     ) -> Values:
-        """Returns the wanted tensors. Only what they need is computed, and no variable of the model is written.
+        """Returns tensors of the graph. Only what they depend on is computed; no variable of the model is written.
 
         Args:
             x: inputs of the model.
-            wanted: tensors to return.
-            given: values of tensors that are then not computed.
-            change: what is done to a tensor as soon as it is there.
-            statistics: of batch norms.
+            outputs: tensors to return.
+            overrides: values of tensors, which are then not computed.
+            change: functions that replace the value of a tensor as soon as it is computed.
+            statistics: which statistics batch norms use.
             weights: variables and the values they have in this run.
         """
-        change, wanted = change or {}, tuple(wanted)
-        values: Values = {**dict(zip(self.inputs, self.tensors(x), strict=True)), **(got or {})}
+        change, outputs, overrides = change or {}, tuple(outputs), overrides or {}
+        values: Values = {**dict(zip(self.inputs, self.tensors(x), strict=True)), **overrides}
         for slot in [*values]:
             values[slot] = change[slot](values[slot], values) if slot in change else values[slot]
-        steps = self.needed(wanted, values)
-        left = Counter(slot for step in steps for slot in step.reads)
-        kept = {*wanted, *self.inputs, *(got or {})}
-        # Whatever a changed tensor looks at must still be there.
-        forget = not change
+        steps = self.between(values, outputs)
+        readers = Counter(slot for step in steps for slot in step.inputs)
+        keep = {*outputs, *self.inputs, *overrides}
+        # A change may read any earlier tensor, so none is freed.
+        free = not change
         with keras.StatelessScope(list(weights)):
             for step in steps:
-                args, named = tree.map_structure(lambda leaf: _filled(leaf, values), step.arguments)
-                made = step.call(*args, **(named | step.mode(statistics)))
-                for slot, value in zip(step.makes, tree.flatten(made), strict=True):
+                args, keywords = tree.map_structure(lambda leaf: _filled(leaf, values), step.arguments)
+                result = step.call(*args, **(keywords | step.mode(statistics)))
+                for slot, value in zip(step.outputs, tree.flatten(result), strict=True):
                     values[slot] = change[slot](value, values) if slot in change else value
-                left.subtract(step.reads)
-                for slot in step.reads if forget else ():
-                    if not left[slot] and slot not in kept:
+                readers.subtract(step.inputs)
+                for slot in step.inputs if free else ():
+                    if not readers[slot] and slot not in keep:
                         values.pop(slot, None)
-        return {slot: values[slot] for slot in wanted}
+        return {slot: values[slot] for slot in outputs}
 
-    def read(self, x: Any, *, wanted: Iterable[Slot], **settings: Any) -> dict[Slot, Any]:
-        """Returns the wanted tensors as NumPy arrays; the settings are those of `run`."""
+    def read(self, x: Tensor, *, outputs: Iterable[Slot], **settings: Any) -> dict[Slot, Array]:
+        """Returns tensors of the graph as float32 NumPy arrays; the settings are those of `run`."""
         with without_gradient():
-            found = self.run(x, wanted=wanted, **settings)
-            return {slot: ops.convert_to_numpy(ops.cast(value, "float32")) for slot, value in found.items()}
+            values = self.run(x, outputs=outputs, **settings)
+            return {slot: ops.convert_to_numpy(ops.cast(value, "float32")) for slot, value in values.items()}
 
-    def settled(self, x: Any) -> list[tuple[Any, Any]]:
-        """Returns the moving statistics of every batch norm, and those of a batch to put in their place.
+    def batch_statistics(self, x: Tensor) -> list[tuple[KerasVariable, Tensor]]:
+        """Returns the moving statistics of every batch norm, each with that statistic of a batch as its value.
 
-        Run with them and `moving`, every example stands for itself: no gradient goes through the statistics.
+        In a run with these `weights` and the statistics `moving`, the examples are independent of each other: no
+        gradient flows through the statistics.
         """
         norms = [step for step in self.steps if isinstance(step.layer, keras.layers.BatchNormalization)]
         with without_gradient():
-            shown = self.run(x, wanted=[step.reads[0] for step in norms], statistics="batch")
-        found = []
+            inputs = self.run(x, outputs=[step.inputs[0] for step in norms], statistics="batch")
+        statistics = []
         for step in norms:
-            value = ops.cast(shown[step.reads[0]], "float32")
+            value = ops.cast(inputs[step.inputs[0]], "float32")
             axes = [axis for axis in range(len(value.shape)) if axis != step.layer.axis % len(value.shape)]
             mean, variance = ops.moments(value, axes)
-            found += [(step.layer.moving_mean, mean), (step.layer.moving_variance, variance)]
-        return found
+            statistics += [(step.layer.moving_mean, mean), (step.layer.moving_variance, variance)]
+        return statistics
 
-    def tensors(self, x: Any) -> list[Any]:
-        """Returns inputs as tensors of the model's own types.
+    def tensors(self, x: Tensor) -> list[Tensor]:
+        """Returns inputs as tensors of the dtypes the model declares.
 
         Raises:
-            ReszooError: they are not what the model takes.
+            ReszooError: the shapes do not fit the model's inputs.
         """
         flat = tree.flatten(x)
-        takes = [tensor.shape[1:] for tensor in self.model.inputs]
-        fits = len(flat) == len(takes) and all(
+        shapes = [tensor.shape[1:] for tensor in self.model.inputs]
+        fits = len(flat) == len(shapes) and all(
             len(a.shape) == len(b) + 1 and all(n in (None, m) for n, m in zip(b, a.shape[1:], strict=True))
-            for a, b in zip(flat, takes, strict=True)
+            for a, b in zip(flat, shapes, strict=True)
         )
         if not fits:
             got = ", ".join(f"x of shape {tuple(a.shape)}" for a in flat)
-            raise ReszooError(self.model.name, got=got, expected=f"(batch, ...) of {', '.join(map(str, takes))}")
+            raise ReszooError(self.model.name, got=got, expected=f"(batch, ...) of {', '.join(map(str, shapes))}")
         pairs = zip(flat, self.model.inputs, strict=True)
         return [ops.convert_to_tensor(value, dtype=tensor.dtype) for value, tensor in pairs]
 
-    def needed(self, wanted: Iterable[Slot], got: Iterable[Slot]) -> list[Step]:
-        """The steps from what is given to what is wanted."""
-        missing, found = {*wanted} - {*got}, []
+    def between(self, inputs: Iterable[Slot], outputs: Iterable[Slot]) -> list[Step]:
+        """Returns the steps that compute `outputs` from `inputs`, in execution order."""
+        inputs = {*inputs}
+        missing = {*outputs} - inputs
+        steps = []
         for step in reversed(self.steps):
-            if not missing.isdisjoint(step.makes):
-                missing = (missing - {*step.makes}) | ({*step.reads} - {*got})
-                found.append(step)
-        return found[::-1]
+            if not missing.isdisjoint(step.outputs):
+                missing = (missing - {*step.outputs}) | ({*step.inputs} - inputs)
+                steps.append(step)
+        return steps[::-1]
 
     @cached_property
     def readers(self) -> dict[Slot, list[Step]]:
-        """The steps that read a tensor."""
-        found: dict[Slot, list[Step]] = {}
+        """Returns the steps that read each tensor."""
+        readers: dict[Slot, list[Step]] = {}
         for step in self.steps:
-            for slot in {*step.reads}:
-                found.setdefault(slot, []).append(step)
-        return found
+            for slot in {*step.inputs}:
+                readers.setdefault(slot, []).append(step)
+        return readers
 
 
 def _filled(leaf: Any, values: Values) -> Any:

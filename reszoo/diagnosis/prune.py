@@ -1,4 +1,4 @@
-"""Networks made less deep: blocks that are not missed are taken out, and the rest learns to do without them."""
+"""Depth pruning: the least important blocks are removed, and fine-tuning recovers the accuracy."""
 
 from __future__ import annotations
 
@@ -14,47 +14,64 @@ from reszoo.arch.cost import cost
 from reszoo.arch.plan import plan
 from reszoo.arch.recover import spec_of
 from reszoo.data.sources import Data, open_data
-from reszoo.diagnosis.anatomy import take_apart, untouched
+from reszoo.diagnosis.anatomy import preserve_variables, take_apart
+from reszoo.diagnosis.blocks import Block
 from reszoo.diagnosis.measures.lesion import accuracy_without, removable
 from reszoo.errors import ReszooError
-from reszoo.surgery import drop_blocks, fixed
+from reszoo.notebook import html_table
+from reszoo.surgery import drop_blocks, fixed_blocks
 from reszoo.training.batches import Batches
 from reszoo.training.optimizers import compile_for, loss
-from reszoo.training.recipes import Recipe, recipe as named
+from reszoo.training.recipes import Recipe, recipe as recipe_by_name
+from reszoo.types import KerasModel, Tensor
 
-HOPE = 0.4
-"""How much accuracy a cut may cost for fine-tuning to make up for it."""
+MAX_RECOVERABLE_DROP = 0.4
+"""Greatest drop in accuracy by a cut from which fine-tuning may recover."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Pruned:
-    """A network made less deep, and what that cost and saved."""
+    """A network with fewer blocks, and its accuracy and cost before and after."""
 
-    model: Any
-    """Fine-tuned."""
+    model: KerasModel
+    """The smaller network, fine-tuned."""
     dropped: tuple[str, ...]
-    """Blocks that were taken out."""
+    """Names of the removed blocks."""
     accuracy: float
-    """Of the network given, on the examples held out."""
+    """Accuracy of the original network on the validation examples."""
     accuracy_cut: float
-    """Without the blocks, before fine-tuning."""
+    """Accuracy without the blocks, before fine-tuning."""
     accuracy_after: float
-    """After fine-tuning."""
+    """Accuracy after fine-tuning."""
     macs: tuple[int, int]
     """Multiply-accumulates before and after."""
     params: tuple[int, int]
     """Trainable parameters before and after."""
     seconds: tuple[float, float]
-    """Median time of a batch of the examples held out, before and after."""
+    """Median time of a batch of validation examples, before and after."""
+
+    def __repr__(self) -> str:
+        savings = f"{len(self.dropped)} blocks removed, {self.macs_saved:.1%} of MACs saved"
+        return f"Pruned({self.model.name}: {savings}, accuracy {self.accuracy:.1%} to {self.accuracy_after:.1%})"
+
+    def _repr_html_(self) -> str:
+        rows = [
+            ("validation accuracy", f"{self.accuracy:.2%}", f"{self.accuracy_after:.2%}"),
+            ("MACs", *self.macs),
+            ("parameters", *self.params),
+            ("seconds per batch", *(f"{seconds:.4f}" for seconds in self.seconds)),
+        ]
+        note = f"Removed blocks: {', '.join(self.dropped) or 'none'}"
+        return html_table(("", "before", "after"), rows, title=f"{self.model.name}, pruned", note=note)
 
     @property
     def macs_saved(self) -> float:
-        """Share of the multiply-accumulates that is saved."""
+        """Returns the share of the multiply-accumulates that is saved."""
         return 1 - self.macs[1] / self.macs[0]
 
 
 def prune_depth(
-    model: Any,
+    model: KerasModel,
     data: Any,
     /,
     *,
@@ -66,106 +83,119 @@ def prune_depth(
     examples: int = 512,
     seed: int = 0,
 ) -> Pruned:
-    """Returns the network without the blocks that are not missed, fine-tuned (Veit 2016; lesion study).
+    """Returns the network without its least important blocks, fine-tuned (Veit 2016; lesion study).
 
-    Blocks are taken out one by one, each time the one whose absence costs least on training examples, as long as
-    fine-tuning can be hoped to make up for it (the cut costs at most forty points); then the network learns on. Where
-    the accuracy on the examples held out falls by more than `keep_accuracy`, a third fewer are taken out, and so on.
+    Blocks are removed one by one, each time the one whose removal costs least on training examples, as long as
+    fine-tuning may recover the loss (the cut costs at most forty points). Then the network is fine-tuned. If the
+    validation accuracy falls by more than `keep_accuracy`, a third fewer blocks are removed, and so on.
+
+    Example:
+        >>> import numpy as np, reszoo
+        >>> x = np.random.default_rng(0).normal(size=(80, 8)).astype("float32")
+        >>> model = reszoo.create("residual_mlp18", input_shape=(8,), widths=8, classes=2)
+        >>> small = reszoo.prune_depth(model, (x, (x[:, 0] > 0).astype(int)), epochs=1, keep_accuracy=1.0)
+        >>> small.params[1] < small.params[0]
+        True
 
     Args:
-        model: a trained network that reszoo built; it stays as it is.
-        data: what it was trained on (`open_data`), or a source for that.
-        keep_accuracy: how much accuracy may be lost, as a share: 0.005 is half a point.
-        recipe: of fine-tuning, or its name.
-        epochs: of fine-tuning, by default the recipe's.
-        learning_rate: the greatest, by default the recipe's.
-        batch: examples of a step, by default the recipe's.
-        examples: how many the lesion study looks at.
-        seed: of the order of examples.
+        model: a trained network that reszoo built; it is not changed.
+        data: the data it was trained on (`open_data`), or a source of them.
+        keep_accuracy: greatest loss of accuracy, as a share: 0.005 is half a point.
+        recipe: the recipe of fine-tuning, or its name.
+        epochs: epochs of fine-tuning, by default the recipe's.
+        learning_rate: peak learning rate, by default the recipe's.
+        batch: examples per step, by default the recipe's.
+        examples: number of training examples for the lesion study.
+        seed: random seed of the order of examples.
 
     Raises:
-        ReszooError: the model is not one of reszoo's, is plain, or has no block that can be taken out.
+        ReszooError: the model is not a reszoo network, is plain, or has no removable block.
     """
     source = data if isinstance(data, Data) else open_data(data, seed=seed)
     if not keep_accuracy >= 0:
         raise ReszooError(
             "prune_depth.keep_accuracy", got=keep_accuracy, expected="a share of at least 0, such as 0.005"
         )
-    how = named(recipe, **({"batch": batch} if batch else {}))
+    recipe = recipe_by_name(recipe, **({"batch": batch} if batch else {}))
     if learning_rate is not None:
-        how = named(how, learning_rate={"peak": learning_rate})
-    epochs = how.epochs if epochs is None else epochs
-    settings: dict[str, Any] = {"batch": how.batch, "classes": len(source.classes), "scaling": source.scaling}
+        recipe = recipe_by_name(recipe, learning_rate={"peak": learning_rate})
+    epochs = recipe.epochs if epochs is None else epochs
+    settings: dict[str, Any] = {"batch": recipe.batch, "classes": len(source.classes), "scaling": source.scaling}
     logits = spec_of(model).head.activation == "linear"
-    held = Batches(source.validation, **settings)
-    intact = _accuracy(model, held)
+    validation = Batches(source.validation, **settings)
+    intact = _accuracy(model, validation)
     order = _order(model, source, examples, seed)
-    found, accuracy, accuracy_cut, made = len(order), intact, intact, model
-    while found:
-        made = drop_blocks(model, order[:found])
-        accuracy_cut = _accuracy(made, held)
-        train = Batches(source.train, seed=seed, augmentation=how.augmentation, **settings)
-        compile_for(made, how, steps=max(epochs * len(train), 1), loss=loss(how, from_logits=logits))
-        made.fit(train, epochs=epochs, shuffle=False, verbose="auto")
-        accuracy = _accuracy(made, held)
+    count = len(order)
+    pruned, accuracy, accuracy_cut = model, intact, intact
+    while count:
+        pruned = drop_blocks(model, order[:count])
+        accuracy_cut = _accuracy(pruned, validation)
+        train = Batches(source.train, seed=seed, augmentation=recipe.augmentation, **settings)
+        compile_for(pruned, recipe, steps=max(epochs * len(train), 1), loss=loss(recipe, from_logits=logits))
+        pruned.fit(train, epochs=epochs, shuffle=False, verbose="auto")
+        accuracy = _accuracy(pruned, validation)
         if accuracy >= intact - keep_accuracy:
             break
-        found = found * 2 // 3
-    if not found:
-        made, accuracy, accuracy_cut = drop_blocks(model, ()), intact, intact
-    costs = [cost(plan(spec_of(one))) for one in (model, made)]
-    x = held[0][0]
+        count = count * 2 // 3
+    if not count:
+        pruned, accuracy, accuracy_cut = drop_blocks(model, ()), intact, intact
+    before, after = (cost(plan(spec_of(network))) for network in (model, pruned))
+    x = validation[0][0]
     return Pruned(
-        model=made,
-        dropped=tuple(order[:found]),
+        model=pruned,
+        dropped=tuple(order[:count]),
         accuracy=intact,
         accuracy_cut=accuracy_cut,
         accuracy_after=accuracy,
-        macs=(costs[0].macs, costs[1].macs),
-        params=(costs[0].params, costs[1].params),
-        seconds=(_seconds(model, x), _seconds(made, x)),
+        macs=(before.macs, after.macs),
+        params=(before.params, after.params),
+        seconds=(_seconds(model, x), _seconds(pruned, x)),
     )
 
 
-def _order(model: Any, source: Data, examples: int, seed: int) -> list[str]:
-    """Blocks in the order in which they are missed least, given that those before are gone, while there is hope."""
+def _order(model: KerasModel, source: Data, examples: int, seed: int) -> list[str]:
+    """Returns blocks in the order of removal: each is the least important without those before it.
+
+    The order ends where the accuracy falls by more than `MAX_RECOVERABLE_DROP`.
+    """
     network = take_apart(model)
-    held = {*fixed(spec_of(model))}
-    left = [block for block in removable(network) if block.residual and block.name not in held]
-    if not left:
-        raise ReszooError("prune_depth", got="no block that can be taken out", expected="blocks with free shortcuts")
-    numbers = np.random.default_rng(seed).permutation(len(source.train))[:examples]
-    x, labels = source.scaling(source.train.take(numbers)), source.train.labels[numbers]
-    gone: list[Any] = []
-    with untouched(model):
+    immovable = {*fixed_blocks(spec_of(model))}
+    remaining = [block for block in removable(network) if block.residual and block.name not in immovable]
+    if not remaining:
+        raise ReszooError("prune_depth", got="no removable block", expected="blocks with identity shortcuts")
+    rows = np.random.default_rng(seed).permutation(len(source.train))[:examples]
+    x, labels = source.scaling(source.train.take(rows)), source.train.labels[rows]
+    order: list[Block] = []
+    with preserve_variables(model):
         intact = accuracy_without(network, x, labels, ())
         # A stage keeps at least one block.
-        stages = {part: len(at) for part, at in network.parts.items()}
-        while candidates := [block for block in left if stages[block.part] > 1]:
-            scores = [accuracy_without(network, x, labels, [*gone, block]) for block in candidates]
+        depths = {part: len(indices) for part, indices in network.parts.items()}
+        while candidates := [block for block in remaining if depths[block.part] > 1]:
+            scores = [accuracy_without(network, x, labels, [*order, block]) for block in candidates]
             best = int(np.argmax(scores))
-            if scores[best] < intact - HOPE:
+            if scores[best] < intact - MAX_RECOVERABLE_DROP:
                 break
-            gone.append(candidates[best])
-            stages[candidates[best].part] -= 1
-            left.remove(candidates[best])
-    return [block.name for block in gone]
+            order.append(candidates[best])
+            depths[candidates[best].part] -= 1
+            remaining.remove(candidates[best])
+    return [block.name for block in order]
 
 
-def _accuracy(model: Any, batches: Any) -> float:
-    right = count = 0
-    for number in range(len(batches)):
-        x, y = batches[number]
-        taken = keras.ops.convert_to_numpy(model.predict_on_batch(x)).argmax(axis=1)
-        right, count = right + int((taken == y.argmax(axis=1)).sum()), count + len(y)
-    return right / count
+def _accuracy(model: KerasModel, batches: Batches) -> float:
+    correct = count = 0
+    for index in range(len(batches)):
+        x, y = batches[index]
+        predictions = keras.ops.convert_to_numpy(model.predict_on_batch(x)).argmax(axis=1)
+        correct += int((predictions == y.argmax(axis=1)).sum())
+        count += len(y)
+    return correct / count
 
 
-def _seconds(model: Any, x: Any) -> float:
+def _seconds(model: KerasModel, x: Tensor) -> float:
     def once() -> float:
-        begun = perf_counter()
+        start = perf_counter()
         model.predict_on_batch(x)
-        return perf_counter() - begun
+        return perf_counter() - start
 
     once()
     return median(once() for _ in range(5))

@@ -1,85 +1,93 @@
-"""The units that leave a model's activations: how many are dead, saturated, or copies of another."""
+"""The units of a model's activations: how many are dead, saturated or duplicated."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Literal
 
 import keras
 import numpy as np
 from keras import ops
 
 from reszoo.diagnosis.autodiff import gradient
-from reszoo.diagnosis.graph import Graph, Slot, Step
+from reszoo.diagnosis.graph import Graph, Slot, Step, Values
+from reszoo.types import Array, KerasLayer, KerasVariable, Tensor
+
+_LAYERS = ("Activation", "ReLU", "LeakyReLU", "ELU", "PReLU", "Relu", "Sigmoid", "Tanh", "Elu", "Gelu", "Silu")
+"""Types of layers and operations that are activations."""
 
 
 @dataclass(frozen=True, slots=True)
 class Units:
-    """The units (channels or features) that leave one activation."""
+    """The units (channels or features) of the output of one activation."""
 
     layer: str
     count: int
     dead: int
-    """Zero for every example and place, and no gradient passes."""
+    """Units that are zero for every example and position, and pass no gradient."""
     saturated: int
-    """No gradient passes, at another value than zero."""
+    """Units that pass no gradient at values other than zero."""
     duplicated: int
-    """The same as an earlier unit of the layer for every example; dead ones are not counted again."""
+    """Units equal to an earlier unit of the layer for every example, dead ones not counted."""
 
 
-def units_of(graph: Graph, x: Any, weights: Iterable[tuple[Any, Any]]) -> Iterator[Units]:
-    """Yields the units of every activation but the one at the end of the model, which is part of the loss.
+def units_of(graph: Graph, x: Tensor, weights: Iterable[tuple[KerasVariable, Tensor]]) -> Iterator[Units]:
+    """Yields the units of every activation, except the one at the end of the model, which is part of the loss.
 
     Args:
-        graph: of the model.
+        graph: the graph of the model.
         x: a batch of inputs.
         weights: variables and the values they have in this run.
     """
-    found: dict[str, Units] = {}
+    units: dict[str, Units] = {}
     change = {}
-    for step in graph.needed([graph.logits], graph.inputs):
-        if (nonlinear := _activation(step)) is None:
+    for step in graph.between(graph.inputs, [graph.logits]):
+        if (kind := _activation(step)) is None:
             continue
 
-        def look(value: Any, values: dict[Slot, Any], step: Step = step, nonlinear: Any = nonlinear) -> Any:
-            found[step.name] = _counted(step, value, _slope(step, nonlinear, values))
+        def count(value: Tensor, values: Values, step: Step = step, kind: _Kind = kind) -> Tensor:
+            units[step.name] = _units(step, value, _derivative(step, kind, values))
             return value
 
-        change[step.makes[0]] = look
-    graph.run(x, wanted=[graph.logits], change=change, statistics="batch", weights=weights)
-    yield from found.values()
+        change[step.outputs[0]] = count
+    graph.run(x, outputs=[graph.logits], change=change, statistics="batch", weights=weights)
+    yield from units.values()
 
 
-def _activation(step: Step) -> str | None:
-    """How a step is an activation: as a layer of its own, or as the end of a weighted layer."""
-    kind = type(step.layer).__name__
-    if kind in ("Activation", "ReLU", "LeakyReLU", "ELU", "PReLU", "Relu", "Sigmoid", "Tanh", "Elu", "Gelu", "Silu"):
-        return None if getattr(getattr(step.layer, "activation", None), "__name__", "") == "linear" else "layer"
-    word = getattr(getattr(step.layer, "activation", None), "__name__", "linear")
-    # Of a Dense layer that ends the model only the linear part is a step with its kernel (`flatten`).
+_Kind = Literal["layer", "weighted"]
+"""A separate activation, or one at the end of a weighted layer."""
+
+
+def _activation(step: Step) -> _Kind | None:
+    """Returns how a step is an activation; None if it is not."""
+    name = getattr(getattr(step.layer, "activation", None), "__name__", None)
+    if type(step.layer).__name__ in _LAYERS:
+        return None if name == "linear" else "layer"
+    # Where a Dense layer ends the model, only the linear part is a step with its kernel (`flatten`).
     whole = step.call is step.layer
-    plain = word not in ("linear", "softmax") and hasattr(step.layer, "kernel") and not hasattr(step.layer, "cell")
-    return "weighted" if whole and plain else None
+    nonlinear = (name or "linear") not in ("linear", "softmax")
+    weighted = hasattr(step.layer, "kernel") and not hasattr(step.layer, "cell")
+    return "weighted" if whole and nonlinear and weighted else None
 
 
-def _slope(step: Step, nonlinear: str, values: dict[Slot, Any]) -> Any:
-    """The derivative of an activation at its input."""
-    read = values[step.reads[0]]
-    if nonlinear == "weighted":
-        with _linear(step.layer):
-            read = step.layer(read)
+def _derivative(step: Step, kind: _Kind, values: dict[Slot, Tensor]) -> Array:
+    """Returns the derivative of an activation at its input."""
+    value = values[step.inputs[0]]
+    if kind == "weighted":
+        with _without_activation(step.layer):
+            value = step.layer(value)
         function = step.layer.activation
     else:
         function = step.call
-    _, (slope,) = gradient(lambda at: ops.sum(ops.cast(function(at[0]), "float32")), [read])
-    return ops.convert_to_numpy(ops.cast(slope, "float32"))
+    _, (slope,) = gradient(lambda tensors: ops.sum(ops.cast(function(tensors[0]), "float32")), [value])
+    return np.asarray(ops.convert_to_numpy(ops.cast(slope, "float32")))
 
 
 @contextmanager
-def _linear(layer: Any) -> Iterator[None]:
-    """A context in which a layer leaves out its activation."""
+def _without_activation(layer: KerasLayer) -> Iterator[None]:
+    """Returns a context in which a layer leaves out its activation."""
     activation = layer.activation
     layer.activation = None
     try:
@@ -88,7 +96,7 @@ def _linear(layer: Any) -> Iterator[None]:
         layer.activation = activation
 
 
-def _counted(step: Step, value: Any, slope: Any) -> Units:
+def _units(step: Step, value: Tensor, slope: Array) -> Units:
     axis = channel_axis(step)
     rows = np.moveaxis(ops.convert_to_numpy(ops.cast(value, "float32")), axis, 0)
     rows = rows.reshape(len(rows), -1)
@@ -104,13 +112,14 @@ def _counted(step: Step, value: Any, slope: Any) -> Units:
 
 
 def channel_axis(step: Step) -> int:
-    """Returns the axis of channels in what a step reads and makes; an activation has no data format of its own."""
-    first = getattr(step.layer, "data_format", None) or keras.config.image_data_format()
-    return 1 if first == "channels_first" and len(step.layer.output.shape) == 4 else -1
+    """Returns the axis of channels of a step's inputs and outputs."""
+    # An activation has no data format: Keras' default holds.
+    layout = getattr(step.layer, "data_format", None) or keras.config.image_data_format()
+    return 1 if layout == "channels_first" and len(step.layer.output.shape) == 4 else -1
 
 
-def _duplicates(rows: Any) -> int:
-    """How many rows equal an earlier one but for rounding: neighbours by a random projection are compared."""
+def _duplicates(rows: Array) -> int:
+    """Returns how many rows equal an earlier one up to rounding: neighbors by a random projection are compared."""
     if len(rows) < 2 or rows.shape[1] < 2:
         return 0
     scale = np.abs(rows).max() or 1.0

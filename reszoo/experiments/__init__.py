@@ -1,1 +1,1 @@
-"""Networks trained beside each other: comparisons, the evidence, the quickstart."""
+"""Experiments: residual networks beside plain twins and controls under equal budgets."""

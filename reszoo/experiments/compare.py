@@ -11,8 +11,8 @@ import numpy as np
 
 from reszoo.arch import zoo
 from reszoo.arch.spec import NetSpec
-from reszoo.data.sources import Data, open_data
-from reszoo.diagnosis.anatomy import take_apart
+from reszoo.data.sources import Data, DataSource, open_data
+from reszoo.diagnosis.anatomy import Anatomy, take_apart
 from reszoo.diagnosis.measures.gradient_profile import gradient_profile
 from reszoo.diagnosis.measures.information import information
 from reszoo.diagnosis.measures.lesion import early_exit, lesion_study
@@ -24,18 +24,19 @@ from reszoo.diagnosis.measures.signal import correlation, signal_propagation
 from reszoo.errors import ReszooError, UnknownNameError
 from reszoo.experiments.comparison import Comparison, Measured
 from reszoo.experiments.contestants import Contestant, budget as budget_for, contestants, families
-from reszoo.experiments.degradation_gap import best, gap
+from reszoo.experiments.degradation_gap import Gap, best, gap
 from reszoo.experiments.trainer import Run, Trainer, TrainingBudget, rows
 from reszoo.training.recipes import Recipe
+from reszoo.types import Array, KerasModel
 
 EXAMPLES = 256
-"""How many the measurements look at."""
+"""Number of examples for the measurements."""
 SHALLOW = 3
-"""The shallow network has a third of the blocks of every stage: 20 of 56 layers."""
+"""Divisor of the stages' depths for the shallow network: 20 layers for 56."""
 
 Watch = Callable[[str, int, int], None]
-"""Is told what is done, how much is done, and of how much."""
-Measurement = Callable[[Any, Any, Any], Result]
+"""A progress callback: (stage, done, total)."""
+Measurement = Callable[[Anatomy, Array, Array], Result]
 
 MEASUREMENTS: dict[str, Measurement] = {
     "gradient profile": gradient_profile,
@@ -50,12 +51,12 @@ MEASUREMENTS: dict[str, Measurement] = {
     "loss slice": lambda model, x, y: loss_slice(model, x, y, directions=1),
 }
 AT_START = [*MEASUREMENTS][:6]
-"""Those that a network need not be trained for."""
+"""Measurements that need no training."""
 
 
 def compare(
     model: str | NetSpec,
-    data: Any,
+    data: Data | DataSource,
     /,
     *,
     against: Sequence[str] | None = None,
@@ -68,102 +69,111 @@ def compare(
     watch: Watch = lambda what, done, total: None,
     **changes: Any,
 ) -> Comparison:
-    """Returns a network beside its plain twin and two controls, at two depths, before and after training.
+    """Returns the comparison of a network with its plain twin and two controls, at two depths.
 
-    The controls: the plain network from looks-linear weights, which trains deep without any shortcut, and the residual
-    network whose branches do not start at zero. All see the same examples in the same order.
+    The controls are the plain network with looks-linear weights, which trains deep without any shortcut, and the
+    residual network whose branches do not start at zero. All of them see the same examples in the same order.
+
+    Example:
+        >>> import reszoo
+        >>> small = {"depths": 2, "shallow": 1, "width_multiplier": 0.0625, "steps": 2, "seeds": (0,), "measure": ()}
+        >>> len(reszoo.compare("residual_mlp18", "digits", **small).gaps)
+        4
 
     Args:
         model: a residual network, by name or spec.
         data: a source as for training (`open_data`).
         against: names of families in `zoo_configs/evidence/evidence.yaml`; by default the plain twin and two controls.
-        shallow: blocks of every stage of the shallow network; by default a third.
-        recipe: of the training, or its name; its learning rate and epochs give way to `rates` and `steps`.
+        shallow: blocks in every stage of the shallow network; by default a third.
+        recipe: of the training, or its name; `rates` and `steps` replace its learning rate and epochs.
         steps: of a training; by default 150 for dense networks, 120 for others.
-        rates: learning rates to try with the first seed, the best of which counts and is that of the other seeds.
+        rates: learning rates to try with the first seed; the other seeds use the best one.
         seeds: of weights and order.
-        measure: what is measured before and after training (`MEASUREMENTS`); by default everything.
-        watch: is told of progress.
-        changes: to the network, as in `spec`.
+        measure: measurements before and after training (`MEASUREMENTS`); by default all.
+        watch: progress callback: (stage, done, total).
+        changes: changes to the network, as in `spec`.
 
     Raises:
-        ReszooError: a plain network, an unknown change, family or measurement, or a shallow network that is none.
+        ReszooError: a plain network, an unknown change, family or measurement, or an invalid shallow network.
     """
-    begun = perf_counter()
+    start = perf_counter()
     source, spec = fitted(zoo.spec(model, **changes), data if isinstance(data, Data) else open_data(data))
-    fewer, wanted = shallower(spec, shallow), _chosen(measure)
-    expected = budget_for("dense" if spec.dense else "image", recipe=recipe, steps=steps, rates=rates, seeds=seeds)
+    shallow_spec, selection = shallower(spec, shallow), _check_measurements(measure)
+    budget = budget_for("dense" if spec.dense else "image", recipe=recipe, steps=steps, rates=rates, seeds=seeds)
     table = families(None if against is None else ["residual", *against])
-    deep, few = contestants(spec, table), contestants(fewer, table)
+    deep, few = contestants(spec, table), contestants(shallow_spec, table)
     x, y = source.arrays("train")
     x, y = x[:EXAMPLES], y[:EXAMPLES]
     runs: list[tuple[str, Run]] = []
-    gaps, measured = [], []
-    total, done = len(deep) * 2, 0
-    for one, other in zip(deep, few, strict=True):
+    gaps: list[Gap] = []
+    measured: list[Measured] = []
+    total = len(deep) * 2
+    for index, (one, other) in enumerate(zip(deep, few, strict=True)):
+        done = 2 * index
         watch(f"{one.family}, {other.depth} layers", done, total)
-        short = [*trained(Trainer(other.spec, source, expected), expected)]
+        short = [*training_runs(Trainer(other.spec, source, budget), budget)]
         watch(f"{one.family}, {one.depth} layers", done + 1, total)
-        trainer = Trainer(one.spec, source, expected)
-        if wanted:
-            new = trainer.fresh(expected.seeds[0])
-            measured.append(_measure(one, new, "initialisation", wanted & {*AT_START}, x, y))
-        long = [*trained(trainer, expected)]
-        if wanted:
-            # The first seed at the best rate once more: its weights are looked at.
-            trainer.run(rate=best(long)[0].rate, seed=expected.seeds[0])
-            measured.append(_measure(one, trainer.model(), "after training", wanted, x, y))
+        trainer = Trainer(one.spec, source, budget)
+        if selection:
+            model = trainer.initial_model(budget.seeds[0])
+            measured.append(_measure(one, model, "initialisation", selection & {*AT_START}, x, y))
+        long = [*training_runs(trainer, budget)]
+        if selection:
+            # Repeats the first seed at the best rate, to measure its weights.
+            trainer.run(rate=best(long)[0].rate, seed=budget.seeds[0])
+            measured.append(_measure(one, trainer.model(), "after training", selection, x, y))
         gaps.append(gap(one.family, short, long, chance=log(spec.head.classes or 1)))
         runs += [(one.family, run) for run in (*short, *long)]
-        done += 2
     watch("done", total, total)
-    seconds = perf_counter() - begun
-    return Comparison(spec.name, source.name, expected, deep, few, tuple(runs), tuple(gaps), tuple(measured), seconds)
+    seconds = perf_counter() - start
+    return Comparison(spec.name, source.name, budget, deep, few, tuple(runs), tuple(gaps), tuple(measured), seconds)
 
 
 def fitted(spec: NetSpec, data: Data) -> tuple[Data, NetSpec]:
-    """Returns the data as the network reads them, and the network in their shape."""
+    """Returns the data in the form that the network reads, and the network for its shape and classes."""
     source = rows(data) if spec.dense else data
     return source, spec.replace(input_shape=source.shape, classes=len(source.classes))
 
 
 def shallower(spec: NetSpec, depths: int | Sequence[int] | None = None) -> NetSpec:
-    """Returns the network with fewer blocks: so many in every stage, or a third.
+    """Returns the network with fewer blocks: `depths` in every stage, by default a third.
 
     Raises:
-        ReszooError: that would not be fewer.
+        ReszooError: not fewer blocks, or another number of stages.
     """
-    wanted = [max(1, round(stage.depth / SHALLOW)) for stage in spec.stages] if depths is None else depths
-    made = spec.replace(depths=wanted)
-    before, after = (sum(stage.depth for stage in one.stages) for one in (spec, made))
-    if len(made.stages) != len(spec.stages) or after >= before:
+    if depths is None:
+        depths = [max(1, round(stage.depth / SHALLOW)) for stage in spec.stages]
+    result = spec.replace(depths=depths)
+    before, after = (sum(stage.depth for stage in network.stages) for network in (spec, result))
+    if len(result.stages) != len(spec.stages) or after >= before:
         expected = f"fewer than {before} blocks in {len(spec.stages)} stages"
         raise ReszooError(f"{spec.name}: shallow", got=f"{after} blocks", expected=expected)
-    return made
+    return result
 
 
-def trained(trainer: Trainer, budget: TrainingBudget) -> Iterator[Run]:
-    """Yields a run at every rate of a budget with its first seed, and at the best of them with every other seed."""
-    tried = [trainer.run(rate=rate, seed=budget.seeds[0]) for rate in budget.rates]
-    yield from tried
-    rate = best(tried)[0].rate
+def training_runs(trainer: Trainer, budget: TrainingBudget) -> Iterator[Run]:
+    """Yields a run at every rate of a budget with the first seed, then at the best rate with every other seed."""
+    first = [trainer.run(rate=rate, seed=budget.seeds[0]) for rate in budget.rates]
+    yield from first
+    rate = best(first)[0].rate
     yield from (trainer.run(rate=rate, seed=seed) for seed in budget.seeds[1:])
 
 
-def _chosen(names: Sequence[str] | None) -> set[str]:
+def _check_measurements(names: Sequence[str] | None) -> set[str]:
     unknown = [name for name in names or () if name not in MEASUREMENTS]
     if unknown:
         raise UnknownNameError("compare.measure", got=unknown[0], known=MEASUREMENTS)
     return {*(MEASUREMENTS if names is None else names)}
 
 
-def _measure(one: Contestant, model: Any, when: str, wanted: set[str], x: Any, y: Any) -> Measured:
+def _measure(one: Contestant, model: KerasModel, when: str, selection: set[str], x: Array, y: Array) -> Measured:
     network = take_apart(model)
-    found, left_out = [], {}
-    for name in (name for name in MEASUREMENTS if name in wanted):
+    results: list[Result] = []
+    left_out: dict[str, str] = {}
+    for name in (name for name in MEASUREMENTS if name in selection):
         try:
             with np.errstate(all="ignore"):
-                found.append(MEASUREMENTS[name](network, x, y))
+                results.append(MEASUREMENTS[name](network, x, y))
         except ReszooError as error:
             left_out[name] = str(error)
-    return Measured(one.family, one.kind, when, tuple(found), left_out)
+    return Measured(one.family, one.kind, when, tuple(results), left_out)

@@ -1,4 +1,4 @@
-"""What a network is compared with, as data: its plain twin, controls, budgets, and what is said about the claims."""
+"""The contents of `evidence.yaml`: families of networks, training budgets and claims."""
 
 from __future__ import annotations
 
@@ -20,28 +20,31 @@ from reszoo.experiments.trainer import TrainingBudget
 
 
 class Family(FrozenModel):
-    """One way to change a residual network."""
+    """A variant of a residual network."""
 
     kind: Literal["residual", "plain", "control"]
-    told: str
-    """What differs, in words."""
+    description: str
+    """The difference from the residual network."""
     changes: dict[str, Any] = Field(default_factory=dict)
     """As `NetSpec.replace` takes them."""
 
 
 class Claim(FrozenModel):
-    """One claim about residual networks, and what may honestly be said of it."""
+    """A claim about residual networks, its measurement, published figures and caveat."""
 
-    said: str
+    statement: str = Field(alias="said")
     measure: str
-    """What is measured here."""
+    """The quantity that is measured."""
     published: str
     """Figures with their sources."""
     caveat: str
     families: Annotated[tuple[str, ...], Strict(False)]
-    """Who is measured."""
+    """Families that are measured."""
     chart: dict[str, str]
-    """How its picture is titled: arguments of `draw_lines`."""
+    """Titles of its chart: arguments of `draw_lines`."""
+
+    def __repr__(self) -> str:
+        return f"Claim({self.statement[:120]!r})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +54,12 @@ class Contestant:
     family: str
     kind: str
     """residual, plain or control."""
-    told: str
+    description: str
+    """The difference from the residual network."""
     spec: NetSpec
+
+    def __repr__(self) -> str:
+        return f"Contestant({self.family[:40]!r}, {self.kind}: {self.spec.name[:40]}, {self.depth} layers)"
 
     @property
     def depth(self) -> int:
@@ -67,15 +74,15 @@ class Contestant:
 
 @cache
 def settings() -> Mapping[str, Any]:
-    """Returns the file of families, budgets, networks and claims."""
+    """Returns the contents of `evidence.yaml`."""
     return read_yaml(configs() / "evidence" / "evidence.yaml")
 
 
 def families(names: Sequence[str] | None = None) -> dict[str, Family]:
-    """Returns families of the file: these, or those that `compare` takes.
+    """Returns families by name; by default those that `compare` uses.
 
     Raises:
-        UnknownNameError: no such family.
+        UnknownNameError: an unknown family.
     """
     table = settings()["families"]
     chosen = settings()["compared"] if names is None else names
@@ -90,32 +97,32 @@ def claims() -> dict[str, Claim]:
 
 
 def budget(name: str, **changes: Any) -> TrainingBudget:
-    """Returns a budget of the file, with changes that are not None.
+    """Returns a training budget of the file, with the changes that are not None.
 
     Raises:
-        ReszooError: a change that is none, or impossible.
+        ReszooError: an unknown or invalid change.
     """
-    asked = {field: value for field, value in changes.items() if value is not None}
-    return check(TrainingBudget, {**settings()["budgets"][name], **asked}, where="budget")
+    changes = {field: value for field, value in changes.items() if value is not None}
+    return check(TrainingBudget, {**settings()["budgets"][name], **changes}, where="budget")
 
 
 def network(name: Literal["dense", "image"], data: Data, **changes: Any) -> NetSpec:
-    """Returns the network that the evidence is measured on, in the data's shape."""
-    told = dict(settings()["networks"][name])
-    return zoo.spec(told.pop("network"), input_shape=data.shape, classes=len(data.classes), **told, **changes)
+    """Returns the network that the evidence is measured on, for the data's shape and classes."""
+    entry = dict(settings()["networks"][name])
+    return zoo.spec(entry.pop("network"), input_shape=data.shape, classes=len(data.classes), **entry, **changes)
 
 
 def contestants(spec: NetSpec, table: Mapping[str, Family]) -> tuple[Contestant, ...]:
-    """Returns a residual network and what it is compared with; a control that would be the network itself is left out.
+    """Returns a residual network and its variants, without controls that equal the network itself.
 
     Raises:
         ReszooError: the network has no shortcuts.
     """
     if spec.block.shortcut == "none":
         got = f"{spec.name}, a plain network"
-        raise ReszooError("compare", got=got, expected="a residual network: its plain twin is made of it")
-    found: dict[NetSpec, Contestant] = {}
+        raise ReszooError("compare", got=got, expected="a residual network")
+    variants: dict[NetSpec, Contestant] = {}
     for name, family in table.items():
-        made = spec.replace(**family.changes) if family.changes else spec
-        found.setdefault(made, Contestant(name, family.kind, family.told, made))
-    return tuple(found.values())
+        variant = spec.replace(**family.changes) if family.changes else spec
+        variants.setdefault(variant, Contestant(name, family.kind, family.description, variant))
+    return tuple(variants.values())

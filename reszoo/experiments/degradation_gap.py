@@ -1,4 +1,4 @@
-"""The degradation gap: what more depth does to the training loss, with its confidence interval."""
+"""The degradation gap: the change of the training loss with depth, with its confidence interval."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ import numpy as np
 from reszoo.experiments.trainer import Run
 
 DRAWS = 2000
-SHARE = 0.95
-"""Of the bootstrap draws that lie in the interval."""
-LEARNT = 0.8
-"""Share of the loss at chance below which a network has learnt something."""
+"""Bootstrap samples."""
+CONFIDENCE = 0.95
+"""Fraction of the bootstrap samples inside the interval."""
+LEARNING = 0.8
+"""Fraction of the chance-level loss below which a network counts as learning."""
 
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """Training loss of the deep network less that of the shallow one, each at its best learning rate, in nats."""
+    """Training loss of the deep network minus that of the shallow one, each at its best learning rate, in nats."""
 
     family: str
     shallow: int
@@ -28,49 +29,55 @@ class Gap:
     """Its best learning rate."""
     deep_rate: float
     gap: float
-    """Of the medians over seeds; batch norms use the batch's own statistics."""
+    """Difference of the medians over seeds; batch norms use batch statistics."""
     low: float
     """Lower end of the 95 % bootstrap interval over seeds."""
     high: float
     moving_gap: float
-    """The same runs, batch norms using their moving statistics (inference mode)."""
+    """The same with moving statistics in batch norms (inference mode)."""
     seeds: int
     shallow_loss: float
     """Training loss of the shallow network, median over seeds."""
     chance: float
-    """Loss of a network that says the same of every example."""
+    """Chance-level loss: of a constant uniform prediction."""
+
+    def __repr__(self) -> str:
+        return f"Gap({self.family[:40]!r}: {self.gap:+.3f} nats from {self.shallow} to {self.deep} layers)"
 
     @property
     def trains(self) -> bool:
-        """Whether the shallow network learns anything under this budget; otherwise the gap says nothing."""
-        return self.shallow_loss < LEARNT * self.chance
+        """Whether the shallow network learns at all under this budget; otherwise the gap is meaningless."""
+        return self.shallow_loss < LEARNING * self.chance
 
     @property
     def degrades(self) -> bool:
-        """Whether the whole interval lies above zero: deeper is worse in training."""
+        """Whether the whole interval is above zero: the deeper network has the higher training loss."""
         return self.trains and self.low > 0
 
     @property
-    def told(self) -> str:
-        """The gap in words."""
-        word = "deeper is worse in training" if self.degrades else "deeper is not shown to be worse in training"
+    def description(self) -> str:
+        """The gap with its interval and its meaning, in words."""
         if not self.trains:
-            word = "not even the shallow one trains on this budget, so the gap says nothing"
+            verdict = "even the shallow network does not train on this budget, so the gap is meaningless"
+        elif self.degrades:
+            verdict = "deeper is worse in training"
+        else:
+            verdict = "deeper is not shown to be worse in training"
         interval = f"[{self.low:+.3f}, {self.high:+.3f}]" if self.seeds > 1 else "no interval, one seed"
-        return f"{self.gap:+.3f} {interval} from {self.shallow} to {self.deep} layers: {word}"
+        return f"{self.gap:+.3f} {interval} from {self.shallow} to {self.deep} layers: {verdict}"
 
 
 def gap(family: str, shallow: Sequence[Run], deep: Sequence[Run], *, chance: float) -> Gap:
-    """Returns the gap between the runs of two depths, the seeds drawn anew in each for the interval.
+    """Returns the gap between the runs of two depths; the interval is a bootstrap over the seeds of each depth.
 
-    With three seeds the interval is about their range: it says whether the seeds agree, and little more. With one, it
-    has no width and nothing is said to degrade unless the gap itself is positive.
+    With three seeds the interval is about their range: it shows whether the seeds agree, and little more. With one seed
+    it has no width, and the verdict depends on the sign of the gap.
 
     Args:
-        family: name of both.
+        family: name of both networks.
         shallow: all runs of the shallow network: every rate with the first seed, the best rate with every seed.
         deep: those of the deep one.
-        chance: loss of a network that says the same of every example, ln(classes).
+        chance: chance-level loss, ln(classes).
     """
     few, many = best(shallow), best(deep)
     random = np.random.default_rng(0)
@@ -81,7 +88,7 @@ def gap(family: str, shallow: Sequence[Run], deep: Sequence[Run], *, chance: flo
 
     with np.errstate(invalid="ignore"):
         draws = np.nan_to_num(medians(many) - medians(few), nan=np.inf, posinf=np.inf)
-    low, high = np.quantile(draws, [(1 - SHARE) / 2, (1 + SHARE) / 2], method="nearest")
+    low, high = np.quantile(draws, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2], method="nearest")
     return Gap(
         family=family,
         shallow=few[0].depth,
@@ -99,7 +106,7 @@ def gap(family: str, shallow: Sequence[Run], deep: Sequence[Run], *, chance: flo
 
 
 def best(runs: Sequence[Run]) -> list[Run]:
-    """Returns the runs at the learning rate that was best with the first seed: others are tried with that alone."""
-    tried = [run for run in runs if run.seed == runs[0].seed]
-    rate = min(tried, key=lambda run: run.loss).rate
+    """Returns the runs at the best learning rate of the first seed; further rates have runs with that seed only."""
+    candidates = [run for run in runs if run.seed == runs[0].seed]
+    rate = min(candidates, key=lambda run: run.loss).rate
     return [run for run in runs if run.rate == rate]

@@ -1,4 +1,4 @@
-"""Short runs under one budget: every network sees the same examples in the same order, for the same number of steps."""
+"""Short runs under one budget: every network sees the same examples in the same order for equally many steps."""
 
 from __future__ import annotations
 
@@ -16,48 +16,49 @@ from reszoo.arch.plan import plan
 from reszoo.arch.spec import Count, NetSpec
 from reszoo.config import FrozenModel
 from reszoo.data.arrays import Arrays
-from reszoo.data.sources import Data, Scaling
+from reszoo.data.sources import Data, Examples, Scaling
 from reszoo.experiments.looped import Looped
 from reszoo.training.optimizers import optimizer
-from reszoo.training.recipes import Positive, Recipe, recipe as named
+from reszoo.training.recipes import Positive, Recipe, recipe as load_recipe
+from reszoo.types import Array, KerasModel
 
 LAST = 0.1
-"""Share of the steps, at the end, whose mean is the training loss of a run."""
+"""Fraction of the steps, at the end, whose mean is the training loss of a run."""
 SCORED = 2048
-"""Examples at most that accuracies are measured on."""
+"""Maximum number of examples for accuracies."""
 
 
 class TrainingBudget(FrozenModel):
-    """What every network gets."""
+    """The training budget of every network in a comparison."""
 
     recipe: Recipe
-    """Optimiser and batch; its rate and its epochs are those here."""
+    """Optimizer and batch; `rates` and `steps` replace its learning rate and epochs."""
     steps: Count
     rates: Annotated[tuple[Positive, ...], Strict(False), Field(min_length=1)]
-    """Learning rates that are tried with the first seed: the best counts, and is that of the other seeds."""
+    """Learning rates to try with the first seed; the other seeds use the best one."""
     seeds: Annotated[tuple[int, ...], Strict(False), Field(min_length=1)]
     """Of initial weights and data order."""
 
     @field_validator("recipe", mode="before")
     @classmethod
     def _by_name(cls, value: Any) -> Any:
-        return named(value) if isinstance(value, str) else value
+        return load_recipe(value) if isinstance(value, str) else value
 
     @property
-    def told(self) -> str:
+    def description(self) -> str:
         """The budget in words."""
         rates = ", ".join(f"{rate:g}" for rate in self.rates)
-        chosen = f"best of learning rates {rates} for the first seed"
-        many = chosen if len(self.rates) > 1 else f"learning rate {rates}"
-        return (
-            f"{self.steps} steps of {self.recipe.optimizer.kind}, batch {self.recipe.batch}, {many}, "
-            f"{len(self.seeds)} seed{'s' * (len(self.seeds) > 1)}"
-        )
+        rate = f"best of learning rates {rates} for the first seed" if len(self.rates) > 1 else f"learning rate {rates}"
+        seeds = f"{len(self.seeds)} seed{'s' if len(self.seeds) > 1 else ''}"
+        return f"{self.steps} steps of {self.recipe.optimizer.kind}, batch {self.recipe.batch}, {rate}, {seeds}"
+
+    def __repr__(self) -> str:
+        return f"TrainingBudget({self.description[:130]})"
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One network after its training; losses are cross-entropies in nats, accuracies in [0, 1]."""
+    """Results of one training; losses are cross-entropies in nats, accuracies in [0, 1]."""
 
     network: str
     depth: int
@@ -66,33 +67,37 @@ class Run:
     rate: float
     seed: int
     losses: tuple[float, ...]
-    """Of every step, batch norms using the batch's own statistics."""
+    """Of every step, with batch statistics in batch norms."""
     batch_accuracy: float
-    """Training accuracy afterwards, in the same mode."""
+    """Training accuracy after training, in the same mode."""
     moving_loss: float
-    """Training loss afterwards, batch norms using their moving statistics (inference mode)."""
+    """Training loss after training, with moving statistics in batch norms (inference mode)."""
     moving_accuracy: float
     """Training accuracy in inference mode."""
     test_accuracy: float | None
     """Test accuracy in inference mode, where the data has a test part."""
 
+    def __repr__(self) -> str:
+        name = f"{self.network[:40]!r}, {self.depth} layers, rate {self.rate:g}, seed {self.seed}"
+        return f"Run({name}: loss {self.loss:.4f}, accuracy {self.moving_accuracy:.4f})"
+
     @property
     def loss(self) -> float:
-        """Training loss: the mean of the last tenth of the steps; infinite where it is no number any more."""
+        """Training loss: the mean over the last tenth of the steps; infinite if that is NaN or infinite."""
         mean = float(np.mean(self.losses[-max(1, round(LAST * len(self.losses))) :]))
         return mean if np.isfinite(mean) else float("inf")
 
 
 class Trainer:
-    """Trains one network again and again, traced once: a new seed or rate starts from new weights."""
+    """Trains one network repeatedly, traced once; every run starts from new weights."""
 
     def __init__(self, spec: NetSpec, data: Data, budget: TrainingBudget):
-        """Takes note of what is trained.
+        """Prepares the runs of a network.
 
         Args:
-            spec: of the data's input shape and classes; its softmax is left to the loss.
+            spec: with the data's input shape and classes; it is trained on logits, without its softmax.
             data: examples.
-            budget: what a run may use.
+            budget: of every run.
 
         Raises:
             ReszooError: Keras is set to `channels_first`.
@@ -104,13 +109,13 @@ class Trainer:
         self._looped: Looped | None = None
 
     def run(self, *, rate: float, seed: int) -> Run:
-        """Returns what one training leads to."""
-        looped = self._started(rate, seed)
+        """Returns the results of one training."""
+        looped = self._prepare(rate, seed)
         x, y = self._data.arrays("train")
         losses = []
-        for numbers in _order(len(y), self._budget.recipe.batch, self._budget.steps, seed):
+        for indices in _order(len(y), self._budget.recipe.batch, self._budget.steps, seed):
             looped.reset_metrics()
-            losses.append(float(looped.train_on_batch(x[numbers], y[numbers])))
+            losses.append(float(looped.train_on_batch(x[indices], y[indices])))
         moving_loss, moving_accuracy = self._score(x[:SCORED], y[:SCORED], training=False)
         _, batch_accuracy = self._score(x[:SCORED], y[:SCORED], training=True)
         held = None if self._data.test is None else self._data.arrays("test")
@@ -127,39 +132,40 @@ class Trainer:
             test_accuracy=None if held is None else self._score(held[0][:SCORED], held[1][:SCORED], training=False)[1],
         )
 
-    def fresh(self, seed: int) -> Any:
-        """Returns the network before its training as an ordinary model, without its softmax."""
-        made = build(self.spec)
-        Looped(self.spec, seed=seed).give(made)
-        return made
+    def initial_model(self, seed: int) -> KerasModel:
+        """Returns the network before training as an ordinary model, without its softmax."""
+        model = build(self.spec)
+        Looped(self.spec, seed=seed).copy_to(model)
+        return model
 
-    def model(self) -> Any:
+    def model(self) -> KerasModel:
         """Returns the network of the last run as an ordinary model, without its softmax."""
-        assert self._looped is not None, "nothing was run yet"
-        made = build(self.spec)
-        self._looped.give(made)
-        return made
+        assert self._looped is not None, "no run yet"
+        model = build(self.spec)
+        self._looped.copy_to(model)
+        return model
 
-    def _started(self, rate: float, seed: int) -> Looped:
+    def _prepare(self, rate: float, seed: int) -> Looped:
         """The network before its first step."""
-        # Dropout and the like, where the network has them.
+        # For layers with random state, such as dropout.
         keras.utils.set_random_seed(seed)
         if self._looped is None:
             self._looped = Looped(self.spec, seed=seed)
-            told = self._budget.recipe
-            constant = told.learning_rate.model_copy(update={"kind": "constant", "warmup": 0.0, "peak": rate})
-            made = optimizer(told.model_copy(update={"learning_rate": constant}), self._budget.steps, self._looped)
+            recipe = self._budget.recipe
+            constant = recipe.learning_rate.model_copy(update={"kind": "constant", "warmup": 0.0, "peak": rate})
+            recipe = recipe.model_copy(update={"learning_rate": constant})
+            method = optimizer(recipe, self._budget.steps, self._looped)
             loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-            self._looped.compile(made, loss, jit_compile=_compiled(self.spec))
-            made.build(self._looped.trainable_variables)
+            self._looped.compile(method, loss, jit_compile=_jit_compile(self.spec))
+            method.build(self._looped.trainable_variables)
         self._looped.draw(seed)
         for variable in self._looped.optimizer.variables:
-            variable.assign(keras.ops.zeros_like(variable))
+            variable.assign(keras.ops.zeros(variable.shape, dtype=variable.dtype))
         self._looped.optimizer.learning_rate = rate
         return self._looped
 
-    def _score(self, x: Any, y: Any, *, training: bool) -> tuple[float, float]:
-        """Loss and accuracy; a forward pass writes nothing, whichever the mode."""
+    def _score(self, x: Array, y: Array, *, training: bool) -> tuple[float, float]:
+        """Loss and accuracy; the stateless forward pass changes no variable in either mode."""
         assert self._looped is not None
         weights = (
             [v.value for v in self._looped.trainable_variables],
@@ -172,34 +178,34 @@ class Trainer:
         return float(losses.mean()), float((logits.argmax(axis=1) == y).mean())
 
 
-def _compiled(spec: NetSpec) -> bool | str:
-    """Whether XLA compiles a training step.
+def _jit_compile(spec: NetSpec) -> bool | str:
+    """Returns whether XLA compiles the training step.
 
-    Loops over small dense layers are four times faster with it, even after its compilation; convolutions on a CPU are
-    slower. Keras' own choice leaves it off on TensorFlow without a GPU; on PyTorch it would be another compiler.
+    Loops over small dense layers are four times faster with XLA, compilation included; convolutions on a CPU are
+    slower. Keras' default leaves it off on TensorFlow without a GPU; on PyTorch the argument means another compiler.
     """
     return True if spec.dense and keras.backend.backend() == "tensorflow" else "auto"
 
 
 def rows(data: Data) -> Data:
-    """Returns the data with every example as a row of numbers, scaled: what a dense network reads."""
+    """Returns the data with every example flattened and scaled, as dense networks need it."""
 
-    def flat(part: Any) -> Any:
+    def flat(part: Examples | None) -> Arrays | None:
         if part is None:
             return None
         x = data.scaling(part.take(range(len(part))))
         return Arrays(x.reshape(len(x), -1), part.labels)
 
-    parts = {name: flat(getattr(data, name)) for name in ("train", "validation", "test")}
+    parts: dict[str, Any] = {name: flat(getattr(data, name)) for name in ("train", "validation", "test")}
     return replace(data, scaling=Scaling(1.0, (0.0,), (1.0,)), **parts)
 
 
-def _order(count: int, batch: int, steps: int, seed: int) -> Iterator[Any]:
-    """Numbers of the examples of every step: whole passes in a new order each, cut into full batches."""
+def _order(count: int, batch: int, steps: int, seed: int) -> Iterator[Array]:
+    """Indices of the examples of every step: passes in random order, cut into full batches."""
     random, batch = np.random.default_rng(seed), min(batch, count)
-    left = random.permutation(count)
+    queue = random.permutation(count)
     for _ in range(steps):
-        if len(left) < batch:
-            left = np.concatenate([left, random.permutation(count)])
-        yield left[:batch]
-        left = left[batch:]
+        if len(queue) < batch:
+            queue = np.concatenate([queue, random.permutation(count)])
+        yield queue[:batch]
+        queue = queue[batch:]

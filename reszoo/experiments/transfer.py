@@ -1,27 +1,28 @@
-"""What pretraining is worth: shipped weights fine-tuned on digits, beside random ones, and beside the plain twin."""
+"""The benefit of pretraining: shipped weights fine-tuned on digits, beside random weights and the plain twin."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 from reszoo.arch import zoo
+from reszoo.arch.spec import NetSpec
 from reszoo.data.sources import Data
 from reszoo.training.recipes import recipe
+from reszoo.types import KerasModel
 from reszoo.weights.catalogue import record
 
 NETWORKS = ("resnet20_cifar", "plain20_cifar")
 WEIGHTS = "fashion_mnist"
 SIZE = 16
-"""Side that the 8x8 digits are shown in, in pixels."""
+"""Side that the 8x8 digits are resized to, in pixels."""
 RECIPES = {"pretrained": "transfer", "from scratch": "transfer_from_scratch"}
-"""Start -> recipe: random weights want a larger learning rate."""
+"""Start -> recipe: random weights need a larger learning rate."""
 
 
 @dataclass(frozen=True, slots=True)
 class Transferred:
-    """One network after its training."""
+    """Results of one trained network."""
 
     name: str
     start: str
@@ -29,19 +30,23 @@ class Transferred:
     accuracies: tuple[float, ...]
     """Test accuracy after every epoch, in inference mode."""
 
+    def __repr__(self) -> str:
+        accuracy = f"{self.accuracies[-1]:.4f}" if self.accuracies else "none"
+        return f"Transferred({self.name!r}, {self.start}: test accuracy {accuracy})"
+
 
 def runs() -> Iterator[tuple[str, str]]:
-    """Returns every network with every start, the ones with shortcuts first."""
+    """Returns every network with every start, the residual ones first."""
     return ((name, start) for name in NETWORKS for start in RECIPES)
 
 
 def transfer(name: str, start: str, data: Data, *, seed: int = 0, verbose: str | int = "auto") -> Transferred:
-    """Returns what a network of the zoo reaches on digits with `fit()`.
+    """Returns the test accuracies of a network trained on digits with `fit()`.
 
     Args:
-        name: with weights that are shipped.
+        name: of a network with shipped weights.
         start: `pretrained` or `from scratch`.
-        data: digits, shown at `SIZE` pixels.
+        data: digits, resized to `SIZE` pixels.
         seed: of weights and data order.
         verbose: as in `fit()`.
     """
@@ -55,20 +60,20 @@ def transfer(name: str, start: str, data: Data, *, seed: int = 0, verbose: str |
     spec = zoo.spec(name, input_shape=scaled.shape, classes=len(scaled.classes))
     model = _model(spec, start)
     x, y = scaled.arrays("train")
-    how = recipe(RECIPES[start])
-    steps = how.epochs * -(-len(x) // how.batch)
-    compile_for(model, how, steps=steps, loss="sparse_categorical_crossentropy", metrics=["accuracy"])
+    settings = recipe(RECIPES[start])
+    steps = settings.epochs * -(-len(x) // settings.batch)
+    compile_for(model, settings, steps=steps, loss="sparse_categorical_crossentropy", metrics=["accuracy"])
     held = scaled.arrays("test")
-    fitted = model.fit(x, y, batch_size=how.batch, epochs=how.epochs, validation_data=held, verbose=verbose)
-    history = fitted.history
+    fit = {"batch_size": settings.batch, "epochs": settings.epochs, "validation_data": held, "verbose": verbose}
+    history = model.fit(x, y, **fit).history
     return Transferred(name, start, tuple(history["val_accuracy"]))
 
 
-def _model(spec: Any, start: str) -> Any:
+def _model(spec: NetSpec, start: str) -> KerasModel:
     from reszoo.arch.build import build
     from reszoo.training.fine_tune import replace_head
     from reszoo.weights.load import pretrained
 
     if start == "from scratch":
         return build(spec)
-    return replace_head(pretrained(spec, WEIGHTS), classes=spec.head.classes)
+    return replace_head(pretrained(spec, WEIGHTS), classes=spec.head.classes or 0)

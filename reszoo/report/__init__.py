@@ -1,1 +1,1 @@
-"""Pictures and pages of plain data."""
+"""Pictures and self-contained HTML pages from plain data."""

@@ -9,16 +9,16 @@ from reszoo.report.pictures import figure, save
 
 
 def draw_curves(panels: Mapping[str, Mapping[str, Sequence[float]]], file: Path, *, title: str, ylabel: str) -> None:
-    """Writes a PNG of one panel per group of curves, on one shared logarithmic scale.
+    """Writes a PNG with one panel per group of curves, on a shared logarithmic scale.
 
     Args:
         panels: panel title -> curve label -> value per epoch, first epoch first.
-        file: where to write.
-        title: above all panels.
-        ylabel: quantity and unit.
+        file: path of the PNG.
+        title: shown above all panels.
+        ylabel: quantity and unit of the values.
     """
-    made = figure(5 * len(panels), 4)
-    axes = made.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    drawing = figure(5 * len(panels), 4)
+    axes = drawing.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for axis, (name, curves) in zip(axes, panels.items(), strict=True):
         for label, values in curves.items():
             axis.plot(range(1, len(values) + 1), values, marker="o", markersize=3, label=label)
@@ -26,5 +26,5 @@ def draw_curves(panels: Mapping[str, Mapping[str, Sequence[float]]], file: Path,
         axis.grid(alpha=0.3, which="both")
         axis.legend()
     axes[0].set_ylabel(ylabel)
-    made.suptitle(title)
-    save(made, file)
+    drawing.suptitle(title)
+    save(drawing, file)

@@ -1,11 +1,11 @@
-"""What one dimension of a search does to the score, and two of them together."""
+"""The effect of one dimension of a search on the score, and of two together."""
 
 from __future__ import annotations
 
 import math
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 from statistics import fmean, median
 from typing import Any
@@ -13,7 +13,8 @@ from typing import Any
 from reszoo.report.pictures import INK, Picture, hover, legend, literal, panel, style
 from reszoo.report.tables import short
 
-DISCRETE = 8  # a number with more values than this is cut into bins
+MAX_GROUPS = 8
+"""A numeric dimension with more values is split into bins."""
 BINS = 6
 
 Value = float | str
@@ -21,7 +22,7 @@ Value = float | str
 
 @dataclass(frozen=True)
 class Sample:
-    """One trained net, as an effect sees it: its value of each of the dimensions, its family and its score."""
+    """One trained network: its value of each dimension, its family and its score."""
 
     at: tuple[Value, ...]
     kind: str
@@ -30,11 +31,11 @@ class Sample:
 
 @dataclass(frozen=True)
 class Group:
-    """The samples that share a value, or whose values lie in one bin."""
+    """Samples with the same value, or with values in the same bin."""
 
     label: str
     center: Value
-    samples: tuple[Sample, ...]
+    samples: tuple[Sample, ...] = field(repr=False)
 
     def of(self, kind: str) -> list[float]:
         """Returns the scores of one family."""
@@ -42,40 +43,42 @@ class Group:
 
 
 def groups(samples: Sequence[Sample], *, axis: int = 0) -> tuple[Group, ...]:
-    """Returns the samples by their value of one dimension, in its order: each value, or bins of equal count."""
+    """Returns the samples grouped by one dimension, in order: one group per value, or bins of equal count."""
     values = sorted({sample.at[axis] for sample in samples}, key=_rank)
     parts = [[value] for value in values]
-    if len(values) > DISCRETE and not any(isinstance(value, str) for value in values):
+    if len(values) > MAX_GROUPS and not any(isinstance(value, str) for value in values):
         ordered = sorted(float(sample.at[axis]) for sample in samples)
-        edges = sorted({ordered[len(ordered) * place // BINS] for place in range(1, BINS)})
+        edges = sorted({ordered[len(ordered) * cut // BINS] for cut in range(1, BINS)})
         parts = [list(part) for _, part in groupby(values, key=lambda value: bisect_right(edges, float(value)))]
     return tuple(_group(part, samples, axis) for part in parts)
 
 
 def _rank(value: Value) -> tuple[float, str]:
-    """Numbers by size, then words by letters."""
+    """Sort key: numbers by size, then words alphabetically."""
     return (math.inf, value) if isinstance(value, str) else (float(value), "")
 
 
 def _group(part: Sequence[Value], samples: Sequence[Sample], axis: int) -> Group:
     inside = tuple(sample for sample in samples if sample.at[axis] in part)
     if len(part) == 1:
-        return Group(written(part[0]), part[0], inside)
+        return Group(format_value(part[0]), part[0], inside)
     return Group(f"{part[0]:.2g} to {part[-1]:.2g}", median(float(sample.at[axis]) for sample in inside), inside)
 
 
-def written(value: Value) -> str:
-    """Returns a value of a dimension as it is read: 0.00316, 64, basic."""
+def format_value(value: Value) -> str:
+    """Returns a value of a dimension as text: 0.00316, 64, basic."""
     if isinstance(value, str | bool):
         return str(value)
-    return short(value) if abs(value) >= 1e4 else f"{value:.3g}" if isinstance(value, float) else str(value)
+    if abs(value) >= 1e4:
+        return short(value)
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def shares(samples: Sequence[Sample]) -> dict[str, float]:
-    """Returns, for each family, the part of its scores' variance that goes with the first dimension, 0 to 1.
+    """Returns family -> share of the variance of its scores that the first dimension explains, 0 to 1.
 
-    Epsilon squared: eta squared with the degrees of freedom taken off (Kelley 1935), so that many small groups explain
-    nothing by their number alone. By family: what depth does to one may be the opposite of what it does to the other.
+    Epsilon squared: eta squared corrected for degrees of freedom (Kelley 1935), so that many small groups explain
+    nothing by their number alone. Families are separate because a dimension may affect them in opposite ways.
     """
     kinds = dict.fromkeys(sample.kind for sample in samples)
     return {kind: _share(groups([sample for sample in samples if sample.kind == kind])) for kind in kinds}
@@ -97,23 +100,32 @@ def _squares(scores: Sequence[float]) -> float:
 
 
 def draw_effect(samples: Sequence[Sample], *, dimension: str, name: str, ylabel: str) -> Picture:
-    """Returns a picture of the score by the value of one dimension: every net faint, the means of each family a line.
+    """Returns a plot of the score by one dimension: networks as faint marks, the means of each family as a line.
 
     Args:
-        samples: the nets, at least one; the first of `at` is drawn.
+        samples: at least one; the first dimension of `at` is drawn.
         dimension: its name.
         name: file name of the picture without a suffix.
-        ylabel: the score.
+        ylabel: name of the score.
     """
     parts = groups(samples)
-    place = _places(parts)
+    position = _positions(parts)
     axis = panel(dimension, ylabel=ylabel)
-    for number, kind in enumerate(dict.fromkeys(sample.kind for sample in samples)):
-        color, mark = style(kind, number)
-        mine = [sample for sample in samples if sample.kind == kind]
-        axis.plot([place(s.at[0]) for s in mine], [s.score for s in mine], mark, color=color, alpha=0.25, markersize=4)
+    for index, kind in enumerate(dict.fromkeys(sample.kind for sample in samples)):
+        color, mark = style(kind, index)
+        members = [sample for sample in samples if sample.kind == kind]
+        axis.plot(
+            [position(s.at[0]) for s in members],
+            [s.score for s in members],
+            mark,
+            color=color,
+            alpha=0.25,
+            markersize=4,
+        )
         means = [
-            (place(group.center), group.label, fmean(scores), scores) for group in parts if (scores := group.of(kind))
+            (position(group.center), group.label, fmean(scores), scores)
+            for group in parts
+            if (scores := group.of(kind))
         ]
         at, heights = [mean[0] for mean in means], [mean[2] for mean in means]
         axis.plot(at, heights, color=color, linewidth=1.8, marker=mark, label=literal(kind))
@@ -122,8 +134,8 @@ def draw_effect(samples: Sequence[Sample], *, dimension: str, name: str, ylabel:
             hover(dot, f"{kind}, {dimension} {label}\n{_spread(scores)}")
     _scale(axis, parts)
     legend(axis)
-    parted = ", ".join(f"{part:.0%} of the variance of {kind} nets" for kind, part in shares(samples).items())
-    caption = f"{dimension} goes with {parted}; {len(samples)} nets."
+    explained = ", ".join(f"{part:.0%} of the variance of {kind} networks" for kind, part in shares(samples).items())
+    caption = f"{dimension} explains {explained}; {len(samples)} networks."
     return Picture(name, caption, axis.figure)
 
 
@@ -131,20 +143,20 @@ def _spread(scores: Sequence[float]) -> str:
     return f"mean {fmean(scores):.4g} of {len(scores)}\nfrom {min(scores):.4g} to {max(scores):.4g}"
 
 
-def _on_steps(parts: Sequence[Group]) -> bool:
-    """Whether the values stand side by side as words, rather than where they lie on a line of numbers."""
-    return len(parts) <= DISCRETE and all(group.label == written(group.center) for group in parts)
+def _categorical(parts: Sequence[Group]) -> bool:
+    """Whether the values are drawn side by side as categories, rather than on a numeric axis."""
+    return len(parts) <= MAX_GROUPS and all(group.label == format_value(group.center) for group in parts)
 
 
-def _places(parts: Sequence[Group]) -> Callable[[Value], float]:
-    if _on_steps(parts):
+def _positions(parts: Sequence[Group]) -> Callable[[Value], float]:
+    if _categorical(parts):
         order = {group.center: float(number) for number, group in enumerate(parts)}
         return order.__getitem__
     return float
 
 
 def _scale(axis: Any, parts: Sequence[Group]) -> None:
-    values = [float(sample.at[0]) for group in parts for sample in group.samples] if not _on_steps(parts) else []
+    values = [float(sample.at[0]) for group in parts for sample in group.samples] if not _categorical(parts) else []
     if values and min(values) > 0 and max(values) / min(values) >= 20:
         axis.set_xscale("log")
     if not values:
@@ -154,33 +166,33 @@ def _scale(axis: Any, parts: Sequence[Group]) -> None:
 
 def _name_columns(axis: Any, parts: Sequence[Group]) -> None:
     labels = [literal(group.label[:24]) for group in parts]
-    turned = sum(map(len, labels)) > 36
-    axis.set_xticks(range(len(parts)), labels, rotation=30 if turned else 0, ha="right" if turned else "center")
+    rotation, align = (30, "right") if sum(map(len, labels)) > 36 else (0, "center")
+    axis.set_xticks(range(len(parts)), labels, rotation=rotation, ha=align)
 
 
 def draw_interaction(
     samples: Sequence[Sample], *, dimensions: tuple[str, str], name: str, title: str, score: str
 ) -> Picture:
-    """Returns a heat map of the mean score by two dimensions; a cell without a net is empty.
+    """Returns a heat map of the mean score by two dimensions; cells without networks are empty.
 
     Args:
-        samples: the nets, at least one; both of `at` are drawn.
-        dimensions: the names, the one along the horizontal axis first.
+        samples: at least one; both dimensions of `at` are drawn.
+        dimensions: their names, that of the horizontal axis first.
         name: file name of the picture without a suffix.
-        title: above the panel.
-        score: what is averaged.
+        title: shown above the panel.
+        score: name of the score.
     """
     import matplotlib
     from matplotlib.patches import Rectangle
 
     across, up = groups(samples, axis=0), groups(samples, axis=1)
     cells = {}
-    for column, right in enumerate(across):
-        for row, over in enumerate(up):
-            scores = [sample.score for sample in right.samples if sample in over.samples]
+    for column, horizontal in enumerate(across):
+        for row, vertical in enumerate(up):
+            scores = [sample.score for sample in horizontal.samples if sample in vertical.samples]
             if scores:
                 cells[column, row] = scores
-    means = {place: fmean(scores) for place, scores in cells.items()}
+    means = {cell: fmean(scores) for cell, scores in cells.items()}
     low, high = min(means.values()), max(means.values())
     axis = panel(title, xlabel=dimensions[0], ylabel=dimensions[1], width=5.6, height=4)
     axis.grid(visible=False)
@@ -191,14 +203,16 @@ def draw_interaction(
         cell = axis.add_patch(Rectangle((column - 0.49, row - 0.49), 0.98, 0.98, facecolor=color))
         count = f"\nn={len(scores)}" if len(up) <= 6 else ""
         text = axis.text(column, row, f"{mean:.3g}{count}", ha="center", va="center", color=ink, fontsize=8)
-        for drawn in (cell, text):
-            where = f"{dimensions[0]} {across[column].label}, {dimensions[1]} {up[row].label}"
-            hover(drawn, f"{where}\n{_spread(scores)}")
+        for artist in (cell, text):
+            values = f"{dimensions[0]} {across[column].label}, {dimensions[1]} {up[row].label}"
+            hover(artist, f"{values}\n{_spread(scores)}")
     _name_columns(axis, across)
     axis.set_yticks(range(len(up)), [literal(group.label[:24]) for group in up])
     axis.set(xlim=(-0.5, len(across) - 0.5), ylim=(-0.5, len(up) - 0.5))
     for spine in axis.spines.values():
         spine.set_visible(False)
     axis.tick_params(length=0, colors=INK)
-    caption = f"{title}: mean {score} by {dimensions[0]} and {dimensions[1]}, of n nets; a cell without a net is empty."
+    caption = (
+        f"{title}: mean {score} by {dimensions[0]} and {dimensions[1]} of n networks; cells without networks are empty."
+    )
     return Picture(name, caption, axis.figure)

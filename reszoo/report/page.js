@@ -1,5 +1,5 @@
 "use strict";
-// Sorting: numbers by their value, words by letters, what is missing last.
+// Sorting: numbers by value, words alphabetically, missing values last.
 for (const table of document.querySelectorAll("table")) {
   table.querySelectorAll("th").forEach((head, column) => {
     const button = document.createElement("button");
@@ -26,7 +26,7 @@ for (const table of document.querySelectorAll("table")) {
     });
   });
 }
-// The text of a mark follows pointer and finger at once; the browser's own tooltip comes late, and never on a phone.
+// Hover text at once, for mouse and touch: the browser's own tooltip is delayed, and missing on phones.
 const tip = document.createElement("div");
 tip.id = "tip";
 tip.hidden = true;

@@ -1,7 +1,7 @@
-"""A page that is whole in one file: text, tables, pictures and code, with nothing fetched from anywhere.
+"""A self-contained HTML page: text, tables, pictures and code in one file, with no external resources.
 
-The page is built as a tree of elements and written by the standard library: every text is escaped because there is no
-way to write it otherwise. Its security policy forbids the browser any address but the page itself.
+The page is built as a tree of elements that the standard library serializes, so that every text is escaped. Its content
+security policy forbids the browser to load anything else.
 """
 
 from __future__ import annotations
@@ -17,64 +17,66 @@ from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
 from reszoo.atomic import renamed_when_whole
+from reszoo.notebook import html_table
 from reszoo.report.pictures import Picture, printable
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
 MISSING = "\N{EN DASH}"
 LONG = 40
+"""Characters beyond which the text of a cell wraps."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell of a table that is more than its text."""
+    """A table cell with a sort value or a color."""
 
     text: str
     value: float | None = None
-    """What the column is sorted by, and shown in full under the pointer."""
+    """The number by which the column is sorted; the hover text shows it in full."""
     tone: str = ""
-    """good, fair, bad or muted: its colour."""
+    """good, fair, bad or muted: its color."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table whose columns are sorted at a click."""
+    """A table; a click on a heading sorts it."""
 
     columns: Sequence[str]
-    rows: Sequence[Sequence[Cell | str | float | None]]
+    rows: Sequence[Sequence[Cell | str | float | None]] = field(repr=False)
     caption: str = ""
     marked: frozenset[int] = frozenset()
-    """Places of rows that stand out, 0 the first."""
+    """Indices of highlighted rows, from 0."""
     phone: str = "scroll"
-    """On a narrow screen: scroll, or stack, which makes a card of every row (for rows of sentences)."""
+    """On a narrow screen: scroll, or stack, which shows every row as a card (for rows of sentences)."""
 
 
 @dataclass(frozen=True)
 class Code:
-    """Text to be copied as it is."""
+    """A block of code with a button that copies it."""
 
-    text: str
+    text: str = field(repr=False)
     caption: str = ""
     fold: str = "open"
-    """open, or closed behind its caption."""
+    """open, or closed: collapsed under its caption."""
 
 
 @dataclass(frozen=True)
 class Image:
-    """A PNG that was drawn already."""
+    """A PNG image."""
 
     name: str
-    """Its file name without a suffix."""
+    """File name without a suffix."""
     caption: str
-    png: bytes
+    png: bytes = field(repr=False)
 
 
 @dataclass(frozen=True)
 class Gallery:
-    """Pictures side by side where there is room."""
+    """Pictures side by side where the screen is wide enough."""
 
     pictures: Sequence[Picture | Image]
     size: str = "small"
-    """small: three beside one another on a wide screen; or large: two."""
+    """On a wide screen: small for three in a row, large for two."""
 
 
 Content = str | Table | Code | Picture | Image | Gallery
@@ -82,37 +84,52 @@ Content = str | Table | Code | Picture | Image | Gallery
 
 @dataclass(frozen=True)
 class Section:
-    """A heading and what stands under it: paragraphs (words alone), tables, pictures, code."""
+    """A heading with its contents: paragraphs (strings), tables, pictures, code."""
 
     title: str
-    parts: Sequence[Content]
+    parts: Sequence[Content] = field(repr=False)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Page:
-    """A page as plain data; `reszoo.report.write.write` puts it into a folder."""
+    """A page as plain data; `reszoo.report.write.write` writes it into a folder.
+
+    Example:
+        >>> from reszoo.report.page import Page, Section
+        >>> Page("Results", "Two networks.", [Section("Scores", ["0.91 and 0.93"])])
+        Page('Results', 1 section, 0 pictures)
+    """
 
     title: str
     lead: str
-    """A paragraph that says what was found."""
+    """An introductory paragraph with the main result."""
     sections: Sequence[Section]
     facts: Mapping[str, str] = field(default_factory=dict)
-    """A few words or numbers to be seen first, by their names."""
+    """Name -> value of a few key figures at the top."""
     foot: str = ""
-    """A line at the end, as versions and machine."""
+    """A line at the end, such as versions and machine."""
     file: str = "index.html"
     numbers: Mapping[str, Any] | None = None
-    """Everything on the page as plain data for JSON, where it is written beside it."""
+    """The contents as plain data, to be written as JSON beside the page; None writes nothing."""
     numbers_file: str = "numbers.json"
+
+    def __repr__(self) -> str:
+        sections = f"{len(self.sections)} section{'s' * (len(self.sections) != 1)}"
+        pictures = f"{len(self.pictures)} picture{'s' * (len(self.pictures) != 1)}"
+        return f"Page({self.title!r}, {sections}, {pictures})"
+
+    def _repr_html_(self) -> str:
+        rows = [*self.facts.items(), *(("section", section.title) for section in self.sections if section.parts)]
+        return html_table((), rows, title=self.title, note=self.lead)
 
     @property
     def pictures(self) -> list[Picture | Image]:
-        """Returns the pictures of all sections, in order."""
-        found: list[Picture | Image] = []
+        """The pictures of all sections, in order."""
+        pictures: list[Picture | Image] = []
         for part in (part for section in self.sections for part in section.parts):
-            shown = part.pictures if isinstance(part, Gallery) else [part]
-            found += [one for one in shown if isinstance(one, (Picture, Image))]
-        return found
+            contents = part.pictures if isinstance(part, Gallery) else [part]
+            pictures += [content for content in contents if isinstance(content, (Picture, Image))]
+        return pictures
 
 
 def write_page(
@@ -124,29 +141,31 @@ def write_page(
     facts: Mapping[str, str] | None = None,
     foot: str = "",
 ) -> Path:
-    """Writes a self-contained HTML page and returns its path.
+    """Returns the path of a self-contained HTML page after writing it atomically.
 
-    It follows the reader's light or dark mode, fits a phone and paper, and needs scripts only for sorting, for copying
-    and for text under the pointer at once.
+    The page follows the reader's light or dark mode, fits phones and paper, and needs scripts only for sorting, copying
+    and immediate hover text.
 
     Args:
-        file: where to write; its folder is made. It is there whole or not at all.
-        title: of the page and the window.
-        lead: a paragraph that says what was found.
-        sections: the page itself; one without parts is left out.
-        facts: a few words or numbers to be seen first, by their names.
-        foot: a line at the end, as versions and machine.
+        file: path of the page; its folder is created.
+        title: of the page and the browser window.
+        lead: an introductory paragraph with the main result.
+        sections: the contents; empty sections are left out.
+        facts: name -> value of a few key figures at the top.
+        foot: a line at the end, such as versions and machine.
     """
     sections = [section for section in sections if section.parts]
     names = [f"section-{number}" for number in range(1, len(sections) + 1)]
-    figures = _Figures()
+    renderer = _Renderer()
     head = _node("header", _node("h1", title), _node("p", lead, css="lead"))
     if facts:
-        head.append(_node("dl", *(_node("div", _node("dt", name), _node("dd", said)) for name, said in facts.items())))
+        head.append(
+            _node("dl", *(_node("div", _node("dt", name), _node("dd", value)) for name, value in facts.items()))
+        )
     links = [_node("a", section.title, href=f"#{name}") for section, name in zip(sections, names, strict=True)]
     main = _node("main", head, *([_node("nav", *links)] if len(links) > 2 else []))
     for section, name in zip(sections, names, strict=True):
-        main.append(_node("section", _node("h2", section.title), *map(figures.show, section.parts), id=name))
+        main.append(_node("section", _node("h2", section.title), *map(renderer.element, section.parts), id=name))
     if foot:
         main.append(_node("footer", foot))
     page = _node("html", _head(title), _node("body", main, _node("script", _source("page.js"))), lang="en")
@@ -158,7 +177,7 @@ def write_page(
 
 
 def number(value: float) -> str:
-    """Returns a number as a table shows it: 269,722 or 0.9542."""
+    """Returns a number as text for a table: 269,722 or 0.9542."""
     return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
 
 
@@ -179,27 +198,27 @@ def _source(name: str) -> str:
 
 
 def _node(tag: str, *inside: Element | str, css: str = "", **attributes: str) -> Element:
-    """Returns an element of texts and elements."""
-    made = Element(tag, {name: printable(value) for name, value in attributes.items()})
+    """An element that contains texts and elements."""
+    element = Element(tag, {name: printable(value) for name, value in attributes.items()})
     if css:
-        made.set("class", css)
+        element.set("class", css)
     for item in inside:
         if isinstance(item, Element):
-            made.append(item)
-        elif len(made):
-            made[-1].tail = (made[-1].tail or "") + printable(item)
+            element.append(item)
+        elif len(element):
+            element[-1].tail = (element[-1].tail or "") + printable(item)
         else:
-            made.text = (made.text or "") + printable(item)
-    return made
+            element.text = (element.text or "") + printable(item)
+    return element
 
 
-class _Figures:
-    """Turns parts into elements; counts the pictures, whose ids must differ."""
+class _Renderer:
+    """Turns contents into elements; numbers the pictures, whose ids must be unique."""
 
     def __init__(self) -> None:
         self.count = 0
 
-    def show(self, part: Content) -> Element:
+    def element(self, part: Content) -> Element:
         match part:
             case str():
                 return _node("p", part)
@@ -215,43 +234,45 @@ class _Figures:
     def picture(self, part: Picture | Image) -> Element:
         self.count += 1
         if isinstance(part, Picture):
-            drawn = part.svg(f"picture{self.count}-")
+            image = part.svg(f"picture{self.count}-")
         else:
             data = base64.b64encode(part.png).decode()
-            drawn = _node("img", src=f"data:image/png;base64,{data}", alt=part.caption)
-        return _node("figure", drawn, _node("figcaption", part.caption))
+            image = _node("img", src=f"data:image/png;base64,{data}", alt=part.caption)
+        return _node("figure", image, _node("figcaption", part.caption))
 
 
 def _table(part: Table) -> Element:
-    rows = [[_cell(got) for got in row] for row in part.rows]
-    numeric = [any(row[place].value is not None for row in rows) for place in range(len(part.columns))]
+    rows = [[_cell(content) for content in row] for row in part.rows]
+    numeric = [any(row[index].value is not None for row in rows) for index in range(len(part.columns))]
     heads = [
         _node("th", column, css="number" if right else "", scope="col")
         for column, right in zip(part.columns, numeric, strict=True)
     ]
     body = _node("tbody")
-    for place, row in enumerate(rows):
+    for index, row in enumerate(rows):
         data = map(_data, part.columns, row, numeric)
-        body.append(_node("tr", *data, css="marked" if place in part.marked else ""))
+        body.append(_node("tr", *data, css="marked" if index in part.marked else ""))
     title = [_node("caption", part.caption)] if part.caption else []
     table = _node("table", *title, _node("thead", _node("tr", *heads)), body, css=part.phone)
     return _node("div", table, css="table")
 
 
-def _cell(got: Cell | str | float | None) -> Cell:
-    if isinstance(got, Cell):
-        return got
-    if got is None:
+def _cell(content: Cell | str | float | None) -> Cell:
+    if isinstance(content, Cell):
+        return content
+    if content is None:
         return Cell(MISSING)
-    return Cell(got) if isinstance(got, str) else Cell(number(got), got)
+    return Cell(content) if isinstance(content, str) else Cell(number(content), content)
 
 
-def _data(column: str, cell: Cell, right: bool) -> Element:
-    said = {"data-column": column}
+def _data(column: str, cell: Cell, numeric: bool) -> Element:
+    attributes = {"data-column": column}
     if cell.value is not None and math.isfinite(cell.value):
-        said |= {"data-value": repr(cell.value), "title": f"{cell.value:,}"}
-    shape = "number" if right else "long" if len(cell.text) > LONG else ""
-    return _node("td", cell.text, css=" ".join(filter(None, (cell.tone, shape))), **said)
+        attributes |= {"data-value": repr(cell.value), "title": f"{cell.value:,}"}
+    shape = "long" if len(cell.text) > LONG else ""
+    if numeric:
+        shape = "number"
+    return _node("td", cell.text, css=" ".join(filter(None, (cell.tone, shape))), **attributes)
 
 
 def _code(part: Code) -> Element:

@@ -1,4 +1,4 @@
-"""How every picture is made and written: PNG for files, SVG with hover text for pages."""
+"""Creating and writing pictures: PNG for files, SVG with hover text for pages."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 
 from reszoo.atomic import renamed_when_whole
 
-# Text and axes are drawn in this near-black; a page's SVG gets `currentColor` in its place, to follow dark mode.
+# The color of text and axes; the SVG of a page has `currentColor` instead, to follow dark mode.
 INK = "#0a0b0c"
 PALETTE = ("#7b61c9", "#c2518f", "#8a8d2c", "#3aa3a0", "#8c6d4f", "#c9564b")
 KINDS = {"residual": ("#2f7fd6", "o"), "plain": ("#e0792b", "s"), "control": ("#4c9a52", "D")}
@@ -20,41 +20,41 @@ CONTROL = re.compile(r"[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def figure(width: float, height: float) -> Any:
-    """Returns an empty figure of so many inches, drawn without a screen."""
+    """Returns an empty Matplotlib figure of a size in inches, which needs no display."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    made = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(made)
-    return made
+    drawing = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(drawing)
+    return drawing
 
 
-def save(made: Any, file: Path, *, dots: int = 120) -> None:
-    """Writes a figure as PNG of so many dots an inch."""
+def save(drawing: Any, file: Path, *, dots: int = 120) -> None:
+    """Writes a figure as PNG with a resolution in dots per inch."""
     with renamed_when_whole(file) as temporary:
-        temporary.write_bytes(png(made, dots=dots))
+        temporary.write_bytes(png(drawing, dots=dots))
 
 
-def png(made: Any, *, dots: int = 120) -> bytes:
-    """Returns a figure as PNG of so many dots an inch."""
+def png(drawing: Any, *, dots: int = 120) -> bytes:
+    """Returns a figure as PNG with a resolution in dots per inch."""
     stream = BytesIO()
-    made.savefig(stream, dpi=dots, format="png", facecolor="white")
+    drawing.savefig(stream, dpi=dots, format="png", facecolor="white")
     return stream.getvalue()
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture for a page: it becomes an SVG that follows the page's colours, and a PNG beside it."""
+    """A picture for a page: an SVG that follows the colors of the page, and a PNG file beside it."""
 
     name: str
     """Its file name without a suffix."""
     caption: str
-    """What is to be seen, in a sentence."""
+    """One sentence that says what the picture shows."""
     figure: Any
-    """The matplotlib figure."""
+    """The Matplotlib figure."""
 
     def save(self, file: Path) -> None:
-        """Writes the picture as `.svg` or as PNG, by the name of the file."""
+        """Writes the picture as SVG or PNG, by the suffix of the file."""
         if file.suffix == ".svg":
             with renamed_when_whole(file) as temporary:
                 temporary.write_bytes(self.source().replace(b"currentColor", INK.encode()))
@@ -62,34 +62,34 @@ class Picture:
             save(self.figure, file, dots=180)
 
     def source(self) -> bytes:
-        """Returns the SVG by itself, with its hover text as `<title>` elements."""
-        drawn = self.svg()
-        drawn.set("xmlns", "http://www.w3.org/2000/svg")
-        return ElementTree.tostring(drawn, encoding="utf-8")
+        """Returns the standalone SVG, with hover text as `<title>` elements."""
+        image = self.svg()
+        image.set("xmlns", "http://www.w3.org/2000/svg")
+        return ElementTree.tostring(image, encoding="utf-8")
 
     def svg(self, prefix: str = "") -> ElementTree.Element:
-        """Returns the SVG as an element for a page, free of namespaces; ids begin with `prefix`: a page has several."""
+        """Returns the SVG as an element of a page, without namespaces; `prefix` makes its ids unique on the page."""
         import matplotlib
 
         stream = BytesIO()
         with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": self.name}):
             self.figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None})
         text = stream.getvalue().decode().replace(INK, "currentColor").replace("'DejaVu Sans', ", "")
-        drawn = ElementTree.fromstring(text)
-        for node in drawn.iter():
+        image = ElementTree.fromstring(text)
+        for node in image.iter():
             _simplify(node, prefix)
-        for unwanted in drawn.findall("metadata"):  # licence terms as addresses of the network
-            drawn.remove(unwanted)
-        for size in ("width", "height", "version"):  # the page's width decides; the viewBox keeps the shape
-            drawn.attrib.pop(size, None)
-        drawn.set("style", f"max-width: {self.figure.get_figwidth() * 115:.0f}px")
-        drawn.set("role", "img")
-        drawn.set("aria-label", printable(self.caption))
-        return drawn
+        for metadata in image.findall("metadata"):  # it contains URLs of licenses
+            image.remove(metadata)
+        for size in ("width", "height", "version"):  # the page decides the width; the viewBox keeps the aspect ratio
+            image.attrib.pop(size, None)
+        image.set("style", f"max-width: {self.figure.get_figwidth() * 115:.0f}px")
+        image.set("role", "img")
+        image.set("aria-label", printable(self.caption))
+        return image
 
 
 def _simplify(node: ElementTree.Element, prefix: str) -> None:
-    """Takes the namespaces off a node, makes its references the page's own, turns a hover id into a `<title>`."""
+    """Removes the namespaces of a node, prefixes its ids and references, and turns a hover id into a `<title>`."""
     node.tag = node.tag.rpartition("}")[2]
     for key, value in list(node.attrib.items()):
         del node.attrib[key]
@@ -105,28 +105,28 @@ def _simplify(node: ElementTree.Element, prefix: str) -> None:
 
 
 def hover(artist: Any, text: str) -> None:
-    """Gives something drawn a text to be shown under the pointer."""
+    """Sets the hover text of a Matplotlib artist."""
     artist.set_gid(HOVER + printable(text).replace("\n", "\u2028"))  # an attribute cannot hold a line break
 
 
 def printable(text: str) -> str:
-    """Returns a text without the characters that XML has no way to write."""
+    """Returns a text with the characters that XML cannot represent replaced by U+FFFD."""
     return CONTROL.sub("\ufffd", text)
 
 
 def literal(text: object) -> str:
-    """Returns a text that matplotlib draws as it is: no formula between dollars, no label hidden by an underscore."""
-    plain = printable(str(text)).replace("$", r"\$")
-    return f" {plain}" if plain.startswith("_") else plain
+    """Returns a text that Matplotlib draws literally: no math between dollars, no label hidden by an underscore."""
+    escaped = printable(str(text)).replace("$", r"\$")
+    return f" {escaped}" if escaped.startswith("_") else escaped
 
 
-def style(kind: str, place: int = 0) -> tuple[str, str]:
-    """Returns colour and mark of a family of nets: residual, plain and control look the same on every picture."""
-    return KINDS.get(kind) or (PALETTE[place % len(PALETTE)], "o")
+def style(kind: str, index: int = 0) -> tuple[str, str]:
+    """Returns color and marker of a family of networks: residual, plain and control look the same in every picture."""
+    return KINDS.get(kind) or (PALETTE[index % len(PALETTE)], "o")
 
 
 def panel(title: str, *, ylabel: str, xlabel: str = "", width: float = 4.4, height: float = 3.3) -> Any:
-    """Returns the axes of a figure of one panel, in the colours of the page; the figure is its `.figure`."""
+    """Returns the axes of a figure with one panel, in the colors of the page; its `.figure` is the figure."""
     axis = figure(width, height).subplots()
     axis.set_title(literal(title), color=INK, fontsize=11, loc="left", fontweight="bold")
     axis.set_xlabel(literal(xlabel), color=INK)
@@ -142,12 +142,12 @@ def panel(title: str, *, ylabel: str, xlabel: str = "", width: float = 4.4, heig
 
 
 def legend(axis: Any) -> None:
-    """Names what is labelled on a panel, where anything is: inside it, or below where the names need the room."""
+    """Adds a legend to a panel with labels: inside it, or below it where the labels need more space."""
     handles, labels = axis.get_legend_handles_labels()
-    looks = {"frameon": False, "labelcolor": INK, "fontsize": 9}
+    options = {"frameon": False, "labelcolor": INK, "fontsize": 9}
     if len(labels) > 4 or any(len(label) > 20 for label in labels):
-        wide, high = axis.figure.get_size_inches()
-        axis.figure.set_size_inches(wide, high + 0.2 * len(labels))
-        axis.figure.legend(handles, labels, loc="outside lower left", **looks)
+        width, height = axis.figure.get_size_inches()
+        axis.figure.set_size_inches(width, height + 0.2 * len(labels))
+        axis.figure.legend(handles, labels, loc="outside lower left", **options)
     elif labels:
-        axis.legend(**looks)
+        axis.legend(**options)

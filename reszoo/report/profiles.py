@@ -17,21 +17,21 @@ class Panel(NamedTuple):
     curves: Mapping[str, tuple[Sequence[float], Sequence[float]]]
     """Label -> x and y."""
     scale: Literal["linear", "log"] = "linear"
-    """Of the y axis; a logarithmic one leaves out what is not above 0."""
+    """Of the y axis; a logarithmic one omits values that are not above 0."""
 
 
 def draw_profiles(panels: Sequence[Panel], *, title: str) -> Any:
-    """Returns a figure of panels side by side; numbers that are not finite are left out."""
+    """Returns a Matplotlib figure of panels side by side; values that are not finite are omitted."""
     import numpy as np
 
-    made = figure(5.5 * len(panels), 4)
-    for axis, panel in zip(made.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+    drawing = figure(5.5 * len(panels), 4)
+    for axis, panel in zip(drawing.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         for label, (x, y) in panel.curves.items():
             values = np.array(y, "float64")
-            seen = np.isfinite(values) & ((values > 0) | (panel.scale == "linear"))
-            axis.plot(np.array(x, "float64")[seen], values[seen], marker="o", markersize=3, label=label)
+            drawable = np.isfinite(values) & ((values > 0) | (panel.scale == "linear"))
+            axis.plot(np.array(x, "float64")[drawable], values[drawable], marker="o", markersize=3, label=label)
         axis.set(title=panel.title, xlabel=panel.xlabel, ylabel=panel.ylabel, yscale=panel.scale)
         axis.grid(alpha=0.3, which="both")
         axis.legend(fontsize=8)
-    made.suptitle(title)
-    return made
+    drawing.suptitle(title)
+    return drawing

@@ -6,29 +6,29 @@ from collections.abc import Iterable, Sequence
 
 from rich.table import Table
 
-SHORT = 16
-"""Characters up to which a cell is never broken over lines."""
+MAX_UNWRAPPED = 16
+"""Characters up to which a cell is never wrapped."""
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
-    """Returns a table whose columns of numbers and short words are right-aligned, but for the first.
+    """Returns a table; columns of numbers and short words are right-aligned, except the first.
 
-    Where the screen is too narrow, sentences go on in the next line, and numbers and short words stay whole.
+    On a narrow screen sentences wrap, while numbers and short words do not.
     """
     cells = [[str(cell) for cell in row] for row in rows]
-    made = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    grid = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
     for number, column in enumerate(columns):
         longest = max((len(row[number]) for row in cells), default=0)
         heading = column if len(column) <= longest else column.replace(" ", "\n")
-        words = not number or longest > SHORT
-        made.add_column(heading, justify="left" if words else "right", no_wrap=longest <= SHORT)
+        words = not number or longest > MAX_UNWRAPPED
+        grid.add_column(heading, justify="left" if words else "right", no_wrap=longest <= MAX_UNWRAPPED)
     for row in cells:
-        made.add_row(*row)
-    return made
+        grid.add_row(*row)
+    return grid
 
 
 def short(number: float) -> str:
-    """Returns a number with three or four digits and a unit: 25.6 M, 4.09 G."""
+    """Returns a number with three or four digits and a prefix: 25.6 M, 4.09 G."""
     for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if number >= size:
             return f"{number / size:.3g} {unit}" if number < 999.5 * size else f"{number / size:.0f} {unit}"

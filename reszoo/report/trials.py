@@ -1,16 +1,16 @@
-"""One trial of a search: its plain data, in words and in a table."""
+"""Trials of a search as plain data, as text and as a table."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
-from reszoo.report.effects import Sample, Value, written
+from reszoo.report.effects import Sample, Value, format_value
 from reszoo.report.page import Cell, Table
 from reszoo.report.tables import short
 
-WHOLE = "complete"
+COMPLETE = "complete"
 
 
 @dataclass(frozen=True)
@@ -19,102 +19,103 @@ class Row:
 
     number: int
     state: str
-    """complete, pruned, failed, infeasible, running ...: complete and pruned ones can be on a Pareto front."""
+    """complete, pruned, failed, infeasible, running, ...; complete and pruned ones can be on a Pareto front."""
     kind: str
     """residual or plain."""
     values: Mapping[str, Value]
-    """What was drawn for each dimension; one that did not apply is left out."""
+    """Dimension -> value; dimensions that do not apply are left out."""
     params: int
     macs: int
     latency: float | None = None
-    """Seconds for one batch of one."""
+    """Inference seconds for one example."""
     score: float | None = None
-    """None without one; not finite when the training diverged."""
+    """None without one; not finite where the training diverged."""
     epochs: int = 0
-    curve: Sequence[float] = ()
-    """The score after each epoch, the first first."""
-    yaml: str = ""
-    """Its spec, to be pasted into a zoo file."""
+    curve: Sequence[float] = field(default=(), repr=False)
+    """The score after each epoch, in order."""
+    yaml: str = field(default="", repr=False)
+    """Its spec, to paste into a zoo file."""
     note: str = ""
-    """Why it failed, in a line."""
+    """The error message, one line."""
     seconds: float | None = None
-    """How long it trained."""
+    """Training time in seconds."""
 
     @property
     def scored(self) -> bool:
-        """Returns whether it has a score that can be compared."""
+        """Whether it has a finite score."""
         return self.score is not None and math.isfinite(self.score)
 
 
 def describe(row: Row, *, score: str) -> str:
-    """Returns a trial in four lines."""
+    """Returns a description of a trial in four lines."""
     latency = "" if row.latency is None else f", {_latency(row.latency)}"
-    values = ", ".join(f"{name} {written(value)}" for name, value in row.values.items())
+    values = ", ".join(f"{name} {format_value(value)}" for name, value in row.values.items())
     cost = f"{short(row.params)} parameters, {short(row.macs)} MACs{latency}"
-    reached = f"{score} {row.score:.4g} after {row.epochs} epochs"
-    return f"trial {row.number}: {row.kind}, {row.state}\n{reached}\n{cost}\n{values}"
+    result = f"{score} {row.score:.4g} after {row.epochs} epochs"
+    return f"trial {row.number}: {row.kind}, {row.state}\n{result}\n{cost}\n{values}"
 
 
 def _latency(seconds: float) -> str:
     return f"{seconds * 1e3:.3g} ms"
 
 
-def table(rows: Sequence[Row], *, score: str, best: Row | None, kept: set[int]) -> Table:
-    """Returns all that is known of the trials; columns that nothing is known for are left out.
+def table(rows: Sequence[Row], *, score: str, best: Row | None, optimal: set[int]) -> Table:
+    """Returns a table of all trials; columns without any value are left out.
 
     Args:
         rows: the trials.
         score: name of the score.
-        best: named as such.
-        kept: numbers of the trials on a front, marked.
+        best: the trial that is labeled as the best.
+        optimal: numbers of the trials on a Pareto front, which are highlighted.
     """
     names = list(dict.fromkeys(name for row in rows for name in row.values))
-    timed, noted = any(row.seconds is not None for row in rows), any(row.note for row in rows)
-    measured = any(row.latency is not None for row in rows)
-    columns = ["trial", "kind", "state", score, "parameters", "MACs", *(["latency"] if measured else []), "epochs"]
-    columns += [*(["seconds"] if timed else []), *names, *(["note"] if noted else [])]
+    has_seconds = any(row.seconds is not None for row in rows)
+    has_notes = any(row.note for row in rows)
+    has_latency = any(row.latency is not None for row in rows)
+    columns = ["trial", "kind", "state", score, "parameters", "MACs", *(["latency"] if has_latency else []), "epochs"]
+    columns += [*(["seconds"] if has_seconds else []), *names, *(["note"] if has_notes else [])]
     lines = [
         [
             Cell(f"{row.number}{' (best)' if row is best else ''}", row.number),
             row.kind,
-            Cell(row.state, tone="" if row.state == WHOLE else "muted"),
+            Cell(row.state, tone="" if row.state == COMPLETE else "muted"),
             None if row.score is None else Cell(f"{row.score:.4g}", row.score, "" if row.scored else "bad"),
             Cell(short(row.params), row.params),
             Cell(short(row.macs), row.macs),
-            *([None if row.latency is None else Cell(_latency(row.latency), row.latency)] if measured else []),
+            *([None if row.latency is None else Cell(_latency(row.latency), row.latency)] if has_latency else []),
             row.epochs,
-            *([row.seconds] if timed else []),
+            *([row.seconds] if has_seconds else []),
             *(_value(row.values.get(name)) for name in names),
-            *([row.note] if noted else []),
+            *([row.note] if has_notes else []),
         ]
         for row in rows
     ]
-    marked = frozenset(place for place, row in enumerate(rows) if row.number in kept)
-    return Table(columns, lines, "Click a heading to sort; marked: on a Pareto front.", marked)
+    marked = frozenset(index for index, row in enumerate(rows) if row.number in optimal)
+    return Table(columns, lines, "Click a heading to sort; highlighted: on a Pareto front.", marked)
 
 
 def _value(value: Value | None) -> Cell | None:
     if value is None:
         return None
-    return Cell(value) if isinstance(value, str) else Cell(written(value), value)
+    return Cell(value) if isinstance(value, str) else Cell(format_value(value), value)
 
 
-def at_one_epoch(rows: Sequence[Row]) -> tuple[list[Row], str]:
-    """Returns the rows as they scored at one epoch, the last that at least half of them reached, and that in words.
+def scores_at_common_epoch(rows: Sequence[Row]) -> tuple[list[Row], str]:
+    """Returns the rows with their score at the last epoch that at least half of them reached, and a sentence on it.
 
-    A trial that was stopped after one epoch scores less than it would have: its values would look bad.
+    A trial that was stopped early has a lower score than it would have reached, so final scores do not compare.
     """
     lengths = sorted((len(row.curve) for row in rows), reverse=True)
     epoch = lengths[(len(lengths) - 1) // 2] if rows else 0
     if not epoch:
-        return list(rows), "Each trial by its recorded score."
-    same = [replace(row, score=row.curve[epoch - 1]) for row in rows if len(row.curve) >= epoch]
-    same = [row for row in same if row.scored]
-    return same, f"All compared at epoch {epoch}, which {len(same)} of {len(rows)} trials with a score reached."
+        return list(rows), "Trials are compared by their recorded score."
+    compared = [replace(row, score=row.curve[epoch - 1]) for row in rows if len(row.curve) >= epoch]
+    compared = [row for row in compared if row.scored]
+    return compared, f"Compared at epoch {epoch}, which {len(compared)} of {len(rows)} trials with a score reached."
 
 
 def samples_of(rows: Iterable[Row], *names: str) -> list[Sample]:
-    """Returns the trials that have a score and all of these dimensions, as an effect sees them."""
+    """Returns samples of the trials that have a score and all of these dimensions."""
     return [
         Sample(tuple(row.values[name] for name in names), row.kind, row.score)
         for row in rows

@@ -1,4 +1,4 @@
-"""A page with its pictures and numbers in a folder."""
+"""Writing a page, its pictures and its numbers into a folder."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from reszoo.report.page import Image, Page, write_page
 
 
 def write(page: Page, folder: str | Path) -> Path:
-    """Writes a page, a PNG of each of its pictures and its numbers as JSON into a folder, and returns the page's path.
+    """Returns the path of a page after writing it, a PNG of each picture, and its numbers as JSON into a folder.
 
     Args:
-        page: what to write.
-        folder: where to write; made if it is not there.
+        page: the page.
+        folder: created if it does not exist.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -35,7 +35,7 @@ def write(page: Page, folder: str | Path) -> Path:
 
 
 def versions() -> str:
-    """Returns the versions that figures depend on."""
+    """Returns the versions that results depend on."""
     import keras
 
     names = ("reszoo", "keras", keras.backend.backend())

@@ -1,1 +1,1 @@
-"""Fitting: data sources, recipes, runs that survive, and the quickstart."""
+"""Training: recipes, resumable runs, fine-tuning, evaluation and prediction."""

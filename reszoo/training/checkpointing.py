@@ -1,4 +1,4 @@
-"""What a run keeps on disk: states to go on from, history, the best network; each whole or not at all."""
+"""Checkpoints of a run: states to resume from, history and the best network, each written atomically."""
 
 from __future__ import annotations
 
@@ -16,91 +16,90 @@ from reszoo.arch.build import build
 from reszoo.arch.spec import NetSpec
 from reszoo.atomic import renamed_when_whole
 from reszoo.data.sources import Data
-from reszoo.training.metadata import write_facts
-from reszoo.training.optimizers import rate_of
+from reszoo.training.metadata import write_metadata
+from reszoo.training.optimizers import current_rate
 from reszoo.training.run_folder import BEST, HISTORY, STATE
+from reszoo.types import KerasModel
 
 
-def restored(folder: Path, model: Any) -> list[dict[str, float]]:
-    """Returns the history up to the last state, which the model has taken up."""
-    for left in folder.glob(f".{STATE}-*"):
-        shutil.rmtree(left, ignore_errors=True)
+def restore(folder: Path, model: KerasModel) -> list[dict[str, float]]:
+    """Loads the last state of a run into the model and returns the history up to it; empty without a state."""
+    for unfinished in folder.glob(f".{STATE}-*"):
+        shutil.rmtree(unfinished, ignore_errors=True)
     states = sorted(folder.glob(f"{STATE}-*"))
     if not states:
         return []
-    told = json.loads((states[-1] / "history.json").read_text(encoding="utf-8"))
+    history = json.loads((states[-1] / "history.json").read_text(encoding="utf-8"))
     model.load_weights(states[-1] / "model.weights.h5")
     for old in states[:-1]:
         shutil.rmtree(old, ignore_errors=True)
-    return list(told)
+    return list(history)
 
 
 @contextmanager
-def _averaged(model: Any) -> Iterator[None]:
-    """The averaged weights, where there are any, in the place of the last ones."""
+def _averaged_weights(model: KerasModel) -> Iterator[None]:
+    """Swaps in the optimizer's moving average of the weights, if it keeps one."""
     averages = getattr(model.optimizer, "_model_variables_moving_average", ()) if model.optimizer.use_ema else ()
-    kept = [keras.ops.convert_to_numpy(variable) for variable in model.trainable_variables] if averages else []
+    backup = [keras.ops.convert_to_numpy(variable) for variable in model.trainable_variables] if averages else []
     for variable, average in zip(model.trainable_variables, averages, strict=False):
         variable.assign(average)
     try:
         yield
     finally:
-        for variable, value in zip(model.trainable_variables, kept, strict=False):
+        for variable, value in zip(model.trainable_variables, backup, strict=False):
             variable.assign(value)
 
 
 def write(path: Path, text: str) -> None:
-    """Writes a text, whole or not at all."""
+    """Writes a text file atomically."""
     with renamed_when_whole(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
-def save_model(model: Any, path: Path, data: Data, spec: NetSpec) -> None:
-    """Writes the network without its optimiser, with the facts that predicting needs."""
-    # The file's input is called `input`, however many networks this process has built: exports are used by its name.
-    shape = model.input_shape[1:]
-    bare = build(spec, input_tensor=keras.Input(shape, name="input"))
-    bare.set_weights(model.get_weights())
+def save_model(model: KerasModel, path: Path, data: Data, spec: NetSpec) -> None:
+    """Saves the network without its optimizer, with the metadata that predicting needs."""
+    # Exports use the name of the input, which is therefore the same however many networks this process has built.
+    network = build(spec, input_name="input")
+    network.set_weights(model.get_weights())
     with renamed_when_whole(path) as temporary:
-        bare.save(temporary)
-        write_facts(temporary, data)
+        network.save(temporary)
+        write_metadata(temporary, data)
 
 
-class Keeper(keras.callbacks.Callback):
-    """Writes state, history and the best network after every epoch, each whole or not at all."""
+class Checkpoint(keras.callbacks.Callback):
+    """Writes state, history and the best network after every epoch, each atomically."""
 
     def __init__(self, folder: Path, history: list[dict[str, float]], data: Data, spec: NetSpec):
         super().__init__()
         self.history = history
-        self.kept = len(history)
+        self.saved_epochs = len(history)
         """Epochs whose state is on disk."""
-        self._folder, self._data, self._spec = folder, data, spec
+        self.folder, self._data, self._spec = folder, data, spec
 
-    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        """Writes the best network first, the state after it: a state stands for all that came before."""
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Writes the best network first, then the state: a state implies that everything before it was written."""
         row = {"epoch": epoch + 1, **{name: float(value) for name, value in (logs or {}).items()}}
-        rate = rate_of(self.model.optimizer)
-        self.history.append({**row, "learning_rate": rate})
+        self.history.append({**row, "learning_rate": current_rate(self.model.optimizer)})
         best = max(self.history, key=lambda row: row["val_accuracy"])
         if best is self.history[-1]:
-            with _averaged(self.model):
-                save_model(self.model, self._folder / BEST, self._data, self._spec)
-        self._keep(epoch + 1)
-        self.kept = epoch + 1
-        write(self._folder / HISTORY, "".join(json.dumps(row) + "\n" for row in self.history))
+            with _averaged_weights(self.model):
+                save_model(self.model, self.folder / BEST, self._data, self._spec)
+        self._save_state(epoch + 1)
+        self.saved_epochs = epoch + 1
+        write(self.folder / HISTORY, "".join(json.dumps(row) + "\n" for row in self.history))
 
-    def _keep(self, epoch: int) -> None:
-        """A folder of its own for every state: its name appears when everything in it is on disk."""
+    def _save_state(self, epoch: int) -> None:
+        """Writes the state into a new folder, which gets its final name once all of its files are on disk."""
         name = f"{STATE}-{epoch:06d}"
-        made = self._folder / f".{name}"
-        shutil.rmtree(made, ignore_errors=True)
-        made.mkdir()
-        self.model.save_weights(made / "model.weights.h5")
-        (made / "history.json").write_text(json.dumps(self.history), encoding="utf-8")
-        for file in made.iterdir():
+        temporary = self.folder / f".{name}"
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir()
+        self.model.save_weights(temporary / "model.weights.h5")
+        (temporary / "history.json").write_text(json.dumps(self.history), encoding="utf-8")
+        for file in temporary.iterdir():
             with file.open("rb") as stream:
                 os.fsync(stream.fileno())
-        made.replace(self._folder / name)
-        for old in self._folder.glob(f"{STATE}-*"):
+        temporary.replace(self.folder / name)
+        for old in self.folder.glob(f"{STATE}-*"):
             if old.name != name:
                 shutil.rmtree(old, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""What a trained `.keras` file is worth on data, and what it says of new examples. The file alone is enough."""
+"""Evaluation of trained networks, and predictions for new examples; the `.keras` file alone is enough."""
 
 from __future__ import annotations
 
@@ -10,149 +10,190 @@ from typing import Any, Literal, NamedTuple
 import keras
 import numpy as np
 
-from reszoo.data.image_folder import FORMATS, Pictures, is_picture
-from reszoo.data.sources import Data, Examples, Scaling, open_data
+from reszoo.data.image_folder import FORMATS, ImageFiles, is_image
+from reszoo.data.sources import Data, DataSource, Examples, Scaling, open_data
 from reszoo.errors import ReszooError
-from reszoo.training.metadata import Facts, read_facts, scaling_for
+from reszoo.notebook import html_table
+from reszoo.training.metadata import Metadata, read_metadata, scaling_for
+from reszoo.types import Array, KerasModel
 from reszoo.weights.catalogue import Record
 
 BINS = 15
-"""Of the calibration error (Guo et al. 2017, 2)."""
+"""Bins of the calibration error (Guo et al. 2017, 2)."""
 
 Split = Literal["test", "validation", "train", "all"]
 
 
-class OfClass(NamedTuple):
-    """How one class fared."""
+class ClassMetrics(NamedTuple):
+    """Recall and precision of one class."""
 
     name: str
     examples: int
     recall: float
-    """Share of its examples that were recognised."""
+    """Fraction of the class' examples that were predicted as it; NaN without examples."""
     precision: float
-    """Share of the examples taken for it that were it; NaN where none was."""
+    """Fraction of the predictions of this class that were right; NaN without predictions."""
+
+    def __repr__(self) -> str:
+        metrics = f"recall {self.recall:.4f}, precision {self.precision:.4f}"
+        return f"ClassMetrics({self.name[:40]!r}: {self.examples:,} examples, {metrics})"
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What was measured, and how."""
+    """Accuracy, calibration and the confusion matrix of a network on data."""
 
     accuracy: float
     calibration_error: float
-    """Mean distance between confidence and accuracy over fifteen bins of confidence, weighted by their size."""
-    classes: tuple[OfClass, ...]
-    confusion: Any
-    """Examples of every class (rows) taken for every class (columns)."""
+    """Expected calibration error: mean of |confidence - accuracy| over fifteen bins of confidence, weighted by size."""
+    classes: tuple[ClassMetrics, ...]
+    confusion: Array
+    """Confusion matrix: counts of true classes (rows) by predicted classes (columns)."""
     protocol: str
+
+    def __repr__(self) -> str:
+        numbers = f"accuracy {self.accuracy:.4f}, calibration error {self.calibration_error:.4f}"
+        return f"Evaluation({numbers}, {len(self.classes):,} classes; {self.protocol[:60]})"
+
+    def _repr_html_(self) -> str:
+        """Recall and precision of every class."""
+        rows = [(row.name, row.examples, round(row.recall, 4), round(row.precision, 4)) for row in self.classes]
+        note = f"accuracy {self.accuracy:.2%}; calibration error {self.calibration_error:.4f}"
+        return html_table(("class", "examples", "recall", "precision"), rows, title=self.protocol, note=note)
 
 
 class Prediction(NamedTuple):
-    """What a network takes one example for."""
+    """The predicted class of one example."""
 
     example: str
-    """Path of the file, or number in the array."""
+    """Path of the file, or index in the array."""
     label: str
     probability: float
 
+    def __repr__(self) -> str:
+        return f"Prediction({self.example[-60:]!r}: {self.label[:40]!r}, {self.probability:.4f})"
 
-def evaluate(file: str | Path, data: Any, /, *, part: Split | None = None, batch: int = 64) -> Evaluation:
-    """Returns how a trained network does on data.
+
+def evaluate(file: str | Path, data: Data | DataSource, /, *, part: Split | None = None, batch: int = 64) -> Evaluation:
+    """Returns accuracy, calibration error, confusion matrix, and recall and precision of every class.
+
+    `reszoo.evaluate("runs/a/model.keras", "digits").accuracy`
 
     Args:
         file: a `.keras` file of a run, or published weights: a name of `list_weights()`, or their file.
         data: a source as for training (`open_data`); it is split as it was for training.
-        part: which of it; by default its test part, or else the validation part that a folder has, or else all.
-        batch: examples at a time; the numbers do not depend on it.
+        part: of the data; by default the test part, otherwise the validation part of a folder, otherwise everything.
+        batch: examples per batch; it does not change the results.
 
     Raises:
-        ReszooError: the file is none of a run, or the data are not what it was trained for.
+        ReszooError: the file does not come from a run, or the data does not match what it was trained on.
     """
-    model, facts, side, record = _opened(file)
-    source = data if isinstance(data, Data) else open_data(data, size=side, seed=facts.seed)
+    model, metadata, side, record = _load(file)
+    source = data if isinstance(data, Data) else open_data(data, size=side, seed=metadata.seed)
     if record is not None:
-        facts = replace(facts, scaling=scaling_for(record, source))
-    examples, which = _part(source, part)
-    labels = _as_trained(source, examples.labels, facts)
-    outputs = _outputs(model, facts, examples, batch)
-    count = len(facts.classes)
-    taken = outputs.argmax(axis=1)
+        metadata = replace(metadata, scaling=scaling_for(record, source))
+    examples, part_name = _select(source, part)
+    labels = _training_labels(source, examples.labels, metadata)
+    outputs = _outputs(model, metadata, examples, batch)
+    count = len(metadata.classes)
+    predictions = outputs.argmax(axis=1)
     confusion = np.zeros((count, count), "int64")
-    np.add.at(confusion, (labels, taken), 1)
-    right, per_class = np.diag(confusion), confusion.sum(axis=1)
-    rows = zip(facts.classes, per_class, right, confusion.sum(axis=0), strict=True)
-    classes = tuple(
-        OfClass(name, int(n), float(r / n) if n else np.nan, float(r / t) if t else np.nan) for name, n, r, t in rows
-    )
-    protocol = f"{which} of {source.name}: {len(labels):,} examples, each once, no augmentation, as in validation"
+    np.add.at(confusion, (labels, predictions), 1)
+    protocol = f"{part_name} of {source.name}: {len(labels):,} examples, each once, no augmentation, as in validation"
     return Evaluation(
-        float((taken == labels).mean()), _calibration(outputs, taken == labels), classes, confusion, protocol
+        accuracy=float((predictions == labels).mean()),
+        calibration_error=_calibration_error(outputs, predictions == labels),
+        classes=_class_metrics(metadata.classes, confusion),
+        confusion=confusion,
+        protocol=protocol,
+    )
+
+
+def _class_metrics(names: Sequence[str], confusion: Array) -> tuple[ClassMetrics, ...]:
+    rows = zip(names, confusion.sum(axis=1), np.diag(confusion), confusion.sum(axis=0), strict=True)
+    return tuple(
+        ClassMetrics(
+            name=name,
+            examples=int(examples),
+            recall=float(correct / examples) if examples else np.nan,
+            precision=float(correct / predicted) if predicted else np.nan,
+        )
+        for name, examples, correct, predicted in rows
     )
 
 
 def predict(file: str | Path, source: str | Path, /, *, batch: int = 64) -> list[Prediction]:
-    """Returns what a trained network takes new examples for.
+    """Returns the predicted class of every new example.
+
+    `reszoo.predict("runs/a/model.keras", "photos")`
 
     Args:
         file: see `evaluate`.
-        source: an image, a folder of images (searched through), or a `.npz` with `x`.
-        batch: examples at a time.
+        source: an image, a folder of images (searched recursively), or a `.npz` with `x`.
+        batch: examples per batch.
 
     Raises:
-        ReszooError: there is nothing to predict, or it is not what the network was trained for.
+        ReszooError: there is no example, or it does not match what the network was trained on.
     """
-    model, facts, side, _ = _opened(file)
+    model, metadata, side, _ = _load(file)
     names, examples = _unlabelled(Path(source).expanduser(), side)
-    outputs = _outputs(model, facts, examples, batch)
+    outputs = _outputs(model, metadata, examples, batch)
     best = outputs.argmax(axis=1)
     return [
-        Prediction(name, facts.classes[i], float(row[i])) for name, i, row in zip(names, best, outputs, strict=True)
+        Prediction(name, metadata.classes[i], float(row[i])) for name, i, row in zip(names, best, outputs, strict=True)
     ]
 
 
-class _Opened(NamedTuple):
-    """A network that can be asked."""
+class _Loaded(NamedTuple):
+    """A network with the metadata that predicting needs."""
 
-    model: Any
-    facts: Facts
+    model: KerasModel
+    metadata: Metadata
     side: int | None
-    """Of the images it is shown, in pixels."""
+    """Of its input images, in pixels."""
     record: Record | None = None
 
 
-def _opened(file: str | Path) -> _Opened:
+def _load(file: str | Path) -> _Loaded:
     if Path(file).suffix == ".keras":
-        facts, model = read_facts(file), keras.models.load_model(file)
+        metadata, model = read_metadata(file), keras.models.load_model(file)
         shape = model.input_shape
-        return _Opened(model, facts, int(shape[1]) if len(shape) == 4 and shape[1] else None)
+        return _Loaded(model, metadata, int(shape[1]) if len(shape) == 4 and shape[1] else None)
     from reszoo.weights.labels import words
     from reszoo.weights.load import from_checkpoint
     from reszoo.weights.origin import origin
 
     model = from_checkpoint(file, classifier_activation="softmax").model
-    known = origin(model)
-    record = known.record if known else None
+    source = origin(model)
+    record = source.record if source else None
     if record is None:
-        got = "weights of whose classes and images nothing is known"
+        got = "weights with unknown classes and preprocessing"
         raise ReszooError(str(file), got=got, expected="a .keras file of a run, or published weights")
-    told = record.preprocessing
-    facts = Facts(tuple(words(record.labels) or ()), Scaling(told.scale, told.mean, told.std), record.name, seed=0)
-    return _Opened(model, facts, told.crop, record)
+    preprocessing = record.preprocessing
+    scaling = Scaling(preprocessing.scale, preprocessing.mean, preprocessing.std)
+    return _Loaded(
+        model, Metadata(tuple(words(record.labels) or ()), scaling, record.name, seed=0), preprocessing.crop, record
+    )
 
 
-def _part(source: Data, part: Split | None) -> tuple[Examples, str]:
+def _select(source: Data, part: Split | None) -> tuple[Examples, str]:
+    """The examples of a part, and its name in words."""
     parts: dict[str, Examples | None] = {"test": source.test, "validation": source.validation, "train": source.train}
-    if part is None:
-        part = "test" if source.test is not None else "validation" if source.own_validation else "all"
+    if part is None and source.test is not None:
+        part = "test"
+    elif part is None:
+        part = "validation" if source.own_validation else "all"
     if part == "all":
-        return _Together([source.train, source.validation]), "all"
-    if part not in parts or parts[part] is None:
+        return _Concatenation([source.train, source.validation]), "all"
+    examples = parts.get(part)
+    if examples is None:
         expected = ", ".join([*(name for name, examples in parts.items() if examples is not None), "all"])
         raise ReszooError("evaluate.part", got=repr(part), expected=expected)
-    return parts[part], f"the {part} part"  # type: ignore[return-value]
+    return examples, f"the {part} part"
 
 
-class _Together:
-    """Several examples as one."""
+class _Concatenation:
+    """Two sets of examples as one."""
 
     def __init__(self, parts: Sequence[Examples]):
         self._parts = parts
@@ -161,40 +202,40 @@ class _Together:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def take(self, numbers: Any, shown: Any = None) -> Any:
-        first = len(self._parts[0])
-        return np.stack(
-            [self._parts[0].take([i])[0] if i < first else self._parts[1].take([i - first])[0] for i in numbers]
-        )
+    def take(self, indices: Any, boxes: Any = None) -> Array:
+        first, second = self._parts
+        size = len(first)
+        return np.stack([first.take([i])[0] if i < size else second.take([i - size])[0] for i in indices])
 
 
-def _as_trained(source: Data, labels: Any, facts: Facts) -> Any:
-    """Class numbers as the network has them: by name, where the data names its classes."""
-    if source.classes == tuple(map(str, range(len(source.classes)))) and len(source.classes) <= len(facts.classes):
+def _training_labels(source: Data, labels: Array, metadata: Metadata) -> Array:
+    """Class indices as in training: matched by name if the data names its classes."""
+    count = len(source.classes)
+    if source.classes == tuple(map(str, range(count))) and count <= len(metadata.classes):
         return labels
-    strange = [name for name in source.classes if name not in facts.classes]
-    if strange:
-        expected = ", ".join(facts.classes[:10])
-        raise ReszooError(f"evaluate: {source.name}", got=f"class {strange[0]!r}", expected=expected)
-    return np.array([facts.classes.index(name) for name in source.classes])[labels]
+    unknown = [name for name in source.classes if name not in metadata.classes]
+    if unknown:
+        expected = ", ".join(metadata.classes[:10])
+        raise ReszooError(f"evaluate: {source.name}", got=f"class {unknown[0]!r}", expected=expected)
+    return np.array([metadata.classes.index(name) for name in source.classes])[labels]
 
 
-def _outputs(model: Any, facts: Facts, examples: Examples, batch: int) -> Any:
-    found = []
+def _outputs(model: KerasModel, metadata: Metadata, examples: Examples, batch: int) -> Array:
+    outputs = []
     for start in range(0, len(examples), batch):
-        x = facts.scaling(examples.take(np.arange(start, min(start + batch, len(examples)))))
+        x = metadata.scaling(examples.take(np.arange(start, min(start + batch, len(examples)))))
         if x.shape[1:] != tuple(a or b for a, b in zip(model.input_shape[1:], x.shape[1:], strict=False)):
             got, expected = f"examples of shape {x.shape[1:]}", f"{model.input_shape[1:]}"
             raise ReszooError(model.name, got=got, expected=expected)
-        found.append(keras.ops.convert_to_numpy(model.predict_on_batch(x)))
-    return np.concatenate(found)
+        outputs.append(keras.ops.convert_to_numpy(model.predict_on_batch(x)))
+    return np.concatenate(outputs)
 
 
-def _calibration(outputs: Any, right: Any) -> float:
+def _calibration_error(outputs: Array, correct: Array) -> float:
     confidence = outputs.max(axis=1)
     bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
-    gaps = [abs(confidence[bins == i].mean() - right[bins == i].mean()) * (bins == i).mean() for i in np.unique(bins)]
-    return float(sum(gaps))
+    members = [bins == index for index in np.unique(bins)]
+    return float(sum(abs(confidence[m].mean() - correct[m].mean()) * m.mean() for m in members))
 
 
 def _unlabelled(source: Path, side: int | None) -> tuple[list[str], Examples]:
@@ -206,11 +247,10 @@ def _unlabelled(source: Path, side: int | None) -> tuple[list[str], Examples]:
         x = x[..., None] if x.ndim == 3 else x
         from reszoo.data.arrays import Arrays
 
-        return [str(number) for number in range(len(x))], Arrays(x, np.zeros(len(x), int))
+        return [str(index) for index in range(len(x))], Arrays(x, np.zeros(len(x), int))
     files = sorted(source.rglob("*")) if source.is_dir() else [source]
-    paths = tuple(path for path in files if path.is_file() and is_picture(path))
+    paths = tuple(path for path in files if path.is_file() and is_image(path))
     if not paths:
-        raise ReszooError(
-            str(source), got="no image", expected=f"an image, a folder of images ({', '.join(FORMATS)}), a .npz"
-        )
-    return [str(path) for path in paths], Pictures(paths, np.zeros(len(paths), int), side or 224)
+        expected = f"an image, a folder of images ({', '.join(FORMATS)}), a .npz"
+        raise ReszooError(str(source), got="no image", expected=expected)
+    return [str(path) for path in paths], ImageFiles(paths, np.zeros(len(paths), int), side or 224)

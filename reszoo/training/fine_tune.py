@@ -1,57 +1,76 @@
-"""Fine-tuning on Keras' own parts: what is frozen, a new classifier, smaller steps for shallower layers."""
+"""Fine-tuning: freezing, gradual unfreezing, a new classifier, smaller steps for shallower parts."""
 
 from __future__ import annotations
 
 import math
 import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
 import keras
 
-from reszoo.arch.build import build
+from reszoo.arch.build import build, names_of
 from reszoo.arch.recover import layers_by_name, layers_of, prefix_of, spec_of
 from reszoo.errors import ReszooError, UnknownNameError
+from reszoo.types import KerasModel, KerasOptimizer, KerasVariable, Tensor
 
-LEAST_BATCH = 8
-"""Images in a batch, below which its statistics are too noisy to normalise by (Wu & He 2018, Fig. 1)."""
+MIN_BATCH = 8
+"""Batch size below which batch statistics are too noisy (Wu & He 2018, Fig. 1)."""
+NOTHING = "none"
+"""The word for no frozen part."""
 
 Norm = Literal["frozen", "train"]
 
 
 class Frozen(NamedTuple):
-    """What a freeze left."""
+    """The frozen parts of a model."""
 
     parts: tuple[str, ...]
-    """The frozen parts: stem, stage1, ..."""
+    """Names: stem, stage1, ..."""
     trainable: int
-    """Parameters that still learn."""
+    """Number of trainable parameters that remain."""
+
+    def __repr__(self) -> str:
+        return f"Frozen({', '.join(self.parts) or 'nothing'}; {self.trainable:,} trainable parameters)"
 
 
-def freeze(model: Any, /, *, until: str | None = None, norm: Norm = "frozen", batch: int | None = None) -> Frozen:
-    """Freezes a model up to and including a part, makes the rest trainable, and returns what is left to learn.
+def freeze(
+    model: KerasModel, /, *, until: str | None = None, norm: Norm = "frozen", batch: int | None = None
+) -> Frozen:
+    """Returns the frozen parts, after freezing a model up to and including a part; the rest becomes trainable.
 
-    A frozen BatchNormalization runs in inference mode: it normalises with its moving statistics, which stay (Keras' own
+    A frozen BatchNormalization runs in inference mode: it uses its moving statistics and does not update them (Keras'
     meaning of `trainable=False`). Compile the model afterwards.
+
+    Example:
+        >>> import reszoo
+        >>> model = reszoo.resnet20_cifar(depths=1, width_multiplier=0.25, classes=10)
+        >>> reszoo.freeze(model, until="stage2")
+        Frozen(stem, stage1, stage2; 4,016 trainable parameters)
 
     Args:
         model: a model that reszoo built.
-        until: `stem`, `stage1`, ..., or `none`; by default everything but the classifier.
-        norm: `train` lets the norms of the frozen part learn, statistics and all: right for batches of at least eight
-            images that look unlike those of the pretraining.
-        batch: images in a batch, where you know it: warns when norms would learn from fewer than eight.
+        until: `stem`, `stage1`, ..., or `none`; by default everything except the classifier.
+        norm: `train` keeps the norms of the frozen parts trainable, including their statistics: suitable for batches of
+            at least eight images that differ from the pretraining images.
+        batch: batch size of the training, to warn if norms would be trained with fewer than eight images.
 
     Raises:
-        ReszooError: there is no such part.
+        ReszooError: an unknown part.
     """
     parts = _parts(model)
     if until not in (None, NOTHING, *parts):
         raise UnknownNameError("freeze.until", got=until, known=[NOTHING, *parts])
     if norm not in ("frozen", "train"):
         raise ReszooError("freeze.norm", got=repr(norm), expected="frozen, train")
-    frozen = parts[:-1] if until is None else [] if until == NOTHING else parts[: parts.index(until) + 1]
-    # Layer by layer: `model.trainable = False` would hide layers that are made trainable again.
+    if until is None:
+        frozen = parts[:-1]
+    elif until == NOTHING:
+        frozen = []
+    else:
+        frozen = parts[: parts.index(until) + 1]
+    # Layer by layer: `model.trainable = False` would override layers that stay trainable.
     model.trainable = True
     prefix = prefix_of(model)
     for layer in layers_of(model):
@@ -59,43 +78,45 @@ def freeze(model: Any, /, *, until: str | None = None, norm: Norm = "frozen", ba
         layer.trainable = learns or (norm == "train" and layer.name.endswith("_norm"))
     if batch is not None:
         warn_of_batch(model, batch)
-    left = sum(math.prod(variable.shape) for variable in model.trainable_variables)
-    return Frozen(tuple(frozen), left)
+    trainable = sum(math.prod(variable.shape) for variable in model.trainable_variables)
+    return Frozen(tuple(frozen), trainable)
 
 
-NOTHING = "none"
-
-
-def warn_of_batch(model: Any, batch: int, /) -> None:
-    """Warns when batch norms would take their statistics from too few images."""
+def warn_of_batch(model: KerasModel, batch: int, /) -> None:
+    """Warns if batch norms would compute their statistics from too few images."""
     norms = [layer for layer in layers_of(model) if isinstance(layer, keras.layers.BatchNormalization)]
-    if batch < LEAST_BATCH and any(layer.trainable for layer in norms):
+    if batch < MIN_BATCH and any(layer.trainable for layer in norms):
         hint = "freeze(model, norm='frozen'), norm={'kind': 'group'}, or larger batches"
-        told = f"{model.name}: batch norms learn from batches of {batch}; allowed {LEAST_BATCH} or more; mend: {hint}"
-        warnings.warn(told, stacklevel=3)
+        message = f"{model.name}: got batches of {batch} for batch norms; expected {MIN_BATCH} or more; {hint}"
+        warnings.warn(message, stacklevel=3)
 
 
 class Unfreeze(keras.callbacks.Callback):
-    """Unfreezes a network part by part in `fit()`: `Unfreeze({0: "stage4", 2: "stage2", 4: "none"})`.
+    """A callback that unfreezes a network part by part during `fit()` (Howard & Ruder 2018, 3.3).
 
-    Howard & Ruder 2018, 3.3. Compile the model as usual. The optimiser is made anew whenever more learns: steps so far
-    and what it knows of the variables that learnt already (momentum, averages) stay.
+    Compile the model as usual. The optimizer is rebuilt whenever more parts become trainable; its step count and its
+    state for the variables that were trainable before (momentum, averages) are preserved.
+
+    Example:
+        >>> import reszoo
+        >>> callback = reszoo.Unfreeze({0: "stage4", 2: "stage2", 4: "none"})
 
     Args:
-        until: epoch, counted from 0 -> until which part the network is frozen from then on, as in `freeze`.
+        until: epoch, counted from 0 -> last frozen part from that epoch on, as in `freeze`.
         norm: see `freeze`.
 
     Raises:
-        ReszooError: no epoch 0, or there is no such part.
+        ReszooError: no epoch 0, or an unknown part.
     """
 
     def __init__(self, until: Mapping[int, str], *, norm: Norm = "frozen"):
         super().__init__()
         if 0 not in until or min(until) < 0:
-            raise ReszooError("Unfreeze", got=f"epochs {sorted(until)}", expected="epoch 0, and later ones")
-        self._until, self._norm, self._now = dict(until), norm, ""
+            raise ReszooError("Unfreeze", got=f"epochs {sorted(until)}", expected="epoch 0, and any later ones")
+        self._until, self._norm = dict(until), norm
+        self._current = ""
 
-    def set_model(self, model: Any) -> None:
+    def set_model(self, model: KerasModel) -> None:
         """Checks the parts before the first step."""
         super().set_model(model)
         parts = [NOTHING, *_parts(model)]
@@ -103,127 +124,152 @@ class Unfreeze(keras.callbacks.Callback):
             if until not in parts:
                 raise UnknownNameError("Unfreeze", got=until, known=parts)
 
-    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        """Freezes and unfreezes what this epoch asks for."""
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Applies the schedule for this epoch."""
         until = self._until[max(start for start in self._until if start <= epoch)]
-        if until == self._now:
+        if until == self._current:
             return
         freeze(self.model, until=until, norm=self._norm)
-        self.model.optimizer = _rebuilt(self.model.optimizer, self.model.trainable_variables)
+        self.model.optimizer = _rebuild(self.model.optimizer, self.model.trainable_variables)
         self.model.make_train_function(force=True)
-        self._now = until
+        self._current = until
 
 
-def _rebuilt(optimizer: Any, variables: Any) -> Any:
-    """The same optimiser over other variables; JAX wants one that knows exactly those that learn."""
-    made = type(optimizer).from_config(optimizer.get_config())
-    made.build(variables)
-    known = {variable.path: variable for variable in optimizer.variables}
+def _rebuild(optimizer: KerasOptimizer, variables: list[KerasVariable]) -> KerasOptimizer:
+    """The same optimizer for other variables; JAX needs one that holds exactly the trainable ones."""
+    rebuilt = type(optimizer).from_config(optimizer.get_config())
+    rebuilt.build(variables)
+    state = {variable.path: variable for variable in optimizer.variables}
     steps = max(int(variable) for variable in optimizer.variables if variable.name == "iteration")
-    for variable in made.variables:
+    for variable in rebuilt.variables:
         if variable.name == "iteration":
             variable.assign(steps)
-        elif variable.path in known and variable.name != "learning_rate":
-            variable.assign(known[variable.path])
-    return made
+        elif variable.path in state and variable.name != "learning_rate":
+            variable.assign(state[variable.path])
+    return rebuilt
 
 
-def replace_head(model: Any, /, *, classes: int, activation: str | None = "softmax", dropout: float = 0.0) -> Any:
-    """Returns a model with the weights of another and a new classifier; what was frozen stays frozen.
+def replace_head(
+    model: KerasModel, /, *, classes: int, activation: str | None = "softmax", dropout: float = 0.0
+) -> KerasModel:
+    """Returns a model with the weights of another and a new classifier; frozen layers stay frozen.
+
+    Example:
+        >>> import reszoo
+        >>> model = reszoo.resnet20_cifar(depths=1, width_multiplier=0.25, classes=10)
+        >>> reszoo.replace_head(model, classes=3).output_shape
+        (None, 3)
+
+    Args:
+        model: a model that reszoo built.
+        classes: of the new classifier.
+        activation: of the new classifier; None returns logits.
+        dropout: rate before the classifier.
 
     Raises:
-        ReszooError: the model is not one of reszoo's, or the classifier is impossible.
+        ReszooError: the model was not built by reszoo, or the classifier is invalid.
     """
     spec = spec_of(model)
     head = {"classes": classes, "activation": activation or "linear", "dropout": dropout}
     pooling = {} if spec.dense or spec.head.pooling != "none" else {"pooling": "avg"}
-    made = build(spec.replace(head={**head, **pooling}), prefix=prefix_of(model))
-    got = layers_by_name(model)
-    for name, layer in layers_by_name(made).items():
-        source = got.get(name)
+    result = build(spec.replace(head={**head, **pooling}), **names_of(model))
+    sources = layers_by_name(model)
+    for name, layer in layers_by_name(result).items():
+        source = sources.get(name)
         if source is not None and name != "predictions":
             layer.set_weights(source.get_weights())
             layer.trainable = source.trainable
-    return made
+    return result
 
 
-def layer_decay(model: Any, optimizer: Callable[..., Any], rate: float, /, *, decay: float = 0.75) -> Any:
-    """Returns an optimiser whose steps are smaller in shallower parts: `rate` in the last, times `decay` a part before.
+def layer_decay(
+    model: KerasModel, optimizer: Callable[[float], KerasOptimizer], rate: float, /, *, decay: float = 0.75
+) -> KerasOptimizer:
+    """Returns an optimizer with smaller learning rates in shallower parts.
 
-    `model.compile(layer_decay(model, keras.optimizers.AdamW, 1e-3, decay=0.75), ...)`; parts are stem, stages and head.
+    The head's rate is `rate`; each part before it (the stages, the stem) has `decay` times the rate of the next one.
+    `model.compile(layer_decay(model, keras.optimizers.AdamW, 1e-3, decay=0.75), ...)`
 
     Args:
         model: a model that reszoo built.
-        optimizer: makes a Keras optimiser from a learning rate.
+        optimizer: returns a Keras optimizer for a learning rate.
         rate: learning rate of the head.
         decay: factor from one part to the one before it, above 0 and at most 1.
 
     Raises:
-        ReszooError: an impossible decay, or a Keras without MultiOptimizer.
+        ReszooError: an invalid decay, or a Keras without MultiOptimizer.
     """
     if not 0 < decay <= 1:
         raise ReszooError("layer_decay.decay", got=decay, expected="above 0, at most 1")
     if not hasattr(keras.optimizers, "MultiOptimizer"):
         raise ReszooError("layer_decay", got=f"Keras {keras.__version__}", expected="a Keras with MultiOptimizer, 3.15")
     parts = _parts(model)
-    named = {part: optimizer(rate * decay ** (len(parts) - 1 - place)) for place, part in enumerate(parts)}
-    # Of a nested network the path of a variable begins with the names of its sub-models.
+    optimizers = {part: optimizer(rate * decay ** (len(parts) - 1 - index)) for index, part in enumerate(parts)}
+    # In a nested network a variable's path starts with the names of the outer models.
     prefix = re.escape(prefix_of(model))
-    patterns = {rf"(?:.*/)?{prefix}{re.escape(part)}_.*": made for part, made in named.items() if part != parts[-1]}
-    return keras.optimizers.MultiOptimizer(keras.optimizers.OptimizerMap(named[parts[-1]], patterns))
+    head = optimizers.pop(parts[-1])
+    patterns = {rf"(?:.*/)?{prefix}{re.escape(part)}_.*": each for part, each in optimizers.items()}
+    return keras.optimizers.MultiOptimizer(keras.optimizers.OptimizerMap(head, patterns))
 
 
-def reestimate_norm(model: Any, data: Any, /, *, batches: int = 100) -> int:
-    """Measures the moving statistics of a model's batch norms anew, its weights as they are; returns batches used.
+def reestimate_norm(model: KerasModel, data: Iterable[Tensor], /, *, batches: int = 100) -> int:
+    """Returns the number of batches used to recompute the moving statistics of a model's batch norms.
 
-    After weights were averaged or replaced, statistics belong to other weights. Each is the mean over the batches.
+    After weights were averaged or replaced, the statistics do not match them. Each one becomes the mean over the
+    batches; the weights stay unchanged.
+
+    Example:
+        >>> import numpy, reszoo
+        >>> model = reszoo.resnet20_cifar(depths=1, width_multiplier=0.25)
+        >>> reszoo.reestimate_norm(model, [numpy.zeros((2, 32, 32, 3))] * 3)
+        3
 
     Args:
         model: a Keras model.
         data: batches of inputs, or of `(inputs, ...)`.
-        batches: at most so many.
+        batches: maximum number of batches.
 
     Raises:
         ReszooError: the model has no batch norm, or there is no data.
     """
     norms = [layer for layer in layers_of(model) if isinstance(layer, keras.layers.BatchNormalization)]
     if not norms:
-        raise ReszooError("reestimate_norm", got=f"{model.name}, without batch normalisation")
-    kept = [(layer.momentum, layer.trainable) for layer in norms]
+        raise ReszooError("reestimate_norm", got=f"{model.name}, without batch normalization")
+    previous = [(layer.momentum, layer.trainable) for layer in norms]
     count = 0
     try:
         for layer in norms:
             layer.trainable = True
         for batch in _first(data, batches):
             for layer in norms:
-                # The mean of all batches so far: the n-th one counts for 1/n.
+                # The running mean: the n-th batch has weight 1/n.
                 layer.momentum = count / (count + 1)
             model(batch, training=True)
             count += 1
     finally:
-        for layer, (momentum, trainable) in zip(norms, kept, strict=True):
+        for layer, (momentum, trainable) in zip(norms, previous, strict=True):
             layer.momentum, layer.trainable = momentum, trainable
     if not count:
         raise ReszooError("reestimate_norm", got="no batches", expected="at least one")
     return count
 
 
-def _parts(model: Any) -> list[str]:
+def _parts(model: KerasModel) -> list[str]:
     """stem, stage1, ..., head."""
-    found = dict.fromkeys(_part(name) for name, layer in layers_by_name(model).items() if layer.weights)
-    stages = sorted((part for part in found if part.startswith("stage")), key=lambda part: int(part[5:]))
-    if "stem" not in found or not stages:
+    names = {_part(name) for name, layer in layers_by_name(model).items() if layer.weights}
+    stages = sorted((name for name in names if name.startswith("stage")), key=lambda name: int(name[5:]))
+    if "stem" not in names or not stages:
         raise ReszooError(model.name, got="no stem and stages", expected="a model that reszoo built")
     return ["stem", *stages, "head"]
 
 
 def _part(layer: str) -> str:
-    found = re.match(r"stem|stage\d+(?=_)", layer)
-    return found[0] if found else "head"
+    match = re.match(r"stem|stage\d+(?=_)", layer)
+    return match[0] if match else "head"
 
 
-def _first(data: Any, most: int) -> Iterator[Any]:
-    for number, batch in enumerate(data):
-        if number == most:
+def _first(data: Iterable[Tensor], limit: int) -> Iterator[Tensor]:
+    for index, batch in enumerate(data):
+        if index == limit:
             return
         yield batch[0] if isinstance(batch, (tuple, list)) else batch

@@ -1,4 +1,4 @@
-"""What a `.keras` file says of its data: class names and scaling, in a member of the archive that Keras passes over."""
+"""Metadata in `.keras` files: class names and scaling of the training data, in an archive member that Keras ignores."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ MEMBER = "reszoo.json"
 
 
 @dataclass(frozen=True)
-class Facts:
-    """What a trained network must know of its data."""
+class Metadata:
+    """What predicting needs to know about the training data."""
 
     classes: tuple[str, ...]
     scaling: Scaling
@@ -25,39 +25,42 @@ class Facts:
     seed: int
     """Of the split."""
 
-
-def write_facts(path: Path, data: Data) -> None:
-    """Adds the facts to a `.keras` file."""
-    told = {"classes": list(data.classes), "scaling": asdict(data.scaling), "data": data.name, "seed": data.seed}
-    append_member(path, MEMBER, json.dumps(told))
+    def __repr__(self) -> str:
+        return f"Metadata({len(self.classes):,} classes of {self.data[:40]!r}, scale {self.scaling.scale:g})"
 
 
-def read_facts(path: str | Path) -> Facts:
-    """Returns the facts in a `.keras` file.
+def write_metadata(path: Path, data: Data) -> None:
+    """Adds the metadata to a `.keras` file."""
+    content = {"classes": list(data.classes), "scaling": asdict(data.scaling), "data": data.name, "seed": data.seed}
+    append_member(path, MEMBER, json.dumps(content))
+
+
+def read_metadata(path: str | Path) -> Metadata:
+    """Returns the metadata of a `.keras` file.
 
     Raises:
-        ReszooError: there are none: the file does not come from a run.
+        ReszooError: the file has none, so it does not come from a run.
     """
     try:
         with checked_zip(Path(path)) as archive:
-            told: dict[str, Any] = json.loads(read_member(Path(path), archive, MEMBER))
-        scaling = told["scaling"]
-        made = Scaling(float(scaling["scale"]), tuple(scaling["mean"]), tuple(scaling["std"]))
-        return Facts(tuple(map(str, told["classes"])), made, str(told["data"]), int(told["seed"]))
+            content: dict[str, Any] = json.loads(read_member(Path(path), archive, MEMBER))
+        scale, mean, std = (content["scaling"][name] for name in ("scale", "mean", "std"))
+        scaling = Scaling(float(scale), tuple(mean), tuple(std))
+        return Metadata(tuple(map(str, content["classes"])), scaling, str(content["data"]), int(content["seed"]))
     except (OSError, KeyError, ValueError, TypeError) as error:
         expected = "a .keras file of a run (reszoo train)"
-        raise ReszooError(str(path), got=f"no facts about its data ({error})", expected=expected) from None
+        raise ReszooError(str(path), got=f"no metadata about its data ({error})", expected=expected) from None
 
 
 def scaling_for(record: Record, data: Data) -> Scaling:
-    """Returns how images of these data are scaled for published weights.
+    """Returns the scaling that published weights expect, for the value range of these data.
 
     Raises:
-        ReszooError: the weights take images of other channels.
+        ReszooError: the weights take images with other channels.
     """
-    told = record.preprocessing
-    if told.channels == "bgr" or data.shape[-1] != len(told.mean):
-        got = f"weights that take {told.channels} images, and images with {data.shape[-1]} channels"
-        expected = "weights that take rgb, and images of 3 channels; or gray, and 1"
+    preprocessing = record.preprocessing
+    if preprocessing.channels == "bgr" or data.shape[-1] != len(preprocessing.mean):
+        got = f"weights for {preprocessing.channels} images, and images with {data.shape[-1]} channels"
+        expected = "weights for rgb with 3 channels, or gray with 1"
         raise ReszooError(record.name, got=got, expected=expected)
-    return Scaling(data.scaling.scale * told.scale / 255, told.mean, told.std)
+    return Scaling(data.scaling.scale * preprocessing.scale / 255, preprocessing.mean, preprocessing.std)

@@ -1,7 +1,8 @@
-"""How a network is trained, as data: optimiser, schedule, loss, augmentation, epochs."""
+"""Training recipes as data: optimizer, learning-rate schedule, loss, augmentation, epochs."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -10,65 +11,66 @@ from pydantic import Field, Strict
 
 from reszoo.arch.spec import Count, Rate
 from reszoo.config import FrozenModel, check, configs, inherit, merge, read_yaml
+from reszoo.notebook import html_table
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 
 
 class Optimizer(FrozenModel):
-    """What turns gradients into steps."""
+    """The optimizer of a recipe."""
 
     kind: Literal["sgd", "adamw", "lamb"] = "sgd"
     momentum: Rate = 0.9
-    """Of SGD."""
+    """SGD only."""
     nesterov: bool = False
-    """Of SGD."""
+    """SGD only."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    """Of kernels only: norms and biases are left out."""
+    """Applied to kernels only, not to norms and biases."""
     decay: Literal["l2", "decoupled"] = "l2"
-    """`l2` adds half of `weight_decay` times the squared kernels to the loss, as the papers on SGD do; `decoupled`
-    shrinks kernels by rate times `weight_decay` a step (Loshchilov 2019)."""
+    """`l2` adds `weight_decay / 2 * sum(kernel ** 2)` to the loss, as the papers on SGD do; `decoupled` shrinks kernels
+    by `rate * weight_decay` per step (Loshchilov 2019)."""
     clip: Annotated[float, Field(ge=0)] = 0.0
-    """Greatest norm of all gradients together; 0 for none."""
+    """Limit of the global gradient norm; 0 disables it."""
 
 
 class LearningRate(FrozenModel):
-    """The step size over the run."""
+    """The learning rate over the run."""
 
     kind: Literal["constant", "steps", "cosine"] = "cosine"
     peak: Positive = 0.1
     at: Annotated[tuple[Share, ...], Strict(False)] = ()
-    """Of `steps`: shares of the run after which the rate is multiplied by `factor`."""
+    """`steps` only: fractions of the run after which the rate is multiplied by `factor`."""
     factor: Positive = 0.1
     warmup: Share = 0.0
-    """Share of the run before the peak: a smaller rate for `constant` and `steps`, a ramp for `cosine`."""
+    """Warmup as a fraction of the run: a lower constant rate for `constant` and `steps`, a ramp for `cosine`."""
     warmup_factor: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """The rate at the start over the peak."""
+    """Initial rate as a fraction of the peak."""
     final: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Of `cosine`: the last rate over the peak."""
+    """`cosine` only: final rate as a fraction of the peak."""
 
 
 class Augmentation(FrozenModel):
-    """What happens to training images."""
+    """Augmentation of training images."""
 
     shift: Annotated[int, Field(ge=0)] = 0
-    """Images are moved by up to so many pixels, zeros coming in (He 2015, 4.2: pad and crop)."""
+    """Maximum shift in pixels, filled with zeros (He 2015, 4.2: pad and crop)."""
     flip: bool = False
-    """Left and right are exchanged in half of the images."""
+    """Mirrors half of the images left to right."""
     crop: Annotated[tuple[Share, ...], Strict(False)] = ()
-    """Least and greatest share of the area that a random crop shows (Szegedy 2015); none if empty."""
+    """Smallest and largest area of a random crop, as fractions of the image (Szegedy 2015); empty disables it."""
     rand_augment: Share = 0.0
-    """Strength of Keras' RandAugment; 0 for none."""
+    """Strength of Keras' RandAugment; 0 disables it."""
     erase: Share = 0.0
-    """Share of images in which a rectangle is erased."""
+    """Fraction of images in which a rectangle is erased."""
     mixup: Annotated[float, Field(ge=0)] = 0.0
-    """Parameter of the mixing weights; 0 for none."""
+    """Beta parameter of the mixing weights; 0 disables it."""
     cutmix: Annotated[float, Field(ge=0)] = 0.0
-    """Parameter of the mixed areas; 0 for none. With `mixup`, every batch gets one of both."""
+    """Beta parameter of the mixed areas; 0 disables it. With `mixup`, each batch uses one of the two at random."""
 
 
 class Recipe(FrozenModel):
-    """How a network is trained."""
+    """Training settings of a network."""
 
     name: str
     ref: str
@@ -77,16 +79,32 @@ class Recipe(FrozenModel):
     optimizer: Optimizer = Optimizer()
     learning_rate: LearningRate = LearningRate()
     loss: Literal["cross_entropy", "binary_cross_entropy"] = "cross_entropy"
-    """`binary_cross_entropy` takes every class for a question of its own; the classifier ends in a sigmoid."""
+    """`binary_cross_entropy` treats every class as a separate binary problem; the classifier ends in a sigmoid."""
     label_smoothing: Rate = 0.0
     augmentation: Augmentation = Augmentation()
     ema: Rate = 0.0
-    """Momentum of an exponential moving average of the weights, which is what is validated and kept; 0 for none."""
+    """Momentum of an exponential moving average of the weights, which is validated and saved; 0 disables it."""
     frozen: str = "none"
-    """Until which part of the network nothing learns: `stem`, `stage1`, ..., or `none`."""
+    """Last part that is frozen: `stem`, `stage1`, ..., or `none`."""
     layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """Learning rate of a part over that of the next deeper one (stem, stages, head)."""
+    """Learning rate of a part divided by that of the next deeper one (stem, stages, head)."""
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
+
+    def __repr__(self) -> str:
+        rate = f"{self.learning_rate.kind} {self.learning_rate.peak:g}"
+        return f"Recipe({self.name!r}: {self.epochs} epochs, batch {self.batch}, {self.optimizer.kind}, {rate})"
+
+    def _repr_html_(self) -> str:
+        """All fields, nested ones by their dotted names."""
+        return html_table(("field", "value"), _fields(self.model_dump()), title=f"recipe {self.name}")
+
+
+def _fields(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, object]]:
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _fields(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
 
 
 @cache
@@ -95,21 +113,36 @@ def _entries() -> dict[str, dict[str, Any]]:
 
 
 def list_recipes() -> list[str]:
-    """Returns the names of the recipes."""
+    """Returns the names of the recipes.
+
+    Example:
+        >>> import reszoo
+        >>> "cifar_he2015" in reszoo.list_recipes()
+        True
+    """
     return [*_entries()]
 
 
 def recipe(name: str | Recipe, /, **changes: Any) -> Recipe:
-    """Returns a recipe, by name or from `file.yaml:name`, with changes: `recipe("fast", epochs=5, optimizer={...})`.
+    """Returns a recipe by name or from `file.yaml:name`, with changes.
+
+    Example:
+        >>> import reszoo
+        >>> reszoo.recipe("fast", epochs=5, optimizer={"momentum": 0.95})
+        Recipe('fast': 5 epochs, batch 128, sgd, cosine 0.2)
+
+    Args:
+        name: of `list_recipes()`, `file.yaml:name`, or a recipe to change.
+        changes: fields and their new values; nested fields as dicts.
 
     Raises:
-        ReszooError: no such recipe, or a change that is none.
+        ReszooError: an unknown recipe or an invalid change.
     """
     if isinstance(name, Recipe):
         data, where = name.model_dump(), name.name
     else:
-        file, _, own = name.rpartition(":")
+        file, _, entry = name.rpartition(":")
         entries = {**_entries(), **(read_yaml(Path(file)) if file else {})}
-        data, where = inherit(own, entries, kind="recipe") | {"name": own}, own
+        data, where = inherit(entry, entries, kind="recipe") | {"name": entry}, entry
     merge(data, changes)
     return check(Recipe, data, where=f"recipe {where}")

@@ -1,10 +1,8 @@
-"""What the files of a run's folder are called."""
+"""File names in a run folder."""
 
-STATE, HISTORY, BEST, FINAL, SETTINGS, CARD = (
-    "state",
-    "history.jsonl",
-    "best.keras",
-    "model.keras",
-    "run.json",
-    "README.md",
-)
+STATE = "state"
+HISTORY = "history.jsonl"
+BEST = "best.keras"
+FINAL = "model.keras"
+SETTINGS = "run.json"
+CARD = "README.md"

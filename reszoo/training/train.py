@@ -1,22 +1,25 @@
-"""From a name and a data source to a trained network."""
+"""From a network's name and a data source to a trained network."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from reszoo.arch import zoo
 from reszoo.arch.spec import NetSpec
-from reszoo.data.sources import Data, open_data
+from reszoo.data.sources import Data, DataSource, open_data
 from reszoo.training.metadata import scaling_for
-from reszoo.training.recipes import Recipe, recipe as named
+from reszoo.training.recipes import Recipe, recipe as load_recipe
+
+if TYPE_CHECKING:
+    from reszoo.training.run import Trained
 
 
 def train(
     model: str | NetSpec,
-    data: Any,
+    data: Data | DataSource,
     /,
     *,
     output: str | Path,
@@ -24,7 +27,7 @@ def train(
     changes: Mapping[str, Any] | None = None,
     weights: str | Path | None = None,
     size: int | None = None,
-    test: Any = None,
+    test: DataSource | None = None,
     target: str | None = None,
     seed: int = 0,
     verbose: str | int = "auto",
@@ -32,48 +35,56 @@ def train(
     machines: Sequence[str] = (),
     machine: int | None = None,
     **recipe_changes: Any,
-) -> Any:
-    """Returns a finished run (`reszoo.training.run.Trained`): the network, its history, and the folder it lies in.
+) -> Trained:
+    """Returns a finished run: the trained network, its history and the run folder.
 
-    `train("resnet20_cifar", "digits", output="runs/a", epochs=4, seed=3)`. Killed and called again it goes on after the
-    last finished epoch.
+    Safe to interrupt: the same call resumes after the last finished epoch.
+
+    Example:
+        >>> import reszoo, tempfile
+        >>> rows = [[float(number), 1.0] for number in range(20)], [0, 1] * 10
+        >>> settings = {"output": tempfile.mkdtemp(), "epochs": 1, "verbose": 0}
+        >>> run = reszoo.train("residual_mlp18", rows, changes={"depths": 1}, **settings)
+        >>> len(run.history)
+        1
 
     Args:
-        model: a name, `file.yaml:name`, or a spec; it takes the data's shape and classes.
-        data: see `open_data`, or a `Data`.
-        output: folder of the run.
-        recipe: a name of `reszoo.list_recipes()`, or one of your own; by default one for the kind of data.
-        changes: of the network, as in `NetSpec.replace`.
-        weights: pretrained ones to begin with; images are then scaled as these weights want them.
+        model: a name, `file.yaml:name`, or a spec; input shape and classes are taken from the data.
+        data: a source (see `open_data`), or an opened `Data`.
+        output: the run folder.
+        recipe: a name of `reszoo.list_recipes()`, `file.yaml:name`, or a recipe; the default depends on the data.
+        changes: changes to the network, as in `NetSpec.replace`.
+        weights: pretrained weights to start from; images are scaled as these weights expect.
         size: see `open_data`.
         test: see `open_data`.
         target: see `open_data`.
-        seed: of the split, initial weights, order and augmentation.
+        seed: random seed (split, initial weights, shuffling, augmentation).
         verbose: as in `fit()`.
         devices: `all` shares every batch among the machine's devices; see `reszoo.training.devices.open_devices`.
-        machines: addresses of several machines; see `open_devices`. Each makes the same call.
-        machine: this one's place among them.
-        recipe_changes: of the recipe: `epochs=4, batch=64, optimizer={"momentum": 0.95}`.
+        machines: addresses of several machines; see `open_devices`. Each one makes the same call.
+        machine: index of this machine in `machines`.
+        recipe_changes: changes to the recipe: `epochs=4, batch=64, optimizer={"momentum": 0.95}`.
 
     Raises:
-        ReszooError: an impossible network, recipe or source; or the folder holds another run.
+        ReszooError: an invalid network, recipe or source; or the folder holds another run.
+        NotFiniteError: the loss became NaN or infinite.
     """
-    opened = data if isinstance(data, Data) else open_data(data, size=size, test=test, target=target, seed=seed)
-    how = named(recipe or default_recipe(opened, weights), **recipe_changes)
-    activation = "sigmoid" if how.loss == "binary_cross_entropy" else "softmax"
-    own = {"input_shape": opened.shape, "classes": len(opened.classes), "classifier_activation": activation}
-    spec = zoo.spec(model).replace(**{**(changes or {}), **own})
+    source = data if isinstance(data, Data) else open_data(data, size=size, test=test, target=target, seed=seed)
+    settings = load_recipe(recipe or default_recipe(source, weights), **recipe_changes)
+    activation = "sigmoid" if settings.loss == "binary_cross_entropy" else "softmax"
+    fitting = {"input_shape": source.shape, "classes": len(source.classes), "classifier_activation": activation}
+    spec = zoo.spec(model).replace(**{**(changes or {}), **fitting})
     if weights is not None:
-        opened = scaled_for(weights, spec, opened)
+        source = scaled_for(weights, spec, source)
     from reszoo.training.devices import open_devices
     from reszoo.training.run import run
 
-    over = open_devices(devices, machines=machines, machine=machine)
-    return run(spec, opened, how, output, seed=seed, weights=weights, verbose=verbose, devices=over)
+    group = open_devices(devices, machines=machines, machine=machine)
+    return run(spec, source, settings, output, seed=seed, weights=weights, verbose=verbose, devices=group)
 
 
-def default_recipe(data: Data, weights: Any) -> str:
-    """Returns the name of a recipe for a kind of data: rows, pretrained, small pictures of symbols, or pictures."""
+def default_recipe(data: Data, weights: str | Path | None) -> str:
+    """Returns the name of the default recipe: for rows, pretrained weights, gray images or color images."""
     if len(data.shape) == 1:
         return "tabular"
     if weights is not None:
@@ -82,10 +93,10 @@ def default_recipe(data: Data, weights: Any) -> str:
 
 
 def scaled_for(weights: str | Path, spec: NetSpec, data: Data) -> Data:
-    """Returns data scaled as pretrained weights want them.
+    """Returns the data with the scaling that pretrained weights expect.
 
     Raises:
-        ReszooError: there are no such weights, or they take other images.
+        ReszooError: unknown weights, or weights for other images.
     """
     from reszoo.weights.sources import open_weights
 

@@ -1,1 +1,1 @@
-"""Searching depth, width and recipe under a budget."""
+"""Search for depth, width and recipe of a network under a budget."""

@@ -1,4 +1,4 @@
-"""One dimension of a search space, asked in keras-tuner's language and so answerable by any of its oracles."""
+"""One dimension of a search space; values come from anything with the interface of `keras_tuner.HyperParameters`."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from reszoo.config import FrozenModel
 from reszoo.errors import ReszooError
 
 Value = bool | int | float | str
-"""What an axis answers: a number or a word."""
+"""The value of an axis: a number or a word."""
 Point = dict[str, Any]
-"""The answers of one draw: axis -> value or word."""
+"""One point of a space: axis -> value."""
 
 
-class Asked(Protocol):
-    """What can be asked for values: `keras_tuner.HyperParameters`, and what stands in for it."""
+class ValueSource(Protocol):
+    """The interface of `keras_tuner.HyperParameters`, from which a space takes the values of its axes."""
 
     def Choice(self, name: str, values: list[Any]) -> Any:
         """Returns one of the values."""
@@ -33,7 +33,7 @@ class Asked(Protocol):
         """Returns a number."""
 
     def conditional_scope(self, parent_name: str, parent_values: list[Any]) -> AbstractContextManager[Any]:
-        """Opens a scope in which questions count only where the parent has one of the values."""
+        """Opens a scope whose axes apply only where the parent has one of the values."""
 
 
 class Axis(FrozenModel):
@@ -45,15 +45,15 @@ class Axis(FrozenModel):
 
     values: Annotated[tuple[Value, ...], Strict(False)] = ()
     words: dict[str, Any] = Field(default={})
-    """Word -> what it stands for, where that is more than a number or a word."""
+    """Word -> its meaning, where that is more than a number or a word."""
     low: int | float | None = None
     high: int | float | None = None
-    """Included, as `low` is; numbers are whole where both are."""
+    """Inclusive, like `low`; the range is one of integers where both are."""
     step: int | float | None = None
     scale: Literal["linear", "log"] = "linear"
-    """`log`: every factor is as likely as another."""
+    """`log`: uniform in the logarithm."""
     when: dict[str, Annotated[tuple[Value, ...], Strict(False)]] = Field(default={})
-    """Asked only where an earlier axis has one of these answers: `when: {shortcut: [pad]}`."""
+    """Applies only where an earlier axis has one of these values: `when: {shortcut: [pad]}`."""
 
     @model_validator(mode="before")
     @classmethod
@@ -72,44 +72,52 @@ class Axis(FrozenModel):
 
     @cached_property
     def whole(self) -> bool:
-        """Whether a range is one of whole numbers."""
+        """Whether the range is one of integers."""
         return isinstance(self.low, int) and isinstance(self.high, int)
 
     @cached_property
     def answers(self) -> tuple[Any, ...] | None:
-        """Every possible answer, or None where there is no end to them."""
+        """All possible values, or None where there are infinitely many."""
         if self.low is None or self.high is None:
             return self.values or tuple(self.words)
         if self.whole:
             return tuple(range(int(self.low), int(self.high) + 1, int(self.step or 1)))
         return None if self.step is None else steps(self.low, self.high, self.step)
 
-    def ask(self, hp: Asked, name: str) -> Any:
-        """Returns the answer of `hp`."""
-        listed = self._choices
-        if listed is not None:
-            return hp.Choice(name, [*listed])
+    def ask(self, hp: ValueSource, name: str) -> Any:
+        """Returns the value that `hp` has for this axis."""
+        choices = self._choices
+        if choices is not None:
+            return hp.Choice(name, [*choices])
         ask: Any = hp.Int if self.whole else hp.Float
         answer = ask(name, self.low, self.high, step=self.step, sampling=self.scale)
         if self.step is None or self.whole or answer is None:
             return answer
-        # Oracles add up steps, with noise in the last digits: two networks that are one must not look different.
-        known = self.answers or ()
-        return known[min(max(round((answer - known[0]) / self.step), 0), len(known) - 1)]
+        # Oracles sum up steps, with rounding errors: equal networks must not look different.
+        values = self.answers or ()
+        return values[min(max(round((answer - values[0]) / self.step), 0), len(values) - 1)]
 
     def meaning(self, answer: Any) -> Any:
-        """Returns what an answer stands for."""
+        """Returns the meaning of a value: that of a word in `words`, or the value itself."""
         return self.words[answer] if self.words else answer
 
 
+def describe_values(axis: Axis) -> str:
+    """Returns the values or the range of an axis in words: `1, 2, 3`, `0.02 to 0.5, log`."""
+    if axis.low is None or axis.high is None:
+        return ", ".join(map(str, axis.values or axis.words))
+    step = "" if axis.step is None else f", step {axis.step:g}"
+    return f"{axis.low:g} to {axis.high:g}{step}{', log' if axis.scale == 'log' else ''}"
+
+
 def _contradictions(axis: Axis) -> Iterator[tuple[str, Any, str]]:
-    listed = axis.values or tuple(axis.words)
+    choices = axis.values or tuple(axis.words)
     if (axis.low is None) != (axis.high is None):
         yield "high" if axis.high is None else "low", "nothing", "low and high together"
     elif bool(axis.values) + bool(axis.words) + (axis.low is not None) != 1:
         yield "values", axis.values, "one of: values, words, low and high"
-    elif len(set(listed)) < len(listed) or len({type(value) for value in listed}) > 1:
-        yield "values", listed, "different values of one type"
+    elif len(set(choices)) < len(choices) or len({type(value) for value in choices}) > 1:
+        yield "values", choices, "different values of one type"
     elif axis.low is None or axis.high is None:
         if axis.step is not None or axis.scale != "linear":
             yield "step", axis.step, "a step and a scale for ranges only"
@@ -125,61 +133,62 @@ def _contradictions(axis: Axis) -> Iterator[tuple[str, Any, str]]:
 
 @cache
 def steps(low: float, high: float, step: float) -> tuple[float, ...]:
-    """Returns the numbers from `low` to `high`, without the last digits' noise."""
+    """Returns the numbers from `low` to `high`, without accumulated rounding errors."""
     return tuple(round(low + number * step, 12) for number in range(math.floor((high - low) / step + 1e-9) + 1))
 
 
-def count_points(axes: list[tuple[str, Axis]], said: Point) -> int | None:
-    """Returns the number of points that go on from some answers, or None where there is no end to them."""
+def count_points(axes: list[tuple[str, Axis]], point: Point) -> int | None:
+    """Returns the number of points that extend a partial point, or None where there are infinitely many."""
     if not axes:
         return 1
     (name, axis), *rest = axes
-    if not _counts(axis, said):
-        return count_points(rest, said)
+    if not _applies(axis, point):
+        return count_points(rest, point)
     if axis.answers is None:
         return None
     if not any(name in other.when for _, other in rest):
-        left = count_points(rest, said)
-        return None if left is None else len(axis.answers) * left
-    counts = [count_points(rest, {**said, name: answer}) for answer in axis.answers]
+        count = count_points(rest, point)
+        return None if count is None else len(axis.answers) * count
+    counts = [count_points(rest, {**point, name: answer}) for answer in axis.answers]
     return None if None in counts else sum(map(int, filter(None, counts)))
 
 
-def all_points(axes: list[tuple[str, Axis]], said: Point) -> Iterator[Point]:
-    """Yields every point that goes on from some answers, in order."""
+def all_points(axes: list[tuple[str, Axis]], point: Point) -> Iterator[Point]:
+    """Yields every point that extends a partial point, in order."""
     if not axes:
-        yield said
+        yield point
         return
     (name, axis), *rest = axes
-    if not _counts(axis, said):
-        yield from all_points(rest, said)
+    if not _applies(axis, point):
+        yield from all_points(rest, point)
         return
     for answer in axis.answers or ():
-        yield from all_points(rest, {**said, name: answer})
+        yield from all_points(rest, {**point, name: answer})
 
 
-def _counts(axis: Axis, said: Point) -> bool:
-    """Whether an axis is asked, after these answers."""
-    return all(parent in said and said[parent] in answers for parent, answers in axis.when.items())
+def _applies(axis: Axis, point: Point) -> bool:
+    """Whether an axis applies, by the values of its parent."""
+    return all(parent in point and point[parent] in answers for parent, answers in axis.when.items())
 
 
 class Range(NamedTuple):
-    """A question for a number."""
+    """A range of numbers."""
 
     low: float
     high: float
-    """Included, as `low` is."""
+    """Inclusive, like `low`."""
     step: float | None
     sampling: str | None
-    """`log`: every factor is as likely as another."""
+    """`log`: uniform in the logarithm."""
     whole: bool
+    """Of integers only."""
 
 
 class Answers:
-    """Stands in for `keras_tuner.HyperParameters`: one function answers every question.
+    """A source of values that calls one function for every axis.
 
     Args:
-        answer: from the name of an axis, and its values or its range, to the answer.
+        answer: from the name of an axis, and its choices or its range, to the value.
     """
 
     def __init__(self, answer: Callable[[str, list[Any] | Range], Any]):
@@ -198,32 +207,32 @@ class Answers:
         return self._answer(name, Range(min_value, max_value, step, sampling, False))
 
     def conditional_scope(self, parent_name: str, parent_values: list[Any]) -> AbstractContextManager[Any]:
-        """Opens a scope in which questions count only where the parent has one of the values."""
-        return _SCOPE
+        """Opens a scope whose axes apply only where the parent has one of the values."""
+        return _NO_SCOPE
 
 
-_SCOPE: AbstractContextManager[None] = nullcontext()
+_NO_SCOPE: AbstractContextManager[None] = nullcontext()
 
 
-def dice(random: Random) -> Answers:
-    """Returns what answers at random, every answer of an axis as likely as another."""
+def random_answers(random: Random) -> Answers:
+    """Returns a source of random values, uniform over the values of each axis."""
 
-    def draw(name: str, among: list[Any] | Range) -> Any:
-        return _number(random, among) if isinstance(among, Range) else among[int(random.random() * len(among))]
+    def draw(name: str, values: list[Any] | Range) -> Any:
+        return _number(random, values) if isinstance(values, Range) else values[int(random.random() * len(values))]
 
     return Answers(draw)
 
 
-def _number(random: Random, among: Range) -> float:
-    low, high, step, sampling, whole = among
+def _number(random: Random, values: Range) -> float:
+    low, high, step, sampling, whole = values
     if sampling == "log":
-        # The ends of a range of whole numbers are as likely as the numbers between.
+        # Half a unit beyond both ends, so that they are as likely as the integers between.
         margin = 0.5 if whole else 0.0
-        drawn = math.exp(random.uniform(math.log(low - margin), math.log(high + margin)))
-        return min(max(round(drawn) if whole else drawn, low), high)
+        number = math.exp(random.uniform(math.log(low - margin), math.log(high + margin)))
+        return min(max(round(number) if whole else number, low), high)
     if whole:
-        each = int(step or 1)
-        return int(low) + each * int(random.random() * ((int(high) - int(low)) // each + 1))
+        stride = int(step or 1)
+        return int(low) + stride * int(random.random() * ((int(high) - int(low)) // stride + 1))
     if step is None:
         return random.uniform(low, high)
     numbers = steps(low, high, step)

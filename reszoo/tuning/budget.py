@@ -1,4 +1,4 @@
-"""What a network may cost, settled before any is built: draws over budget are drawn again."""
+"""The most that a network may cost, checked before it is built: points over budget are replaced."""
 
 from __future__ import annotations
 
@@ -14,53 +14,74 @@ from reszoo.arch.cost import Cost
 from reszoo.arch.spec import NetSpec
 from reszoo.config import FrozenModel
 from reszoo.errors import ReszooError
-from reszoo.tuning.axes import Point, dice
+from reszoo.notebook import html_table
+from reszoo.tuning.axes import Point, random_answers
 from reszoo.tuning.space import Space
 
-COUNTED = ("params", "macs", "activations", "depth")
-"""Limits that are counted, not measured."""
-TRIED = 2_000
-"""Draws from which the feasible fraction is told."""
-PATIENCE = 200_000
-"""Draws until a point is given up on that is known to exist."""
+COUNTED_COSTS = ("params", "macs", "activations", "depth")
+"""Costs that are computed from the spec, not measured."""
+SAMPLE_SIZE = 2_000
+"""Random points from which the feasible fraction is estimated."""
+MAX_DRAWS = 200_000
+"""Random points tried before an error says that none fits."""
 
 Limit = Annotated[float, Field(gt=0)] | None
 Measure = Callable[[NetSpec], float]
 
 
 class Budget(FrozenModel):
-    """The most that a network, or its training, may cost; what is not said is not limited."""
+    """The most that a network, or its training, may cost; a cost that is left out is unlimited.
+
+    Example:
+        >>> import reszoo
+        >>> reszoo.Budget(macs=2e6)
+        Budget(macs=2e+06)
+    """
 
     params: Limit = None
     """Trainable parameters."""
     macs: Limit = None
     """Multiply-accumulates for one example."""
     activations: Limit = None
-    """Numbers that convolutions and dense layers put out for one example."""
+    """Outputs of all convolutions and dense layers for one example."""
     depth: Limit = None
-    """Weighted layers in a row."""
+    """Weighted layers in sequence."""
     latency: Limit = None
-    """Seconds for one example on this device, in inference; measured once for every network that fits the rest."""
+    """Inference seconds for one example on this device; measured once for every network within the other limits."""
     seconds: Limit = None
-    """Of training, for one trial: it is stopped after the epoch in which they are over."""
+    """Training time of one trial; it stops after the epoch in which the time runs out."""
+
+    def __repr__(self) -> str:
+        return f"Budget({', '.join(f'{name}={limit:g}' for name, limit in self._limits().items())})"
+
+    def _repr_html_(self) -> str:
+        return html_table(["cost", "at most"], [(name, f"{limit:g}") for name, limit in self._limits().items()])
+
+    def _limits(self) -> dict[str, float]:
+        return {name: limit for name, limit in self.model_dump().items() if limit is not None}
 
     def excess(self, cost: Cost) -> float:
-        """Returns the greatest share of a counted limit that a network takes: it fits where that is at most 1."""
-        limits = ((getattr(cost, name), getattr(self, name)) for name in COUNTED)
-        return max((spent / limit for spent, limit in limits if limit is not None), default=0.0)
+        """Returns the largest ratio of a counted cost to its limit; a network is within budget up to 1."""
+        pairs = ((getattr(cost, name), getattr(self, name)) for name in COUNTED_COSTS)
+        return max((value / limit for value, limit in pairs if limit is not None), default=0.0)
 
 
 class Feasible:
-    """The points of a space whose networks exist and are within budget."""
+    """The points of a space whose networks are valid and within budget."""
 
     def __init__(self, space: Space, budget: Budget, *, measure: Measure | None = None):
         if budget.latency is not None and measure is None:
-            raise ReszooError("budget.latency", got=budget.latency, expected="where networks can be measured")
-        self.space, self.budget = space, budget
+            raise ReszooError(
+                "budget.latency",
+                got=budget.latency,
+                expected="a latency limit only where networks can be timed (reszoo.search)",
+            )
+        self.space = space
+        self.budget = budget
         self._measure = measure
 
     def has(self, point: Point) -> bool:
-        """Whether a point is one of them."""
+        """Returns whether the network of a point is valid and within budget."""
         cost = self.space.cost(point)
         if cost is None or self.budget.excess(cost) > 1:
             return False
@@ -70,71 +91,71 @@ class Feasible:
         return spec is not None and self._measure(spec) <= self.budget.latency
 
     def fraction(self) -> float:
-        """Returns the share of draws that exist and fit the counted limits.
+        """Returns the share of random points whose networks are valid and within the counted limits.
 
         Raises:
-            ReszooError: there are none; the message names the least cost in the space.
+            ReszooError: there is none; the message names the least cost in the space.
         """
-        found = [self.space.cost(point) for point in islice(self.space.sample(seed=0), TRIED)]
-        fit = sum(cost is not None and self.budget.excess(cost) <= 1 for cost in found)
-        if not fit and self.budget.excess(self.least()) > 1:
-            raise self._empty()
-        return fit / TRIED
+        costs = [self.space.cost(point) for point in islice(self.space.sample(seed=0), SAMPLE_SIZE)]
+        count = sum(cost is not None and self.budget.excess(cost) <= 1 for cost in costs)
+        if not count and self.budget.excess(self.least()) > 1:
+            raise self._no_network_error()
+        return count / SAMPLE_SIZE
 
     def draw(self, *, seed: int | str) -> Point:
-        """Returns a point, each as likely as another; the same for the same seed.
+        """Returns a random point within budget, uniformly distributed; the same for the same seed.
 
         Raises:
-            ReszooError: there are none, or too few to meet one.
+            ReszooError: there is none, or they are too rare to be drawn.
         """
-        answers = dice(Random(seed))
-        for tried in range(PATIENCE):
+        answers = random_answers(Random(seed))
+        for attempt in range(MAX_DRAWS):
             point = self.space.ask(answers)
             if self.has(point):
                 return point
-            if tried == TRIED and self.budget.excess(self.least()) > 1:
-                raise self._empty()
-        hint = "a larger budget, or narrower ranges"
-        raise ReszooError(self.space.name, got=f"no fitting network in {PATIENCE:,} draws", hint=hint)
+            if attempt == SAMPLE_SIZE and self.budget.excess(self.least()) > 1:
+                raise self._no_network_error()
+        hint = "use a larger budget or narrower ranges"
+        raise ReszooError(self.space.name, got=f"no network within budget in {MAX_DRAWS:,} draws", hint=hint)
 
     def redraw(self, point: Point) -> Point:
-        """Returns a point within budget for any point: itself where it is, otherwise a draw that it alone decides."""
+        """Returns a point within budget: `point` itself if it is, otherwise a random one decided by `point`."""
         if self.has(point):
             return point
-        told = hashlib.sha256(repr(sorted(point.items())).encode()).hexdigest()
-        drawn = self.draw(seed=told)
-        # What costs nothing stays as it was asked for.
-        kept = {name: answer for name, answer in point.items() if name in self.space.recipe and name in drawn}
-        return {**drawn, **kept}
+        seed = hashlib.sha256(repr(sorted(point.items())).encode()).hexdigest()
+        replacement = self.draw(seed=seed)
+        # Axes of the recipe do not change the cost, so they keep their values.
+        recipe = {name: value for name, value in point.items() if name in self.space.recipe and name in replacement}
+        return {**replacement, **recipe}
 
     def least(self) -> Cost:
-        """Returns the least cost in the space, found by going down along one axis after another."""
-        points = [point for point in islice(self.space.sample(seed=0), TRIED) if self.space.cost(point)]
+        """Returns the least cost in the space, found by coordinate descent over its axes."""
+        points = [point for point in islice(self.space.sample(seed=0), SAMPLE_SIZE) if self.space.cost(point)]
         if not points:
-            raise ReszooError(self.space.name, got="no possible network", hint="check the ranges of its axes")
-        best = min(points, key=self._spent)
+            raise ReszooError(self.space.name, got="no valid network", hint="check the ranges of its axes")
+        best = min(points, key=self._excess)
         better = True
         while better:
-            before = self._spent(best)
+            before = self._excess(best)
             for name, axis in self.space.axes.items():
                 answers = axis.answers or (axis.low, axis.high)
-                tried = [{**best, name: answer} for answer in answers] if name in best else []
-                best = min([best, *(point for point in tried if self.space.cost(point))], key=self._spent)
-            better = self._spent(best) < before
-        found = self.space.cost(best)
-        assert found is not None
-        return found
+                neighbors = [{**best, name: answer} for answer in answers] if name in best else []
+                best = min([best, *(point for point in neighbors if self.space.cost(point))], key=self._excess)
+            better = self._excess(best) < before
+        cost = self.space.cost(best)
+        assert cost is not None
+        return cost
 
-    def _spent(self, point: Point) -> float:
+    def _excess(self, point: Point) -> float:
         cost = self.space.cost(point)
         return self.budget.excess(cost) if cost else float("inf")
 
-    def _empty(self) -> ReszooError:
+    def _no_network_error(self) -> ReszooError:
         least = self.least()
-        limits = {name: getattr(self.budget, name) for name in COUNTED}
+        limits = {name: getattr(self.budget, name) for name in COUNTED_COSTS}
         over = [name for name, limit in limits.items() if limit is not None and getattr(least, name) > limit]
         got = ", ".join(f"{name} of at most {limits[name]:,.0f}" for name in over)
-        told = ", ".join(f"{getattr(least, name):,} {name}" for name in over)
+        expected = ", ".join(f"{getattr(least, name):,} {name}" for name in over)
         return ReszooError(
-            f"budget on {self.space.name}", got=got, expected=f"at least {told}, the least cost in the space"
+            f"budget on {self.space.name}", got=got, expected=f"at least {expected}, the least cost in the space"
         )

@@ -1,4 +1,4 @@
-"""What passes between a study and its worker processes: plain data, pickled."""
+"""Messages between a study and its worker processes: plain data, pickled."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from reszoo.training.recipes import Recipe
 
 @dataclass(frozen=True)
 class Source:
-    """Where examples come from: what `open_data` takes, or data that are open already."""
+    """Where examples come from: the arguments of `open_data`, or data that are already open."""
 
     data: Any
     size: int | None = None
@@ -34,28 +34,28 @@ class Source:
 
 
 def fingerprint(data: Data) -> dict[str, Any]:
-    """Returns what identifies data: counts, shape, and a digest of labels and of some examples."""
+    """Returns what identifies a data set: counts, shape, and a digest of its labels and of some examples."""
     import numpy as np
 
     digest = hashlib.sha256()
     for part in (data.train, data.validation):
         digest.update(np.ascontiguousarray(part.labels).tobytes())
-        shown = np.unique(np.linspace(0, len(part) - 1, 32).astype(int))
-        digest.update(np.ascontiguousarray(part.take(shown)).tobytes())
-    counted = {"train": len(data.train), "validation": len(data.validation)}
-    told = {"name": data.name, "shape": data.shape, "classes": data.classes, **counted}
-    return {**told, "scaling": asdict(data.scaling), "digest": digest.hexdigest()[:16]}
+        indices = np.unique(np.linspace(0, len(part) - 1, 32).astype(int))
+        digest.update(np.ascontiguousarray(part.take(indices)).tobytes())
+    counts = {"train": len(data.train), "validation": len(data.validation)}
+    description = {"name": data.name, "shape": data.shape, "classes": data.classes, **counts}
+    return {**description, "scaling": asdict(data.scaling), "digest": digest.hexdigest()[:16]}
 
 
 @dataclass(frozen=True)
 class Job:
-    """One network to train in a folder of its own, or to go on with."""
+    """One network to train in its own run folder, or to resume."""
 
     folder: Path
     spec: NetSpec
     recipe: Recipe
     source: Source | None
-    """None where the worker has it already: arrays need not be sent for every trial."""
+    """None where the worker already has it: arrays are not sent again for every trial."""
     seed: int
     weights: str | None = None
     callbacks: tuple[Any, ...] = ()
@@ -63,31 +63,32 @@ class Job:
 
 @dataclass(frozen=True)
 class Timing:
-    """One network whose inference is to be timed."""
+    """One network whose inference time is measured."""
 
     spec: NetSpec
 
 
 @dataclass(frozen=True)
 class Progress:
-    """What is known of a run at the start of an epoch; the worker waits for `on` or `stop`."""
+    """The history of a run at the start of an epoch; the worker waits for `continue` or `stop`."""
 
     history: list[dict[str, float]]
 
 
-Ending = Literal["complete", "pruned", "diverged", "infeasible", "failed", "crashed"]
-"""`infeasible`: out of memory; `crashed`: the process died; `failed`: an exception."""
+State = Literal["complete", "pruned", "diverged", "infeasible", "failed", "crashed"]
+"""`diverged`: the loss became NaN or infinite; `infeasible`: out of memory; `failed`: another exception; `crashed`: the
+worker process died."""
 
 
 @dataclass(frozen=True)
 class Outcome:
     """How a job ended."""
 
-    state: Ending
+    state: State
     history: list[dict[str, float]] = field(default_factory=list)
     note: str = ""
-    """What went wrong, in the worker's own words."""
+    """The error message of the worker."""
     memory: int = 0
-    """Of the worker now, in bytes."""
+    """Resident memory of the worker now, in bytes."""
     seconds: float = 0.0
-    """Of a timing: for one example."""
+    """Of a `Timing`: inference seconds for one example."""

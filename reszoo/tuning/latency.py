@@ -1,4 +1,4 @@
-"""How long networks take on this device: each is timed once, in a process of its own."""
+"""Inference time of networks on this device; each is timed once, in a separate process."""
 
 from __future__ import annotations
 
@@ -15,29 +15,31 @@ from reszoo.tuning.worker_process import Worker
 
 
 class Latencies:
-    """Seconds for one example, in inference, remembered in a file."""
+    """Inference seconds for one example, cached in a file."""
 
     def __init__(self, file: Path, worker: Worker):
-        self._file, self._worker, self._lock = file, worker, threading.Lock()
+        self._file = file
+        self._worker = worker
+        self._lock = threading.Lock()
 
     def __call__(self, spec: NetSpec) -> float:
-        """Returns the median seconds of a network.
+        """Returns the median inference seconds of a network for one example.
 
         Raises:
-            ReszooError: it cannot be run on this device.
+            ReszooError: the network cannot run on this device.
         """
         key = hashlib.sha256(spec.model_dump_json(exclude={"name"}).encode()).hexdigest()[:16]
         with self._lock:
-            known: dict[str, float] = json.loads(self._file.read_text()) if self._file.exists() else {}
-            if key not in known:
-                ended = self._worker.do(Timing(spec))
-                if ended.state != "complete":
-                    raise ReszooError(f"latency of {spec.name}", got=ended.note)
-                known[key] = ended.seconds
+            seconds: dict[str, float] = json.loads(self._file.read_text()) if self._file.exists() else {}
+            if key not in seconds:
+                outcome = self._worker.do(Timing(spec))
+                if outcome.state != "complete":
+                    raise ReszooError(f"latency of {spec.name}", got=outcome.note)
+                seconds[key] = outcome.seconds
                 with renamed_when_whole(self._file) as temporary:
-                    temporary.write_text(json.dumps(known))
-            return known[key]
+                    temporary.write_text(json.dumps(seconds))
+            return seconds[key]
 
     def stop(self) -> None:
-        """Ends the process that times."""
+        """Ends the worker process."""
         self._worker.stop()

@@ -1,4 +1,4 @@
-"""A study as a page to look at."""
+"""The page of a study."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from reszoo.tuning.results import Trial, fronts
 
 
 def study_page(trials: Sequence[Trial], *, space: str, settings: Mapping[str, Any]) -> Page:
-    """Returns a page about a study.
+    """Returns the page of a study.
 
-    Fronts of accuracy against every cost, what depth, width and the rest do, learning curves, all trials, and the best
+    It shows Pareto fronts of accuracy and cost, the effect of every axis, learning curves, all trials, and the best
     networks as YAML for a zoo file.
 
     Args:
         trials: of the study, in any state.
-        space: name of the space that is searched.
-        settings: what the study was begun with.
+        space: name of the search space.
+        settings: of the study.
     """
     facts = {"data": str(settings["data"]["name"]), "space": space, "seed": str(settings["seed"])}
     rows = [_row(trial, space) for trial in trials]
     numbers = {cost: [trial.number for trial in front] for cost, front in fronts(trials).items()}
-    return search_page(rows=rows, fronts=numbers, title=f"A search of {space} on {facts['data']}", facts=facts)
+    return search_page(rows=rows, fronts=numbers, title=f"Search of {space} on {facts['data']}", facts=facts)
 
 
 def _row(trial: Trial, name: str) -> Row:

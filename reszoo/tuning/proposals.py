@@ -1,4 +1,4 @@
-"""What is tried next: Optuna's samplers, asked until the answer is within budget and was not tried before."""
+"""Proposals of networks: Optuna's samplers, queried until a point is within budget and was not tried before."""
 
 from __future__ import annotations
 
@@ -26,40 +26,40 @@ from reszoo.tuning.budget import Feasible
 from reszoo.tuning.space import Candidate
 
 PLACE, POINT, KEY, RETRY, OUTCOME, PROCESS = "place", "point", "key", "retry_of", "outcome", "process"
-"""Names of a trial's attributes: its number among the proposals, its answers, their key, whom it stands in for, how it
-ended where Optuna has no word for it, where it runs."""
-ASKED = 25
-"""Times that a sampler is asked before a draw decides."""
-EARLIEST = 2
-"""Epochs before a run is judged, where it has twice as many."""
-DRAWN = 500
-"""Draws until the space counts as tried whole."""
+"""Names of trial attributes in the database: number of the proposal, point, key of the candidate, number of the trial
+that it resumes, ending that Optuna has no state for, identity of its process."""
+SAMPLER_ATTEMPTS = 25
+"""Queries of a sampler before a random draw is used instead."""
+FIRST_RUNG = 2
+"""Epochs before a run is judged, where it has at least twice as many."""
+RANDOM_ATTEMPTS = 500
+"""Random draws after which the space counts as exhausted."""
 
-BEGIN = 10
-"""Proposals at random, until there is something to learn from."""
-OFFERS = {"tpe": (8, 2), "gp": (8, 2)}
-"""Sampler -> networks it is asked for at a time, of which the one of the fewest MACs is tried: at the beginning, later.
-What cheap networks teach about the rest, such as the learning rate, is learnt cheaply (Lee et al. 2020, Cost-aware
-Bayesian optimization)."""
+STARTUP_TRIALS = 10
+"""Random proposals before a sampler learns from the results."""
+BATCH_SIZES = {"tpe": (8, 2), "gp": (8, 2)}
+"""Sampler -> networks that it proposes at a time, of which the one with the fewest MACs is tried: at first, and later.
+Cheap networks teach about other axes, such as the learning rate, at low cost (Lee et al. 2020, Cost-aware Bayesian
+optimization)."""
 
 SAMPLERS: dict[str, Callable[[int], optuna.samplers.BaseSampler]] = {
-    "tpe": lambda seed: optuna.samplers.TPESampler(seed=seed, multivariate=True, n_startup_trials=BEGIN),
+    "tpe": lambda seed: optuna.samplers.TPESampler(seed=seed, multivariate=True, n_startup_trials=STARTUP_TRIALS),
     "nsga2": lambda seed: optuna.samplers.NSGAIISampler(seed=seed, population_size=20),
     "random": lambda seed: optuna.samplers.RandomSampler(seed=seed),
-    "gp": lambda seed: optuna.samplers.GPSampler(seed=seed, n_startup_trials=BEGIN),
+    "gp": lambda seed: optuna.samplers.GPSampler(seed=seed, n_startup_trials=STARTUP_TRIALS),
     "grid": lambda seed: optuna.samplers.RandomSampler(seed=seed),
 }
-"""Word -> sampler. `grid` needs none: the points have an order."""
+"""Name -> sampler of a seed. `grid` takes the points in order, without its sampler."""
 
 
-def derived(seed: int, *of: int | str) -> int:
-    """Returns the seed of a part of a study: the same for the same part, unlike those of others."""
-    told = hashlib.sha256(repr((seed, *of)).encode()).digest()
-    return int.from_bytes(told[:4], "little") >> 1
+def derive_seed(seed: int, *path: int | str) -> int:
+    """Returns the seed of a part of a study, such as one trial: the same for the same path, different for others."""
+    digest = hashlib.sha256(repr((seed, *path)).encode()).digest()
+    return int.from_bytes(digest[:4], "little") >> 1
 
 
 def distribution(axis: Axis) -> BaseDistribution:
-    """Returns an axis in Optuna's words."""
+    """Returns an axis as an Optuna distribution."""
     if axis.low is None or axis.high is None:
         return Categorical(axis.answers or ())
     if axis.whole:
@@ -68,70 +68,73 @@ def distribution(axis: Axis) -> BaseDistribution:
     return Real(float(axis.low), float(high), log=axis.scale == "log", step=axis.step)
 
 
-def process(pid: int | None = None) -> list[Any]:
-    """Returns host, id and beginning of a process; the beginning is 0 where there is no such process."""
+def process_identity(pid: int | None = None) -> list[Any]:
+    """Returns host, id and start time of a process; the start time is 0 where there is no such process."""
     pid = pid or os.getpid()
     try:
-        # The 22nd field of stat, the second of which may hold spaces: ids are given anew, beginnings are not.
-        began = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+        # Field 22 of stat (field 2 may contain spaces). Process ids are reused, the pair of id and start time is not.
+        start = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
     except (OSError, ValueError, IndexError):
-        began = 0 if Path("/proc").is_dir() else pid
-    return [socket.gethostname(), pid, began]
+        start = 0 if Path("/proc").is_dir() else pid
+    return [socket.gethostname(), pid, start]
 
 
 class Exhausted(Exception):
-    """Every network of the space that is within budget was tried."""
+    """Every network of the space within budget has been tried."""
 
 
 class Proposals(optuna.samplers.BaseSampler):
-    """A sampler that proposes networks within budget, each once.
+    """An Optuna sampler that proposes networks within budget, each once.
 
-    The sampler inside is made anew for every trial, from a seed that the study's seed and the trial's place decide: a
-    study that was killed proposes what it would have proposed.
+    The inner sampler is created for every trial, with a seed derived from the study's seed and the trial's number: a
+    study that was killed and resumed proposes the same networks.
     """
 
     def __init__(self, feasible: Feasible, recipe: Recipe, *, sampler: str, seed: int):
-        self._feasible, self._recipe, self._sampler, self._seed = feasible, recipe, sampler, seed
+        self._feasible = feasible
+        self._recipe = recipe
+        self._sampler = sampler
+        self._seed = seed
         self._distributions = {name: distribution(axis) for name, axis in feasible.space.axes.items()}
 
     def candidate(self, point: Point) -> Candidate:
         """Returns network and recipe of a point within budget."""
-        found = self._feasible.space.candidate(point, self._recipe)
-        assert found is not None
-        return found
+        candidate = self._feasible.space.candidate(point, self._recipe)
+        assert candidate is not None
+        return candidate
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """Returns all axes: every point is proposed as one."""
+        """Returns all axes: they are sampled together."""
         return self._distributions
 
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """Returns the point of a trial, which is kept with it."""
+        """Returns the point of a trial, and stores it in its attributes."""
         storage, trial_id = study._storage, trial._trial_id
-        told = storage.get_trial(trial_id).user_attrs
-        if POINT in told:
-            return dict(told[POINT])
-        place = place_of(study, trial)
-        storage.set_trial_user_attr(trial_id, PLACE, place)
+        attributes = storage.get_trial(trial_id).user_attrs
+        if POINT in attributes:
+            return dict(attributes[POINT])
+        number = proposal_number(study, trial)
+        storage.set_trial_user_attr(trial_id, PLACE, number)
         refused: set[str] = set()
         while True:
             try:
-                made = self._propose(study, trial, place, refused)
+                candidate = self._propose(study, trial, number, refused)
             except Exhausted:
                 return {}
-            storage.set_trial_user_attr(trial_id, KEY, made.key)
-            # Another process may have proposed the same just now: of two, the one of the lower number keeps it.
-            if made.key not in _keys(study, below=trial.number):
+            storage.set_trial_user_attr(trial_id, KEY, candidate.key)
+            # Another process may have proposed the same network just now: the trial with the lower number keeps it.
+            if candidate.key not in _keys(study, below=trial.number):
                 break
-            refused.add(made.key)
-        storage.set_trial_user_attr(trial_id, POINT, made.point)
-        return dict(made.point)
+            refused.add(candidate.key)
+        storage.set_trial_user_attr(trial_id, POINT, candidate.point)
+        return dict(candidate.point)
 
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        """Is asked only where no point could be proposed.
+        """Raises Exhausted: Optuna calls it only where `sample_relative` had no point.
 
         Raises:
             Exhausted: always.
@@ -139,65 +142,66 @@ class Proposals(optuna.samplers.BaseSampler):
         raise Exhausted
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        """Notes where a trial runs, before anything else."""
-        study._storage.set_trial_user_attr(trial._trial_id, PROCESS, process())
+        """Records the process of a trial, before anything else."""
+        study._storage.set_trial_user_attr(trial._trial_id, PROCESS, process_identity())
 
     def reseed_rng(self) -> None:
-        """Does nothing: seeds are derived."""
+        """Does nothing: every trial derives its own seed."""
 
-    def _propose(self, study: optuna.Study, trial: FrozenTrial, place: int, refused: set[str]) -> Candidate:
+    def _propose(self, study: optuna.Study, trial: FrozenTrial, number: int, refused: set[str]) -> Candidate:
         tried = _keys(study) | refused
         if self._sampler == "grid":
-            return self._next_of_grid(tried)
-        inner = SAMPLERS[self._sampler](derived(self._seed, "proposal", place))
+            return self._next_in_grid(tried)
+        inner = SAMPLERS[self._sampler](derive_seed(self._seed, "proposal", number))
         inner.before_trial(study, trial)
-        early, late = OFFERS.get(self._sampler, (1, 1))
-        points = (self._asked(inner, study, trial) for _ in range(ASKED))
-        fitting = map(self.candidate, filter(self._feasible.has, points))
-        new = (made for made in fitting if made.key not in tried)
-        offers = [*islice(new, early if place < BEGIN else late)]
-        if offers:
-            return min(offers, key=self._macs)
-        for number in range(DRAWN):
-            made = self.candidate(self._feasible.draw(seed=derived(self._seed, "draw", place, number)))
-            if made.key not in tried:
-                return made
+        early, late = BATCH_SIZES.get(self._sampler, (1, 1))
+        points = (self._sampled(inner, study, trial) for _ in range(SAMPLER_ATTEMPTS))
+        feasible = map(self.candidate, filter(self._feasible.has, points))
+        new = (candidate for candidate in feasible if candidate.key not in tried)
+        batch = [*islice(new, early if number < STARTUP_TRIALS else late)]
+        if batch:
+            return min(batch, key=self._macs)
+        for attempt in range(RANDOM_ATTEMPTS):
+            seed = derive_seed(self._seed, "draw", number, attempt)
+            candidate = self.candidate(self._feasible.draw(seed=seed))
+            if candidate.key not in tried:
+                return candidate
         raise Exhausted
 
-    def _asked(self, inner: optuna.samplers.BaseSampler, study: optuna.Study, trial: FrozenTrial) -> Point:
-        together = inner.infer_relative_search_space(study, trial)
-        known = inner.sample_relative(study, trial, together)
+    def _sampled(self, inner: optuna.samplers.BaseSampler, study: optuna.Study, trial: FrozenTrial) -> Point:
+        joint_axes = inner.infer_relative_search_space(study, trial)
+        joint_values = inner.sample_relative(study, trial, joint_axes)
 
-        def look(name: str) -> Any:
-            if name in known:
-                return known[name]
+        def value(name: str) -> Any:
+            if name in joint_values:
+                return joint_values[name]
             return inner.sample_independent(study, trial, name, self._distributions[name])
 
-        return self._feasible.space.ask(Answers(lambda name, _: look(name)))
+        return self._feasible.space.ask(Answers(lambda name, _: value(name)))
 
-    def _macs(self, made: Candidate) -> int:
-        cost = self._feasible.space.cost(made.point)
+    def _macs(self, candidate: Candidate) -> int:
+        cost = self._feasible.space.cost(candidate.point)
         assert cost is not None
         return cost.macs
 
-    def _next_of_grid(self, tried: set[str]) -> Candidate:
+    def _next_in_grid(self, tried: set[str]) -> Candidate:
         points = (point for point in self._feasible.space.points() if self._feasible.has(point))
-        made = (candidate for candidate in map(self.candidate, points) if candidate.key not in tried)
-        for candidate in islice(made, 1):
-            return candidate
+        for candidate in map(self.candidate, points):
+            if candidate.key not in tried:
+                return candidate
         raise Exhausted
 
 
-def place_of(study: optuna.Study, trial: FrozenTrial) -> int:
-    """Returns how many proposals came before a trial's: trials that stand in for others, or came too late, are none."""
-    known = trial.user_attrs.get(PLACE)
-    if known is not None:
-        return int(known)
-    return sum(other.number < trial.number and counts(other) for other in study.get_trials(deepcopy=False))
+def proposal_number(study: optuna.Study, trial: FrozenTrial) -> int:
+    """Returns the number of a trial among the proposals, from 0; resuming and surplus trials are not counted."""
+    number = trial.user_attrs.get(PLACE)
+    if number is not None:
+        return int(number)
+    return sum(other.number < trial.number and is_proposal(other) for other in study.get_trials(deepcopy=False))
 
 
-def counts(trial: FrozenTrial) -> bool:
-    """Whether a trial is one of the study's own proposals."""
+def is_proposal(trial: FrozenTrial) -> bool:
+    """Returns whether a trial is a proposal: neither one that resumes another, nor a surplus one."""
     return RETRY not in trial.user_attrs and trial.user_attrs.get(OUTCOME) != "surplus"
 
 
@@ -205,30 +209,30 @@ def _keys(study: optuna.Study, *, below: float = float("inf")) -> set[str]:
     return {
         trial.user_attrs[KEY]
         for trial in study.get_trials(deepcopy=False)
-        if KEY in trial.user_attrs and trial.number < below and counts(trial)
+        if KEY in trial.user_attrs and trial.number < below and is_proposal(trial)
     }
 
 
 class Halving(optuna.pruners.BasePruner):
-    """Asynchronous successive halving by ending runs: one that goes on simply goes on.
+    """Asynchronous successive halving that ends runs and never pauses them.
 
-    Runs are judged after an eighth, a quarter and half of their epochs, but not after the first one where they have
-    four or more, when most are still warming up. A run goes on while it is in the better half of all that came so far,
-    those that ended earlier included. Li et al. 2020, algorithm 2, compare those that are left: where proposals get
-    better with time, that ends good ones by luck.
+    Runs are judged after an eighth, a quarter and half of their epochs, but not after the first epoch where they have
+    four or more: most are still warming up then. A run continues while it is in the better half of all runs so far,
+    including those that ended earlier. Li et al. 2020, algorithm 2, compare the surviving runs only: where proposals
+    improve with time, that ends good runs by chance.
 
     Args:
-        epochs: of a whole run.
-        factor: one of so many goes on.
+        epochs: of a complete run.
+        factor: one in `factor` runs continues.
     """
 
     def __init__(self, *, epochs: int, factor: int = 2):
         self.factor = factor
         shares = (epochs / factor**power for power in range(1, 4))
-        self.rungs = {round(share) for share in shares if share >= EARLIEST} or {1}
+        self.rungs = {round(share) for share in shares if share >= FIRST_RUNG} or {1}
 
     def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
-        """Whether a run is to end here."""
+        """Returns whether a run ends at its last reported epoch."""
         step = trial.last_step
         if step is None or step not in self.rungs:
             return False

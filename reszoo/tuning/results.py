@@ -1,4 +1,4 @@
-"""What a study has found, as plain values: trials, the Pareto front, what is kept on disk."""
+"""Results of a study as plain values: trials, Pareto fronts, and the weights that are kept on disk."""
 
 from __future__ import annotations
 
@@ -10,30 +10,32 @@ from typing import Any
 
 from reszoo.arch.spec import NetSpec
 from reszoo.errors import ReszooError, UnknownNameError
+from reszoo.notebook import html_table
 from reszoo.training.run_folder import BEST, FINAL, STATE
+from reszoo.types import KerasModel
 
 COSTS = ("params", "macs", "activations", "depth", "latency", "seconds")
 FINISHED = ("complete", "pruned")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Trial:
-    """One network that was tried, or is being tried."""
+    """One network of a study: what it is, what it costs and what it reached."""
 
     number: int
-    """Its place among the proposals, from 0."""
+    """Number among the proposals, from 0."""
     state: str
     """waiting, running, complete, pruned, diverged, infeasible, failed or damaged."""
     point: dict[str, Any]
     spec: NetSpec
     score: float | None
-    """Greatest validation accuracy after an epoch: what the kept weights reach."""
+    """Best validation accuracy after any epoch, which is that of the stored weights; None without one."""
     costs: dict[str, float]
-    """params, macs, activations, depth; latency (seconds for one example) if measured; seconds of training."""
+    """params, macs, activations, depth; latency (inference seconds per example) if measured; seconds of training."""
     history: tuple[dict[str, float], ...]
     folder: Path
     note: str = ""
-    """What went wrong."""
+    """The error message, if it failed."""
 
     @property
     def epochs(self) -> int:
@@ -42,27 +44,41 @@ class Trial:
 
     @property
     def weights(self) -> Path:
-        """The file of its best weights, where it is kept."""
+        """The file of its best weights; it exists on the fronts and for the three best trials."""
         return self.folder / BEST
 
-    def model(self) -> Any:
-        """Returns the network with its best weights: its evaluation on the validation part is the score.
+    def __repr__(self) -> str:
+        score = "no score" if self.score is None else f"score={self.score:.4f}"
+        costs = f"params={self.costs['params']:,.0f}, macs={self.costs['macs']:,.0f}" if self.costs else "no costs"
+        return f"Trial({self.number}, {self.state}, {score}, {costs}, epochs={self.epochs})"
+
+    def _repr_html_(self) -> str:
+        score = "" if self.score is None else f"{self.score:.4f}"
+        rows = [("state", self.state), ("score", score), ("epochs", self.epochs)]
+        rows += [(name, f"{cost:,.6g}") for name, cost in self.costs.items()]
+        rows += [(name, str(value)) for name, value in self.point.items()]
+        return html_table((), rows, title=f"Trial {self.number}", note=self.note)
+
+    def model(self) -> KerasModel:
+        """Returns the network with its best weights; its accuracy on the validation data is the score.
 
         Raises:
-            ReszooError: its weights are not kept, or damaged.
+            ReszooError: the weights were deleted or are damaged.
         """
         import keras
 
         if not self.weights.exists():
-            hint = "those on the Pareto front and the three best are kept"
+            hint = "a study keeps those of the Pareto fronts and of the three best trials"
             raise ReszooError(f"trial {self.number}", got="weights that were not kept", hint=hint)
         try:
             return keras.models.load_model(self.weights)
         except (OSError, ValueError) as error:
-            raise ReszooError(str(self.weights), got=f"a damaged file ({error})", hint="train it again") from None
+            raise ReszooError(
+                str(self.weights), got=f"a damaged file ({error})", hint="train the trial again"
+            ) from None
 
     def row(self) -> dict[str, Any]:
-        """Returns the trial as plain data, for tables and pictures."""
+        """Returns the trial as plain data, for tables and plots."""
         return {
             "number": self.number,
             "state": self.state,
@@ -76,78 +92,76 @@ class Trial:
 
 
 def ranked(trials: Iterable[Trial]) -> list[Trial]:
-    """Returns finished trials, the best first; of equal ones the cheaper first."""
+    """Returns the finished trials, best first; of equal scores the cheaper first."""
     scored = [trial for trial in trials if trial.state in FINISHED and trial.score is not None]
     return sorted(scored, key=lambda trial: (-(trial.score or 0.0), trial.costs["macs"], trial.number))
 
 
 def front(trials: Iterable[Trial], cost: str) -> list[Trial]:
-    """Returns the trials that no other one beats in both score and cost, the cheapest first.
+    """Returns the Pareto front of score and a cost, cheapest first.
 
-    The one rule for every front: of table, page and command, and for the weights that are kept. Complete and pruned
-    trials count alike, with the score of their best epoch, whose weights are kept.
+    This is the one rule for every front: of tables, pages and commands, and for the weights that are kept. Complete and
+    pruned trials count alike, with the score of their best epoch, whose weights are stored.
 
     Raises:
-        UnknownNameError: there is no such cost.
-        ReszooError: it was not measured.
+        UnknownNameError: an unknown cost.
+        ReszooError: the cost was not measured.
     """
     if cost not in COSTS:
         raise UnknownNameError("pareto", got=cost, known=COSTS)
     finished = ranked(trials)
     if any(cost not in trial.costs for trial in finished):
         raise ReszooError(f"pareto.{cost}", got="trials without it", hint=f"search with a budget of {cost}")
-    found: list[Trial] = []
+    optimal: list[Trial] = []
     for trial in sorted(finished, key=lambda trial: (trial.costs[cost], -(trial.score or 0.0))):
-        if not found or (trial.score or 0.0) > (found[-1].score or 0.0):
-            found.append(trial)
-    return found
+        if not optimal or (trial.score or 0.0) > (optimal[-1].score or 0.0):
+            optimal.append(trial)
+    return optimal
 
 
 def fronts(trials: Iterable[Trial]) -> dict[str, list[Trial]]:
-    """Returns the front of every cost of a network that all finished trials have: the networks that are kept."""
+    """Returns cost -> Pareto front, for every cost of a network that all finished trials have."""
     finished = ranked(trials)
     measured = [cost for cost in COSTS[:5] if finished and all(cost in trial.costs for trial in finished)]
     return {cost: front(finished, cost) for cost in measured}
 
 
 def best_of(trials: Sequence[Trial], limits: dict[str, float]) -> Trial:
-    """Returns the trial of the greatest score within limits such as `max_params=3e5`.
+    """Returns the trial with the best score within limits such as `max_params=3e5`.
 
     Raises:
-        ReszooError: no trial is.
+        UnknownNameError: an unknown limit.
+        ReszooError: no finished trial is within the limits.
     """
-    named = {name: f"max_{name}" for name in COSTS}
+    keywords = {name: f"max_{name}" for name in COSTS}
     for limit in limits:
-        if limit not in named.values():
-            raise UnknownNameError("best", got=limit, known=named.values())
-    within = [
-        trial
-        for trial in ranked(trials)
-        if all(trial.costs.get(name, float("inf")) <= limits[limit] for name, limit in named.items() if limit in limits)
-    ]
-    if not within:
-        raise ReszooError("best", got=f"no finished trial within {limits}" if limits else "no finished trial")
-    return within[0]
+        if limit not in keywords.values():
+            raise UnknownNameError("best", got=limit, known=keywords.values())
+    most = {name: limits[keyword] for name, keyword in keywords.items() if keyword in limits}
+    for trial in ranked(trials):
+        if all(trial.costs.get(name, float("inf")) <= limit for name, limit in most.items()):
+            return trial
+    raise ReszooError("best", got=f"no finished trial within {limits}" if limits else "no finished trial")
 
 
-def kept(trials: Sequence[Trial]) -> set[int]:
-    """Returns the numbers of the trials whose weights are kept: the fronts, the three best, and what runs."""
+def numbers_to_keep(trials: Sequence[Trial]) -> set[int]:
+    """Returns the numbers of trials whose weights are kept: on a front, among the three best, or still running."""
     finished = ranked(trials)
-    on_front = {trial.number for found in fronts(trials).values() for trial in found}
+    on_front = {trial.number for optimal in fronts(trials).values() for trial in optimal}
     alive = {trial.number for trial in trials if trial.state in ("waiting", "running")}
     return on_front | alive | {trial.number for trial in finished[:3]}
 
 
 def tidy(trials: Sequence[Trial]) -> None:
-    """Deletes the weights that are not kept, and the states of all finished runs; histories stay."""
-    keep = kept(trials)
+    """Deletes the weights that are not kept, and the training states of finished trials; histories stay."""
+    keep = numbers_to_keep(trials)
     for trial in trials:
-        # A trial whose process died counts as failed until another stands in for it, and goes on with what is there.
+        # A trial whose process died counts as failed until another one resumes it from its files.
         if trial.state in ("waiting", "running", "failed"):
             continue
         for state in trial.folder.glob(f"{STATE}-*"):
             shutil.rmtree(state, ignore_errors=True)
         shutil.rmtree(trial.folder / "logs", ignore_errors=True)
-        # The best weights are what a trial is worth; the last ones are of no use to a study.
+        # A study uses the best weights only, never the last ones.
         for name in (FINAL,) if trial.number in keep else (FINAL, BEST):
             (trial.folder / name).unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""The scheduler of a search: threads that each see one trial after another through, in a worker process."""
+"""The scheduler of a search: threads that run one trial after another, each in a worker process."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.distributions import CategoricalDistribution, IntDistribution
 from optuna.trial import TrialState
 
 from reszoo.errors import ReszooError
 from reszoo.training.run_folder import BEST
-from reszoo.tuning.axes import Answers
-from reszoo.tuning.budget import COUNTED
+from reszoo.tuning.axes import Answers, Point
+from reszoo.tuning.budget import COUNTED_COSTS
 from reszoo.tuning.job import Job, Outcome, Progress
 from reszoo.tuning.proposals import (
     OUTCOME,
@@ -23,37 +24,26 @@ from reszoo.tuning.proposals import (
     RETRY,
     Exhausted,
     Proposals,
-    counts,
-    derived,
-    place_of,
+    derive_seed,
+    is_proposal,
+    proposal_number,
 )
 from reszoo.tuning.results import tidy
 from reszoo.tuning.setup import Setup
 from reszoo.tuning.space import Candidate
-from reszoo.tuning.storage import stand_in, take_up
+from reszoo.tuning.storage import add_successor, requeue_orphans
 from reszoo.tuning.study import BYTES, COSTS, NOTE, ROWS, SCORE, Study
+from reszoo.tuning.trial_end import Ending, TrialEnd, TrialFailed
 from reszoo.tuning.worker_process import Answer, Worker
 
-ALIKE = 3
-"""Builds that fail alike, one after another, until the search stops."""
-LOOK = 1.0
-"""Seconds between looks at what other processes do."""
-
-
-class Lost(Exception):
-    """A trial that came to nothing; the search goes on."""
-
-
-class Interrupted(Exception):
-    """A trial that is left where it is, to be gone on with."""
-
-    def __init__(self, trial: int):
-        super().__init__(trial)
-        self.trial = trial
+MAX_EQUAL_FAILURES = 3
+"""The search stops after so many builds in a row that failed with the same error."""
+POLL_SECONDS = 1.0
+"""Between looks at the trials of other processes."""
 
 
 class Scheduler:
-    """One call of `Search.search`: sees trials through until there are enough."""
+    """One call of `Search.search`: runs trials until there are enough."""
 
     def __init__(
         self,
@@ -65,32 +55,38 @@ class Scheduler:
         seconds: float | None,
         watch: Callable[[Study], None] | None,
     ):
-        self._setup, self._study, self._storage, self._trials = setup, study, storage, trials
-        self._ends = math.inf if seconds is None else time.monotonic() + seconds
+        self._setup = setup
+        self._study = study
+        self._storage = storage
+        self._trials = trials
+        self._deadline = math.inf if seconds is None else time.monotonic() + seconds
         self._watch = watch or (lambda study: None)
-        self._halt, self._lock, self._tickets = threading.Event(), threading.RLock(), 0
-        self._alike: list[str] = []
-        self._trouble: list[BaseException] = []
+        self._stop = threading.Event()
+        self._lock = threading.RLock()
+        self._reserved = 0
+        """Trials that a thread of this process is about to begin."""
+        self._equal_failures: list[str] = []
+        self._errors: list[BaseException] = []
 
     def run(self, *, jobs: int) -> None:
-        """Sees trials through until there are enough.
+        """Runs trials until there are enough.
 
         Raises:
-            ReszooError: builds fail alike.
+            ReszooError: several builds in a row fail with the same error.
         """
-        take_up(self._study.engine)
-        self._begin_failed_anew()
+        requeue_orphans(self._study.engine)
+        self._requeue_failed()
         workers = [self._setup.worker() for _ in range(jobs)]
-        threads = [threading.Thread(target=self._take_trials, args=(worker,), daemon=True) for worker in workers]
+        threads = [threading.Thread(target=self._run_trials, args=(worker,), daemon=True) for worker in workers]
         try:
             for thread in threads:
                 thread.start()
             for thread in threads:
-                # A join without a limit would not let Ctrl-C through.
+                # A join without a timeout would block Ctrl-C.
                 while thread.is_alive():
-                    thread.join(LOOK)
+                    thread.join(POLL_SECONDS)
         finally:
-            self._halt.set()
+            self._stop.set()
             for worker in workers:
                 worker.close()
             for thread in threads:
@@ -98,167 +94,207 @@ class Scheduler:
             for worker in workers:
                 worker.stop()
             self._setup.latency.stop()
-        if self._trouble:
-            raise self._trouble[0]
+        if self._errors:
+            raise self._errors[0]
 
-    def _begin_failed_anew(self) -> None:
-        """What failed to build is tried again: the search was called again, so something may have been mended."""
-        last = {trial.user_attrs.get(PLACE): trial for trial in self._study.engine.get_trials(deepcopy=False)}
-        for trial in last.values():
+    def _requeue_failed(self) -> None:
+        """Queues failed builds again: the search was restarted, so their cause may have been fixed."""
+        latest = {trial.user_attrs.get(PLACE): trial for trial in self._study.engine.get_trials(deepcopy=False)}
+        for trial in latest.values():
             if trial.state == TrialState.FAIL and trial.user_attrs.get(OUTCOME) == "failed":
-                stand_in(self._study.engine, trial)
+                add_successor(self._study.engine, trial)
 
-    def _take_trials(self, worker: Worker) -> None:
+    def _run_trials(self, worker: Worker) -> None:
+        """The loop of one thread: one trial after another, until the search ends."""
         study = optuna.load_study(
             study_name=self._study.engine.study_name,
             storage=self._storage,
             sampler=self._setup.proposals,
             pruner=self._setup.pruner,
         )
-        while not self._halt.is_set():
-            if not self._may_begin(study):
-                if not self._others_run(study):
+        while not self._stop.is_set():
+            if not self._reserve_trial(study):
+                if not self._others_are_running(study):
                     return
-                self._halt.wait(LOOK)
+                self._stop.wait(POLL_SECONDS)
                 continue
             try:
-                study.optimize(lambda trial: self._run_trial(study, trial, worker), n_trials=1, catch=(Lost,))
-            except Exhausted:
-                return
-            except Interrupted as left:
-                stand_in(study, self._storage.get_trial(left.trial))
-                return
-            except BaseException as trouble:
-                self._trouble.append(trouble)
-                self._halt.set()
+                if self._run_under_optuna(study, worker) in ("interrupted", "exhausted"):
+                    return
+            except BaseException as error:
+                self._errors.append(error)
+                self._stop.set()
 
-    def _may_begin(self, study: optuna.Study) -> bool:
+    def _out_of_time(self) -> bool:
+        return time.monotonic() > self._deadline
+
+    def _reserve_trial(self, study: optuna.Study) -> bool:
+        """Reserves the next trial for this thread; False where there are enough, or no time is left."""
         with self._lock:
-            if time.monotonic() > self._ends:
+            if self._out_of_time():
                 return False
-            found = study.get_trials(deepcopy=False)
-            waiting = any(trial.state == TrialState.WAITING for trial in found)
-            begun = sum(map(counts, found)) + self._tickets
-            self._tickets += waiting or begun < self._trials
-            return waiting or begun < self._trials
+            trials = study.get_trials(deepcopy=False)
+            waiting = any(trial.state == TrialState.WAITING for trial in trials)
+            count = sum(map(is_proposal, trials)) + self._reserved
+            if not waiting and count >= self._trials:
+                return False
+            self._reserved += 1
+            return True
 
-    def _others_run(self, study: optuna.Study) -> bool:
-        """Whether another process may yet die and leave its trial to this one."""
-        if time.monotonic() > self._ends:
+    def _others_are_running(self, study: optuna.Study) -> bool:
+        """Whether another process may still die and leave its trial to this one."""
+        if self._out_of_time():
             return False
-        take_up(study)
+        requeue_orphans(study)
         optuna.storages.fail_stale_trials(study)
         alive = (TrialState.RUNNING, TrialState.WAITING)
-        return any(counts(trial) or RETRY in trial.user_attrs for trial in study.get_trials(False, alive))
+        return any(is_proposal(trial) or RETRY in trial.user_attrs for trial in study.get_trials(False, alive))
 
-    def _run_trial(self, study: optuna.Study, trial: optuna.Trial, worker: Worker) -> Any:
+    def _run_under_optuna(self, study: optuna.Study, worker: Worker) -> Ending:
+        """Runs one trial while Optuna sends its signs of life, and returns how it ended."""
+        trial_id, end = -1, TrialEnd("failed")
+
+        def objective(trial: optuna.Trial) -> tuple[float, ...]:
+            nonlocal trial_id, end
+            trial_id, end = trial._trial_id, self._run_trial(study, trial, worker)
+            return end.for_optuna()
+
+        study.optimize(objective, n_trials=1, catch=(TrialFailed,))
+        if end.ending == "interrupted":
+            add_successor(study, self._storage.get_trial(trial_id))
+        return end.ending
+
+    def _run_trial(self, study: optuna.Study, trial: optuna.Trial, worker: Worker) -> TrialEnd:
         with self._lock:
-            self._tickets -= 1
+            self._reserved -= 1
         frozen = self._storage.get_trial(trial._trial_id)
-        place = place_of(study, frozen)
-        if place >= self._trials and RETRY not in frozen.user_attrs:
+        number = proposal_number(study, frozen)
+        if number >= self._trials and RETRY not in frozen.user_attrs:
             trial.set_user_attr(OUTCOME, "surplus")
-            raise Lost
+            return TrialEnd("surplus")
         try:
-            point = self._setup.space.ask(Answers(lambda name, _: _suggested(trial, name, self._setup.proposals)))
+            point = self._suggested_point(trial)
         except Exhausted:
             trial.set_user_attr(OUTCOME, "surplus")
-            raise
-        made = self._setup.proposals.candidate(point)
-        trial.set_user_attr(COSTS, self._costs(made))
-        job = Job(
-            (self._study.folder / "trials" / f"{place:04d}").absolute(),
-            made.spec,
-            made.recipe,
-            self._setup.source,
-            derived(self._setup.seed, "trial", place),
-            made.weights,
-            self._setup.callbacks,
+            return TrialEnd("exhausted")
+        candidate = self._setup.proposals.candidate(point)
+        trial.set_user_attr(COSTS, self._costs(candidate))
+        job = self._job(candidate, number)
+        start = time.monotonic()
+        outcome = self._train(trial, job, worker, start)
+        if outcome is None:
+            return TrialEnd("interrupted")
+        return self._record(trial, candidate, outcome, job.folder, time.monotonic() - start)
+
+    def _suggested_point(self, trial: optuna.Trial) -> Point:
+        """The point of a trial; Exhausted where the sampler has none."""
+        proposals = self._setup.proposals
+        return self._setup.space.ask(Answers(lambda name, _: _suggested_value(trial, name, proposals)))
+
+    def _job(self, candidate: Candidate, number: int) -> Job:
+        return Job(
+            folder=(self._study.folder / "trials" / f"{number:04d}").absolute(),
+            spec=candidate.spec,
+            recipe=candidate.recipe,
+            source=self._setup.source,
+            seed=derive_seed(self._setup.seed, "trial", number),
+            weights=candidate.weights,
+            callbacks=self._setup.callbacks,
         )
-        began = time.monotonic()
+
+    def _train(self, trial: optuna.Trial, job: Job, worker: Worker, start: float) -> Outcome | None:
+        """The outcome of a job, tried again where its process dies; None where the search ended it."""
         for _ in range(self._setup.retries + 1):
-            ended = worker.do(job, ask=lambda told: self._decide(trial, told, began))
-            if ended.state in ("pruned", "crashed") and (self._halt.is_set() or time.monotonic() > self._ends):
-                raise Interrupted(trial._trial_id)
-            if ended.state != "crashed":
+            outcome = worker.do(job, ask=lambda progress: self._decide(trial, progress, start))
+            if outcome.state in ("pruned", "crashed") and (self._stop.is_set() or self._out_of_time()):
+                return None
+            if outcome.state != "crashed":
                 break
-        return self._value(trial, made, ended, job.folder, time.monotonic() - began)
+        return outcome
 
-    def _decide(self, trial: optuna.Trial, told: Progress, began: float) -> Answer:
-        """What a run is told at the start of an epoch."""
+    def _decide(self, trial: optuna.Trial, progress: Progress, start: float) -> Answer:
+        """Whether a run continues at the start of an epoch."""
         limit = self._setup.feasible.budget.seconds
-        if self._halt.is_set() or time.monotonic() > self._ends or (limit and time.monotonic() - began > limit):
+        if self._stop.is_set() or self._out_of_time() or (limit and time.monotonic() - start > limit):
             return "stop"
-        behind = False
+        prune = False
         if len(self._setup.objectives) == 1:
-            known = self._storage.get_trial(trial._trial_id).intermediate_values
-            for epoch in range(1, len(told.history) + 1):
-                if epoch not in known:
-                    trial.report(_score(told.history[:epoch]), epoch)
-                # Asked again of an epoch that was told already: the answer may not have outlived the process.
-                behind = behind or ((epoch not in known or epoch == len(told.history)) and trial.should_prune())
+            reported = self._storage.get_trial(trial._trial_id).intermediate_values
+            last = len(progress.history)
+            for epoch in range(1, last + 1):
+                if epoch not in reported:
+                    trial.report(_score(progress.history[:epoch]), epoch)
+                # The last epoch is judged even if it was reported before: the process may have died before the answer.
+                prune = prune or ((epoch not in reported or epoch == last) and trial.should_prune())
         self._watch(self._study)
-        return "stop" if behind else "on"
+        return "stop" if prune else "continue"
 
-    def _value(self, trial: optuna.Trial, made: Candidate, ended: Outcome, folder: Path, seconds: float) -> Any:
-        """Notes how a trial ended, and returns its value for Optuna."""
-        if ended.note:
-            trial.set_user_attr(NOTE, ended.note)
-        trial.set_user_attr(COSTS, {**self._costs(made), "seconds": seconds})
-        if ended.state in ("complete", "pruned"):
-            self._alike.clear()
-            score = _score(ended.history)
-            trial.set_user_attr(ROWS, ended.history)
+    def _record(
+        self, trial: optuna.Trial, candidate: Candidate, outcome: Outcome, folder: Path, seconds: float
+    ) -> TrialEnd:
+        """Stores the outcome of a trial in its attributes, and returns how it ended."""
+        costs = self._costs(candidate)
+        if outcome.note:
+            trial.set_user_attr(NOTE, outcome.note)
+        trial.set_user_attr(COSTS, {**costs, "seconds": seconds})
+        if outcome.state in ("complete", "pruned"):
+            self._equal_failures.clear()
+            score = _score(outcome.history)
+            trial.set_user_attr(ROWS, outcome.history)
             trial.set_user_attr(SCORE, score)
             trial.set_user_attr(BYTES, (folder / BEST).stat().st_size)
-            self._finished(trial)
-            if ended.state == "pruned":
-                raise optuna.TrialPruned
-            return [score, *(self._costs(made)[cost] for cost in self._setup.objectives[1:])]
-        trial.set_user_attr(OUTCOME, "failed" if ended.state == "crashed" else ended.state)
-        self._finished(trial)
-        if ended.state in ("diverged", "infeasible"):
-            self._alike.clear()
+            self._after_trial(trial)
+            if outcome.state == "pruned":
+                return TrialEnd("pruned")
+            return TrialEnd("complete", (score, *(costs[cost] for cost in self._setup.objectives[1:])))
+        return self._record_failure(trial, outcome)
+
+    def _record_failure(self, trial: optuna.Trial, outcome: Outcome) -> TrialEnd:
+        """Stores an outcome without a score: a sampler learns from `diverged` and `infeasible`, not from the rest."""
+        trial.set_user_attr(OUTCOME, "failed" if outcome.state == "crashed" else outcome.state)
+        self._after_trial(trial)
+        if outcome.state in ("diverged", "infeasible"):
+            self._equal_failures.clear()
             if len(self._setup.objectives) == 1:
-                # No number is the worst of all to Optuna's samplers and to ours.
-                known = self._storage.get_trial(trial._trial_id).intermediate_values
-                trial.report(math.nan, max(known, default=0) + 1)
-            raise optuna.TrialPruned
-        if ended.state == "failed":
-            self._stop_if_alike(ended.note)
-        raise Lost
+                # Optuna's samplers and ours rank NaN below every number.
+                reported = self._storage.get_trial(trial._trial_id).intermediate_values
+                trial.report(math.nan, max(reported, default=0) + 1)
+            return TrialEnd("pruned")
+        if outcome.state == "failed":
+            self._stop_after_equal_failures(outcome.note)
+        return TrialEnd("failed")
 
-    def _stop_if_alike(self, note: str) -> None:
+    def _stop_after_equal_failures(self, note: str) -> None:
+        """Raises a ReszooError where the last builds all failed with the same error."""
         with self._lock:
-            last = note.splitlines()[-1] if note else ""
-            self._alike = [*(told for told in self._alike if told == last), last]
-            if len(self._alike) >= ALIKE:
-                hint = "mend it and run the same again: the study is whole, and what failed is tried anew"
-                raise ReszooError(
-                    str(self._study.folder), got=f"{ALIKE} trials that failed alike:\n{note}\n", hint=hint
-                )
+            message = note.splitlines()[-1] if note else ""
+            self._equal_failures = [*(earlier for earlier in self._equal_failures if earlier == message), message]
+            if len(self._equal_failures) >= MAX_EQUAL_FAILURES:
+                got = f"{MAX_EQUAL_FAILURES} trials in a row with the same error:\n{note}\n"
+                hint = "fix it and rerun: the study is intact, and failed trials are tried again"
+                raise ReszooError(str(self._study.folder), got=got, hint=hint)
 
-    def _finished(self, trial: optuna.Trial) -> None:
+    def _after_trial(self, trial: optuna.Trial) -> None:
         with self._lock:
             tidy([other for other in self._study.trials if other.number != trial.user_attrs.get(PLACE)])
         self._watch(self._study)
 
-    def _costs(self, made: Candidate) -> dict[str, float]:
-        cost = self._setup.space.cost(made.point)
-        told: dict[str, float] = {name: getattr(cost, name) for name in COUNTED}
+    def _costs(self, candidate: Candidate) -> dict[str, float]:
+        cost = self._setup.space.cost(candidate.point)
+        costs: dict[str, float] = {name: getattr(cost, name) for name in COUNTED_COSTS}
         if self._setup.feasible.budget.latency is not None or "latency" in self._setup.objectives:
-            told["latency"] = self._setup.latency(made.spec)
-        return told
+            costs["latency"] = self._setup.latency(candidate.spec)
+        return costs
 
 
 def _score(history: list[dict[str, float]]) -> float:
     return max(row["val_accuracy"] for row in history)
 
 
-def _suggested(trial: optuna.Trial, name: str, proposals: Proposals) -> Any:
-    """A trial's own value, in Optuna's words: it notes it, so that its dashboard and importances show it."""
-    told: Any = proposals.infer_relative_search_space(trial.study, None)[name]  # type: ignore[arg-type]
-    if isinstance(told, optuna.distributions.CategoricalDistribution):
-        return trial.suggest_categorical(name, told.choices)
-    ask: Any = trial.suggest_int if isinstance(told, optuna.distributions.IntDistribution) else trial.suggest_float
-    return ask(name, told.low, told.high, step=told.step, log=told.log)
+def _suggested_value(trial: optuna.Trial, name: str, proposals: Proposals) -> Any:
+    """The value of one axis, taken through `suggest_*` so that Optuna's dashboard and importances see it."""
+    axis: Any = proposals.infer_relative_search_space(trial.study, None)[name]  # type: ignore[arg-type]
+    if isinstance(axis, CategoricalDistribution):
+        return trial.suggest_categorical(name, axis.choices)
+    suggest: Any = trial.suggest_int if isinstance(axis, IntDistribution) else trial.suggest_float
+    return suggest(name, axis.low, axis.high, step=axis.step, log=axis.log)

@@ -1,4 +1,4 @@
-"""The search itself: trials in worker processes, kept where any number of machines can join, and gone on with."""
+"""The search: trials in worker processes, stored where other processes and machines can join and resume it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from reszoo.tuning.results import tidy
 from reszoo.tuning.scheduler import Scheduler
 from reszoo.tuning.setup import prepare
 from reszoo.tuning.space import Space
-from reszoo.tuning.storage import GRACE, HEARTBEAT, begin, connect, quiet, url_of
+from reszoo.tuning.storage import GRACE, HEARTBEAT, connect, create_or_load, quiet, url_of
 from reszoo.tuning.study import Study
 from reszoo.tuning.worker_process import Worker
 
@@ -33,30 +33,36 @@ def search(
     watch: Callable[[Study], None] | None = None,
     **settings: Any,
 ) -> Search:
-    """Returns a finished search: networks of a space trained on data, the best within a budget.
+    """Returns a search after its trials: networks of a space, trained on data, within a budget.
 
-    `search("digits_small", "digits", folder="runs/s", budget={"macs": 2e6}, trials=12).best().model()`. Killed at any
-    moment and called again with the same settings, it goes on where it was; started several times on one folder or
-    database, on one machine or many, the processes share the work.
+    It is safe to kill at any moment: call it again with the same settings to resume. Several processes, on one machine
+    or many, share the work when they are started on the same folder or database.
+
+    Example:
+        >>> import reszoo
+        >>> study = reszoo.search(
+        ...     "digits_small", "digits", folder="runs/s", budget={"macs": 2e6}, trials=12
+        ... )  # doctest: +SKIP
+        >>> study.best().model()  # doctest: +SKIP
 
     Args:
-        space: a space or its name (`reszoo.list_spaces()`); it takes the data's shape and classes.
-        data: see `open_data`, or a `Data`.
+        space: a space or its name (`reszoo.list_spaces()`); it is adapted to the data's shape and classes.
+        data: what `open_data` takes, or a `Data`.
         folder: of the study.
-        trials: in all, those of earlier calls included.
-        jobs: trials at the same time in this process, each in a worker process of its own.
-        seconds: after which no epoch is begun; what runs can be gone on with.
-        watch: is called with the study after every epoch and trial.
-        settings: of `Search`.
+        trials: total number, including earlier calls.
+        jobs: parallel trials of this process, each in its own worker process.
+        seconds: time limit; no new epoch starts after it, and unfinished trials can be resumed.
+        watch: called with the study after every epoch and every trial.
+        settings: keyword arguments of `Search`.
 
     Raises:
-        ReszooError: impossible settings; no network within budget; a study that was begun otherwise; builds that fail.
+        ReszooError: invalid settings; no network within budget; a study with other settings; builds that fail.
     """
     return Search(space, data, folder=folder, **settings).search(trials=trials, jobs=jobs, seconds=seconds, watch=watch)
 
 
 class Search(Study):
-    """A study that can be gone on with.
+    """A study that can be run and resumed.
 
     Args:
         space: as in `search`.
@@ -64,22 +70,22 @@ class Search(Study):
         folder: as in `search`.
         recipe: a recipe or its name; by default one for the kind of data.
         budget: `Budget`, or its limits: `{"macs": 2e6}`.
-        objective: `accuracy` (of validation, its greatest after an epoch), or a list of it and costs to make small.
-        sampler: tpe, nsga2 (for several objectives), random, grid or gp. tpe and gp are asked for several networks at a
-            time (eight until ten were tried, then two), of which the one of the fewest MACs is tried.
+        objective: `accuracy` (best validation accuracy after any epoch), or a list of it and costs to minimize.
+        sampler: tpe, nsga2 (for several objectives), random, grid or gp. tpe and gp propose several networks at a time
+            (eight for the first ten trials, then two), of which the one with the fewest MACs is tried.
         pruning: `halving` ends runs that fall behind (asynchronous successive halving); `none`.
-        seed: of proposals, initial weights, order and augmentation; the split of the data follows it too.
-        storage: an SQLAlchemy address, such as `postgresql+psycopg://user@host/base`; by default a file in the folder.
+        seed: random seed (proposals, split of the data, initial weights, shuffling, augmentation).
+        storage: an SQLAlchemy URL, such as `postgresql+psycopg://user@host/base`; by default a file in the folder.
         name: of the study in the database.
-        size, test, target: of the data, see `open_data`.
-        callbacks: Keras callbacks of your own; they are pickled.
-        retries: attempts after the first one whose process died.
-        heartbeat, grace: seconds between signs of life, and until a trial without one is given to another process.
-        recipe_changes: of the recipe: `epochs=9, batch=64`.
+        size, test, target: arguments of `open_data`.
+        callbacks: additional Keras callbacks; they must be picklable.
+        retries: attempts after the first, where a worker process dies.
+        heartbeat, grace: seconds between signs of life, and until a trial without one is resumed by another process.
+        recipe_changes: changed fields of the recipe: `epochs=9, batch=64`.
     """
 
     worker: Callable[[], Worker] = Worker
-    """What trains: one is made for every job at a time."""
+    """Creates what trains; called once for every parallel job."""
 
     def __init__(
         self,
@@ -121,12 +127,12 @@ class Search(Study):
             worker=self.worker,
         )
         self.fraction = self.setup.feasible.fraction()
-        """Share of the space's draws that are networks within the counted limits."""
+        """Share of random points of the space whose networks are within the counted limits."""
         folder.mkdir(parents=True, exist_ok=True)
-        # Processes that begin together make the tables one after another.
+        # Processes that start together must create the tables one after another.
         with FileLock(folder / "begin.lock"):
             self.storage = connect(storage or url_of(folder), heartbeat=heartbeat, grace=grace)
-            engine = begin(self.storage, name, self.setup.directions, self.setup.settings)
+            engine = create_or_load(self.storage, name, self.setup.directions, self.setup.settings)
         super().__init__(engine, folder)
 
     def search(
@@ -137,7 +143,7 @@ class Search(Study):
         seconds: float | None = None,
         watch: Callable[[Study], None] | None = None,
     ) -> Search:
-        """Returns this study after so many trials in all; the arguments are those of `reszoo.search`."""
+        """Returns this study after `trials` trials in total; the arguments are those of `reszoo.search`."""
         for where, number in (("trials", trials), ("jobs", jobs)):
             if number < 1:
                 raise ReszooError(where, got=number, expected="at least 1")

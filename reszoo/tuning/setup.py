@@ -1,4 +1,4 @@
-"""What decides the course of a search, checked before anything is trained: the study and its scheduler share it."""
+"""The settings of a search, checked before anything is trained; shared by the study and its scheduler."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ import optuna
 
 from reszoo.config import check
 from reszoo.errors import ReszooError, UnknownNameError
-from reszoo.training.recipes import Recipe, recipe as named
+from reszoo.training.recipes import Recipe, recipe as get_recipe
 from reszoo.training.train import default_recipe
-from reszoo.tuning.budget import COUNTED, Budget, Feasible
+from reszoo.tuning.budget import COUNTED_COSTS, Budget, Feasible
 from reszoo.tuning.job import Source, fingerprint
 from reszoo.tuning.latency import Latencies
 from reszoo.tuning.proposals import SAMPLERS, Halving, Proposals
-from reszoo.tuning.space import Space, space as opened
+from reszoo.tuning.space import Space, space as get_space
 from reszoo.tuning.worker_process import Worker
 
 PRUNINGS = ("halving", "none")
@@ -28,34 +28,34 @@ PRUNINGS = ("halving", "none")
 
 @dataclass(frozen=True)
 class Setup:
-    """Everything that a search depends on."""
+    """Everything that the result of a search depends on."""
 
     feasible: Feasible
-    """The space, fitted to the data, and the budget."""
+    """The space, adapted to the data, and the budget."""
     recipe: Recipe
     source: Source
     data: Mapping[str, Any]
-    """What identifies the data."""
+    """The fingerprint of the data."""
     objectives: tuple[str, ...]
-    """`accuracy`, and the costs to make small."""
+    """`accuracy`, then the costs to minimize."""
     sampler: str
     pruning: str
     seed: int
     retries: int
-    """Attempts after the first one whose process died."""
+    """Attempts after the first, where the worker process dies."""
     callbacks: tuple[Any, ...]
     worker: Callable[[], Worker]
-    """Makes what trains."""
+    """Creates the workers that train."""
     latency: Latencies
 
     @property
     def space(self) -> Space:
-        """The space, fitted to the data."""
+        """The space, adapted to the data."""
         return self.feasible.space
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What a study is begun with, as plain data: another call must have the same."""
+        """The settings stored with the study, as plain data: a call that resumes it must have the same."""
         settings = {
             "space": self.space.model_dump(mode="json", exclude={"ref"}),
             "recipe": self.recipe.model_dump(mode="json"),
@@ -70,17 +70,17 @@ class Setup:
 
     @property
     def directions(self) -> list[str]:
-        """Of the objectives, in Optuna's words."""
+        """Optuna's direction of every objective."""
         return ["maximize", *["minimize"] * (len(self.objectives) - 1)]
 
     @cached_property
     def proposals(self) -> Proposals:
-        """What is tried next."""
+        """The sampler."""
         return Proposals(self.feasible, self.recipe, sampler=self.sampler, seed=self.seed)
 
     @cached_property
     def pruner(self) -> optuna.pruners.BasePruner:
-        """What ends runs that fall behind."""
+        """The pruner, which ends runs that fall behind."""
         halves = self.pruning == "halving" and len(self.objectives) == 1
         return Halving(epochs=self.recipe.epochs) if halves else optuna.pruners.NopPruner()
 
@@ -104,18 +104,18 @@ def prepare(
     """Returns the setup of a search; the arguments are those of `Search`.
 
     Raises:
-        ReszooError: impossible settings, or no network within budget.
+        ReszooError: invalid settings, or no network within budget.
     """
     objectives = (objective,) if isinstance(objective, str) else tuple(objective)
-    _check_words(objectives, sampler, pruning)
+    _check_options(objectives, sampler, pruning)
     examples = source.open()
-    fitted = opened(space).fitted(input_shape=examples.shape, classes=len(examples.classes))
-    how = named(recipe or default_recipe(examples, None), **recipe_changes)
+    adapted = get_space(space).fitted(input_shape=examples.shape, classes=len(examples.classes))
+    training = get_recipe(recipe or default_recipe(examples, None), **recipe_changes)
     limits = budget.model_dump() if isinstance(budget, Budget) else dict(budget or {})
     latency = Latencies(folder / "latency.json", worker())
     return Setup(
-        feasible=Feasible(fitted, check(Budget, limits, where="budget"), measure=latency),
-        recipe=how,
+        feasible=Feasible(adapted, check(Budget, limits, where="budget"), measure=latency),
+        recipe=training,
         source=source,
         data=fingerprint(examples),
         objectives=objectives,
@@ -129,17 +129,17 @@ def prepare(
     )
 
 
-def _check_words(objectives: tuple[str, ...], sampler: str, pruning: str) -> None:
+def _check_options(objectives: tuple[str, ...], sampler: str, pruning: str) -> None:
     for where, got, known in (("sampler", sampler, [*SAMPLERS]), ("pruning", pruning, [*PRUNINGS])):
         if got not in known:
             raise UnknownNameError(where, got=got, known=known)
     if sampler == "gp" and not _is_installed("torch"):
         raise ReszooError("sampler", got="gp", hint="pip install torch, which Optuna's Gaussian process needs")
     if objectives[0] != "accuracy":
-        raise ReszooError("objective", got=[*objectives], expected="accuracy, and after it costs to make small")
+        raise ReszooError("objective", got=[*objectives], expected="accuracy, then costs to minimize")
     for got in objectives[1:]:
-        if got not in (*COUNTED, "latency"):
-            raise UnknownNameError("objective", got=got, known=(*COUNTED, "latency"))
+        if got not in (*COUNTED_COSTS, "latency"):
+            raise UnknownNameError("objective", got=got, known=(*COUNTED_COSTS, "latency"))
     if len(objectives) > 1 and sampler == "gp":
         raise ReszooError("sampler", got="gp with several objectives", expected="nsga2, tpe, random, grid")
 

@@ -1,4 +1,4 @@
-"""The kinds of spaces: how a few answers become the depth and width of every stage."""
+"""The kinds of spaces: how a few values determine the depth and width of every stage."""
 
 from __future__ import annotations
 
@@ -16,65 +16,68 @@ class Size(NamedTuple):
     depths: tuple[int, ...]
     widths: tuple[int, ...]
     ratio: float | None = None
-    """Width inside the blocks over the width of the blocks; None for the base's."""
+    """Inner width of a block divided by its output width; None keeps that of the base."""
 
 
 class Kind(NamedTuple):
-    """One way to span a space."""
+    """One parametrization of depth and width."""
 
     axes: tuple[str, ...]
-    """Those that it knows; `depths` and `widths` are asked once for every stage, as `stage1.depth`."""
+    """Names of its axes; `depths` and `widths` become one axis per stage, such as `stage1.depth`."""
     size: Callable[[NetSpec, Mapping[str, Any]], Size | None]
-    """From the base and the answers; None where they make no network of the base's stages."""
+    """Base and values -> size; None where they do not give as many stages as the base has."""
     needs: tuple[str, ...] = ()
 
 
-def _compound(base: NetSpec, told: Mapping[str, Any]) -> Size:
+def _compound(base: NetSpec, values: Mapping[str, Any]) -> Size:
     """Tan & Le 2019, 3.3: depth and width as factors, or both as powers of one `phi`."""
-    depth, width = told.get("depth", 1), told.get("width", 1)
-    if "phi" in told:
-        depth, width = told.get("depth_growth", 1.2) ** told["phi"], told.get("width_growth", 1.1) ** told["phi"]
+    depth, width = values.get("depth", 1), values.get("width", 1)
+    if "phi" in values:
+        depth, width = (
+            values.get("depth_growth", 1.2) ** values["phi"],
+            values.get("width_growth", 1.1) ** values["phi"],
+        )
     return Size(
         tuple(max(1, round(stage.depth * depth)) for stage in base.stages),
         tuple(max(1, round(stage.width * width)) for stage in base.stages),
     )
 
 
-def _regnet(base: NetSpec, told: Mapping[str, Any]) -> Size | None:
-    """Radosavovic et al. 2020, 3.3, eq. 2 to 4: block j is w0 + wa j wide, rounded to w0 times a power of wm."""
-    w0, wa, wm, multiple = told["w0"], told["wa"], told["wm"], told.get("multiple", 8)
+def _regnet(base: NetSpec, values: Mapping[str, Any]) -> Size | None:
+    """Radosavovic et al. 2020, 3.3, eq. 2 to 4: block j has width w0 + wa j, rounded to w0 times a power of wm."""
+    w0, wa, wm, multiple = values["w0"], values["wa"], values["wm"], values.get("multiple", 8)
     depths: list[int] = []
     widths: list[int] = []
-    begun = power = 0
+    start = power = 0
     if wm <= 1 or wa < 0:
         return None
-    while begun < told["depth"] and len(depths) <= len(base.stages):
-        # The power is that of all blocks until 1 + wa j / w0 is nearer to the next one.
-        turn = math.ceil((wm ** (power + 0.5) - 1) * w0 / wa) if wa else told["depth"]
-        end = min(max(turn, begun), told["depth"])
+    while start < values["depth"] and len(depths) <= len(base.stages):
+        # Blocks share this power until 1 + wa j / w0 is closer to the next one (on a logarithmic scale).
+        turn = math.ceil((wm ** (power + 0.5) - 1) * w0 / wa) if wa else values["depth"]
+        end = min(max(turn, start), values["depth"])
         width = max(multiple, multiple * round(w0 * wm**power / multiple))
         if widths[-1:] == [width]:
-            depths[-1] += end - begun
-        elif end > begun:
-            depths, widths = [*depths, end - begun], [*widths, width]
-        begun, power = end, power + 1
+            depths[-1] += end - start
+        elif end > start:
+            depths, widths = [*depths, end - start], [*widths, width]
+        start, power = end, power + 1
     if len(depths) != len(base.stages):
         return None
-    return Size(tuple(depths), tuple(widths), told.get("ratio"))
+    return Size(tuple(depths), tuple(widths), values.get("ratio"))
 
 
-def _stages(base: NetSpec, told: Mapping[str, Any]) -> Size:
-    """Every stage on its own, or all alike."""
+def _stages(base: NetSpec, values: Mapping[str, Any]) -> Size:
+    """Every stage separately, or all stages by the same factor."""
     depths, widths = [], []
     for number, stage in enumerate(base.stages, 1):
-        depths.append(told.get(f"stage{number}.depth", told.get("depth", stage.depth)))
-        widths.append(told.get(f"stage{number}.width", max(1, round(stage.width * told.get("width", 1)))))
-    return Size(tuple(depths), tuple(widths), told.get("ratio"))
+        depths.append(values.get(f"stage{number}.depth", values.get("depth", stage.depth)))
+        widths.append(values.get(f"stage{number}.width", max(1, round(stage.width * values.get("width", 1)))))
+    return Size(tuple(depths), tuple(widths), values.get("ratio"))
 
 
-def _tabular(base: NetSpec, told: Mapping[str, Any]) -> Size:
-    """Gorishniy et al. 2021, appendix: layers, their width, and how much wider their inside is."""
-    return Size((told["depth"],), (told["width"],), told.get("ratio"))
+def _tabular(base: NetSpec, values: Mapping[str, Any]) -> Size:
+    """Gorishniy et al. 2021, appendix: number of blocks, their width, and their inner width relative to it."""
+    return Size((values["depth"],), (values["width"],), values.get("ratio"))
 
 
 KINDS: dict[str, Kind] = {
@@ -83,7 +86,7 @@ KINDS: dict[str, Kind] = {
     "stages": Kind(("depth", "width", "depths", "widths", "ratio"), _stages),
     "tabular": Kind(("depth", "width", "ratio"), _tabular, needs=("depth", "width")),
 }
-"""Kind -> its axes and their meaning."""
+"""Name -> kind."""
 
 
 @cache
@@ -91,15 +94,15 @@ def _stage(depth: int, width: int, stride: int, dilation: int) -> Stage:
     return Stage(depth=depth, width=width, stride=stride, dilation=dilation)
 
 
-def sized(base: NetSpec, size: Size) -> NetSpec:
-    """Returns a network in another size; the stem keeps its width relative to the first stage's.
+def resize(base: NetSpec, size: Size) -> NetSpec:
+    """Returns a network in another size; the width of the stem scales with that of the first stage.
 
     Raises:
-        ReszooError: its parts do not fit together any more.
+        ReszooError: the fields of the result contradict each other.
     """
     stages = tuple(
-        _stage(depth, width, like.stride, like.dilation)
-        for like, depth, width in zip(base.stages, size.depths, size.widths, strict=True)
+        _stage(depth, width, stage.stride, stage.dilation)
+        for stage, depth, width in zip(base.stages, size.depths, size.widths, strict=True)
     )
     changes: dict[str, Any] = {"stages": stages}
     if size.widths[0] != base.stages[0].width:
@@ -109,7 +112,7 @@ def sized(base: NetSpec, size: Size) -> NetSpec:
         *inner, last = base.block.body
         inner = [Unit(kernel=unit.kernel, ratio=size.ratio, groups=unit.groups) for unit in inner]
         changes["block"] = base.block.model_copy(update={"body": (*inner, last)})
-    # Every part is checked already; what is left is whether they fit together.
+    # Every field is already checked; only their combination is not.
     spec = base.model_copy(update=changes)
     for problem in impossible(spec):
         raise problem

@@ -1,4 +1,4 @@
-"""A search space as data: a base network and what may vary in its size, its parts and its recipe. No Keras."""
+"""A search space as data: a base network, and axes for its size, its parts and its recipe. Does not import Keras."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache, cached_property, lru_cache
+from functools import cache, cached_property
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -14,61 +14,75 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from reszoo.arch import zoo
-from reszoo.arch.cost import Cost, Tally
-from reszoo.arch.plan import lower
+from reszoo.arch.cost import Cost
 from reszoo.arch.spec import NetSpec, replace
 from reszoo.config import FrozenModel, check, configs, inherit, merge, read_yaml
 from reszoo.errors import ReszooError, UnknownNameError
-from reszoo.training.recipes import Recipe, recipe as named
-from reszoo.tuning.axes import Asked, Axis, Point, all_points, count_points, dice
-from reszoo.tuning.sizes import KINDS, Size, sized
+from reszoo.notebook import html_table
+from reszoo.training.recipes import Recipe, recipe as get_recipe
+from reszoo.tuning.axes import Axis, Point, ValueSource, all_points, count_points, describe_values, random_answers
+from reszoo.tuning.cost_table import CostTable, nested
+from reszoo.tuning.sizes import KINDS, Size
 
 COSTLESS = ("drop_path", "dropout", "residual_dropout")
-"""Rates cost nothing: counting a network leaves them out, so that networks that differ in them alone share pieces."""
-Parts = tuple[tuple[str, Any], ...]
-"""Answers about the parts of a network: axis and value, in order."""
+"""Rates that do not change the cost: networks that differ only in them share cached costs."""
 START = ("weights", "frozen", "layer_decay")
+"""Axes of `start`."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """One network of a space, and how it would be trained."""
+    """One network of a space and its recipe."""
 
     point: Point
     spec: NetSpec
     recipe: Recipe
     weights: str | None = None
-    """Pretrained ones to begin with."""
+    """Pretrained weights to start from."""
 
     @cached_property
     def key(self) -> str:
-        """The same for the same network under the same recipe, whatever the answers that led there."""
+        """A digest of network, recipe and weights: equal candidates have equal keys, whatever their points."""
         spec = self.spec.model_dump(mode="json", exclude={"name"})
-        how = self.recipe.model_dump(mode="json", exclude={"name", "ref"})
-        told = json.dumps([spec, how, self.weights], sort_keys=True)
-        return hashlib.sha256(told.encode()).hexdigest()[:16]
+        recipe = self.recipe.model_dump(mode="json", exclude={"name", "ref"})
+        text = json.dumps([spec, recipe, self.weights], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 class Space(FrozenModel):
-    """A network, and axes along which it varies."""
+    """A search space: a network, and axes along which it varies.
+
+    Example:
+        >>> import reszoo
+        >>> reszoo.Space(name="small", network="resnet20_cifar", size={"depth": (1, 2), "width": (0.25, 0.5)}).count()
+        4
+    """
 
     name: str
     network: str
-    """Name of the network that varies; `file.yaml:name` too."""
+    """Name of the base network, or `file.yaml:name`."""
     kind: str = "stages"
-    """How `size` spans depth and width: compound, regnet, stages, tabular."""
+    """The meaning of `size`: compound, regnet, stages or tabular."""
     size: dict[str, Axis | int | float] = Field(default={})
-    """Axes of the kind, or fixed numbers: see `reszoo.tuning.sizes`."""
+    """Axes of the kind, or constants: see `reszoo.tuning.sizes`."""
     net: dict[str, Axis] = Field(default={})
-    """Further changes of the network, as in `NetSpec.replace`: shortcut, stem, block, drop_path, block.dropout, ..."""
+    """Axes of other fields of the network, as in `NetSpec.replace`: shortcut, stem, block, block.dropout, ..."""
     recipe: dict[str, Axis] = Field(default={})
-    """Changes of the recipe: learning_rate.peak, augmentation, ..."""
+    """Axes of fields of the recipe: learning_rate.peak, augmentation, ..."""
     start: dict[str, Axis] = Field(default={})
-    """Fine-tuning: `weights` (words: a tag or file, or null for none), `frozen` (parts), `layer_decay`."""
+    """Axes of fine-tuning: `weights` (words: a tag, a file, or null for none), `frozen` (parts), `layer_decay`."""
     changes: dict[str, Any] = Field(default={})
-    """What is changed of the network for good, as in `NetSpec.replace`."""
+    """Constant changes of the network, as in `NetSpec.replace`."""
     ref: str = ""
-    """Where the ranges come from."""
+    """Source of the ranges."""
+
+    def __repr__(self) -> str:
+        return f"Space({self.name!r}, network={self.network!r}, kind={self.kind!r}, {len(self.axes)} axes)"
+
+    def _repr_html_(self) -> str:
+        rows = [(name, describe_values(axis), _condition(axis)) for name, axis in self.axes.items()]
+        title = f"{self.name}: {self.network}, kind {self.kind}"
+        return html_table(["axis", "values", "applies where"], rows, title=title, note=self.ref)
 
     @model_validator(mode="after")
     def _known(self) -> Space:
@@ -90,60 +104,60 @@ class Space(FrozenModel):
 
     @cached_property
     def root(self) -> NetSpec:
-        """The network that varies, with the changes made for good."""
-        found = zoo.spec(self.network)
-        return replace(found, self.changes, where=f"{self.name}.changes") if self.changes else found
+        """The base network, with the constant changes."""
+        base = zoo.spec(self.network)
+        return replace(base, self.changes, where=f"{self.name}.changes") if self.changes else base
 
     @cached_property
     def axes(self) -> dict[str, Axis]:
-        """Every axis under the name it is asked by, in the order of asking: the network's parts, its size, the rest."""
+        """Name -> axis, in the order in which values are taken: `net`, `size`, `recipe`, `start`."""
         stages = range(1, len(self.root.stages) + 1)
-        found = dict(self.net)
+        axes = dict(self.net)
         for name, axis in self.size.items():
             if isinstance(axis, Axis):
-                each = name in ("depths", "widths")
-                names = [f"stage{number}.{name[:-1]}" for number in stages] if each else [name]
-                found |= dict.fromkeys(names, axis)
-        return {**found, **self.recipe, **self.start}
+                per_stage = name in ("depths", "widths")
+                names = [f"stage{number}.{name[:-1]}" for number in stages] if per_stage else [name]
+                axes |= dict.fromkeys(names, axis)
+        return {**axes, **self.recipe, **self.start}
 
     def fitted(self, **changes: Any) -> Space:
-        """Returns this space with further changes of its network, such as the data's input_shape and classes."""
+        """Returns this space with further constant changes of its network, such as input_shape and classes."""
         return check(Space, {**self.model_dump(), "changes": {**self.changes, **changes}}, where=self.name)
 
-    def ask(self, hp: Asked) -> Point:
-        """Returns the answers of `hp`: of a dice, of keras-tuner, of an Optuna trial."""
+    def ask(self, hp: ValueSource) -> Point:
+        """Returns the point whose values come from `hp`, such as a `keras_tuner.HyperParameters`."""
         point: Point = {}
         for name, axis in self.axes.items():
             if not axis.when:
                 point[name] = axis.ask(hp, name)
                 continue
             ((parent, answers),) = axis.when.items()
-            # Asked even where it does not count: keras-tuner learns of a conditional axis only so.
+            # Also where it does not apply: keras-tuner only then registers a conditional axis.
             with hp.conditional_scope(parent, [*answers]):
-                said = axis.ask(hp, name)
+                value = axis.ask(hp, name)
             if point.get(parent) in answers:
-                point[name] = said
+                point[name] = value
         return point
 
     def spec(self, point: Point) -> NetSpec | None:
-        """Returns the network of a point, or None where there is none: its parts contradict each other."""
+        """Returns the network of a point, or None where the point is not a valid network."""
         size = self._size(point)
         if size is None:
             return None
         return self._costs.spec(tuple((name, point[name]) for name in self.net if name in point), size)
 
     def cost(self, point: Point) -> Cost | None:
-        """Returns what the network of a point costs, or None where there is no such network."""
+        """Returns the cost of a point's network, or None where the point is not a valid network."""
         size = self._size(point)
         if size is None:
             return None
         return self._costs.cost(tuple((name, point[name]) for name in self._costly if name in point), size)
 
     def candidate(self, point: Point, recipe: str | Recipe = "fast") -> Candidate | None:
-        """Returns network and recipe of a point, or None where there is no such network.
+        """Returns network and recipe of a point, or None where the point is not a valid network.
 
         Raises:
-            ReszooError: the recipe has no such field.
+            ReszooError: the recipe lacks a field of the space.
         """
         spec = self.spec(point)
         if spec is None:
@@ -151,37 +165,37 @@ class Space(FrozenModel):
         changes: dict[str, Any] = {}
         for name, answer in point.items():
             if name in self.recipe:
-                merge(changes, _nested(name, self.recipe[name].meaning(answer)))
-        said = {name: self.start[name].meaning(point[name]) for name in self.start if name in point}
-        weights = said.pop("weights", None)
-        how = named(recipe, **changes, **(said if weights else {}))
-        return Candidate(point, spec, how, weights)
+                merge(changes, nested(name, self.recipe[name].meaning(answer)))
+        start = {name: self.start[name].meaning(point[name]) for name in self.start if name in point}
+        weights = start.pop("weights", None)
+        changed = get_recipe(recipe, **changes, **(start if weights else {}))
+        return Candidate(point, spec, changed, weights)
 
     def sample(self, *, seed: int = 0) -> Iterator[Point]:
-        """Yields points without end, each answer as likely as another; some may be no network."""
-        answers = dice(Random(seed))
+        """Yields random points without end, uniform over the values of each axis; not all are valid networks."""
+        answers = random_answers(Random(seed))
         while True:
             yield self.ask(answers)
 
     def count(self) -> int | None:
-        """Returns the number of points, or None where an axis has no end of answers."""
+        """Returns the number of points, or None where an axis has infinitely many values."""
         return count_points([*self.axes.items()], {})
 
     def points(self) -> Iterator[Point]:
         """Yields every point, in order.
 
         Raises:
-            ReszooError: an axis has no end of answers.
+            ReszooError: an axis has infinitely many values.
         """
-        endless = [name for name, axis in self.axes.items() if axis.answers is None]
-        if endless:
-            raise ReszooError(f"{self.name}.{endless[0]}", got="no end of answers", expected="a step, or values")
+        infinite = [name for name, axis in self.axes.items() if axis.answers is None]
+        if infinite:
+            raise ReszooError(f"{self.name}.{infinite[0]}", got="infinitely many values", expected="a step, or values")
         return all_points([*self.axes.items()], {})
 
     def _size(self, point: Point) -> Size | None:
-        """What the answers about the size come to."""
-        asked = {name: point[name] for name in self._size_axes if name in point}
-        return KINDS[self.kind].size(self.root, {**self._fixed_size, **asked})
+        """The size of a point."""
+        values = {name: point[name] for name in self._size_axes if name in point}
+        return KINDS[self.kind].size(self.root, {**self._fixed_size, **values})
 
     @cached_property
     def _size_axes(self) -> tuple[str, ...]:
@@ -193,57 +207,16 @@ class Space(FrozenModel):
 
     @cached_property
     def _costly(self) -> tuple[str, ...]:
-        """Axes of the parts that decide the cost."""
+        """Axes of `net` that change the cost."""
         return tuple(name for name in self.net if name.rpartition(".")[2] not in COSTLESS)
 
     @cached_property
-    def _costs(self) -> _CostTable:
-        return _CostTable(self)
+    def _costs(self) -> CostTable:
+        return CostTable(self.root, self.net, where=self.name)
 
 
-class _CostTable:
-    """The networks of a space by their parts and size, and what they cost: draws that differ in their recipe share it.
-
-    A space has few networks that differ in parts, so all are remembered; of sizes it has many.
-    """
-
-    def __init__(self, space: Space):
-        self._root, self._net, self._where = space.root, space.net, space.name
-        self.variant = cache(self._variant)
-        self.cost = lru_cache(maxsize=1 << 16)(self._cost)
-        self._tally = lru_cache(maxsize=256)(self._new_tally)
-
-    def spec(self, parts: Parts, size: Size) -> NetSpec | None:
-        """The network of some parts in a size, or None where they contradict each other."""
-        try:
-            return sized(self.variant(parts), size)
-        except ValueError:
-            return None
-
-    def _variant(self, parts: Parts) -> NetSpec:
-        """The space's root with answers about its parts."""
-        changes: dict[str, Any] = {}
-        for name, answer in parts:
-            merge(changes, _nested(name, self._net[name].meaning(answer)))
-        return replace(self._root, changes, where=self._where) if changes else self._root
-
-    def _cost(self, parts: Parts, size: Size) -> Cost | None:
-        """What the network of some parts in a size costs, or None where there is none."""
-        try:
-            return self._tally(parts, size.ratio).cost(size.depths, size.widths)
-        except ValueError:
-            return None
-
-    def _new_tally(self, parts: Parts, ratio: float | None) -> Tally:
-        """The costs of all networks of the same parts."""
-        variant = self.variant(parts)
-        return Tally(lambda depths, widths: lower(sized(variant, Size(depths, widths, ratio))))
-
-
-def _nested(path: str, value: Any) -> dict[str, Any]:
-    for word in reversed(path.split(".")):
-        value = {word: value}
-    return dict(value)
+def _condition(axis: Axis) -> str:
+    return "; ".join(f"{parent} is {' or '.join(map(str, values))}" for parent, values in axis.when.items())
 
 
 def _check_names(where: str, got: Any, known: Any) -> None:
@@ -254,30 +227,39 @@ def _check_names(where: str, got: Any, known: Any) -> None:
 
 @cache
 def _entries() -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    entries: dict[str, Any] = {}
     for file in sorted((configs() / "spaces").glob("*.yaml")):
-        found |= read_yaml(file)
-    return found
+        entries |= read_yaml(file)
+    return entries
 
 
 def list_spaces() -> list[str]:
-    """Returns the names of the search spaces."""
+    """Returns the names of the search spaces.
+
+    Example:
+        >>> import reszoo
+        >>> "digits_small" in reszoo.list_spaces()
+        True
+    """
     return [*_entries()]
 
 
 def space(name: str | Space, /, **changes: Any) -> Space:
     """Returns a search space, by name or from `file.yaml:name`, with changes.
 
-    `space("stages_cifar", network="resnet56_cifar")`
+    Example:
+        >>> import reszoo
+        >>> reszoo.space("stages_cifar", network="resnet56_cifar").root.name
+        'resnet56_cifar'
 
     Raises:
-        ReszooError: no such space, or an impossible one; the message names the field.
+        ReszooError: an unknown or invalid space; the message names the field.
     """
     if isinstance(name, Space):
         data = name.model_dump()
     else:
-        file, _, own = name.rpartition(":")
+        file, _, entry = name.rpartition(":")
         entries = {**_entries(), **(read_yaml(Path(file)) if file else {})}
-        data = inherit(own, entries, kind="space") | {"name": own}
+        data = inherit(entry, entries, kind="space") | {"name": entry}
     merge(data, changes)
     return check(Space, data, where=f"space {data['name']}")

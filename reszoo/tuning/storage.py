@@ -1,4 +1,4 @@
-"""Where a study is kept: an Optuna study in SQLite, PostgreSQL or MySQL, with what it was begun with."""
+"""The database of a study: an Optuna study in SQLite, PostgreSQL or MySQL, with the settings it was created with."""
 
 from __future__ import annotations
 
@@ -15,23 +15,25 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from reszoo.errors import ReszooError
-from reszoo.tuning.proposals import OUTCOME, PROCESS, RETRY, counts, process
+from reszoo.tuning.proposals import OUTCOME, PROCESS, RETRY, is_proposal, process_identity
 
 SETTINGS, DATABASE = "plan", "study.db"
-"""The attribute of a study that keeps what it was begun with, as version 0.1 called it; and its file."""
+"""The study attribute that holds its settings (version 0.1 called them so), and the name of its SQLite file."""
 HEARTBEAT, GRACE = 10, 60
-"""Seconds between signs of life, and until a trial without one is given to another process."""
+"""Seconds between signs of life, and until a trial without one is resumed by another process."""
 
 
 class _Quiet:
-    """Silences Optuna while a call of ours runs, and leaves the user's own settings as they were.
+    """Silences Optuna while a call of ours runs, and restores the user's own settings afterwards.
 
-    Its verbosity and Python's warnings are one for all threads: the first call that enters changes them, the last one
-    that leaves puts them back.
+    Optuna's verbosity and Python's warning filters are shared by all threads: the first call to enter changes them,
+    the last one to leave restores them.
     """
 
     def __init__(self) -> None:
-        self._lock, self._calls, self._settings = threading.Lock(), 0, ExitStack()
+        self._lock = threading.Lock()
+        self._calls = 0
+        self._settings = ExitStack()
 
     def __enter__(self) -> None:
         with self._lock:
@@ -50,23 +52,23 @@ class _Quiet:
 
 
 quiet = _Quiet()
-"""Around every call of Optuna that writes logs or warns of what is experimental: heartbeats, samplers."""
+"""Used around every Optuna call that logs or emits ExperimentalWarning: heartbeats, samplers."""
 
 
 def url_of(folder: Path) -> str:
-    """Returns the address of the SQLite file in a study's folder."""
+    """Returns the URL of the SQLite file in a study's folder."""
     return f"sqlite:///{folder / DATABASE}"
 
 
 def connect(url: str, *, heartbeat: int = HEARTBEAT, grace: int = GRACE) -> optuna.storages.RDBStorage:
-    """Returns a storage whose trials give signs of life.
+    """Returns a storage whose running trials record heartbeats.
 
     Raises:
-        ReszooError: it cannot be reached, or read.
+        ReszooError: the database cannot be reached or read.
     """
     from sqlalchemy.exc import ArgumentError, IntegrityError, ProgrammingError, SQLAlchemyError
 
-    # Several processes may write to one SQLite file: each waits for its turn.
+    # Several processes may write to one SQLite file: wait for its lock.
     options: dict[str, Any] = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {"pool_pre_ping": True}
 
     def storage() -> optuna.storages.RDBStorage:
@@ -75,7 +77,7 @@ def connect(url: str, *, heartbeat: int = HEARTBEAT, grace: int = GRACE) -> optu
             engine_kwargs=options,
             heartbeat_interval=heartbeat,
             grace_period=grace,
-            heartbeat_stale_trial_callback=stand_in,
+            heartbeat_stale_trial_callback=add_successor,
         )
 
     try:
@@ -83,16 +85,20 @@ def connect(url: str, *, heartbeat: int = HEARTBEAT, grace: int = GRACE) -> optu
             try:
                 return storage()
             except (IntegrityError, ProgrammingError):
-                # Another process made the same tables in the same moment; by now they are there.
+                # Another process created the same tables at the same moment; now they exist.
                 return storage()
     except (SQLAlchemyError, ArgumentError, ImportError, RuntimeError) as error:
-        told = str(error).splitlines()[0]
-        hint = "the runs beside it are whole; if a backup is at hand, put it back" if url.startswith("sqlite") else ""
-        raise ReszooError("storage", got=f"{hidden(url)} ({told})", expected="a database", hint=hint) from None
+        message = str(error).splitlines()[0]
+        hint = (
+            "the run folders beside it are intact; restore a backup if there is one" if url.startswith("sqlite") else ""
+        )
+        raise ReszooError(
+            "storage", got=f"{without_password(url)} ({message})", expected="a database", hint=hint
+        ) from None
 
 
-def hidden(url: str) -> str:
-    """Returns an address without its password."""
+def without_password(url: str) -> str:
+    """Returns a database URL with its password masked."""
     from sqlalchemy.engine import make_url
 
     try:
@@ -101,13 +107,13 @@ def hidden(url: str) -> str:
         return url
 
 
-def begin(
+def create_or_load(
     storage: optuna.storages.RDBStorage, name: str, directions: list[Any], settings: Mapping[str, Any]
 ) -> optuna.Study:
-    """Returns the study of a name: a new one, or one begun with the same settings.
+    """Returns the study of a name: a new one, or an existing one with the same settings.
 
     Raises:
-        ReszooError: it was begun with other settings; the message names the first field that differs.
+        ReszooError: it was created with other settings; the message names the first field that differs.
     """
     with quiet:
         study = optuna.create_study(storage=storage, study_name=name, directions=directions, load_if_exists=True)
@@ -115,24 +121,23 @@ def begin(
     if before is None:
         study.set_user_attr(SETTINGS, dict(settings))
         return study
-    for path, old, new in _apart(before, settings, ""):
-        hint = "the same settings go on with it (more trials or time is fine); others need another folder"
-        raise ReszooError(f"study {name}: {path}", got=repr(new), expected=f"{old!r}, as it was begun", hint=hint)
+    for path, old, new in _differences(before, settings, ""):
+        hint = "use the same settings to resume it (more trials or time is fine), or another folder"
+        raise ReszooError(f"study {name}: {path}", got=repr(new), expected=f"{old!r}, as in the study", hint=hint)
     return study
 
 
-def _apart(before: Any, now: Any, path: str) -> list[tuple[str, Any, Any]]:
+def _differences(before: Any, now: Any, path: str) -> list[tuple[str, Any, Any]]:
     if isinstance(before, Mapping) and isinstance(now, Mapping):
         keys = dict.fromkeys((*before, *now))
-        return [
-            found for key in keys for found in _apart(before.get(key), now.get(key), f"{path}.{key}".removeprefix("."))
-        ]
+        paths = {key: f"{path}.{key}".removeprefix(".") for key in keys}
+        return [pair for key in keys for pair in _differences(before.get(key), now.get(key), paths[key])]
     return [] if before == now else [(path, before, now)]
 
 
-def stand_in(study: optuna.Study, trial: FrozenTrial) -> None:
-    """Puts a trial into the queue that goes on where one whose process died stopped."""
-    if not counts(trial) and RETRY not in trial.user_attrs:
+def add_successor(study: optuna.Study, trial: FrozenTrial) -> None:
+    """Queues a trial that resumes one whose process died."""
+    if not is_proposal(trial) and RETRY not in trial.user_attrs:
         return
     attributes = {name: value for name, value in trial.user_attrs.items() if name not in (PROCESS, OUTCOME, "note")}
     study.add_trial(
@@ -146,22 +151,22 @@ def stand_in(study: optuna.Study, trial: FrozenTrial) -> None:
     )
 
 
-def take_up(study: optuna.Study) -> None:
-    """Gives the trials of this machine's dead processes to whoever comes next, without waiting for the grace."""
+def requeue_orphans(study: optuna.Study) -> None:
+    """Queues the trials of dead processes on this machine again, without waiting for the grace period."""
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        host, pid, began = trial.user_attrs.get(PROCESS) or (None, None, None)
+        host, pid, start = trial.user_attrs.get(PROCESS) or (None, None, None)
         age = datetime.datetime.now() - (trial.datetime_start or datetime.datetime.now())
-        gone = host == socket.gethostname() and [host, pid, began] != process(pid)
-        # Killed before it could say where it runs, it gives no sign of life either.
-        if gone or (host is None and age.total_seconds() > GRACE):
-            fail(study, trial)
+        dead = host == socket.gethostname() and [host, pid, start] != process_identity(pid)
+        # A process killed before it recorded its identity has sent no heartbeat either.
+        if dead or (host is None and age.total_seconds() > GRACE):
+            fail_and_requeue(study, trial)
 
 
-def fail(study: optuna.Study, trial: FrozenTrial) -> None:
-    """Ends a trial of a dead process, and puts one into the queue that goes on with it."""
+def fail_and_requeue(study: optuna.Study, trial: FrozenTrial) -> None:
+    """Marks the trial of a dead process as failed, and queues one that resumes it."""
     try:
         changed = study._storage.set_trial_state_values(trial._trial_id, state=TrialState.FAIL)
     except optuna.exceptions.UpdateFinishedTrialError:
         changed = False
     if changed:
-        stand_in(study, trial)
+        add_successor(study, trial)

@@ -1,4 +1,4 @@
-"""The process that trains: it takes jobs from its standard input, and ends with whoever started it."""
+"""The worker process: it reads jobs from standard input, trains, and exits when its parent process ends."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 import traceback
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any, BinaryIO
@@ -25,29 +26,30 @@ from reszoo.data.sources import Data
 from reszoo.training.run import NotFiniteError, run
 from reszoo.training.run_folder import BEST, STATE
 from reszoo.training.train import scaled_for
-from reszoo.tuning.job import Job, Outcome, Progress, Timing
+from reszoo.tuning.job import Job, Outcome, Progress, State, Timing
 from reszoo.weights.formats.keras_files import read_h5
 
-MEMORY_WORDS = ("ResourceExhausted", "RESOURCE_EXHAUSTED", "OutOfMemory", "out of memory")
-WARM, TIMED = 3, 15
-"""Calls before timing, and timed."""
+OUT_OF_MEMORY = ("ResourceExhausted", "RESOURCE_EXHAUSTED", "OutOfMemory", "out of memory")
+WARMUP_CALLS, TIMED_CALLS = 3, 15
+"""Calls of a network before its timing, and those that are timed."""
 
 
-class Stopped(Exception):
-    """The study asks a run to end."""
+class RunStopped(Exception):
+    """The study answered `stop`."""
 
 
-class Line:
+class Connection:
     """Both directions of the pipe to the study."""
 
     def __init__(self, receives: BinaryIO, sends: BinaryIO):
-        self._receives, self._sends = receives, sends
-        self._told: queue.Queue[bytes] = queue.Queue()
+        self._receives = receives
+        self._sends = sends
+        self._messages: queue.Queue[bytes] = queue.Queue()
         threading.Thread(target=self._listen, daemon=True).start()
 
     def receive(self) -> Any:
-        """Returns what comes next; it may raise whatever a user's own object raises when it is made again."""
-        return pickle.loads(self._told.get())
+        """Returns the next message; unpickling a user's object may raise any exception."""
+        return pickle.loads(self._messages.get())
 
     def send(self, message: Any) -> None:
         """Sends a message."""
@@ -57,112 +59,113 @@ class Line:
     def _listen(self) -> None:
         while True:
             try:
-                # Bytes in bytes: what they hold is made by who asks for it, after `sys.path` is what it has to be.
-                self._told.put(pickle.load(self._receives))
+                # A pickle in a pickle: the inner one is unpickled by the receiver, after `sys.path` is set.
+                self._messages.put(pickle.load(self._receives))
             except (EOFError, OSError, pickle.UnpicklingError):
-                # Whoever started this process is gone: another may go on with the same folder at once.
+                # The parent process is gone: another one may resume in the same folder at once.
                 os._exit(1)
 
 
 class _Reporter(keras.callbacks.Callback):
-    """Tells the study what every epoch brought, and asks whether to go on."""
+    """Sends the history to the study before every epoch but the first, and ends the run if it answers `stop`."""
 
-    def __init__(self, line: Line, folder: Path):
+    def __init__(self, connection: Connection, folder: Path):
         super().__init__()
-        self._line, self._folder = line, folder
+        self._connection = connection
+        self._folder = folder
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         if epoch:
-            self._line.send(Progress(history_in(self._folder)))
-            if self._line.receive() == "stop":
-                raise Stopped
+            self._connection.send(Progress(history_in(self._folder)))
+            if self._connection.receive() == "stop":
+                raise RunStopped
 
 
 def history_in(folder: Path) -> list[dict[str, float]]:
-    """Returns the history of the last whole state of a run."""
+    """Returns the history in the last complete state of a run; empty without one."""
     states = sorted(folder.glob(f"{STATE}-*"))
     return json.loads((states[-1] / "history.json").read_text(encoding="utf-8")) if states else []
 
 
 def main() -> None:
-    """Works until the study closes the pipe."""
-    # What is printed must not get between the messages.
+    """Runs jobs until the parent process closes the pipe."""
+    # Printed text must not mix with the messages.
     sends = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    line = Line(sys.stdin.buffer, sends)
-    opened: list[Data] = []
-    sys.path[:] = line.receive()
+    connection = Connection(sys.stdin.buffer, sends)
+    cache: list[Data] = []
+    sys.path[:] = connection.receive()
     while True:
-        line.send(_ended(line, opened))
+        connection.send(_run_next_job(connection, cache))
 
 
-def _ended(line: Line, opened: list[Data]) -> Outcome:
-    """Does the next job."""
+def _run_next_job(connection: Connection, cache: list[Data]) -> Outcome:
+    """Receives a job and returns its outcome; `cache` holds the data of the last training."""
     try:
-        job: Job | Timing = line.receive()
-        made = _timed(job.spec) if isinstance(job, Timing) else _trained(job, line, opened)
-        state, history, note, seconds = made.state, made.history, made.note, made.seconds
+        job: Job | Timing = connection.receive()
+        outcome = _time(job.spec) if isinstance(job, Timing) else _train(job, connection, cache)
     except Exception as error:
-        state, history, note, seconds = _state_of(error), [], _told(error), 0.0
+        outcome = Outcome(_state_of(error), note=_message_of(error))
     keras.backend.clear_session()
     gc.collect()
-    return Outcome(state, history, note, memory_of_this(), seconds)
+    return replace(outcome, memory=resident_memory())
 
 
-def _state_of(error: Exception) -> Any:
+def _state_of(error: Exception) -> State:
     if isinstance(error, NotFiniteError):
         return "diverged"
-    told = f"{type(error).__name__}: {error}"
-    return "infeasible" if isinstance(error, MemoryError) or any(word in told for word in MEMORY_WORDS) else "failed"
+    message = f"{type(error).__name__}: {error}"
+    if isinstance(error, MemoryError) or any(words in message for words in OUT_OF_MEMORY):
+        return "infeasible"
+    return "failed"
 
 
-def _told(error: Exception) -> str:
+def _message_of(error: Exception) -> str:
     if isinstance(error, (NotFiniteError, MemoryError)):
         return f"{type(error).__name__}: {error}"
     return "".join(traceback.format_exception(error)).rstrip()
 
 
-def _trained(job: Job, line: Line, opened: list[Data]) -> Outcome:
+def _train(job: Job, connection: Connection, cache: list[Data]) -> Outcome:
     job.folder.parent.mkdir(parents=True, exist_ok=True)
-    # Another process may still hold the folder for the moment that it takes to notice that it is alone.
+    # An orphaned worker may hold the folder for a moment, until it notices that its parent is gone.
     with FileLock(f"{job.folder}.lock"):
         note = set_aside_if_damaged(job.folder)
         if job.source is not None:
-            opened[:] = [job.source.open()]
-        (data,) = opened
+            cache[:] = [job.source.open()]
+        (data,) = cache
         if job.weights is not None:
             data = scaled_for(job.weights, job.spec, data)
-        watch = (*job.callbacks, _Reporter(line, job.folder))
+        callbacks = (*job.callbacks, _Reporter(connection, job.folder))
         try:
-            done = run(
+            trained = run(
                 job.spec,
                 data,
                 job.recipe,
                 job.folder,
                 seed=job.seed,
                 weights=job.weights,
-                callbacks=watch,
+                callbacks=callbacks,
                 verbose=0,
             )
-        except Stopped:
+        except RunStopped:
             return Outcome("pruned", history_in(job.folder), note)
-    return Outcome("complete", done.history, note)
+    return Outcome("complete", trained.history, note)
 
 
 def set_aside_if_damaged(folder: Path) -> str:
-    """Moves a run folder away whose files cannot be read, and returns which it was; nothing where all is well."""
-    file = damaged(folder)
+    """Returns a message after moving an unreadable run folder away; an empty one where all files can be read."""
+    file = damaged_file(folder)
     if file is None:
         return ""
-    aside = next(
-        path for number in range(1, 1000) if not (path := folder.with_name(f"{folder.name}.damaged-{number}")).exists()
-    )
-    folder.rename(aside)
-    return f"{file} was damaged: what there was is in {aside.name}, and the trial began anew"
+    names = (f"{folder.name}.damaged-{number}" for number in range(1, 1000))
+    backup = next(path for path in map(folder.with_name, names) if not path.exists())
+    folder.rename(backup)
+    return f"{file} was damaged: the old files are in {backup.name}, and the trial was restarted"
 
 
-def damaged(folder: Path) -> str | None:
-    """Returns the file of an unfinished run that cannot be read, or None."""
+def damaged_file(folder: Path) -> str | None:
+    """Returns the name of a file of an unfinished run that cannot be read, or None."""
     if not folder.is_dir() or not any(folder.iterdir()):
         return None
     try:
@@ -172,7 +175,7 @@ def damaged(folder: Path) -> str | None:
     for state in sorted(folder.glob(f"{STATE}-*"))[-1:]:
         try:
             json.loads((state / "history.json").read_text(encoding="utf-8"))
-            # Not with h5py: a damaged file can crash libhdf5 or keep it for ever.
+            # Not with h5py: a damaged file can crash libhdf5 or make it hang.
             read_h5(state / "model.weights.h5")
         except (OSError, ValueError):
             return f"{folder.name}/{state.name}"
@@ -180,21 +183,21 @@ def damaged(folder: Path) -> str | None:
     return None
 
 
-def _timed(spec: NetSpec) -> Outcome:
-    """Median seconds of one inference of one example, its function traced before."""
+def _time(spec: NetSpec) -> Outcome:
+    """The median inference seconds for one example, after warm-up calls that trace the graph."""
     model = build(spec)
     x = np.random.default_rng(0).normal(size=(1, *model.input_shape[1:])).astype("float32")
     seconds = []
-    for number in range(WARM + TIMED):
+    for number in range(WARMUP_CALLS + TIMED_CALLS):
         start = time.perf_counter()
         model.predict_on_batch(x)
-        if number >= WARM:
+        if number >= WARMUP_CALLS:
             seconds.append(time.perf_counter() - start)
     return Outcome("complete", seconds=median(seconds))
 
 
-def memory_of_this() -> int:
-    """Returns the resident memory of this process in bytes; 0 where the system does not tell."""
+def resident_memory() -> int:
+    """Returns the resident memory of this process in bytes; 0 where the system does not provide it."""
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[1])
     except (OSError, ValueError, IndexError):

@@ -1,1 +1,1 @@
-"""Foreign weights: read from files without their library, matched to the plan, placed or refused as a whole."""
+"""Pretrained weights: read without the library that wrote them, matched to the plan, loaded completely or refused."""

@@ -1,4 +1,4 @@
-"""The catalogue of published weights: records as data (zoo_configs/weights/published), and their names."""
+"""The catalog of published weights: records from zoo_configs/weights/published, found by name."""
 
 from __future__ import annotations
 
@@ -12,46 +12,47 @@ from reszoo.arch import zoo
 from reszoo.arch.spec import Count, NetSpec
 from reszoo.config import FrozenModel, check, configs, read_yaml
 from reszoo.errors import ReszooError, UnknownNameError
+from reszoo.notebook import html_table
 from reszoo.weights import infer
 
 DEFAULT = "imagenet"
-"""The tag that stands for a network's first record."""
+"""The tag of a network's default weights, its first record."""
 
 PerChannel = Annotated[tuple[float, ...], Strict(False), Field(min_length=1)]
 
 
 class Preprocessing(FrozenModel):
-    """What was done to images before they met the weights."""
+    """How images were preprocessed when the weights were trained."""
 
     resize: Count
-    """Shorter side, in pixels, before the crop."""
+    """Length of the shorter side before the crop, in pixels."""
     crop: Count
-    """Side of the central square."""
+    """Side of the central square crop, in pixels."""
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
     scale: float = 255
-    """The pixel value that becomes 1."""
+    """The pixel value that is scaled to 1."""
     mean: PerChannel
-    """Of red, green and blue, or of grey, after scaling."""
+    """Per channel (red, green, blue, or gray), after scaling."""
     std: PerChannel
-    """Of red, green and blue, or of grey, after scaling."""
+    """Per channel (red, green, blue, or gray), after scaling."""
     channels: Literal["rgb", "bgr", "gray"] = "rgb"
-    """The order in which the network takes the channels."""
+    """Channel order of the network's input."""
 
 
 class File(FrozenModel):
-    """One place where the weights lie."""
+    """One download location of weights."""
 
     url: str
-    """`https://...`, `hf://org/repo[@revision]`, or a file of the package itself: `shipped/...`."""
+    """`https://...`, `hf://org/repo[@revision]`, or a file in the package: `shipped/...`."""
     sha256: str | None = None
-    """Its hash or the first digits of it; PyTorch puts eight into the file's name."""
+    """The hash or its first digits; PyTorch puts eight of them into the file name."""
     md5: str | None = None
     megabytes: float | None = None
-    """Millions of bytes."""
+    """Size in millions of bytes."""
 
 
 class Accuracy(FrozenModel):
-    """Percent right, and on what."""
+    """Published accuracy in percent, and how it was measured."""
 
     top1: float
     top5: float | None = None
@@ -64,57 +65,77 @@ class Record(FrozenModel):
     name: str
     """`network.tag`."""
     files: Annotated[tuple[File, ...], Strict(False)]
-    """Mirrors, tried in turn."""
+    """Mirrors, tried in order."""
     dialect: str
     licence: str
-    """SPDX identifier."""
+    """SPDX identifier of the license."""
     source: str
     labels: Literal["imagenet", "cifar10", "cifar100", "fashion_mnist"]
     classes: Count
     preprocessing: Preprocessing
     accuracy: Annotated[tuple[Accuracy, ...], Strict(False)] = ()
     changes: dict[str, Any] = Field(default_factory=dict)
-    """What the weights' network has other than the zoo's."""
+    """Differences of the weights' network from the network of the zoo."""
 
     @property
     def model(self) -> str:
-        """Name of the network."""
+        """Name of the network: `resnet50` of `resnet50.tv2_in1k`."""
         return self.name.partition(".")[0]
 
     @property
     def tag(self) -> str:
-        """Name among the network's weights."""
+        """Tag of the weights: `tv2_in1k` of `resnet50.tv2_in1k`."""
         return self.name.partition(".")[2]
 
     @property
     def packaged(self) -> Path | None:
-        """The file, where it comes with the package."""
+        """Path of the file if it is part of the package, else None."""
         paths = (configs() / "weights" / file.url for file in self.files if "://" not in file.url)
         return next(paths, None)
 
     @property
     def non_commercial(self) -> bool:
-        """Whether the licence forbids commercial use."""
+        """Whether the license forbids commercial use."""
         return "-NC" in self.licence.upper()
+
+    def __repr__(self) -> str:
+        top1 = f", top-1 {self.accuracy[0].top1:g} %" if self.accuracy else ""
+        return f"Record({self.name!r}, {self.classes} classes, {self.licence}{top1})"
+
+    def _repr_html_(self) -> str:
+        rows: list[tuple[str, object]] = [
+            ("source", self.source),
+            ("license", self.licence),
+            ("classes", f"{self.classes} ({self.labels})"),
+            ("preprocessing", self.preprocessing),
+            *((f"top-1 %, {accuracy.protocol}", accuracy.top1) for accuracy in self.accuracy),
+            *(("file", file.url) for file in self.files),
+        ]
+        return html_table((), rows, title=self.name)
 
 
 @cache
 def records() -> dict[str, Record]:
-    """Returns all records by name; of one network, its default comes first."""
-    found: dict[str, Record] = {}
+    """Returns name -> record of all published weights; the default of each network comes first."""
+    result: dict[str, Record] = {}
     for file in sorted((configs() / "weights" / "published").glob("*.yaml")):
         content = read_yaml(file)
         for name, fields in content["records"].items():
             data = {"name": name, **content.get("shared", {}), **fields}
-            found[name] = check(Record, data, where=f"{file.name}: {name}")
-    return found
+            result[name] = check(Record, data, where=f"{file.name}: {name}")
+    return result
 
 
 def record(name: str) -> Record:
-    """Returns a record of the catalogue, by `network.tag`.
+    """Returns the record of published weights with this name, `network.tag`.
+
+    Example:
+        >>> import reszoo
+        >>> reszoo.record("resnet50.tv2_in1k").preprocessing.crop
+        224
 
     Raises:
-        UnknownNameError: there is none; with the nearest names.
+        UnknownNameError: there are no such weights; the message suggests the nearest names.
     """
     if name not in records():
         some = ", ".join([*records()][:3])
@@ -124,46 +145,49 @@ def record(name: str) -> Record:
 
 
 def list_weights(model: str | None = None) -> list[str]:
-    """Returns the names of published weights, of one network or of all; the first one is a network's `"imagenet"`.
+    """Returns the names of the published weights of one network, or of all; the first is the network's default.
 
-    `list_weights("resnet50")[0] == "resnet50.tv2_in1k"`
+    Example:
+        >>> import reszoo
+        >>> reszoo.list_weights("resnet50")[0]
+        'resnet50.tv2_in1k'
 
     Raises:
-        UnknownNameError: no such network.
+        UnknownNameError: there is no such network.
     """
     if model is not None:
         zoo.entry(model)
-    return [name for name, found in records().items() if model in (None, found.model)]
+    return [record.name for record in records().values() if model in (None, record.model)]
 
 
 def find(weights: str, spec: NetSpec | None) -> Record:
-    """Returns the record that a name or a network's tag means.
+    """Returns the record with a name (`resnet50.tv2_in1k`), or with a tag of the spec's network (`tv2_in1k`).
 
     Raises:
-        ReszooError: there is none; with the network's tags, or the network that has it.
+        ReszooError: there is none; the message lists the network's tags, or the networks that have this tag.
     """
     if weights in records():
         return records()[weights]
     model = None
     if spec is not None:
-        model = spec.name if spec.name in zoo.builtin().names else infer.named_like(spec) or spec.name
-    own = {found.tag: found for found in records().values() if found.model == model}
-    if own and weights == DEFAULT:
-        return next(iter(own.values()))
-    if weights in own:
-        return own[weights]
+        model = spec.name if spec.name in zoo.builtin().names else infer.zoo_name(spec) or spec.name
+    by_tag = {record.tag: record for record in records().values() if record.model == model}
+    if by_tag and weights == DEFAULT:
+        return next(iter(by_tag.values()))
+    if weights in by_tag:
+        return by_tag[weights]
     where = f"{spec.name}.weights" if spec else "weights"
-    tags = f"{model}'s {', '.join([DEFAULT, *own])}" if own else f"no tag: none is published for {model}"
+    tags = f"{model}'s {', '.join([DEFAULT, *by_tag])}" if by_tag else f"no weights are published for {model}"
     expected = f"{WEIGHTS}; {tags}" if spec else WEIGHTS
     if Path(weights).suffix in _SUFFIXES:
         raise ReszooError(where, got=f"no such file {weights!r}", expected=expected)
-    elsewhere = [found.name for found in records().values() if found.tag == weights]
-    if elsewhere:
-        hint = f"other networks have it: {', '.join(elsewhere[:4])}"
+    others = [record.name for record in records().values() if record.tag == weights]
+    if others:
+        hint = f"other networks have it: {', '.join(others[:4])}"
         raise ReszooError(where, got=repr(weights), expected=expected, hint=hint)
-    known = [DEFAULT, *own] if own else records()
+    known = [DEFAULT, *by_tag] if by_tag else records()
     raise UnknownNameError(where, got=weights, known=known, expected=expected)
 
 
-WEIGHTS = "a file or folder, https://..., hf://org/repo[@revision], a name of reszoo.list_weights()"
+WEIGHTS = "a file or folder, https://..., hf://org/repo[@revision], a name in reszoo.list_weights()"
 _SUFFIXES = (".pth", ".pt", ".th", ".bin", ".safetensors", ".h5", ".keras", ".json", ".tar")

@@ -1,4 +1,4 @@
-"""From one file format to another, and a check that the result computes the same."""
+"""Converts checkpoints between file formats, and verifies that the result computes the same."""
 
 from __future__ import annotations
 
@@ -11,27 +11,42 @@ from reszoo.arch.plan import plan
 from reszoo.arch.spec import NetSpec
 from reszoo.atomic import renamed_when_whole
 from reszoo.errors import ReszooError, UnknownNameError
+from reszoo.notebook import html_table
+from reszoo.types import Array, KerasModel
 from reszoo.weights import infer
-from reszoo.weights.dialects import COUNTER, Dialect, dialects, written
+from reszoo.weights.dialects import COUNTER, Dialect, dialects, variable_name
 from reszoo.weights.formats.write import write_safetensors, write_torch
 from reszoo.weights.load import from_checkpoint
-from reszoo.weights.match import differences, shown
+from reszoo.weights.match import as_arguments, differences
 from reszoo.weights.sources import open_weights
+from reszoo.weights.translate import LayerNames
 
 FORMATS = (".keras", ".weights.h5", ".safetensors", ".pth")
-DIFFERENCE = {None: 1e-4, "float16": 1e-2}
-"""By how much outputs may differ, relative to the greatest, by the type in which numbers are written."""
+TOLERANCE = {None: 1e-4, "float16": 1e-2}
+"""Type of the written numbers -> largest accepted difference of outputs, relative to the largest output."""
 
 
 class Converted(NamedTuple):
-    """What a conversion made."""
+    """The result of a conversion."""
 
     path: Path
     spec: NetSpec
     dialect: str
-    """Whose names and layout the file has."""
+    """The library whose names and layout the file uses."""
     difference: float
-    """Greatest difference between the outputs of both files on random input, relative to the greatest output."""
+    """Largest difference between the outputs of both files on random input, relative to the largest output."""
+
+    def __repr__(self) -> str:
+        return f"Converted({self.path.name!r}, {self.spec.name}, {self.dialect}, difference={self.difference:.1e})"
+
+    def _repr_html_(self) -> str:
+        rows = [
+            ("path", self.path),
+            ("network", self.spec.name),
+            ("dialect", self.dialect),
+            ("difference of outputs", f"{self.difference:.1e}"),
+        ]
+        return html_table((), rows, title="Converted")
 
 
 def convert(
@@ -41,73 +56,83 @@ def convert(
     *,
     to: str | None = None,
     dtype: Literal["float16"] | None = None,
-    names: Mapping[str, Any] | str | Path | None = None,
+    names: LayerNames | None = None,
     key: str | None = None,
     **changes: Any,
 ) -> Converted:
-    """Writes a checkpoint in another format, and returns what was made after both have computed the same.
+    """Returns the result of writing a checkpoint in another format, after both files computed the same outputs.
+
+    Example:
+        >>> import reszoo, tempfile
+        >>> source = reszoo.record("resnet20_cifar.fashion_mnist").packaged
+        >>> reszoo.convert(source, tempfile.mkdtemp() + "/weights.pth").difference < 1e-4
+        True
 
     Args:
         source: any file or folder that `load_weights` reads.
         target: `.keras`, `.weights.h5`, `.safetensors` or `.pth`.
         to: names and layout of a `.safetensors` or `.pth`: a dialect such as `torchvision`, `resnetv2`,
-            `hugging_face` or `reszoo`. By default our own for `.safetensors`, and for `.pth` the first of PyTorch's
-            that has a name for everything.
-        dtype: `float16` writes half of the bytes, to `.safetensors` and `.pth`; by default numbers stay as they are.
+            `hugging_face` or `reszoo`. The default is `reszoo` for `.safetensors`, and for `.pth` the first PyTorch
+            dialect that has a name for every layer.
+        dtype: `float16` halves the size of a `.safetensors` or `.pth`; by default types do not change.
         names: see `load_weights`.
         key: see `load_weights`.
-        changes: what you know better than the file, as in `from_checkpoint`.
+        changes: overrides what is inferred from the file, as in `from_checkpoint`.
 
     Raises:
-        ReszooError: the target's format or dialect cannot hold the network, or would compute something else. No file
-            is left then.
+        ReszooError: the target's format or dialect cannot represent the network, or would compute something else.
+            No file is written then.
     """
     target = Path(target).expanduser()
     if not target.name.endswith(FORMATS):
         raise ReszooError(str(target), got=f"format {target.suffix!r}", expected=", ".join(FORMATS))
-    halved = target.name.endswith((".safetensors", ".pth"))
-    if dtype not in DIFFERENCE or (dtype and not halved):
-        expected = "float16 for .safetensors and .pth, or nothing"
+    has_dtype = target.name.endswith((".safetensors", ".pth"))
+    if dtype not in TOLERANCE or (dtype and not has_dtype):
+        expected = "float16 for .safetensors and .pth, or None"
         raise ReszooError(f"convert to {target.name}: dtype", got=repr(dtype), expected=expected)
-    first = from_checkpoint(source, names=names, key=key, **changes)
-    spec = first.report.spec
+    loaded = from_checkpoint(source, names=names, key=key, **changes)
+    spec = loaded.report.spec
     with renamed_when_whole(target) as temporary:
         if target.name.endswith((".keras", ".weights.h5")):
-            told = dialects()["reszoo"]
-            (first.model.save if target.suffix == ".keras" else first.model.save_weights)(temporary)
+            dialect = dialects()["reszoo"]
+            # The same file is written whatever else this process has built.
+            loaded.model.layers[0].name = "input"
+            save = loaded.model.save if target.suffix == ".keras" else loaded.model.save_weights
+            save(temporary)
         else:
-            found = open_weights(source, names=names, key=key).found
-            told = _dialect(spec, to or ("reszoo" if target.suffix == ".safetensors" else None), target)
-            arrays = {name: named.tensor.read() for name, named in found.tensors.items()}
-            metadata = {"reszoo_spec": spec.model_dump_json()} if told is dialects()["reszoo"] else None
-            arrays = _in_layout(spec, arrays, told)
+            translated = open_weights(source, names=names, key=key).translated
+            dialect = _choose_dialect(spec, to or ("reszoo" if target.suffix == ".safetensors" else None), target)
+            arrays = {name: named.tensor.read() for name, named in translated.tensors.items()}
+            metadata = {"reszoo_spec": spec.model_dump_json()} if dialect is dialects()["reszoo"] else None
+            arrays = _in_layout(spec, arrays, dialect)
             if dtype:
                 arrays = {name: array.astype(dtype) for name, array in arrays.items()}
             if target.suffix == ".pth":
                 write_torch(arrays, temporary)
             else:
                 write_safetensors(arrays, temporary, metadata)
-        difference = _compare(first.model, spec, temporary, target, told)
-        if not difference < DIFFERENCE[dtype]:
+        difference = _compare(loaded.model, spec, temporary, target, dialect)
+        if not difference < TOLERANCE[dtype]:
             got = f"a file that computes something else: outputs differ by {difference:.2g}"
-            raise ReszooError(str(target), got=got, expected=str(DIFFERENCE[dtype]), hint="report this as a bug")
-    return Converted(target, spec, told.title, difference)
+            raise ReszooError(str(target), got=got, expected=str(TOLERANCE[dtype]), hint="report this as a bug")
+    return Converted(target, spec, dialect.title, difference)
 
 
-def _dialect(spec: NetSpec, to: str | None, target: Path) -> Dialect:
+def _choose_dialect(spec: NetSpec, to: str | None, target: Path) -> Dialect:
     if to is not None and to not in dialects():
         raise UnknownNameError("to", got=to, known=dialects())
-    # A word stands for its variants too: `torchvision` for the one with the deep stem.
-    words = [name for name in dialects() if to is None or name == to or name.startswith(f"{to}_")]
-    tried = [dialects()[name] for name in words if to or dialects()[name].layout == "torch"]
-    unnamed = {dialect.title: _unnamed(spec, dialect) for dialect in tried if not dialect.refuse}
-    fitting = [dialect for dialect in tried if unnamed.get(dialect.title) == [] and _same_blocks(spec, dialect)]
+    # A name includes its variants: `torchvision` also means the one with the deep stem.
+    matches = [name for name in dialects() if to is None or name == to or name.startswith(f"{to}_")]
+    candidates = [dialects()[name] for name in matches if to or dialects()[name].layout == "torch"]
+    unnamed = {dialect.title: _unnamed(spec, dialect) for dialect in candidates if not dialect.refuse}
+    fitting = [dialect for dialect in candidates if unnamed.get(dialect.title) == [] and _same_blocks(spec, dialect)]
     if fitting:
-        # Where no shortcut has weights, the library that says which kind it means comes first.
+        # If no shortcut has weights, prefer the library whose code implies this kind of shortcut.
         return max(fitting, key=lambda dialect: dialect.shortcut == spec.block.shortcut)
     lacking = ", ".join(next(iter(unnamed.values()), [])[:3]) or "blocks of that kind"
-    got = f"{spec.name}, which {to or 'no library of PyTorch'} has no names for ({lacking})"
-    raise ReszooError(str(target), got=got, hint="to='reszoo' writes our own names")
+    library = to or "any PyTorch library"
+    got = f"{spec.name}, which has no names in {library} ({lacking})"
+    raise ReszooError(str(target), got=got, hint="to='reszoo' writes the names of reszoo")
 
 
 def _unnamed(spec: NetSpec, dialect: Dialect) -> list[str]:
@@ -125,54 +150,55 @@ def _projects(spec: NetSpec) -> bool:
     return any("_shortcut_" in op.name and op.weights for op in plan(spec).ops)
 
 
-def _in_layout(spec: NetSpec, arrays: Mapping[str, Any], dialect: Dialect) -> dict[str, Any]:
-    """The arrays in plan order, under the dialect's names and in its layout."""
+def _in_layout(spec: NetSpec, arrays: Mapping[str, Array], dialect: Dialect) -> dict[str, Array]:
+    """Returns the arrays in plan order, with the dialect's names and layout."""
     import numpy as np
 
-    made: dict[str, Any] = {}
+    result: dict[str, Array] = {}
     for op in plan(spec).ops:
         for variable in infer.variables(op):
-            name, array = written(op.name, variable, dialect), arrays[f"{op.name}/{variable}"]
+            name, array = variable_name(op.name, variable, dialect), arrays[f"{op.name}/{variable}"]
             if dialect.layout == "torch" and variable == "kernel":
                 array = array.transpose(3, 2, 0, 1) if array.ndim == 4 else array.T
-            made[str(name)] = array
+            result[str(name)] = array
         if dialect.layout == "torch" and op.statistics:
-            made[re.sub(r"\w+$", COUNTER, str(written(op.name, "gamma", dialect)))] = np.zeros((), "int64")
-    return made
+            result[re.sub(r"\w+$", COUNTER, str(variable_name(op.name, "gamma", dialect)))] = np.zeros((), "int64")
+    return result
 
 
-def _compare(model: Any, spec: NetSpec, file: Path, target: Path, dialect: Dialect) -> float:
+def _compare(model: KerasModel, spec: NetSpec, file: Path, target: Path, dialect: Dialect) -> float:
+    """Returns the largest difference of the outputs of a model and of a file, relative to the largest output."""
     import numpy as np
 
     from reszoo.arch.build import build
 
     if target.name.endswith(".weights.h5"):
-        # Such a file does not tell its network, and is read into one that is known.
-        again = build(spec)
-        again.load_weights(file)
-        spec_again = spec
+        # This format does not contain the network: build it, and load the file into it.
+        copy = build(spec)
+        copy.load_weights(file)
+        copy_spec = spec
     else:
-        # Where no shortcut has weights, a file does not tell a plain net from option A.
-        known: dict[str, Any] = {} if _projects(spec) else {"block": {"shortcut": spec.block.shortcut}}
-        again, report = from_checkpoint(file, **known)
-        spec_again = report.spec
-    apart = differences(spec, spec_again)
-    if apart:
-        told = ", ".join(f"{name}={value!r}" for name, value in shown(apart).items())
-        got = f"{spec.name}, which {dialect.title} would compute with {told}"
-        raise ReszooError(str(target), got=got, expected="a network that the format's library computes the same")
+        # If no shortcut has weights, a plain network and option A have the same tensors.
+        changes: dict[str, Any] = {} if _projects(spec) else {"block": {"shortcut": spec.block.shortcut}}
+        copy, report = from_checkpoint(file, **changes)
+        copy_spec = report.spec
+    mismatch = differences(spec, copy_spec)
+    if mismatch:
+        arguments = ", ".join(f"{name}={value!r}" for name, value in as_arguments(mismatch).items())
+        got = f"{spec.name}, which {dialect.title} would compute with {arguments}"
+        raise ReszooError(str(target), got=got, expected="a network that the target's library computes identically")
     side = max(64, 2 * spec.stride)
-    size = tuple(got or side for got in spec.input_shape)
+    size = tuple(length or side for length in spec.input_shape)
     x = np.random.default_rng(0).normal(size=(2, *size)).astype("float32")
-    same = spec.head.activation == spec_again.head.activation
-    one, other = (
-        _outputs(network, x, probabilities=not same and it.head.activation == "linear")
-        for network, it in ((model, spec), (again, spec_again))
+    same_activation = spec.head.activation == copy_spec.head.activation
+    outputs, copy_outputs = (
+        _outputs(network, x, probabilities=not same_activation and its_spec.head.activation == "linear")
+        for network, its_spec in ((model, spec), (copy, copy_spec))
     )
-    return float(abs(one - other).max() / max(abs(one).max(), 1e-30))
+    return float(abs(outputs - copy_outputs).max() / max(abs(outputs).max(), 1e-30))
 
 
-def _outputs(model: Any, x: Any, *, probabilities: bool) -> Any:
+def _outputs(model: KerasModel, x: Array, *, probabilities: bool) -> Array:
     import keras
 
     x = x.transpose(0, 3, 1, 2) if x.ndim == 4 and keras.config.image_data_format() == "channels_first" else x

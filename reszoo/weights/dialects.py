@@ -1,4 +1,4 @@
-"""How other libraries name and lay out weights: data (zoo_configs/weights/dialects.yaml) and what reads it."""
+"""How other libraries name and lay out weights: rules read from zoo_configs/weights/dialects.yaml."""
 
 from __future__ import annotations
 
@@ -15,68 +15,68 @@ TORCH = {
     "norm": {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"},
     "conv": {"kernel": "weight", "bias": "bias"},
 }
-"""Kind of layer -> Keras' name of a variable -> PyTorch's."""
+"""Kind of layer -> name of a variable in Keras -> its name in PyTorch."""
 
 COUNTER = "num_batches_tracked"
-"""PyTorch's count of training steps in every norm: no network computes with it."""
+"""PyTorch's counter of training steps in every norm; outputs do not depend on it."""
 
 IGNORED = (COUNTER, "n_averaged")
-"""Last words of names that are no weights."""
+"""Last parts of names of tensors that are not weights."""
 
 
 class Dialect(FrozenModel):
-    """One library's way to write a residual network down."""
+    """Names, layout and settings of residual networks in one library."""
 
     title: str
     source: str = ""
-    """Where its names and settings were read."""
+    """The source of its names and settings."""
     layout: Literal["torch", "keras"] = "torch"
     """`torch`: kernels are (out, in, height, width) and variables `weight`, `bias`, `running_mean`, `running_var`."""
     names: dict[str, str | None]
-    """Our layer -> theirs, both with fields; null where the base's has no counterpart."""
+    """Our layer -> theirs, both as templates; null removes a rule of the base."""
     also: dict[str, str] = Field(default_factory=dict)
-    """Further names of theirs that mean one of `names`."""
+    """Alternative names in the library -> one of `names`."""
     prefix: str = ""
-    """Put before the names of the trunk where there is a head."""
+    """Prefix of all names but the classifier's, in networks with a classifier."""
     activation: Literal["linear", "softmax"] | None = None
-    """What its code puts after the classifier."""
+    """Activation after the classifier in the library's code."""
     order: Literal["post", "pre"] | None = None
     shortcut: Literal["pad", "project", "pool_project"] | None = None
-    """Of the blocks that change the shape."""
+    """Shortcut of the blocks that change the shape."""
     stride_on: Literal["first", "spatial"] | None = None
-    """Which unit takes a stage's stride: the first one, or the first with a window of more than one pixel."""
+    """The unit with a stage's stride: the first one, or the first with a kernel larger than 1."""
     first_stride: int = 1
-    """Of the first stage."""
+    """Stride of the first stage."""
     epsilon: float | None = None
     momentum: float | None = None
     """In Keras' convention."""
     weight_standardised: Literal["never", "without statistics"] = "never"
-    """Where norms without running statistics mean that kernels are standardised too (BiT)."""
+    """Whether norms without running statistics imply standardized kernels (BiT)."""
     architectures: Annotated[tuple[str, ...], Strict(False)] | None = None
-    """Patterns of the names that a `config.json` may give such a network; others have the same weights and compute
+    """Patterns of architecture names in `config.json` that are this network. Others have the same tensors and compute
     something else."""
     config: dict[str, dict[str | bool, dict[str, Any]]] = Field(default_factory=dict)
-    """Field of a `config.json` -> its known values -> what they change here."""
+    """Field of a `config.json` -> supported values -> fields of this dialect that they change."""
     layers: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    """Beginning of the name of a layer without weights -> what it changes here where the file has it."""
+    """Name prefix of a layer without weights -> fields of this dialect that change if the file has such a layer."""
     refuse: str = ""
-    """Why such a file cannot be read."""
+    """Why files in this dialect cannot be loaded; empty if they can."""
 
     @cached_property
     def _rules(self) -> tuple[tuple[Template, Template], ...]:
-        """Pairs of templates, those with fewer fields first: a rule for one unit comes before the rule for all."""
+        """Pairs of templates with fewer fields first: a rule for one unit precedes the rule for all units."""
         pairs = [(Template(ours), Template(theirs)) for ours, theirs in self.names.items() if theirs]
         return tuple(sorted(pairs, key=lambda pair: pair[0].text.count("{")))
 
     def theirs(self, layer: str) -> str | None:
-        """Returns their name of one of our layers, without the prefix."""
+        """Returns the library's name of one of our layers, without the prefix, or None."""
         for ours, theirs in self._rules:
             if (fields := ours.read(layer)) is not None:
                 return theirs.write(fields)
         return None
 
     def ours(self, layer: str) -> str | None:
-        """Returns our name of one of their layers."""
+        """Returns our name of one of the library's layers, or None."""
         layer = self.also.get(layer, layer)
         for ours, theirs in self._rules:
             fields = theirs.read(layer)
@@ -85,7 +85,7 @@ class Dialect(FrozenModel):
         return None
 
     def variable(self, layer: str, name: str) -> str | None:
-        """Returns Keras' name of a variable of one of our layers."""
+        """Returns the name in Keras of the library's variable in one of our layers, or None."""
         if self.layout == "keras":
             return name
         return next((ours for ours, theirs in _variables(layer).items() if theirs == name), None)
@@ -96,7 +96,7 @@ def _variables(layer: str) -> dict[str, str]:
 
 
 class Template:
-    """A name with fields: `layer{stage}.{block-1}.conv{unit}`, `res{stage+1}{block.letter}`."""
+    """A layer name with fields, such as `layer{stage}.{block-1}.conv{unit}` or `res{stage+1}{block.letter}`."""
 
     _FIELD = re.compile(r"\{(\w+)(?:([+-]\d)|(\.letter))?\}")
 
@@ -110,22 +110,22 @@ class Template:
             seen.add(field[1])
             return f"(?P<{field[1]}>{'[a-z]' if field[3] else r'[0-9]{1,5}'})"
 
-        parts, place = [], 0
+        parts, end = [], 0
         for field in self._FIELD.finditer(text):
-            parts += [re.escape(text[place : field.start()]), group(field)]
-            place = field.end()
-        self._pattern = re.compile("".join(parts) + re.escape(text[place:]))
+            parts += [re.escape(text[end : field.start()]), group(field)]
+            end = field.end()
+        self._pattern = re.compile("".join(parts) + re.escape(text[end:]))
         self._shift = {field[1]: int(field[2] or 0) for field in self._FIELD.finditer(text)}
 
     def read(self, name: str) -> dict[str, int] | None:
-        """Returns the numbers in a name, counted from 1; nothing when it is another name."""
+        """Returns the fields of a name, counted from 1, or None if the name does not match."""
         match = self._pattern.fullmatch(name)
         if match is None:
             return None
         return {field: self._number(word) - self._shift[field] for field, word in match.groupdict().items()}
 
     def write(self, fields: Mapping[str, int]) -> str:
-        """Returns the name with these numbers, counted from 1."""
+        """Returns the name for these fields, counted from 1."""
 
         def word(field: re.Match[str]) -> str:
             number = fields[field[1]] + int(field[2] or 0)
@@ -140,14 +140,16 @@ class Template:
 
 @cache
 def dialects() -> dict[str, Dialect]:
-    """Returns all dialects by name."""
+    """Returns name -> dialect of all dialects."""
     file = configs() / "weights" / "dialects.yaml"
-    read = read_yaml(file)
-    return {name: check(Dialect, inherit(name, read, kind="dialect"), where=f"{file.name}: {name}") for name in read}
+    entries = read_yaml(file)
+    return {
+        name: check(Dialect, inherit(name, entries, kind="dialect"), where=f"{file.name}: {name}") for name in entries
+    }
 
 
-def written(layer: str, variable: str, dialect: Dialect) -> str | None:
-    """Returns the name of one of our variables in a dialect."""
+def variable_name(layer: str, variable: str, dialect: Dialect) -> str | None:
+    """Returns the full name of one of our variables in a dialect, or None if it has none."""
     theirs = dialect.theirs(layer)
     if theirs is None:
         return None

@@ -1,4 +1,4 @@
-"""Downloads that can be trusted: resumed, checked, renamed when whole, and done once however many ask."""
+"""Downloads that resume, verify hashes, write atomically and lock against concurrent processes."""
 
 from __future__ import annotations
 
@@ -19,54 +19,58 @@ from reszoo.weights.catalogue import File
 
 CHUNK = 1 << 20
 TIMEOUT = 30
-"""Seconds without a byte after which a connection is given up."""
+"""Seconds without data after which a connection is closed."""
 ATTEMPTS = 5
-"""Connections to one place; each goes on where the last one was cut."""
+"""Most connections to one location; each resumes where the last one was interrupted."""
 
 
 def home() -> Path:
     """Returns the folder for downloads: `RESZOO_HOME`, or `reszoo` in Keras' home (`KERAS_HOME`, `~/.keras`)."""
-    own = os.environ.get("RESZOO_HOME")
-    return Path(own).expanduser() if own else Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser() / "reszoo"
+    folder = os.environ.get("RESZOO_HOME")
+    if folder:
+        return Path(folder).expanduser()
+    return Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser() / "reszoo"
 
 
 def offline() -> bool:
-    """Whether `RESZOO_OFFLINE` or `HF_HUB_OFFLINE` says that nothing is to be downloaded."""
+    """Returns whether `RESZOO_OFFLINE` or `HF_HUB_OFFLINE` forbids downloads."""
     return any(os.environ.get(name, "").lower() in ("1", "true", "yes", "on") for name in _OFFLINE)
 
 
 _OFFLINE = ("RESZOO_OFFLINE", "HF_HUB_OFFLINE")
 
 
-class _FailedError(Exception):
-    """One place did not give the file."""
+class _DownloadError(Exception):
+    """The download from one location failed."""
 
 
 def fetch(name: str, files: Sequence[File]) -> Path:
-    """Returns the path of one of `files`, downloaded into the cache unless it is there.
+    """Returns the path of one of `files`, downloaded into the cache if it is not there.
 
     Args:
         name: folder in the cache, such as the record's name.
-        files: places to try in turn.
+        files: locations, tried in order.
 
     Raises:
-        ReszooError: no place gave a file with the right hash; the message says what to put where.
+        ReszooError: no location has a file with the right hash; the message says where to put a copy.
     """
     folder = home() / "weights" / name
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        hint = "set RESZOO_HOME to a folder that can be written"
-        raise ReszooError(str(folder), got=f"a cache that cannot be written ({error.strerror})", hint=hint) from None
-    failed = []
+        hint = "set RESZOO_HOME to a writable folder"
+        raise ReszooError(
+            str(folder), got=f"a cache folder that is not writable ({error.strerror})", hint=hint
+        ) from None
+    failures = []
     for file in files:
         try:
             return _from_hub(file) if file.url.startswith("hf://") else _from_web(file, folder)
-        except _FailedError as error:
-            failed.append(f"{file.url}: {error}")
+        except _DownloadError as error:
+            failures.append(f"{file.url}: {error}")
     web = next((file for file in files if not file.url.startswith("hf://")), None)
-    hint = f"put {_file_name(web.url)} into {folder}" if web else "download the folder and give its path as weights=..."
-    raise ReszooError(name, got=f"weights that could not be fetched ({'; '.join(failed)})", hint=hint)
+    hint = f"put {_file_name(web.url)} into {folder}" if web else "download the folder and pass its path as weights=..."
+    raise ReszooError(name, got=f"weights that could not be downloaded ({'; '.join(failures)})", hint=hint)
 
 
 def _file_name(url: str) -> str:
@@ -74,8 +78,8 @@ def _file_name(url: str) -> str:
     return name.lstrip(".") or "weights"
 
 
-def at(url: str) -> File:
-    """Returns the place of an address; a PyTorch file bears the first digits of its hash in its name."""
+def file_at(url: str) -> File:
+    """Returns the file at an address, with the hash digits that PyTorch puts into file names."""
     digits = re.search(r"-([0-9a-f]{8,64})\.(?:pth|pt|th|tar)$", urlsplit(url).path)
     return File(url=url, sha256=digits[1] if digits else None)
 
@@ -85,31 +89,32 @@ def _from_web(file: File, folder: Path) -> Path:
 
     target = folder / _file_name(file.url)
     with FileLock(f"{target}.lock"):
-        here = target.is_file()
-        if here and _wrong_hash(target, file) is None:
+        exists = target.is_file()
+        if exists and _wrong_hash(target, file) is None:
             return target
         if offline():
-            raise _FailedError(f"offline{f', and {target} is another file' if here else ''}")
+            raise _DownloadError(f"offline{f', and {target} is a different file' if exists else ''}")
         part = target.with_name(f"{target.name}.part")
-        resumed = part.exists()
+        is_resumed = part.exists()
         _download(file.url, part)
-        wrong = _wrong_hash(part, file)
-        if wrong and resumed:
-            # What an earlier run left may be of another version of the file.
+        problem = _wrong_hash(part, file)
+        if problem and is_resumed:
+            # The part of an earlier run may belong to another version of the file.
             part.unlink()
             _download(file.url, part)
-            wrong = _wrong_hash(part, file)
-        if wrong:
+            problem = _wrong_hash(part, file)
+        if problem:
             part.unlink()
-            raise _FailedError(wrong)
+            raise _DownloadError(problem)
         part.replace(target)
     return target
 
 
 def _wrong_hash(path: Path, file: File) -> str | None:
-    for kind, wanted in (("sha256", file.sha256), ("md5", file.md5)):
-        if wanted and not (found := digest(path, kind)).startswith(wanted):
-            return f"{kind} {found[: len(wanted)]} instead of {wanted}"
+    """Returns how the hash of a file differs from the published one, or None if it does not."""
+    for kind, expected in (("sha256", file.sha256), ("md5", file.md5)):
+        if expected and not (actual := digest(path, kind)).startswith(expected):
+            return f"{kind} {actual[: len(expected)]} instead of {expected}"
     return None
 
 
@@ -120,19 +125,19 @@ def digest(path: Path, kind: str = "sha256") -> str:
 
 
 def _download(url: str, part: Path) -> None:
-    """Completes `part`, from where it ends; cut connections are taken up again as long as they bring anything."""
+    """Downloads the rest of `part`; reconnects after interruptions as long as each connection brings data."""
     if urlsplit(url).scheme not in ("http", "https"):
-        raise _FailedError("not an address of the web")
+        raise _DownloadError("not an http or https address")
     with _progress(_file_name(url)) as progress:
         for attempt in range(ATTEMPTS):
             before = part.stat().st_size if part.exists() else 0
             try:
                 if _receive(url, part, progress):
                     return
-                problem = f"cut after {part.stat().st_size:,} bytes"
+                problem = f"interrupted after {part.stat().st_size:,} bytes"
             except urllib.error.HTTPError as error:
                 if error.code == 416 and before:
-                    # Nothing follows what is there: it is whole, or of another file; the hash tells.
+                    # Nothing follows: the part is complete, or belongs to another file; the hash decides.
                     return
                 problem = f"HTTP {error.code} {error.reason}"
                 if error.code < 500:
@@ -141,29 +146,29 @@ def _download(url: str, part: Path) -> None:
                 problem = str(getattr(error, "reason", error)) or type(error).__name__
             if attempt and (part.stat().st_size if part.exists() else 0) <= before:
                 break
-    raise _FailedError(problem)
+    raise _DownloadError(problem)
 
 
 def _receive(url: str, part: Path, progress: Any) -> bool:
-    """Appends what one connection brings; returns whether that was all."""
-    here = part.stat().st_size if part.exists() else 0
+    """Appends the data of one connection to `part`; returns whether the file is complete."""
+    size = part.stat().st_size if part.exists() else 0
     request = urllib.request.Request(
-        url, headers={"User-Agent": "reszoo", **({"Range": f"bytes={here}-"} if here else {})}
+        url, headers={"User-Agent": "reszoo", **({"Range": f"bytes={size}-"} if size else {})}
     )
     with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
-        goes_on = answer.status == 206 and answer.headers.get("Content-Range", "").startswith(f"bytes {here}-")
-        here = here if goes_on else 0
+        resumes = answer.status == 206 and answer.headers.get("Content-Range", "").startswith(f"bytes {size}-")
+        size = size if resumes else 0
         length = answer.headers.get("Content-Length")
-        total = here + int(length) if length and length.isdecimal() else None
-        with part.open("ab" if goes_on else "wb") as stream:
-            progress(here, total)
+        total = size + int(length) if length and length.isdecimal() else None
+        with part.open("ab" if resumes else "wb") as stream:
+            progress(size, total)
             while chunk := answer.read(CHUNK):
                 stream.write(chunk)
-                here += len(chunk)
-                progress(here, total)
+                size += len(chunk)
+                progress(size, total)
             stream.flush()
             os.fsync(stream.fileno())
-    return total is None or here >= total
+    return total is None or size >= total
 
 
 @contextmanager
@@ -182,15 +187,15 @@ _BESIDE = ("config.json", "preprocessor_config.json")
 
 
 def _from_hub(file: File) -> Path:
-    """The folder of a repository of the Hugging Face hub, in that library's own cache."""
+    """Returns the folder of a Hugging Face repository in the cache of huggingface_hub."""
     match = re.fullmatch(r"hf://([\w.-]+/[\w.-]+)(?:@([\w./-]+))?", file.url)
     if match is None:
-        raise _FailedError("not of the form hf://org/repo or hf://org/repo@revision")
+        raise _DownloadError("not of the form hf://org/repo or hf://org/repo@revision")
     try:
         from huggingface_hub import hf_hub_download
         from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
     except ImportError:
-        raise _FailedError("needs huggingface_hub (pip install 'reszoo[hub]')") from None
+        raise _DownloadError("needs huggingface_hub (pip install 'reszoo[hub]')") from None
 
     def get(name: str) -> Path:
         return Path(hf_hub_download(match[1], name, revision=match[2], local_files_only=offline()))
@@ -202,7 +207,7 @@ def _from_hub(file: File) -> Path:
             except EntryNotFoundError as error:
                 if isinstance(error, LocalEntryNotFoundError):
                     raise
-        raise _FailedError(f"has none of {', '.join(names)}")
+        raise _DownloadError(f"contains none of {', '.join(names)}")
 
     try:
         path = first(_IN_REPOSITORY)
@@ -215,11 +220,11 @@ def _from_hub(file: File) -> Path:
                 get(name)
             except EntryNotFoundError:
                 continue
-    except _FailedError:
+    except _DownloadError:
         raise
     except Exception as error:
-        # The hub's library raises errors of its own, of its HTTP library and of the file system.
-        raise _FailedError(" ".join(str(error).split())[:300] or type(error).__name__) from None
+        # huggingface_hub raises its own errors, those of its HTTP library and OSError.
+        raise _DownloadError(" ".join(str(error).split())[:300] or type(error).__name__) from None
     return path.parent
 
 
@@ -228,13 +233,13 @@ def _shards(index: Path) -> list[str]:
 
     names = sorted({str(name) for name in json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()})
     if any(Path(name).name != name for name in names):
-        raise _FailedError("its index names shards outside the repository")
+        raise _DownloadError("its index refers to shards outside the repository")
     return names
 
 
 def _check_blob(path: Path) -> None:
-    """The hub's cache names a large file by its sha256, and does not check it."""
-    wanted = path.resolve().name
-    if re.fullmatch(r"[0-9a-f]{64}", wanted) and (found := digest(path)) != wanted:
+    """Verifies the sha256 of a large file: the hub's cache uses it as the file name, and does not check it."""
+    expected = path.resolve().name
+    if re.fullmatch(r"[0-9a-f]{64}", expected) and (actual := digest(path)) != expected:
         path.resolve().unlink()
-        raise _FailedError(f"sha256 {found[:8]} instead of {wanted[:8]}")
+        raise _DownloadError(f"sha256 {actual[:8]} instead of {expected[:8]}")

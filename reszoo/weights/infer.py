@@ -1,4 +1,4 @@
-"""The network behind a checkpoint, from the names and shapes of its tensors and from what its dialect says."""
+"""Infers the network of a checkpoint from the names and shapes of its tensors and from its dialect."""
 
 from __future__ import annotations
 
@@ -19,86 +19,91 @@ from reszoo.weights.dialects import Dialect, dialects
 from reszoo.weights.translate import Translated
 
 Shapes = Mapping[str, tuple[int, ...]]
-"""`layer/variable` -> shape, in Keras' layout."""
+"""`layer/variable` -> shape, in Keras layout."""
 
 
-def specs(found: Translated) -> tuple[NetSpec, ...]:
-    """Returns the networks that a checkpoint can be, the likeliest first; they differ in their shortcut at most.
+def specs(translated: Translated) -> tuple[NetSpec, ...]:
+    """Returns the networks that fit a checkpoint, most likely first.
 
-    What no tensor tells is taken as its library has it: strides of 2 from the second stage on; a stem of stride 2 with
-    a pool where its window is wider than 3 or it has three layers, of stride 1 without one otherwise.
+    They differ at most in settings of their blocks and in strides, which tensors do not reveal. Such
+    settings are assumed to be those of the library: stride 2 from the second stage on; a stem with stride 2 and a pool
+    if its kernel is larger than 3 or it has three layers, else with stride 1 and no pool.
 
     Raises:
-        ReszooError: the tensors are not those of a network that the zoo can describe.
+        ReszooError: the zoo cannot describe a network with these tensors.
     """
-    if found not in _SPECS:
-        _SPECS[found] = _specs(found)
-    return _SPECS[found]
+    if translated not in _SPECS:
+        _SPECS[translated] = _specs(translated)
+    return _SPECS[translated]
 
 
 _SPECS: WeakKeyDictionary[Translated, tuple[NetSpec, ...]] = WeakKeyDictionary()
-"""Several steps of a load ask for them."""
+"""A cache: loading needs the result several times."""
 
 
-def _specs(found: Translated) -> tuple[NetSpec, ...]:
-    if is_told(found):
-        return (_told_by_the_file(found),)
-    where = f"{found.checkpoint.path.name} ({found.dialect.title})"
-    shapes = {name: named.tensor.shape for name, named in found.tensors.items()}
+def _specs(translated: Translated) -> tuple[NetSpec, ...]:
+    if contains_spec(translated):
+        return (_spec_in_file(translated),)
+    where = f"{translated.checkpoint.path.name} ({translated.dialect.title})"
+    shapes = {name: named.tensor.shape for name, named in translated.tensors.items()}
     try:
-        known = _known(shapes, found)
+        fields = _fields(shapes, translated)
     except (KeyError, IndexError) as missing:
-        raise ReszooError(where, got=f"no {missing.args[0]}", expected="a whole residual network") from None
-    possible = list(_possible(known, shapes, found))
-    fitting = [spec for spec in possible if weights_of(spec) == shapes and _has_layers(spec, found.layers)]
+        raise ReszooError(where, got=f"no {missing.args[0]}", expected="a complete residual network") from None
+    candidates = list(_candidates(fields, shapes, translated))
+    fitting = [spec for spec in candidates if weights_of(spec) == shapes and _has_layers(spec, translated.layers)]
     if fitting:
-        # Where a file of ours shows no padding, strides of 1 or strided 1x1 windows: a network has strides.
+        # Without padding layers the strides are 1, or the strided kernels are 1x1: the latter is more likely.
         return tuple(sorted(fitting, key=lambda spec: -spec.stride))
-    raise ReszooError(where, got="tensors that no network of the zoo has", hint=_nearest(possible, found, shapes))
+    raise ReszooError(
+        where, got="tensors that fit no network of the zoo", hint=_nearest(candidates, translated, shapes)
+    )
 
 
-def _nearest(possible: list[NetSpec], found: Translated, shapes: Shapes) -> str:
-    """What the likeliest network has (-) and the file has instead (+), three of each."""
-    told = (({*weights_of(spec).items()}, {*shapes.items()}) for spec in possible)
-    wanted, got = min(((a - b, b - a) for a, b in told), key=lambda pair: sum(map(len, pair)), default=(set(), set()))
-    lines = [f"\n  - {name} {shape}" for name, shape in sorted(wanted)[:3]]
-    lines += [f"\n  + {found.tensors[name].source} {shape}" for name, shape in sorted(got)[:3]]
-    return f"the nearest one differs:{''.join(lines)}" if lines else "every block is to have the same kind of units"
+def _nearest(candidates: list[NetSpec], translated: Translated, shapes: Shapes) -> str:
+    """Returns a hint: variables of the nearest network (-) and tensors of the file (+) that differ, three of each."""
+    in_file = {*shapes.items()}
+    in_networks = [{*weights_of(spec).items()} for spec in candidates]
+    nearest = min(in_networks, key=lambda in_network: len(in_network ^ in_file), default=in_file)
+    lines = [f"\n  - {name} {shape}" for name, shape in sorted(nearest - in_file)[:3]]
+    lines += [f"\n  + {translated.tensors[name].source} {shape}" for name, shape in sorted(in_file - nearest)[:3]]
+    return f"the nearest one differs:{''.join(lines)}" if lines else "all blocks must have the same kind of units"
 
 
-def is_told(found: Translated) -> bool:
-    """Returns whether the file itself says which network it holds."""
-    config = found.checkpoint.config
-    ours = found.dialect is dialects()["reszoo"] and isinstance(config.get("config"), dict)
-    return isinstance(config.get("reszoo_spec"), str) or ours
+def contains_spec(translated: Translated) -> bool:
+    """Returns whether the file contains its spec or the configuration of its Keras model."""
+    config = translated.checkpoint.config
+    has_config = translated.dialect is dialects()["reszoo"] and isinstance(config.get("config"), dict)
+    return isinstance(config.get("reszoo_spec"), str) or has_config
 
 
-def assumed(found: Translated) -> tuple[str, ...]:
-    """Returns the fields of the norm that neither the file nor its library tells; they are taken as is usual."""
-    if is_told(found) or not any(name.endswith("/gamma") for name in found.tensors):
+def assumed_fields(translated: Translated) -> tuple[str, ...]:
+    """Returns the fields of the norm that neither the file nor its library specifies; defaults are assumed."""
+    if contains_spec(translated) or not any(name.endswith("/gamma") for name in translated.tensors):
         return ()
-    statistics = any(name.endswith("/moving_mean") for name in found.tensors)
-    unknown = {"epsilon": found.dialect.epsilon is None, "groups": not statistics}
-    return tuple(field for field, is_unknown in unknown.items() if is_unknown)
+    statistics = any(name.endswith("/moving_mean") for name in translated.tensors)
+    is_assumed = {"epsilon": translated.dialect.epsilon is None, "groups": not statistics}
+    return tuple(field for field, assumed in is_assumed.items() if assumed)
 
 
 def weights_of(spec: NetSpec) -> dict[str, tuple[int, ...]]:
-    """Returns `layer/variable` -> shape of everything a network's checkpoint holds."""
+    """Returns `layer/variable` -> shape of all weights and running statistics of a network."""
     return {f"{op.name}/{name}": shape for op in plan(spec).ops for name, shape in variables(op).items()}
 
 
 def variables(op: Op) -> dict[str, tuple[int, ...]]:
-    """Returns name and shape of an operation's weights and running statistics."""
+    """Returns name -> shape of an operation's weights and running statistics."""
     return {**op.weights, **op.statistics}
 
 
-def named_like(spec: NetSpec) -> str | None:
-    """Returns the name of the zoo's network that a spec is, whatever its classes and input size."""
-    bare = _bare(spec)
-    return next((name for name in zoo.builtin().names if _bare(zoo.builtin().entry(name).spec) == bare), None)
+def zoo_name(spec: NetSpec) -> str | None:
+    """Returns the name of the zoo's network with the same architecture, or None. Classes and input size may differ."""
+    architecture = _architecture(spec)
+    names = zoo.builtin().names
+    return next((name for name in names if _architecture(zoo.builtin().entry(name).spec) == architecture), None)
 
 
-def _bare(spec: NetSpec) -> dict[str, Any]:
+def _architecture(spec: NetSpec) -> dict[str, Any]:
     data = spec.model_dump(exclude={"name", "input_shape", "head", "init"})
     data["norm"].pop("momentum")
     for field in ("start", "dropout", "residual_dropout", "drop_path"):
@@ -106,83 +111,84 @@ def _bare(spec: NetSpec) -> dict[str, Any]:
     return data
 
 
-def _told_by_the_file(found: Translated) -> NetSpec:
-    """The spec as a file in our own names may hold it: in words, or as the configuration of a Keras model."""
-    config = found.checkpoint.config
+def _spec_in_file(translated: Translated) -> NetSpec:
+    """Returns the spec in the metadata of a file, or that of the Keras model in its configuration."""
+    config = translated.checkpoint.config
     if isinstance(config.get("reszoo_spec"), str):
         try:
             return NetSpec.model_validate_json(config["reszoo_spec"])
         except ValueError as error:
-            raise ReszooError(str(found.checkpoint.path), got=f"a spec that is none ({error})") from None
+            raise ReszooError(str(translated.checkpoint.path), got=f"an invalid spec ({error})") from None
     try:
-        layers = dict(_layers(config, found))
+        layers = dict(_layers(config, translated))
     except (KeyError, TypeError, AttributeError, RecursionError) as error:
-        got = f"a configuration that is no Keras model's ({type(error).__name__}: {error})"
-        raise ReszooError(str(found.checkpoint.path), got=got) from None
+        got = f"an invalid configuration of a Keras model ({type(error).__name__}: {error})"
+        raise ReszooError(str(translated.checkpoint.path), got=got) from None
     return spec_of_layers(str(config["config"].get("name", "network")), layers)
 
 
-def _layers(config: Mapping[str, Any], found: Translated) -> Iterator[tuple[str, Described]]:
+def _layers(config: Mapping[str, Any], translated: Translated) -> Iterator[tuple[str, Described]]:
     layers = config["config"]["layers"]
-    # A legacy file has no `build_config`: what the network's first layer reads is told by its input alone.
+    # A legacy file has no `build_config`: only its input layer has the shape that the first layer needs.
     inputs = [layer["config"].get("batch_shape") for layer in layers if layer["class_name"] == "InputLayer"]
     for layer in layers:
         if "layers" in layer["config"]:
-            yield from _layers(layer, found)
+            yield from _layers(layer, translated)
         else:
-            name = layer["config"]["name"].removeprefix(found.prefix)
-            shapes = [named.tensor.shape for key, named in found.tensors.items() if key.startswith(f"{name}/")]
+            name = layer["config"]["name"].removeprefix(translated.prefix)
+            shapes = [named.tensor.shape for key, named in translated.tensors.items() if key.startswith(f"{name}/")]
             shape = (layer.get("build_config") or {}).get("input_shape") or next(iter(inputs), None) or [None]
             shape = shape[0] if isinstance(shape[0], list) else shape
             yield name, Described(layer["class_name"], layer["config"], shapes, tuple(shape[1:]))
 
 
-def _known(shapes: Shapes, found: Translated) -> dict[str, Any]:
-    """The fields that names and shapes tell."""
+def _fields(shapes: Shapes, translated: Translated) -> dict[str, Any]:
+    """Returns the fields of a spec that names and shapes reveal; strides of stages and block settings are open."""
     layers = {name.partition("/")[0]: shape for name, shape in shapes.items() if name.endswith("/kernel")}
     stem = [layers[name] for name in _stem_layers(layers)]
     dense = len(stem[0]) == 2
     stages, units = _stages(layers)
-    deep, kernel = len(stem) > 1, 0 if dense else stem[0][0]
-    imagenet = not dense and (deep or kernel > 3)
-    stride, pool = (2, "max") if imagenet else (1, "none")
-    if found.layers:
-        padded = {"stem_conv_pad", "stem_unit1_conv_pad"} & found.layers
-        stride, pool = 2 if padded else 1, "max" if "stem_pool" in found.layers else "none"
+    kernel = 0 if dense else stem[0][0]
+    if translated.layers:
+        reduces = bool({"stem_conv_pad", "stem_unit1_conv_pad"} & translated.layers)
+        pools = "stem_pool" in translated.layers
+    else:
+        reduces = pools = not dense and (len(stem) > 1 or kernel > 3)
+    classes = layers["predictions"][-1] if "predictions" in layers else None
     return {
-        "name": re.sub(r"[^\w.-]", "_", found.checkpoint.path.name.partition(".")[0]) or "network",
+        "name": re.sub(r"[^\w.-]", "_", translated.checkpoint.path.name.partition(".")[0]) or "network",
         "input_shape": (stem[0][0],) if dense else (None, None, stem[0][2]),
         "stem": {
             "kernel": kernel,
             "width": stem[-1][-1],
-            "stride": stride,
+            "stride": 2 if reduces else 1,
             "depth": len(stem),
-            "pool": pool,
+            "pool": "max" if pools else "none",
         },
         "stages": stages,
         "block": {"body": units, "attention": "se" if any("_se_" in layer for layer in layers) else "none"},
-        "norm": _norm(shapes, found.dialect),
+        "norm": _norm(shapes, translated.dialect),
         "head": {
-            "classes": layers["predictions"][-1] if "predictions" in layers else None,
-            "pooling": "avg" if "predictions" in layers and not dense else ("avg" if dense else "none"),
-            "activation": _activation(found),
+            "classes": classes,
+            "pooling": "avg" if classes is not None or dense else "none",
+            "activation": _activation(translated),
         },
         "bias": any(re.match(r"(stem|stage\d+_block\d+_unit).*/bias$", name) for name in shapes),
     }
 
 
-def _activation(found: Translated) -> str:
-    """Of the classifier: as a Keras model's configuration has it, or else as the library does."""
-    source = found.tensors["predictions/kernel"].source if "predictions/kernel" in found.tensors else ""
-    inner = found.checkpoint.config.get("config")
+def _activation(translated: Translated) -> str:
+    """Returns the activation of the classifier: that in the Keras configuration, or else the library's."""
+    source = translated.tensors["predictions/kernel"].source if "predictions/kernel" in translated.tensors else ""
+    inner = translated.checkpoint.config.get("config")
     layers = inner.get("layers") if isinstance(inner, dict) else None
     for layer in layers if isinstance(layers, list) else ():
-        told = layer.get("config") if isinstance(layer, dict) else None
-        if not isinstance(told, dict) or told.get("name") != source.partition("/")[0]:
+        config = layer.get("config") if isinstance(layer, dict) else None
+        if not isinstance(config, dict) or config.get("name") != source.partition("/")[0]:
             continue
-        if told.get("activation") in ("softmax", "sigmoid", "linear"):
-            return str(told["activation"])
-    return found.dialect.activation or "softmax"
+        if config.get("activation") in ("softmax", "sigmoid", "linear"):
+            return str(config["activation"])
+    return translated.dialect.activation or "softmax"
 
 
 def _stem_layers(layers: Mapping[str, Any]) -> list[str]:
@@ -193,7 +199,7 @@ def _stem_layers(layers: Mapping[str, Any]) -> list[str]:
 
 
 def _stages(layers: Mapping[str, tuple[int, ...]]) -> tuple[list[Any], list[Any]]:
-    """Stages without their strides, and the units of their blocks."""
+    """Returns the stages without strides, and the units of a block."""
     blocks: dict[int, dict[int, list[tuple[int, tuple[int, ...]]]]] = {}
     for name, shape in layers.items():
         if match := re.fullmatch(r"stage(\d+)_block(\d+)_unit(\d+)_(conv|dense)", name):
@@ -206,22 +212,22 @@ def _stages(layers: Mapping[str, tuple[int, ...]]) -> tuple[list[Any], list[Any]
     dense = len(first[0][0]) == 2
     stages = [{"depth": len(blocks[stage]), "width": w} for stage, w in zip(sorted(blocks), widths, strict=True)]
     units = []
-    for place in range(min(len(units) for units in first)):
-        kernel = 0 if dense else first[0][place][0]
-        before = first[0][place - 1][-1] if place else layers[_stem_layers(layers)[-1]][-1]
-        ratio = shortest_ratio([(width, units[place][-1]) for width, units in zip(widths, first, strict=True)])
-        units.append({"kernel": kernel, "ratio": ratio, "groups": 1 if dense else before // first[0][place][2] or 1})
+    for number in range(min(len(units) for units in first)):
+        kernel = 0 if dense else first[0][number][0]
+        channels = first[0][number - 1][-1] if number else layers[_stem_layers(layers)[-1]][-1]
+        ratio = shortest_ratio([(width, units[number][-1]) for width, units in zip(widths, first, strict=True)])
+        units.append({"kernel": kernel, "ratio": ratio, "groups": 1 if dense else channels // first[0][number][2] or 1})
     return stages, units
 
 
-def _stride(stage: int, window: int, found: Translated) -> int:
-    """Of a stage whose stride stands at a unit with this window."""
+def _stride(stage: int, window: int, translated: Translated) -> int:
+    """Returns the stride of a stage if its strided unit has a kernel of this size."""
     if window == 0:
         return 1
-    if not found.layers:
-        return 2 if stage > 1 else found.dialect.first_stride
-    # A Keras file of ours shows the padding that only strided windows have; a strided 1x1 shows nothing.
-    padded = any(re.match(rf"stage{stage}_block1_unit\d+_conv_pad", layer) for layer in found.layers)
+    if not translated.layers:
+        return 2 if stage > 1 else translated.dialect.first_stride
+    # Our Keras files have padding layers before strided kernels larger than 1; a strided 1x1 has none.
+    padded = any(re.match(rf"stage{stage}_block1_unit\d+_conv_pad", layer) for layer in translated.layers)
     return 2 if padded or (window == 1 and stage > 1) else 1
 
 
@@ -232,46 +238,50 @@ def _norm(shapes: Shapes, dialect: Dialect) -> dict[str, Any]:
     if any(name.endswith("/moving_mean") for name in shapes):
         return {"kind": "batch", **settings}
     if dialect.weight_standardised == "without statistics":
-        got = f"weights of {dialect.title} with norms that keep no statistics"
-        hint = "such networks (BiT) standardise their kernels too; no entry of the zoo is that network"
+        got = f"weights of {dialect.title} with norms without running statistics"
+        hint = "such networks (BiT) use standardized kernels, which the zoo does not support"
         raise ReszooError("norm", got=got, hint=hint)
     return {"kind": "group", **settings}
 
 
-def _possible(known: dict[str, Any], shapes: Shapes, found: Translated) -> Iterator[NetSpec]:
-    dialect, body = found.dialect, known["block"]["body"]
+def _candidates(fields: dict[str, Any], shapes: Shapes, translated: Translated) -> Iterator[NetSpec]:
+    """Yields specs with all block settings that the dialect permits, most likely first."""
+    dialect, body = translated.dialect, fields["block"]["body"]
     orders = [dialect.order] if dialect.order else _orders(shapes)
-    projected = any("_shortcut_" in name for name in shapes)
-    if projected:
+    if any("_shortcut_" in name for name in shapes):
         shortcuts = [dialect.shortcut or "project", "project_all"]
         shortcuts += ["pool_project"] if dialect.shortcut is None else []
+    elif dialect.shortcut == "pad":
+        shortcuts = ["pad", "none"]
     else:
-        shortcuts = ["pad", "none"] if dialect.shortcut == "pad" else ["project", "pad", "none"]
+        shortcuts = ["project", "pad", "none"]
     spatial = next((number for number, unit in enumerate(body, 1) if unit["kernel"] > 1), 1)
-    places = {"first": [1], "spatial": [spatial]}.get(dialect.stride_on or "", sorted({spatial, 1}, reverse=True))
-    for order, shortcut, stride_at in product(orders, shortcuts, places):
-        block = known["block"] | {"order": order, "shortcut": shortcut, "stride_at": stride_at}
+    strided_units = {"first": [1], "spatial": [spatial]}.get(
+        dialect.stride_on or "", sorted({spatial, 1}, reverse=True)
+    )
+    for order, shortcut, stride_at in product(orders, shortcuts, strided_units):
+        block = fields["block"] | {"order": order, "shortcut": shortcut, "stride_at": stride_at}
         window = body[stride_at - 1]["kernel"]
-        stages = [stage | {"stride": _stride(i, window, found)} for i, stage in enumerate(known["stages"], 1)]
+        stages = [stage | {"stride": _stride(i, window, translated)} for i, stage in enumerate(fields["stages"], 1)]
         try:
-            yield NetSpec.model_validate(known | {"block": block, "stages": stages})
+            yield NetSpec.model_validate(fields | {"block": block, "stages": stages})
         except ValueError:
             continue
 
 
 def _orders(shapes: Shapes) -> list[str]:
-    """By where the norms are; `pre` and `norm_first` differ by which units have one."""
-    final = "final_norm/gamma" in shapes
-    return [word for word, order in ORDERS.items() if bool(order.final) == final] if shapes else [*ORDERS]
+    """Returns the orders that fit the final norm; the norms of the units distinguish `pre` and `norm_first` later."""
+    has_final_norm = "final_norm/gamma" in shapes
+    return [name for name, order in ORDERS.items() if bool(order.final) == has_final_norm] if shapes else [*ORDERS]
 
 
 def _has_layers(spec: NetSpec, layers: frozenset[str]) -> bool:
-    """Whether the layers without weights are there too, as far as the file tells layers at all."""
+    """Returns whether the file has the layers without weights too; true if it does not list layers."""
     if not layers:
         return True
     ops = plan(spec).ops
     names = {op.name for op in ops} | {f"{op.name}_pad" for op in ops if op.padded}
-    # Dropout changes nothing but training; a chain of many blocks is a sub-model of its own, named by its ends.
-    idle = re.compile(r".*_(dropout|drop_path|to_block\d+)")
-    shown = {name for name in layers if re.match(r"stage\d+_block\d+_", name) and not idle.fullmatch(name)}
-    return {name for name in names if name.startswith("stage") and not idle.fullmatch(name)} == shown
+    # Dropout only affects training; a chain of many blocks is a sub-model named by its first and last block.
+    optional = re.compile(r".*_(dropout|drop_path|to_block\d+)")
+    listed = {name for name in layers if re.match(r"stage\d+_block\d+_", name) and not optional.fullmatch(name)}
+    return {name for name in names if name.startswith("stage") and not optional.fullmatch(name)} == listed

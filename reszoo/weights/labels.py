@@ -1,32 +1,41 @@
-"""Class numbers back to words."""
+"""Names of classes."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from reszoo.config import configs, read_yaml
 from reszoo.errors import ReszooError
+from reszoo.types import KerasModel, Tensor
 from reszoo.weights.origin import origin
 
 
 class DecodedLabel(NamedTuple):
-    """One class and how likely it is."""
+    """The name of a class and its probability."""
 
     label: str
     probability: float
 
 
-def decode_predictions(predictions: Any, /, *, top: int = 5, labels: Any = "imagenet") -> list[list[DecodedLabel]]:
-    """Returns the likeliest classes of every image, the likeliest first.
+def decode_predictions(
+    predictions: Tensor, /, *, top: int = 5, labels: str | Sequence[str] | KerasModel = "imagenet"
+) -> list[list[DecodedLabel]]:
+    """Returns the most probable classes of every image, most probable first.
+
+    Example:
+        >>> import reszoo
+        >>> reszoo.decode_predictions([[0.25, 0.75]], top=1, labels=["cat", "dog"])
+        [[DecodedLabel(label='dog', probability=0.75)]]
 
     Args:
-        predictions: `(images, classes)`, probabilities or logits.
-        top: classes per image.
+        predictions: probabilities or logits, `(images, classes)`.
+        top: number of classes per image.
         labels: see `words`.
 
     Raises:
-        ReszooError: as many labels as classes are needed.
+        ReszooError: the predictions have another shape, or the number of labels differs from the number of classes.
     """
     import numpy as np
 
@@ -34,42 +43,42 @@ def decode_predictions(predictions: Any, /, *, top: int = 5, labels: Any = "imag
     try:
         scores = np.asarray(predictions, "float64")
     except (TypeError, ValueError) as error:
-        got = f"predictions that are no numbers ({error})"
+        got = f"predictions that are not numbers ({error})"
         raise ReszooError("decode_predictions", got=got, expected=expected) from None
     if scores.ndim != 2:
         raise ReszooError("decode_predictions", got=f"predictions of shape {scores.shape}", expected=expected)
-    named = words(labels)
-    if named is None or len(named) != scores.shape[1]:
-        got = f"predictions of shape {scores.shape} and {'no' if named is None else len(named)} labels"
+    names = words(labels)
+    if names is None or len(names) != scores.shape[1]:
+        got = f"predictions of shape {scores.shape} and {'no' if names is None else len(names)} labels"
         raise ReszooError("decode_predictions", got=got, expected=expected)
     if (scores < 0).any() or not np.allclose(scores.sum(axis=1), 1, atol=1e-2):
         scores = np.exp(scores - scores.max(axis=1, keepdims=True))
         scores /= scores.sum(axis=1, keepdims=True)
     best = np.argsort(-scores, axis=1, kind="stable")[:, :top]
-    return [[DecodedLabel(named[i], float(row[i])) for i in order] for row, order in zip(scores, best, strict=True)]
+    return [[DecodedLabel(names[i], float(row[i])) for i in order] for row, order in zip(scores, best, strict=True)]
 
 
-def words(labels: Any, /) -> list[str] | None:
-    """Returns the words for class numbers, or nothing where none are known.
+def words(labels: str | Sequence[str] | KerasModel | None, /) -> list[str] | None:
+    """Returns the names of classes by class number, or None where they are unknown.
 
     Args:
-        labels: `imagenet` (words as in `keras.applications`), `imagenet_wnids` (WordNet's numbers, such as n01440764),
-            `cifar10`, `cifar100`, `fashion_mnist`, a list of words, or a model into which reszoo loaded weights.
+        labels: `imagenet` (names as in `keras.applications`), `imagenet_wnids` (WordNet IDs such as n01440764),
+            `cifar10`, `cifar100`, `fashion_mnist`, a list of names, or a model into which reszoo loaded weights.
 
     Raises:
-        ReszooError: no such labels.
+        ReszooError: there are no such labels.
     """
     if hasattr(labels, "layers"):
-        known = origin(labels)
-        labels = known.labels if known else None
+        source = origin(labels)
+        labels = source.labels if source else None
     if isinstance(labels, str):
-        if labels not in _ours():
-            raise ReszooError("labels", got=repr(labels), expected=f"{', '.join(_ours())}, a list, a model")
-        return _ours()[labels]
-    return None if labels is None else [str(word) for word in labels]
+        if labels not in _tables():
+            raise ReszooError("labels", got=repr(labels), expected=f"{', '.join(_tables())}, a list, a model")
+        return _tables()[labels]
+    return None if labels is None else [str(name) for name in labels]
 
 
 @cache
-def _ours() -> dict[str, list[str]]:
-    told = read_yaml(configs() / "weights" / "labels.yaml")
-    return {name: text.split() for name, text in told.items()}
+def _tables() -> dict[str, list[str]]:
+    texts = read_yaml(configs() / "weights" / "labels.yaml")
+    return {name: text.split() for name, text in texts.items()}

@@ -1,65 +1,79 @@
-"""Weights into models: all of a file's plan is carried out, or nothing is."""
+"""Loads weights into models: completely, or not at all."""
 
 from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from reszoo.arch import zoo
 from reszoo.arch.recover import layers_by_name, spec_of
 from reszoo.arch.spec import NetSpec
-from reszoo.arch.zoo import spec as changed
 from reszoo.config import boolean
 from reszoo.errors import ReszooError
+from reszoo.types import Array, KerasModel, Tensor as KerasTensor
 from reszoo.weights import infer
 from reszoo.weights.formats.checkpoint import Tensor
 from reszoo.weights.match import Match, Strict, match
 from reszoo.weights.origin import Origin, remember
 from reszoo.weights.report import Report
 from reszoo.weights.sources import open_weights
+from reszoo.weights.translate import LayerNames
 
 
 class Loaded(NamedTuple):
-    """A model made from a checkpoint, and what went where."""
+    """A model built from a checkpoint, and the report of loading its weights."""
 
-    model: Any
+    model: KerasModel
     report: Report
+
+    def __repr__(self) -> str:
+        return f"Loaded(model {self.model.name!r} from {self.report.file!r})"
+
+    def _repr_html_(self) -> str:
+        return self.report._repr_html_()
 
 
 def load_weights(
-    model: Any,
+    model: KerasModel,
     source: str | Path,
     /,
     *,
     strict: Strict = True,
-    names: Mapping[str, Any] | str | Path | None = None,
+    names: LayerNames | None = None,
     key: str | None = None,
 ) -> Report:
-    """Places a checkpoint's weights in a model and returns what went where.
+    """Returns the report of loading a checkpoint's weights into a model.
 
-    Everything is matched, judged and read before the first weight is placed: when this raises, the model is as it was.
+    Everything is matched, checked and read before the first weight is assigned: if this raises, the model is unchanged.
+
+    Example:
+        >>> import reszoo
+        >>> model = reszoo.resnet20_cifar(input_shape=(28, 28, 1))
+        >>> report = reszoo.load_weights(model, "resnet20_cifar.fashion_mnist")
+        >>> report.missing
+        ()
 
     Args:
-        model: a model that reszoo built.
+        model: a model built by reszoo.
         source: a file or folder (see `reszoo.weights.formats.read.read`), `https://...`, `hf://org/repo[@revision]`, or
             published weights: `tv2_in1k`, `resnet50.tv2_in1k`.
-        strict: True: every variable gets its tensor and every tensor its place; `trunk`: the classifier may stay
-            as initialised; False: what fits is placed, the rest is reported.
-        names: a map of our names to theirs where no known library's names are in the file (see `translate`).
-        key: of a PyTorch file that wraps several networks, the one to take.
+        strict: True: variables and tensors must correspond one to one; `trunk`: the classifier may keep its initial
+            values; False: tensors that fit are loaded, the rest is reported.
+        names: our layer names -> those in the file, if it uses the names of no known library (see `translate`).
+        key: which network to read from a PyTorch file that holds several.
 
     Raises:
-        ReszooError: the file is unreadable, or holds another network than the model.
+        ReszooError: the file is unreadable, or its network differs from the model's.
     """
     spec = spec_of(model)
     opened = open_weights(source, spec, names=names, key=key)
-    matched = match(spec, opened.found, strict=strict)
-    place(model, matched)
-    remember(model, Origin(matched.report, opened.record, opened.found.checkpoint))
-    return matched.report
+    matching = match(spec, opened.translated, strict=strict)
+    place(model, matching)
+    remember(model, Origin(matching.report, opened.record, opened.translated.checkpoint))
+    return matching.report
 
 
 def from_checkpoint(
@@ -67,102 +81,108 @@ def from_checkpoint(
     /,
     *,
     include_top: bool = True,
-    names: Mapping[str, Any] | str | Path | None = None,
+    names: LayerNames | None = None,
     key: str | None = None,
     **changes: Any,
 ) -> Loaded:
-    """Returns the network that a checkpoint holds as a model with its weights, and the report of it.
+    """Returns a model of the network in a checkpoint with its weights, and the report of loading them.
 
-    Kind of blocks, depths, widths, stem, classes, groups and shortcuts are read off names and shapes; what these do not
-    tell is as the library that wrote the file has it (`reszoo.weights.infer.specs`). The classifier puts out what that
-    library's does: logits, or probabilities for Keras' files. Height and width of the input are open.
+    Kind of blocks, depths, widths, stem, classes, groups and shortcuts are inferred from names and shapes; the rest
+    follows the library that wrote the file (`reszoo.weights.infer.specs`). The output of the classifier is that
+    library's: logits, or probabilities for Keras files. Height and width of the input are variable.
+
+    Example:
+        >>> import reszoo
+        >>> model, report = reszoo.from_checkpoint("resnet20_cifar.fashion_mnist")
+        >>> [stage.depth for stage in report.spec.stages]
+        [3, 3, 3]
 
     Args:
-        source: see `load_weights`; published weights by their whole name.
+        source: see `load_weights`; published weights by their full name.
         include_top: whether the model ends with the classifier.
         names: see `load_weights`.
         key: see `load_weights`.
-        changes: what you know better, as in `NetSpec.replace`: `input_shape=(224, 224, 3)`, `shortcut="none"`.
+        changes: overrides what is inferred, as in `NetSpec.replace`: `input_shape=(224, 224, 3)`, `shortcut="none"`.
             With other `classes` the classifier is new; with other channels the first convolution is adapted.
 
     Raises:
-        ReszooError: the file is unreadable, or no network of the zoo has such weights.
+        ReszooError: the file is unreadable, or the zoo cannot describe its network.
     """
     top = boolean(include_top, where="from_checkpoint.include_top")
     opened = open_weights(source, names=names, key=key)
     if not top:
         changes["head"] = {"classes": None, "pooling": "none"}
-    spec = changed(infer.specs(opened.found)[0], **changes)
+    spec = zoo.spec(infer.specs(opened.translated)[0], **changes)
     strict: Strict = "trunk" if {"classes", "head"} & {*changes} else True
-    matched = match(spec, opened.found, strict=strict, inferred=True)
+    matching = match(spec, opened.translated, strict=strict, inferred=True)
     from reszoo.arch.build import build
 
     model = build(spec)
-    place(model, matched, fresh=True)
-    remember(model, Origin(matched.report, opened.record, opened.found.checkpoint))
-    return Loaded(model, matched.report)
+    place(model, matching, fresh=True)
+    remember(model, Origin(matching.report, opened.record, opened.translated.checkpoint))
+    return Loaded(model, matching.report)
 
 
 def pretrained(
-    spec: NetSpec, weights: str | Path, *, strict: Strict = True, input_tensor: Any = None, prefix: str = ""
-) -> Any:
-    """Returns a network with weights; what is adapted or new is logged.
+    spec: NetSpec, weights: str | Path, *, strict: Strict = True, input_tensor: KerasTensor = None, prefix: str = ""
+) -> KerasModel:
+    """Returns a model with weights. Adapted and new variables are logged.
 
     Raises:
-        ReszooError: there are no such weights, or they belong to another network; nothing is built then.
+        ReszooError: there are no such weights, or they belong to another network; no model is built then.
     """
     opened = open_weights(weights, spec)
-    matched = match(spec, opened.found, strict=strict)
+    matching = match(spec, opened.translated, strict=strict)
     from reszoo.arch.build import build
 
     model = build(spec, input_tensor=input_tensor, prefix=prefix)
-    place(model, matched, fresh=True)
-    remember(model, Origin(matched.report, opened.record, opened.found.checkpoint))
-    if matched.report.adapted or matched.report.new:
-        logging.getLogger("reszoo").warning(matched.report)
+    place(model, matching, fresh=True)
+    remember(model, Origin(matching.report, opened.record, opened.translated.checkpoint))
+    if matching.report.adapted or matching.report.new:
+        logging.getLogger("reszoo").warning(matching.report)
     return model
 
 
-def place(model: Any, matched: Match, *, fresh: bool = False) -> None:
-    """Carries a plan of placement out.
+def place(model: KerasModel, matching: Match, *, fresh: bool = False) -> None:
+    """Assigns matched tensors to the variables of a model.
 
     Args:
-        model: the model that the plan was made for.
-        matched: the plan.
-        fresh: the model is given up if this fails: then tensors are read one at a time, and memory holds one of them
-            instead of all.
+        model: a model of the spec that was matched.
+        matching: the tensors.
+        fresh: whether the model may be left incomplete on failure. Tensors are then read one at a time, so that only
+            one of them is in memory.
 
     Raises:
-        BrokenFileError: a tensor cannot be read; unless it is fresh, the model is as it was.
+        BrokenFileError: a tensor cannot be read; the model is unchanged unless it is fresh.
     """
     layers = layers_by_name(model).items()
     variables = {f"{name}/{weight.name}": weight for name, layer in layers for weight in layer.weights}
-    absent = [target for target in matched.tensors if target not in variables]
+    absent = [target for target in matching.tensors if target not in variables]
     if absent:
-        raise ReszooError(model.name, got=f"no variable {absent[0]}", expected="a model that reszoo built, unchanged")
-    # The largest first: what one replaces leaves room for the next.
-    tensors = dict(sorted(matched.tensors.items(), key=lambda item: -item[1].size))
+        raise ReszooError(model.name, got=f"no variable {absent[0]}", expected="an unmodified model built by reszoo")
+    # Largest first: the memory of replaced values is free for the next ones.
+    tensors = dict(sorted(matching.tensors.items(), key=lambda item: -item[1].size))
     if not fresh:
-        held = {target: tensor.read() for target, tensor in tensors.items()}
-        tensors = {target: Tensor(tensors[target].shape, "", partial(held.pop, target)) for target in tensors}
+        arrays = {target: tensor.read() for target, tensor in tensors.items()}
+        tensors = {target: Tensor(tensors[target].shape, "", partial(arrays.pop, target)) for target in tensors}
     not_finite = []
     for target, tensor in tensors.items():
         array = tensor.read()
-        if not _finite(array):
+        if not _is_finite(array):
             not_finite.append(target)
-        variables[target].assign(_plain(array))
+        variables[target].assign(_without_bfloat16(array))
     if not_finite:
-        named = ", ".join(not_finite[:3]) + (", ..." if len(not_finite) > 3 else "")
-        message = f"{matched.report.file}: {len(not_finite)} tensors hold NaN or infinity ({named})"
+        names = ", ".join(not_finite[:3]) + (", ..." if len(not_finite) > 3 else "")
+        message = f"{matching.report.file}: {len(not_finite)} tensors contain NaN or infinity ({names})"
         warnings.warn(message, stacklevel=3)
 
 
-def _finite(array: Any) -> bool:
+def _is_finite(array: Array) -> bool:
     import numpy as np
 
     return array.dtype.kind in "iub" or bool(np.isfinite(array).all())
 
 
-def _plain(array: Any) -> Any:
-    """In a type that every backend takes: bfloat16 is NumPy's only by an extension."""
+def _without_bfloat16(array: Array) -> Array:
+    """Returns the array in a type that every backend accepts; bfloat16 is an extension of NumPy."""
     return array.astype("float32") if array.dtype.name == "bfloat16" else array

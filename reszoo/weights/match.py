@@ -1,4 +1,4 @@
-"""Which tensor goes where: a plan, made and judged before anything is placed."""
+"""Matches tensors to variables, and refuses mismatches before anything is loaded."""
 
 from __future__ import annotations
 
@@ -11,68 +11,77 @@ from reszoo.arch.ops import Op
 from reszoo.arch.plan import plan
 from reszoo.arch.spec import NetSpec
 from reszoo.errors import ReszooError
+from reszoo.types import Array
 from reszoo.weights import infer
 from reszoo.weights.formats.checkpoint import Tensor
-from reszoo.weights.report import Fate, Placement, Report
-from reszoo.weights.translate import Named, Translated
+from reszoo.weights.report import Placement, Report, Status
+from reszoo.weights.translate import NamedTensor, Translated
 
 Strict = bool | Literal["trunk"]
 
 SHOWN = 10
-"""Most names on either side of a diff."""
+"""Most names on each side of a diff."""
 
 
 @dataclass(frozen=True)
 class Match:
-    """A plan of placement: what to place, and the report of it."""
+    """Tensors to load into a network, and the report."""
 
     tensors: dict[str, Tensor]
-    """Our `layer/variable` -> the tensor to place there."""
+    """`layer/variable` -> tensor to load."""
     report: Report
 
+    def __repr__(self) -> str:
+        return f"Match({len(self.tensors)} tensors, {self.report!r})"
 
-def match(spec: NetSpec, found: Translated, *, strict: Strict = True, inferred: bool = False) -> Match:
-    """Returns which tensor of a file goes where in a network.
+
+def match(spec: NetSpec, translated: Translated, *, strict: Strict = True, inferred: bool = False) -> Match:
+    """Returns the tensors of a file for the variables of a network.
 
     Args:
-        spec: the network's.
-        found: the file, in our words.
-        strict: True: every variable gets its tensor and every tensor its place; `trunk`: the classifier may be
-            new; False: what fits is placed, the rest is reported. The first convolution is adapted to another number
-            of channels in any case.
-        inferred: whether the network was made for this very file, and is not to be compared with what it may hold.
+        spec: the network.
+        translated: the file.
+        strict: True: variables and tensors must correspond one to one; `trunk`: the classifier may be new; False:
+            tensors that fit are loaded, the rest is reported. The first convolution is always adapted to another
+            number of channels.
+        inferred: whether the spec was inferred from this file, so that they need not be compared.
 
     Raises:
-        ReszooError: the file holds another network; with the argument that makes them agree, or a `-`/`+` diff.
+        ReszooError: the file has another network; the message has the arguments that make them agree, or a diff.
     """
     if strict not in (True, False, "trunk"):
         raise ReszooError("strict", got=repr(strict), expected="True, 'trunk', False")
-    notes = list(found.checkpoint.notes)
-    known = _known(found)
-    theirs = spec if inferred else min(known, key=lambda one: len(differences(spec, one)), default=None)
-    apart = _without(infer.assumed(found), differences(spec, theirs)) if theirs else {}
-    placements, tensors = _place(spec, found, strict)
-    _refuse(spec, found, placements, apart, theirs, strict, inferred=inferred)
-    notes += _told(found, known, apart, spec)
-    if inferred and not spec.dense and not infer.is_told(found):
+    notes = list(translated.checkpoint.notes)
+    candidates = _candidates(translated)
+    theirs = spec if inferred else min(candidates, key=lambda one: len(differences(spec, one)), default=None)
+    mismatch = _without(infer.assumed_fields(translated), differences(spec, theirs)) if theirs else {}
+    placements, tensors = _placements(spec, translated, strict)
+    _refuse(spec, translated, placements, mismatch, theirs, strict, inferred=inferred)
+    notes += _notes(translated, candidates, mismatch, spec)
+    if inferred and not spec.dense and not infer.contains_spec(translated):
         stem = f"{spec.stem.stride}{' and a max pool' if spec.stem.pool == 'max' else ''}"
         strides = ", ".join(str(stage.stride) for stage in spec.stages)
-        notes.append(f"no tensor tells strides: taken as is usual, stem {stem}, stages {strides}")
-    if found.dialect.shortcut == "pad" and spec.block.shortcut == "none":
-        told = f"{found.dialect.title} have shortcuts, which no tensor shows; {spec.name} has none"
-        warnings.warn(f"{found.checkpoint.path.name}: {told}", stacklevel=4)
-    checkpoint = found.checkpoint
+        notes.append(f"strides are not stored in the file; assuming stem {stem}, stages {strides}")
+    if translated.dialect.shortcut == "pad" and spec.block.shortcut == "none":
+        message = f"{translated.dialect.title} have shortcuts without weights; {spec.name} has no shortcuts"
+        warnings.warn(f"{translated.checkpoint.path.name}: {message}", stacklevel=4)
+    checkpoint = translated.checkpoint
     report = Report(
-        checkpoint.path.name, checkpoint.container, found.dialect.title, theirs or spec, tuple(placements), tuple(notes)
+        checkpoint.path.name,
+        checkpoint.container,
+        translated.dialect.title,
+        theirs or spec,
+        tuple(placements),
+        tuple(notes),
     )
     return Match(tensors, report)
 
 
-def _known(found: Translated) -> tuple[NetSpec, ...]:
+def _candidates(translated: Translated) -> tuple[NetSpec, ...]:
     try:
-        return infer.specs(found)
+        return infer.specs(translated)
     except ReszooError:
-        # Names and shapes may still fit one by one; where they do not, the diff says more than this would.
+        # Single names and shapes may still fit; if not, the diff is more helpful than this error.
         return ()
 
 
@@ -82,10 +91,10 @@ def _without(fields: tuple[str, ...], changes: dict[str, Any]) -> dict[str, Any]
 
 
 def differences(ours: NetSpec, theirs: NetSpec) -> dict[str, Any]:
-    """Returns the changes that make a spec compute what another's weights were made for.
+    """Returns the changes that make a spec compute the same as another with the same weights.
 
-    Strides and dilations of stages, the stem's pool, what only training sees, and the classifier are free: the same
-    weights serve networks that differ in them.
+    Ignored are strides and dilations of stages, the stem's pool, settings for training only, and the classifier:
+    networks that differ in them can share weights.
     """
     one, other = ours.model_dump(), theirs.model_dump()
     changes: dict[str, Any] = {}
@@ -95,9 +104,9 @@ def differences(ours: NetSpec, theirs: NetSpec) -> dict[str, Any]:
             changes[part] = differing
     if ours.norm.kind == "none" or theirs.norm.kind != ours.norm.kind:
         changes.get("norm", {}).pop("epsilon", None)
-    for words, field in (("depths", "depth"), ("widths", "width")):
+    for argument, field in (("depths", "depth"), ("widths", "width")):
         if [stage[field] for stage in one["stages"]] != [stage[field] for stage in other["stages"]]:
-            changes[words] = [stage[field] for stage in other["stages"]]
+            changes[argument] = [stage[field] for stage in other["stages"]]
     if ours.bias != theirs.bias:
         changes["bias"] = theirs.bias
     if ours.norm.kind != "group":
@@ -112,7 +121,8 @@ _COMPARED = {
 }
 
 
-def _place(spec: NetSpec, found: Translated, strict: Strict) -> tuple[list[Placement], dict[str, Tensor]]:
+def _placements(spec: NetSpec, translated: Translated, strict: Strict) -> tuple[list[Placement], dict[str, Tensor]]:
+    """Returns what becomes of every variable and tensor, and the tensors to load."""
     placements: list[Placement] = []
     tensors: dict[str, Tensor] = {}
     ops = plan(spec).ops
@@ -121,68 +131,71 @@ def _place(spec: NetSpec, found: Translated, strict: Strict) -> tuple[list[Place
     for op in ops:
         for variable, shape in infer.variables(op).items():
             target = f"{op.name}/{variable}"
-            named = found.tensors.get(target)
-            fate, why, tensor = _fate(op, shape, named, first, strict)
+            named = translated.tensors.get(target)
+            status, reason, tensor = _status(op, shape, named, first, strict)
             used |= {target} if named else set()
-            placements.append(Placement(fate, target, named.source if named else "", shape, why))
+            placements.append(Placement(status, target, named.source if named else "", shape, reason))
             if tensor is not None:
                 tensors[target] = tensor
-    for target, named in found.tensors.items():
+    for target, named in translated.tensors.items():
         if target not in used:
             placements.append(Placement("ignored", "", named.source, named.tensor.shape, _unused(spec, target)))
-    shapes = {name: tensor.shape for name, tensor in found.checkpoint.tensors.items()}
-    placements += [Placement("ignored", "", name, shapes[name], "unknown name") for name in found.unknown]
-    placements += [Placement("ignored", "", name, shapes[name]) for name in found.ignored]
+    shapes = {name: tensor.shape for name, tensor in translated.checkpoint.tensors.items()}
+    placements += [Placement("ignored", "", name, shapes[name], "unknown name") for name in translated.unknown]
+    placements += [Placement("ignored", "", name, shapes[name]) for name in translated.ignored]
     return placements, tensors
 
 
 def _unused(spec: NetSpec, target: str) -> str:
     if target.startswith("predictions/") and spec.head.classes is None:
         return _NO_CLASSIFIER
-    return "the model has no such place"
+    return "the model has no such variable"
 
 
 _NO_CLASSIFIER = "the model has no classifier"
 
 
-def _fate(
-    op: Op, shape: tuple[int, ...], named: Named | None, first: str, strict: Strict
-) -> tuple[Fate, str, Tensor | None]:
+def _status(
+    op: Op, shape: tuple[int, ...], named: NamedTensor | None, first: str, strict: Strict
+) -> tuple[Status, str, Tensor | None]:
     head = op.name == "predictions"
+    if named is None and head and strict is not True:
+        return "new", "the file has no classifier", None
     if named is None:
-        return ("new", "the file has no classifier", None) if head and strict is not True else ("missing", "", None)
+        return "missing", "", None
     tensor = named.tensor
     if tensor.shape == shape:
         return "copied", "", tensor
     if op.name == first and tensor.shape[:-2] == shape[:-2] and tensor.shape[-1:] == shape[-1:] and len(shape) == 4:
         return "adapted", f"{tensor.shape[2]} channels to {shape[2]}", _to_channels(tensor, shape)
     if head and strict is not True:
-        return "new", f"{tensor.shape[-1]} classes in the file, {shape[-1]} here", None
+        return "new", f"{tensor.shape[-1]} classes in the file, {shape[-1]} in the model", None
     if head:
         return "missing", f"{tensor.shape[-1]} classes in the file, {shape[-1]} in the model", None
     return "missing", f"the file has {tensor.shape}, the model {shape}", None
 
 
 def _to_channels(tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """The usual rule: the sum for one channel; otherwise repeated, cut, and scaled to the same sum."""
+    """Returns a kernel for another number of channels: the sum for one channel, else repeated, cropped and rescaled."""
 
-    def read() -> Any:
+    def read() -> Array:
         import numpy as np
 
-        kernel, got, wanted = tensor.read().astype("float32"), tensor.shape[2], shape[2]
-        if wanted == 1:
+        kernel = tensor.read().astype("float32")
+        before, after = tensor.shape[2], shape[2]
+        if after == 1:
             return kernel.sum(axis=2, keepdims=True)
-        repeated = np.tile(kernel, (1, 1, -(-wanted // got), 1))[:, :, :wanted]
-        return repeated * np.float32(got / wanted)
+        repeated = np.tile(kernel, (1, 1, -(-after // before), 1))[:, :, :after]
+        return repeated * np.float32(before / after)
 
     return Tensor(shape, "float32", read)
 
 
 def _refuse(
     spec: NetSpec,
-    found: Translated,
+    translated: Translated,
     placements: list[Placement],
-    apart: dict[str, Any],
+    mismatch: dict[str, Any],
     theirs: NetSpec | None,
     strict: Strict,
     *,
@@ -190,48 +203,47 @@ def _refuse(
 ) -> None:
     if strict is False:
         return
-    where = found.checkpoint.path.name + ("" if inferred else f" into {spec.name}")
-    is_a = f"weights of {found.dialect.title}"
-    if apart and theirs is not None:
-        name = infer.named_like(theirs)
-        arguments = ", ".join(f"{argument}={value!r}" for argument, value in shown(apart).items())
+    where = translated.checkpoint.path.name + ("" if inferred else f" into {spec.name}")
+    is_a = f"weights of {translated.dialect.title}"
+    if mismatch and theirs is not None:
+        name = infer.zoo_name(theirs)
+        arguments = ", ".join(f"{argument}={value!r}" for argument, value in as_arguments(mismatch).items())
         hint = f"build the model with {arguments}" + (f", or reszoo.{name}" if name else "")
-        raise ReszooError(
-            where, got=f"{is_a}, a network that differs from the model", hint=f"{hint}{_diff(placements)}"
-        )
-    classes = [item for item in placements if item.fate == "missing" and item.target.startswith("predictions/")]
-    missing = [item for item in placements if item.fate == "missing"]
-    extra = [item for item in placements if item.fate == "ignored" and item.why not in ("", _NO_CLASSIFIER)]
+        got = f"{is_a}, whose network differs from the model"
+        raise ReszooError(where, got=got, hint=f"{hint}{_diff(placements)}")
+    classes = [item for item in placements if item.status == "missing" and item.target.startswith("predictions/")]
+    missing = [item for item in placements if item.status == "missing"]
+    extra = [item for item in placements if item.status == "ignored" and item.reason not in ("", _NO_CLASSIFIER)]
     if not missing and not extra:
         return
     if missing and missing == classes and not extra:
-        hint = "strict='trunk' loads the rest and leaves the classifier new"
-        got = f"{is_a}, {classes[0].why or 'without a classifier'}"
+        hint = "strict='trunk' loads the rest and keeps the classifier's initial values"
+        got = f"{is_a}, {classes[0].reason or 'without a classifier'}"
         raise ReszooError(where, got=got, expected=f"{spec.head.classes} classes", hint=hint)
-    got = f"{is_a}, of which {len(missing)} variables are missing and {len(extra)} tensors have no place"
-    partly = "build that network and use load_weights(model, file, strict=False), which" if inferred else "strict=False"
-    raise ReszooError(where, got=got, hint=f"{partly} loads what fits{_diff(placements)}")
+    got = f"{is_a} with {len(missing)} missing variables and {len(extra)} unexpected tensors"
+    remedy = "strict=False loads what fits"
+    if inferred:
+        remedy = "build that network and load what fits with load_weights(model, file, strict=False)"
+    raise ReszooError(where, got=got, hint=f"{remedy}{_diff(placements)}")
 
 
-def shown(changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Changes as a user would write them."""
-    shown = dict(changes)
-    for part in ("stem", "block", "norm"):
-        if part in shown and "body" in shown[part]:
-            body = [
-                {key: unit[key] for key in unit if key == "kernel" or unit[key] != 1} for unit in shown[part]["body"]
-            ]
-            shown[part] = {**shown[part], "body": body}
-    return shown
+def as_arguments(changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns changes as arguments of a builder, without defaults of units."""
+    arguments = dict(changes)
+    if "body" in arguments.get("block", {}):
+        units = arguments["block"]["body"]
+        body = [{key: unit[key] for key in unit if key == "kernel" or unit[key] != 1} for unit in units]
+        arguments["block"] = {**arguments["block"], "body": body}
+    return arguments
 
 
 def _diff(placements: Iterable[Placement]) -> str:
-    """What the model wants (-) and what the file has instead (+), ten of each, then counts."""
-    minus = [f"- {item.target} {item.shape}" for item in placements if item.fate == "missing"]
+    """Returns missing variables of the model (-) and unexpected tensors of the file (+), ten of each, then counts."""
+    minus = [f"- {item.target} {item.shape}" for item in placements if item.status == "missing"]
     plus = [
         f"+ {item.source} {item.shape}"
         for item in placements
-        if item.fate == "ignored" and item.why not in ("", _NO_CLASSIFIER)
+        if item.status == "ignored" and item.reason not in ("", _NO_CLASSIFIER)
     ]
     lines = []
     for side in (minus, plus):
@@ -239,19 +251,25 @@ def _diff(placements: Iterable[Placement]) -> str:
     return "".join(f"\n  {line}" for line in lines)
 
 
-def _told(found: Translated, known: tuple[NetSpec, ...], apart: dict[str, Any], spec: NetSpec) -> list[str]:
+def _notes(
+    translated: Translated, candidates: tuple[NetSpec, ...], mismatch: dict[str, Any], spec: NetSpec
+) -> list[str]:
     notes = []
-    if not known:
-        notes.append("the network in the file could not be told: only names and shapes were compared")
-    if apart:
-        notes.append(f"the file's network differs: {', '.join(f'{k}={v!r}' for k, v in shown(apart).items())}")
-    kinds = sorted({one.block.shortcut for one in known})
-    if len(kinds) > 1:
-        notes.append(f"no tensor tells the shortcut ({' or '.join(kinds)}): taken as {spec.block.shortcut}")
-    if guessed := [f"{field} {getattr(spec.norm, field):g}" for field in infer.assumed(found) if _matters(spec, field)]:
-        notes.append(f"the file does not tell, and taken is: {', '.join(guessed)}")
+    if not candidates:
+        notes.append("the network in the file is unknown; only names and shapes were compared")
+    if mismatch:
+        arguments = ", ".join(f"{name}={value!r}" for name, value in as_arguments(mismatch).items())
+        notes.append(f"the file's network differs: {arguments}")
+    shortcuts = sorted({candidate.block.shortcut for candidate in candidates})
+    if len(shortcuts) > 1:
+        options = " or ".join(shortcuts)
+        notes.append(f"the shortcut is not stored in the file ({options}); assuming {spec.block.shortcut}")
+    fields = [field for field in infer.assumed_fields(translated) if _is_used(spec, field)]
+    if fields:
+        values = ", ".join(f"{field}={getattr(spec.norm, field):g}" for field in fields)
+        notes.append(f"not stored in the file; assuming {values}")
     return notes
 
 
-def _matters(spec: NetSpec, field: str) -> bool:
+def _is_used(spec: NetSpec, field: str) -> bool:
     return field == "epsilon" or spec.norm.kind == "group"

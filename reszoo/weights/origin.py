@@ -1,4 +1,4 @@
-"""Where a model's weights come from: the report of loading them, and what record or configuration says of images."""
+"""The origin of a model's weights: report, record, preprocessing and labels."""
 
 from __future__ import annotations
 
@@ -7,35 +7,54 @@ from collections.abc import Mapping
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from reszoo.types import KerasModel
 from reszoo.weights.catalogue import Preprocessing, Record
 from reszoo.weights.formats.checkpoint import Checkpoint
 from reszoo.weights.report import Report
 
 
 class Origin:
-    """Where a model's weights come from: the report of loading them, their record, preprocessing and labels."""
+    """The origin of a model's weights.
+
+    Attributes:
+        report: the report of loading the weights.
+        record: the record of published weights, or None.
+        preprocessing: the preprocessing of images, or None if it is unknown.
+        labels: the name of a table of labels, the labels, or None if they are unknown.
+    """
 
     def __init__(self, report: Report, record: Record | None, checkpoint: Checkpoint):
-        self.report, self.record = report, record
-        self.preprocessing = record.preprocessing if record else _told(checkpoint)
+        self.report = report
+        self.record = record
+        self.preprocessing = record.preprocessing if record else _preprocessing(checkpoint)
         self.labels: str | list[str] | None = record.labels if record else _labels(checkpoint.config)
+
+    def __repr__(self) -> str:
+        return f"Origin({self.record or self.report!r})"
 
 
 _ORIGINS: WeakKeyDictionary[Any, Origin] = WeakKeyDictionary()
 
 
-def remember(model: Any, origin: Origin) -> None:
-    """Notes where a model's weights come from, as long as the model lives."""
+def remember(model: KerasModel, origin: Origin) -> None:
+    """Stores the origin of a model's weights for the lifetime of the model."""
     _ORIGINS[model] = origin
 
 
-def origin(model: Any) -> Origin | None:
-    """Returns where a model's weights come from, or nothing where reszoo loaded none into this very object."""
+def origin(model: KerasModel) -> Origin | None:
+    """Returns the origin of a model's weights, or None if reszoo did not load weights into this object.
+
+    Example:
+        >>> import reszoo
+        >>> model = reszoo.resnet20_cifar(weights="fashion_mnist", input_shape=(28, 28, 1))
+        >>> reszoo.origin(model).record.name
+        'resnet20_cifar.fashion_mnist'
+    """
     return _ORIGINS.get(model)
 
 
-def _told(checkpoint: Checkpoint) -> Preprocessing | None:
-    """What the configuration beside a checkpoint says: timm's, or the preprocessor's of Hugging Face."""
+def _preprocessing(checkpoint: Checkpoint) -> Preprocessing | None:
+    """Returns the preprocessing in the configuration of timm or Hugging Face beside a checkpoint, or None."""
     timm = checkpoint.config.get("pretrained_cfg")
     try:
         if isinstance(timm, Mapping):
@@ -44,7 +63,7 @@ def _told(checkpoint: Checkpoint) -> Preprocessing | None:
         if checkpoint.config and beside.is_file():
             return _hugging_face(json.loads(beside.read_text(encoding="utf-8")))
     except (KeyError, TypeError, ValueError, RecursionError):
-        # A configuration in other words: nothing is known then, and asking for it says so.
+        # An unsupported configuration: the preprocessing is unknown, and `reszoo.preprocessing` raises.
         return None
     return None
 
@@ -52,8 +71,8 @@ def _told(checkpoint: Checkpoint) -> Preprocessing | None:
 def _timm(config: Mapping[str, Any]) -> Preprocessing:
     crop = int(config.get("test_input_size", config["input_size"])[-1])
     share = float(config.get("test_crop_pct") or config["crop_pct"])
-    told = {name: config[name] for name in ("interpolation", "mean", "std")}
-    return Preprocessing.model_validate({"resize": int(crop / share), "crop": crop, **told})
+    fields = {name: config[name] for name in ("interpolation", "mean", "std")}
+    return Preprocessing.model_validate({"resize": int(crop / share), "crop": crop, **fields})
 
 
 def _hugging_face(config: Mapping[str, Any]) -> Preprocessing:
@@ -62,9 +81,9 @@ def _hugging_face(config: Mapping[str, Any]) -> Preprocessing:
     # ConvNextImageProcessor: below 384 the image is resized to edge / crop_pct, then cropped to the edge.
     resize = int(edge / float(config.get("crop_pct") or 1)) if edge < 384 else edge
     mean, std = config["image_mean"], config["image_std"]
-    word = {2: "bilinear", 3: "bicubic"}[config.get("resample", 3)]
+    interpolation = {2: "bilinear", 3: "bicubic"}[config.get("resample", 3)]
     return Preprocessing.model_validate(
-        {"resize": resize, "crop": edge, "interpolation": word, "mean": mean, "std": std}
+        {"resize": resize, "crop": edge, "interpolation": interpolation, "mean": mean, "std": std}
     )
 
 
@@ -72,9 +91,6 @@ def _labels(config: Mapping[str, Any]) -> list[str] | None:
     names = config.get("id2label") or config.get("label_names")
     if isinstance(names, Mapping):
         numbered = {int(number): str(name) for number, name in names.items() if str(number).isdecimal()}
-        names = (
-            [numbered[number] for number in sorted(numbered)]
-            if [*sorted(numbered)] == [*range(len(numbered))]
-            else None
-        )
+        complete = sorted(numbered) == [*range(len(numbered))]
+        names = [numbered[number] for number in sorted(numbered)] if complete else None
     return [str(name) for name in names] if isinstance(names, list) else None

@@ -1,64 +1,99 @@
-"""What went where when weights were loaded."""
+"""The report of loading weights: what became of every variable and tensor."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from reszoo.arch.spec import NetSpec
+from reszoo.notebook import html_table
 
-Fate = Literal["copied", "adapted", "new", "ignored", "missing"]
+Status = Literal["copied", "adapted", "new", "ignored", "missing"]
+STATUSES: tuple[Status, ...] = ("copied", "adapted", "new", "ignored", "missing")
 
 
 @dataclass(frozen=True)
 class Placement:
-    """What becomes of one variable of the model, or of one tensor of the file."""
+    """What became of one variable of the model, or of one tensor of the file."""
 
-    fate: Fate
+    status: Status
     target: str
-    """Our `layer/variable`; empty where the model has no such place."""
+    """Our `layer/variable`; empty if the model has no such variable."""
     source: str
-    """The tensor's name in the file; empty where the file has none."""
+    """The tensor's name in the file; empty if the file has none."""
     shape: tuple[int, ...]
-    why: str = ""
+    reason: str = ""
 
 
 @dataclass(frozen=True)
 class Report:
-    """What went where. `str(report)` tells it in a few lines."""
+    """The report of loading weights. `str(report)` summarizes it in a few lines."""
 
     file: str
     container: str
     dialect: str
     spec: NetSpec
-    """The network that the file holds."""
+    """The network in the file."""
     placements: tuple[Placement, ...]
     notes: tuple[str, ...] = ()
 
-    def names(self, fate: Fate) -> tuple[str, ...]:
-        """Returns the model's variables with this fate (of `ignored`: the file's tensors)."""
-        return tuple(item.target or item.source for item in self.placements if item.fate == fate)
+    def names(self, status: Status) -> tuple[str, ...]:
+        """Returns the names of the variables with a status; of `ignored`, those of the file's tensors."""
+        return tuple(item.target or item.source for item in self.placements if item.status == status)
 
-    copied = property(lambda self: self.names("copied"), doc="Placed as they are.")
-    adapted = property(lambda self: self.names("adapted"), doc="Placed after a change, such as to other channels.")
-    new = property(lambda self: self.names("new"), doc="Left as the model was initialised.")
-    ignored = property(lambda self: self.names("ignored"), doc="Tensors of the file that were not needed.")
-    missing = property(lambda self: self.names("missing"), doc="Variables that the file has nothing for.")
+    @property
+    def copied(self) -> tuple[str, ...]:
+        """Variables loaded unchanged."""
+        return self.names("copied")
+
+    @property
+    def adapted(self) -> tuple[str, ...]:
+        """Variables loaded after a conversion, such as to other channels."""
+        return self.names("adapted")
+
+    @property
+    def new(self) -> tuple[str, ...]:
+        """Variables that keep their initial values."""
+        return self.names("new")
+
+    @property
+    def ignored(self) -> tuple[str, ...]:
+        """Tensors of the file that were not loaded."""
+        return self.names("ignored")
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Variables without a tensor in the file."""
+        return self.names("missing")
 
     def __str__(self) -> str:
-        counts = {fate: len(self.names(fate)) for fate in ("copied", "adapted", "new", "ignored", "missing")}
-        lines = [f"{self.file} ({self.container}; {self.dialect})"]
-        lines.append("  " + ", ".join(f"{count} {fate}" for fate, count in counts.items() if count))
+        lines = [f"{self.file} ({self.container}; {self.dialect})", f"  {self._counts()}"]
         lines += [f"  {line}" for line in _reasons(self.placements)]
         return "\n".join([*lines, *(f"  note: {note}" for note in self.notes)])
+
+    def __repr__(self) -> str:
+        return f"Report({self.file!r}, {self.container}, {self.dialect}: {self._counts()})"
+
+    def _repr_html_(self) -> str:
+        rows = [(status, len(names), _some(names)) for status in STATUSES if (names := self.names(status))]
+        title = f"{self.file} ({self.container}; {self.dialect})"
+        note = "; ".join((*_reasons(self.placements), *self.notes))
+        return html_table(("status", "tensors", "names"), rows, title=title, note=note)
+
+    def _counts(self) -> str:
+        counts = {status: len(self.names(status)) for status in STATUSES}
+        return ", ".join(f"{count} {status}" for status, count in counts.items() if count)
 
 
 def _reasons(placements: Iterable[Placement]) -> Iterator[str]:
     by_reason: dict[tuple[str, str], list[str]] = {}
     for item in placements:
-        if item.why:
-            by_reason.setdefault((item.fate, item.why), []).append(item.target or item.source)
-    for (fate, why), names in by_reason.items():
-        shown = ", ".join(names[:3]) + (f", ... ({len(names)})" if len(names) > 3 else "")
-        yield f"{fate}: {shown}: {why}"
+        if item.reason:
+            by_reason.setdefault((item.status, item.reason), []).append(item.target or item.source)
+    for (status, reason), names in by_reason.items():
+        yield f"{status}: {_some(names)}: {reason}"
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f", ... ({len(names)})" if len(names) > 3 else "")

@@ -1,28 +1,27 @@
-"""From what `weights=` may say to an opened checkpoint: a tag, a file, an address."""
+"""Resolves the argument `weights=` (a name, a file or an address) to an opened checkpoint."""
 
 from __future__ import annotations
 
 import hashlib
 import re
 import warnings
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from reszoo.arch.spec import NetSpec
 from reszoo.errors import ReszooError
 from reszoo.weights import infer
 from reszoo.weights.catalogue import WEIGHTS, File, Record, find, records
-from reszoo.weights.download import at, digest, fetch, home
+from reszoo.weights.download import digest, fetch, file_at, home
 from reszoo.weights.formats.read import read
 from reszoo.weights.formats.write import write_safetensors
-from reszoo.weights.translate import Translated, translate
+from reszoo.weights.translate import LayerNames, Translated, translate
 
 
-class Opened(NamedTuple):
-    """Weights, opened, and what is known of them."""
+class SourceWeights(NamedTuple):
+    """An opened checkpoint and the record of its publication, if there is one."""
 
-    found: Translated
+    translated: Translated
     record: Record | None
 
 
@@ -30,42 +29,44 @@ def open_weights(
     weights: str | Path,
     spec: NetSpec | None = None,
     *,
-    names: Mapping[str, Any] | str | Path | None = None,
+    names: LayerNames | None = None,
     key: str | None = None,
-) -> Opened:
-    """Returns opened weights.
+) -> SourceWeights:
+    """Returns the opened checkpoint that `weights` refers to, with its record.
 
     Args:
-        weights: a file or folder, `https://...`, `hf://org/repo[@revision]`, or weights of the catalogue
-            (`resnet50.tv2_in1k`; for a network also `tv2_in1k` and `imagenet`).
-        spec: the network for which a tag is looked up.
-        names: a map of our names to theirs (see `translate`).
-        key: of a PyTorch file that wraps several networks, the one to take.
+        weights: a file or folder, `https://...`, `hf://org/repo[@revision]`, or the name of published weights
+            (`resnet50.tv2_in1k`; with a spec also `tv2_in1k` and `imagenet`).
+        spec: the network whose tags are looked up.
+        names: our layer names -> those in the file (see `translate`).
+        key: which network to read from a PyTorch file that holds several.
 
     Raises:
-        ReszooError: there are no such weights, they cannot be fetched, or they cannot be read.
+        ReszooError: the weights do not exist, cannot be downloaded, or cannot be read.
     """
     where = f"{spec.name}.weights" if spec else "weights"
     if not isinstance(weights, (str, Path)):
         raise ReszooError(where, got=repr(weights), expected=WEIGHTS)
     text = str(weights)
     if isinstance(weights, Path) or Path(text).expanduser().exists():
-        found = translate(read(weights, key=key), names)
-        return Opened(found, published(text))
+        return SourceWeights(translate(read(weights, key=key), names), published_record(text))
     if re.match(r"https?://|hf://", text):
-        return Opened(_fetched(f"from_{hashlib.sha256(text.encode()).hexdigest()[:12]}", (at(text),)), None)
+        return SourceWeights(
+            _download(f"from_{hashlib.sha256(text.encode()).hexdigest()[:12]}", (file_at(text),)), None
+        )
     if "://" in text:
         raise ReszooError(where, got=repr(text), expected="https://..., hf://org/repo[@revision]")
     record = find(text, spec)
     if record.non_commercial:
-        message = f"{record.name}: its licence, {record.licence}, forbids commercial use"
+        message = f"{record.name}: the license {record.licence} forbids commercial use"
         warnings.warn(message, stacklevel=4)
-    found = translate(read(record.packaged)) if record.packaged else _fetched(record.name, record.files)
-    return Opened(found, record)
+    if record.packaged:
+        return SourceWeights(translate(read(record.packaged)), record)
+    return SourceWeights(_download(record.name, record.files), record)
 
 
-def _fetched(name: str, files: tuple[File, ...]) -> Translated:
-    """The checkpoint from the cache: a copy in our own names and layout where one was made, which loads faster."""
+def _download(name: str, files: tuple[File, ...]) -> Translated:
+    """Returns a downloaded checkpoint from the cache, preferably the copy in our own layout, which loads faster."""
     keys = [key for file in files if (key := file.sha256 or file.md5)]
     copies = [home() / "converted" / f"{name}-{key}.safetensors" for key in keys]
     for copy in copies:
@@ -73,32 +74,32 @@ def _fetched(name: str, files: tuple[File, ...]) -> Translated:
             try:
                 return translate(read(copy))
             except ReszooError:
-                # A copy can be made again.
+                # Discard a damaged copy; it is written again below.
                 copy.unlink(missing_ok=True)
     path = fetch(name, files)
-    found = translate(read(path))
+    translated = translate(read(path))
     if path.is_file():
-        made_of = next(
+        verified = next(
             (key for key in keys if digest(path, "md5" if len(key) == 32 else "sha256").startswith(key)), None
         )
-        if made_of:
-            _keep_copy(found, home() / "converted" / f"{name}-{made_of}.safetensors")
-    return found
+        if verified:
+            _write_copy(translated, home() / "converted" / f"{name}-{verified}.safetensors")
+    return translated
 
 
-def _keep_copy(found: Translated, copy: Path) -> None:
+def _write_copy(translated: Translated, copy: Path) -> None:
     try:
-        specs = infer.specs(found)
-        arrays = {name: named.tensor.read() for name, named in found.tensors.items()}
+        specs = infer.specs(translated)
+        arrays = {name: named.tensor.read() for name, named in translated.tensors.items()}
         metadata = {"reszoo_spec": specs[0].model_dump_json()} if len(specs) == 1 else None
         write_safetensors(arrays, copy, metadata)
     except (OSError, ReszooError):
-        # The copy only saves time: a full disk or a network that the zoo cannot describe is told elsewhere.
+        # The copy only saves time: a full disk or an unsupported network is reported elsewhere.
         copy.unlink(missing_ok=True)
 
 
-def published(source: str | Path) -> Record | None:
-    """Returns the record of a file that lies at hand under its published name and has its hash."""
+def published_record(source: str | Path) -> Record | None:
+    """Returns the record of a local file with the name and hash of published weights, or None."""
     path = Path(source).expanduser()
     for record in records().values():
         for file in record.files:

@@ -1,4 +1,4 @@
-"""What a checkpoint is, in words."""
+"""A description of a checkpoint in words."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from reszoo.arch.plan import plan
 from reszoo.errors import ReszooError
 from reszoo.weights import infer
 from reszoo.weights.formats.read import read
-from reszoo.weights.sources import published
+from reszoo.weights.sources import published_record
 from reszoo.weights.translate import translate
 
 
 def summary(path: str | Path, *, key: str | None = None) -> str:
-    """Returns what a checkpoint holds: container, library, network, numbers. Nothing but names and shapes is read.
+    """Returns a description of a checkpoint: format, library, network, size. Only names and shapes are read.
 
     Raises:
         ReszooError: the file cannot be read.
@@ -27,30 +27,31 @@ def summary(path: str | Path, *, key: str | None = None) -> str:
         *(f"  {note}" for note in checkpoint.notes),
     ]
     try:
-        found = translate(checkpoint)
-        specs = infer.specs(found)
+        translated = translate(checkpoint)
+        specs = infer.specs(translated)
     except ReszooError as error:
         return "\n".join([*lines, f"  not a network of the zoo: {error}"])
-    spec, record = specs[0], published(path)
-    name = infer.named_like(spec)
+    spec = specs[0]
+    record = published_record(path)
+    name = infer.zoo_name(spec)
     body = "-".join(str(unit.kernel) for unit in spec.block.body)
-    kinds = " or ".join(dict.fromkeys(one.block.shortcut for one in specs))
+    shortcuts = " or ".join(dict.fromkeys(one.block.shortcut for one in specs))
     lines += [
-        f"  names of {found.dialect.title}",
-        f"  {name or 'a network without a name in the zoo'}: depths {[stage.depth for stage in spec.stages]}, "
-        f"widths {[stage.width for stage in spec.stages]}, blocks of kernels {body} ({spec.block.order}), "
-        f"shortcut {kinds}, stride on unit {spec.block.stride_at}",
+        f"  names of {translated.dialect.title}",
+        f"  {name or 'not a named network of the zoo'}: depths {[stage.depth for stage in spec.stages]}, "
+        f"widths {[stage.width for stage in spec.stages]}, kernels {body} ({spec.block.order}), "
+        f"shortcut {shortcuts}, stride in unit {spec.block.stride_at}",
         f"  stem {spec.stem.kernel}x{spec.stem.kernel}, {spec.stem.depth} deep, {spec.stem.width} wide; "
         f"{spec.input_shape[-1]} channels in; {spec.head.classes or 'no'} classes",
-        f"  {cost(plan(spec.replace(input_shape=_closed(spec.input_shape)))).params:,} parameters; "
-        f"epsilon {spec.norm.epsilon:g}{' (assumed)' if 'epsilon' in infer.assumed(found) else ''}",
+        f"  {cost(plan(spec.replace(input_shape=_with_size(spec.input_shape)))).params:,} parameters; "
+        f"epsilon {spec.norm.epsilon:g}{' (assumed)' if 'epsilon' in infer.assumed_fields(translated) else ''}",
     ]
-    if found.unknown:
-        lines.append(f"  {len(found.unknown)} tensors with other names: {', '.join(found.unknown[:3])}")
+    if translated.unknown:
+        lines.append(f"  {len(translated.unknown)} tensors with other names: {', '.join(translated.unknown[:3])}")
     if record:
-        lines.append(f"  published as {record.name} ({record.licence}), hash checked")
+        lines.append(f"  published as {record.name} ({record.licence}), hash verified")
     return "\n".join(lines)
 
 
-def _closed(shape: tuple[int | None, ...]) -> tuple[int, ...]:
+def _with_size(shape: tuple[int | None, ...]) -> tuple[int, ...]:
     return tuple(size or 224 for size in shape)

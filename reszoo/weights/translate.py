@@ -1,4 +1,4 @@
-"""A checkpoint in our words: its dialect recognised, every tensor under our name and in Keras' layout."""
+"""Translates checkpoints: detects the dialect, and renames tensors to our names in Keras layout."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from reszoo.arch.recover import common_prefix
 from reszoo.config import check, read_yaml
@@ -15,84 +15,91 @@ from reszoo.errors import ReszooError
 from reszoo.weights.dialects import IGNORED, Dialect, Template, dialects
 from reszoo.weights.formats.checkpoint import Checkpoint, Tensor
 
+LayerNames: TypeAlias = Mapping[str, Any] | str | Path
+"""Our layer names -> those in a file, as a mapping or the path of a YAML file."""
+
 HARMLESS = {"in_chans", "num_classes", "drop_rate", "drop_path_rate", "zero_init_last", "global_pool"}
-"""Arguments of timm's builders that do not change what its weights compute, or that shapes tell."""
+"""Arguments of timm's builders that do not change what the weights compute, or that shapes reveal."""
 
 
-class Named(NamedTuple):
-    """A tensor under our name, in Keras' layout."""
+class NamedTensor(NamedTuple):
+    """A tensor in Keras layout, with its original name."""
 
     tensor: Tensor
     source: str
-    """Its name in the file."""
+    """The name in the file."""
 
 
 @dataclass(frozen=True, eq=False)
 class Translated:
-    """A checkpoint in our words."""
+    """A checkpoint with our names and in Keras layout."""
 
     checkpoint: Checkpoint
     dialect: Dialect
-    tensors: dict[str, Named]
-    """`layer/variable` -> the tensor."""
+    tensors: dict[str, NamedTensor]
+    """`layer/variable` -> tensor."""
     unknown: tuple[str, ...]
-    """Names in the file that the dialect does not know."""
+    """Names in the file that are not in the dialect."""
     ignored: tuple[str, ...]
-    """Names of what is no weight."""
+    """Names in the file of tensors that are not weights."""
     layers: frozenset[str]
-    """Of a Keras file in our names: all its layers."""
+    """Keras files with our names: all layers."""
     prefix: str = ""
-    """What every name in the file begins with."""
+    """The common prefix of all names in the file."""
+
+    def __repr__(self) -> str:
+        return f"Translated({self.checkpoint.path.name!r}, {self.dialect.title}, {len(self.tensors)} tensors)"
 
 
-def translate(checkpoint: Checkpoint, names: Mapping[str, Any] | str | Path | None = None) -> Translated:
-    """Returns a checkpoint under our names; its dialect is recognised from the names in it.
+def translate(checkpoint: Checkpoint, names: LayerNames | None = None) -> Translated:
+    """Returns a checkpoint with our names; the dialect is detected from the names in the file.
 
     Args:
         checkpoint: an opened file.
-        names: a map written by hand where no dialect fits: our layer (`stem_conv`, or with fields:
-            `stage{stage}_block{block}_unit{unit}_conv`) -> theirs, as a dict or a YAML file; and `layout: torch` or
-            `keras`, by default the container's.
+        names: for files that no dialect fits: our layer (`stem_conv`, or with fields:
+            `stage{stage}_block{block}_unit{unit}_conv`) -> the name in the file, as a dict or a YAML file; and
+            `layout`, `torch` or `keras`, by default that of the file format.
 
     Raises:
-        ReszooError: no dialect fits, or the one that does belongs to a network that is not in the zoo.
+        ReszooError: no dialect fits, or the one that fits belongs to an unsupported network.
     """
-    tried = [_by_hand(checkpoint, names)] if names is not None else dialects().values()
+    candidates = [_custom_dialect(checkpoint, names)] if names is not None else dialects().values()
     prefixes = ["", *_common_prefix(checkpoint)]
-    found = max(
-        (_translate(checkpoint, dialect, prefix) for prefix in prefixes for dialect in tried),
-        key=lambda found: len(found.tensors),
+    best = max(
+        (_translate(checkpoint, dialect, prefix) for prefix in prefixes for dialect in candidates),
+        key=lambda translated: len(translated.tensors),
     )
-    where, dialect = str(checkpoint.path), found.dialect
-    if names is None and len(found.tensors) < max(2, len(found.unknown)):
-        got = f"names of no known library ({', '.join(found.unknown[:4])}, ...)"
-        known = ", ".join(name for name, dialect in dialects().items() if not dialect.refuse)
-        hint = "a map of our names to theirs can be given: names={'stem_conv': 'conv_1', ...}"
-        raise ReszooError(where, got=got, expected=known, hint=hint)
+    where, dialect = str(checkpoint.path), best.dialect
+    if names is None and len(best.tensors) < max(2, len(best.unknown)):
+        got = f"names of no known library ({', '.join(best.unknown[:4])}, ...)"
+        expected = ", ".join(name for name, dialect in dialects().items() if not dialect.refuse)
+        hint = "pass the names in the file: names={'stem_conv': 'conv_1', ...}"
+        raise ReszooError(where, got=got, expected=expected, hint=hint)
     if dialect.refuse:
         raise ReszooError(where, got=f"weights of {dialect.title}", hint=dialect.refuse)
-    return replace(found, dialect=_configured(checkpoint, dialect))
+    return replace(best, dialect=_apply_config(checkpoint, dialect))
 
 
-def _by_hand(checkpoint: Checkpoint, names: Mapping[str, Any] | str | Path) -> Dialect:
-    got = read_yaml(Path(names)) if isinstance(names, (str, Path)) else dict(names)
-    layout = got.pop("layout", "keras" if "Keras" in checkpoint.container else "torch")
-    for ours in got:
-        if not any(ours == known or Template(known).read(ours) is not None for known in dialects()["reszoo"].names):
-            raise ReszooError("names", got=repr(ours), expected=", ".join(dialects()["reszoo"].names))
-    return check(Dialect, {"title": "names given by hand", "layout": layout, "names": got}, where="names")
+def _custom_dialect(checkpoint: Checkpoint, names: LayerNames) -> Dialect:
+    rules = read_yaml(Path(names)) if isinstance(names, (str, Path)) else dict(names)
+    layout = rules.pop("layout", "keras" if "Keras" in checkpoint.container else "torch")
+    layers = dialects()["reszoo"].names
+    for ours in rules:
+        if not any(ours == layer or Template(layer).read(ours) is not None for layer in layers):
+            raise ReszooError("names", got=repr(ours), expected=", ".join(layers))
+    return check(Dialect, {"title": "custom names", "layout": layout, "names": rules}, where="names")
 
 
 def _common_prefix(checkpoint: Checkpoint) -> list[str]:
-    """`model.` where most names begin with it: the attribute under which somebody's module keeps the network; or the
-    prefix that one of our own networks was built with."""
+    """Returns candidates for a prefix: the first part of most names, such as `model.` where a module holds the network
+    as an attribute, and the prefix with which one of our own networks was built."""
     first = Counter(name.partition(".")[0] + "." for name in checkpoint.tensors if "." in name)
     common = [prefix for prefix, count in first.most_common(1) if count > len(checkpoint.tensors) // 2]
     return [*common, *filter(None, [common_prefix(name.partition("/")[0] for name in checkpoint.tensors)])]
 
 
 def _translate(checkpoint: Checkpoint, dialect: Dialect, prefix: str) -> Translated:
-    tensors: dict[str, Named] = {}
+    tensors: dict[str, NamedTensor] = {}
     unknown, ignored = [], []
     separator = "/" if dialect.layout == "keras" else "."
     for name, tensor in checkpoint.tensors.items():
@@ -105,11 +112,11 @@ def _translate(checkpoint: Checkpoint, dialect: Dialect, prefix: str) -> Transla
             unknown.append(name)
         else:
             tensor = _in_keras_layout(ours, tensor) if dialect.layout == "torch" else tensor
-            tensors[f"{ours}/{variable}"] = Named(tensor, name)
-    own = dialect is dialects()["reszoo"]
-    # A file that lists layers without weights lists them all; a legacy one lists a sub-model, and not what is in it.
+            tensors[f"{ours}/{variable}"] = NamedTensor(tensor, name)
+    # A file that lists layers without weights lists all of them; a legacy file lists a sub-model, but not its layers.
     weighted = {name.rpartition(separator)[0] for name in checkpoint.tensors}
-    layers = checkpoint.layers if own and weighted < checkpoint.layers else frozenset()
+    lists_all = dialect is dialects()["reszoo"] and weighted < checkpoint.layers
+    layers = checkpoint.layers if lists_all else frozenset()
     layers = frozenset(layer.removeprefix(prefix) for layer in layers)
     return Translated(checkpoint, dialect, tensors, tuple(unknown), tuple(ignored), layers, prefix)
 
@@ -122,24 +129,25 @@ def _in_keras_layout(layer: str, tensor: Tensor) -> Tensor:
     return tensor.permuted(axes) if axes else tensor
 
 
-def _configured(checkpoint: Checkpoint, dialect: Dialect) -> Dialect:
-    """The dialect as the file's own `config.json` narrows it."""
+def _apply_config(checkpoint: Checkpoint, dialect: Dialect) -> Dialect:
+    """Returns the dialect with the changes that the file's `config.json` and layers imply."""
     where, config = f"{checkpoint.path}: config.json", checkpoint.config
-    named = config.get("architecture") or next(iter(config.get("architectures") or []), None)
+    architecture = config.get("architecture") or next(iter(config.get("architectures") or []), None)
     patterns = dialect.architectures
-    if isinstance(named, str) and patterns is not None and not any(fnmatch(named, pattern) for pattern in patterns):
-        got = f"architecture {named!r}, whose weights look like those of {dialect.title}"
-        raise ReszooError(where, got=got, expected=", ".join(patterns) or "none", hint="it is another network")
+    is_other = isinstance(architecture, str) and not any(fnmatch(architecture, pattern) for pattern in patterns or ())
+    if patterns is not None and is_other:
+        got = f"architecture {architecture!r}, whose weights have the names of {dialect.title}"
+        raise ReszooError(where, got=got, expected=", ".join(patterns) or "none", hint="this is another network")
     changes: dict[str, Any] = {}
-    strange = sorted({*(config.get("model_args") or {})} - HARMLESS) if patterns is not None else []
-    if strange:
+    unsupported = sorted({*(config.get("model_args") or {})} - HARMLESS) if patterns is not None else []
+    if unsupported:
         expected = ", ".join(sorted(HARMLESS))
-        raise ReszooError(f"{where}: model_args", got=strange[0], expected=expected, hint="it is another network")
+        raise ReszooError(f"{where}: model_args", got=unsupported[0], expected=expected, hint="this is another network")
     for field, values in dialect.config.items():
         value = config.get(field)
         if value is not None and (not isinstance(value, (str, bool)) or value not in values):
             raise ReszooError(f"{where}: {field}", got=repr(value), expected=", ".join(map(repr, values)))
         changes |= values.get(value, {}) if value is not None else {}
-    for begins, change in dialect.layers.items():
-        changes |= change if any(layer.startswith(begins) for layer in checkpoint.layers) else {}
+    for prefix, change in dialect.layers.items():
+        changes |= change if any(layer.startswith(prefix) for layer in checkpoint.layers) else {}
     return dialect.model_copy(update=changes) if changes else dialect

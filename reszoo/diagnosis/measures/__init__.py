@@ -1,1 +1,1 @@
-"""The measurements, one a module: each takes a model and a batch, and returns a `Result` beside its control."""
+"""The measurements, one per module: each takes a model and a batch and returns a `Result` with its controls."""

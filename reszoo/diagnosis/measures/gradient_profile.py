@@ -1,25 +1,26 @@
-"""How the gradient changes on its way from the loss to the input: by activations, not by weights."""
+"""The profile of the gradient from the loss to the input: gradients of activations, not of weights."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
-from reszoo.diagnosis.anatomy import Anatomy, Loss, take_apart, untouched
+from reszoo.diagnosis.anatomy import Anatomy, Loss, preserve_variables, take_apart
 from reszoo.diagnosis.graph import Statistics
 from reszoo.diagnosis.measures.result import Level, Result, level_of
 from reszoo.report.profiles import Panel
+from reszoo.types import Array, KerasModel, KerasVariable, Tensor
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class GradientProfile(Result):
-    """Gradients of the loss with respect to h_0, ..., h_N: what the first block reads and what every block puts out.
+    """Gradients of the loss with respect to h_0, ..., h_N: the input of the first block and the output of every block.
 
     Ratios of *weight* gradients mislead: in networks without norms the forward and the backward decay cancel in them,
-    and they stay near 1 while activation gradients vanish by fifteen decades. `weight_ratio` is there to show it.
+    and they stay near 1 while activation gradients vanish by fifteen decades. `weight_ratio` shows this.
     """
 
     title: ClassVar[str] = "gradient profile"
@@ -29,59 +30,73 @@ class GradientProfile(Result):
     norms: tuple[float, ...]
     """Frobenius norm at h_0, ..., h_N."""
     rms: tuple[float, ...]
-    """The same per number: root mean square."""
+    """Root mean square at h_0, ..., h_N."""
     ratio: float
-    """Of the rms at h_0 to that at h_N; where all shapes are equal that is the ratio of norms."""
+    """rms at h_0 over rms at h_N; if all shapes are equal, this is the ratio of norms."""
     gain: float
-    """Factor per block towards the input, from a straight line through the logarithms."""
+    """Factor per block towards the input, from a linear fit of the logarithms."""
     decades: float
-    """Between the greatest and the smallest rms."""
+    """log10 of the greatest rms over the smallest."""
     shape: str
-    """Whether the logarithm follows depth (exponential) or its logarithm (power law), and how well (R2)."""
+    """Which law fits better, with its R2: exponential in the depth, or a power law."""
     by_part: Mapping[str, float]
-    """The ratio within every stage, where shapes are equal."""
+    """The ratio within every stage, in which all shapes are equal."""
     weight_ratio: float
-    """Of the norms of the first and the last block's kernel gradients: secondary, see above."""
+    """Norm of the kernel gradient of the first block over that of the last: secondary, see above."""
     loss: float
 
     def panels(self) -> list[Panel]:
-        """Returns norms over depth."""
+        """Returns the root mean square over depth."""
         depth = range(len(self.rms))
         return [Panel("dL/dh, root mean square", "block", "gradient", {self.model: (depth, self.rms)}, "log")]
 
 
 def gradient_profile(
-    model: Any, x: Any, y: Any, *, loss: Loss | None = None, statistics: Statistics = "batch", seed: int = 0
+    model: KerasModel | Anatomy,
+    x: Tensor,
+    y: Tensor,
+    *,
+    loss: Loss | None = None,
+    statistics: Statistics = "batch",
+    seed: int = 0,
 ) -> GradientProfile:
     """Returns the norms of the activation gradients of every block (He 2016, equation 5; Yang 2019).
 
-    Control: the ratio with the labels shuffled, which at initialisation hardly differs; and 1, what a network of
-    zero-scaled residual blocks has exactly.
+    Controls: the ratio with shuffled labels, which hardly differs at initialization; and 1, the exact ratio of a
+    network of zero-scaled residual blocks.
+
+    Example:
+        >>> import numpy as np, reszoo
+        >>> model = reszoo.create("residual_mlp18", input_shape=(8,), widths=8, norm="none", classes=2)
+        >>> x = np.random.default_rng(0).normal(size=(16, 8)).astype("float32")
+        >>> round(reszoo.diagnosis.gradient_profile(model, x, np.arange(16) % 2).ratio, 3)
+        1.0
 
     Args:
-        model: a Keras model, or one taken apart.
+        model: a Keras model or its `Anatomy`.
         x: a batch of inputs.
-        y: their classes, or what `loss` takes.
-        loss: a function of true values and outputs, other than cross-entropy.
-        statistics: of batch norms: `batch` as in training, or `moving`.
-        seed: of the shuffled labels.
+        y: class indices, or what `loss` takes.
+        loss: a function of true values and outputs, instead of cross-entropy.
+        statistics: which statistics batch norms use: `batch` as in training, or `moving`.
+        seed: random seed of the shuffled labels.
 
     Raises:
-        ReszooError: the model cannot be taken apart, or the data are not what it takes.
+        ReszooError: the model cannot be analyzed, or the data do not fit it.
     """
     network = take_apart(model)
     labels = network.labels(y, loss)
     kernels = _kernels(network)
     settings: dict[str, Any] = {"at": network.trunk, "loss": loss, "statistics": statistics}
-    with untouched(network.graph.model):
-        value, slopes = network.slopes(x, labels, variables=kernels, **settings)
+    with preserve_variables(network.graph.model):
+        value, slopes = network.gradients(x, labels, variables=kernels, **settings)
         shuffled = np.random.default_rng(seed).permutation(labels)
-        _, other = network.slopes(x, shuffled, **settings)
+        _, shuffled_slopes = network.gradients(x, shuffled, **settings)
     count = len(network.trunk)
     norms, rms = zip(*map(_sizes, slopes[:count]), strict=True)
-    ratio, control = ratio_of(rms), ratio_of([_sizes(slope)[1] for slope in other])
+    ratio = ratio_of(rms)
+    control = ratio_of([_sizes(slope)[1] for slope in shuffled_slopes])
     parts = {part: ratio_of([rms[at[0] + 1], rms[at[-1] + 1]]) for part, at in network.parts.items()}
-    weights = [_sizes(slope)[0] for slope in slopes[count:]]
+    weight_norms = [_sizes(slope)[0] for slope in slopes[count:]]
     gain, shape = _fit(rms)
     level, verdict = _verdict(network, rms, ratio, gain)
     return GradientProfile(
@@ -97,32 +112,32 @@ def gradient_profile(
         decades=_decades(rms),
         shape=shape,
         by_part=parts,
-        weight_ratio=ratio_of(weights) if len(weights) == 2 else float("nan"),
+        weight_ratio=ratio_of(weight_norms) if len(weight_norms) == 2 else float("nan"),
         loss=value,
     )
 
 
 def block_gradients(
-    network: Anatomy, x: Any, y: Any, *, loss: Loss | None = None, statistics: Statistics = "batch"
+    network: Anatomy, x: Tensor, y: Tensor, *, loss: Loss | None = None, statistics: Statistics = "batch"
 ) -> tuple[float, ...]:
     """Returns the gradient at h_0, ..., h_N (root mean square) and no more, for a look while a model trains."""
-    with untouched(network.graph.model):
-        _, slopes = network.slopes(x, network.labels(y, loss), at=network.trunk, loss=loss, statistics=statistics)
+    with preserve_variables(network.graph.model):
+        _, slopes = network.gradients(x, network.labels(y, loss), at=network.trunk, loss=loss, statistics=statistics)
     return tuple(_sizes(slope)[1] for slope in slopes)
 
 
-def _kernels(network: Anatomy) -> list[Any]:
-    """The first kernel of the first and of the last block."""
-    found = []
+def _kernels(network: Anatomy) -> list[KerasVariable]:
+    """Returns the first kernel of the first and of the last block; nothing if one has no kernel."""
+    kernels: list[KerasVariable] = []
     for block in (network.blocks[0], network.blocks[-1]):
-        steps = network.graph.needed([block.output], [block.input, *network.graph.inputs])
+        steps = network.graph.between([block.input, *network.graph.inputs], [block.output])
         variables = [v for step in steps for v in getattr(step.layer, "trainable_weights", ()) if len(v.shape) > 1]
-        found += variables[:1]
-    return found if len(found) == 2 else []
+        kernels += variables[:1]
+    return kernels if len(kernels) == 2 else []
 
 
-def _sizes(slope: Any) -> tuple[float, float]:
-    """Norm and root mean square, scaled first and summed in float64: squares of small gradients underflow."""
+def _sizes(slope: Array) -> tuple[float, float]:
+    """Returns norm and root mean square, scaled first and summed in float64: squares of small gradients underflow."""
     greatest = float(np.abs(slope).max(initial=0.0))
     if not np.isfinite(greatest) or greatest == 0:
         return greatest, greatest
@@ -130,28 +145,32 @@ def _sizes(slope: Any) -> tuple[float, float]:
     return norm, norm / float(np.sqrt(slope.size))
 
 
-def ratio_of(values: Any) -> float:
-    """Returns the first of some sizes over the last."""
-    return float(values[0] / values[-1]) if values[-1] else float("nan") if not values[0] else float("inf")
+def ratio_of(values: Sequence[float]) -> float:
+    """Returns the first value over the last: infinity if the last is zero, NaN if both are."""
+    if values[-1]:
+        return float(values[0] / values[-1])
+    return float("inf") if values[0] else float("nan")
 
 
-def _decades(values: Any) -> float:
-    good = [value for value in values if np.isfinite(value) and value > 0]
-    return float(np.log10(max(good) / min(good))) if good else float("nan")
+def _decades(values: Sequence[float]) -> float:
+    positive = [value for value in values if np.isfinite(value) and value > 0]
+    return float(np.log10(max(positive) / min(positive))) if positive else float("nan")
 
 
-def _fit(rms: Any) -> tuple[float, str]:
-    """Gain per block towards the input; and which of two laws in the depth, from the input on, fits better."""
+def _fit(rms: Sequence[float]) -> tuple[float, str]:
+    """Returns the gain per block towards the input, and which of two laws in the depth fits better."""
     values = np.array(rms)
-    good = np.isfinite(values) & (values > 0)
-    depth, logs = np.arange(len(values))[good], np.log(values[good])
+    valid = np.isfinite(values) & (values > 0)
+    depth, logs = np.arange(len(values))[valid], np.log(values[valid])
     if len(logs) < 3:
-        return (float(np.exp(logs[0] - logs[1])) if len(logs) == 2 else float("nan")), "too few blocks to say"
+        gain = float(np.exp(logs[0] - logs[1])) if len(logs) == 2 else float("nan")
+        return gain, "too few blocks for a fit"
     fits = {}
-    for name, over in (("exponential", depth), ("power law", np.log(depth + 1.0))):
-        slope, start = np.polyfit(over, logs, 1)
-        spread = ((logs - logs.mean()) ** 2).sum()
-        fits[name] = slope, (1 - ((logs - slope * over - start) ** 2).sum() / spread if spread > 1e-8 else 1.0)
+    for name, coordinate in (("exponential", depth), ("power law", np.log(depth + 1.0))):
+        slope, intercept = np.polyfit(coordinate, logs, 1)
+        residuals = ((logs - slope * coordinate - intercept) ** 2).sum()
+        total = ((logs - logs.mean()) ** 2).sum()
+        fits[name] = slope, (1 - residuals / total if total > 1e-8 else 1.0)
     gain = float(np.exp(-fits["exponential"][0]))
     if logs.max() - logs.min() < 1e-3:
         return gain, "constant"
@@ -159,14 +178,20 @@ def _fit(rms: Any) -> tuple[float, str]:
     return gain, f"{best} (R2 {fits[best][1]:.3f})"
 
 
-def _verdict(network: Anatomy, rms: Any, ratio: float, gain: float) -> tuple[Level, str]:
-    bad = [number for number, value in enumerate(rms) if not np.isfinite(value) or value == 0]
-    if bad:
-        # The gradient comes from the end: the last bad place is where it was lost.
-        word = "underflows to zero" if rms[bad[-1]] == 0 else "overflows"
-        return "broken", f"the gradient {word} at block {bad[-1]} of {len(network.blocks)}, on its way to the input"
+def _verdict(network: Anatomy, rms: Sequence[float], ratio: float, gain: float) -> tuple[Level, str]:
+    invalid = [block for block, value in enumerate(rms) if not np.isfinite(value) or value == 0]
+    if invalid:
+        # The gradient comes from the end: it is lost at the last invalid block.
+        event = "underflows to zero" if rms[invalid[-1]] == 0 else "overflows"
+        return (
+            "broken",
+            f"the gradient {event} at block {invalid[-1]} of {len(network.blocks)}, on its way to the input",
+        )
     level = level_of(float(np.log10(ratio)))
-    told = f"the gradient at the first block is {ratio:.3g} times that at the last, {gain:.3f} per block"
-    lost = "it vanishes" if ratio < 1 else "it explodes"
-    words = {"healthy": "it reaches the first block", "strained": "it is strained"}
-    return level, f"{told}: {words.get(level, lost)}"
+    outcomes = {
+        "healthy": "it reaches the first block",
+        "strained": "it is strained",
+        "broken": "it vanishes" if ratio < 1 else "it explodes",
+    }
+    numbers = f"the gradient at the first block is {ratio:.3g} times that at the last, {gain:.3f} per block"
+    return level, f"{numbers}: {outcomes[level]}"

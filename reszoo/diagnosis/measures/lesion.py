@@ -1,4 +1,4 @@
-"""What single blocks are worth: blocks taken out of a network, and its head put after every block."""
+"""The contribution of single blocks: accuracy with blocks removed, and with the head applied after every block."""
 
 from __future__ import annotations
 
@@ -9,101 +9,111 @@ from typing import Any, ClassVar
 import numpy as np
 from keras import ops
 
-from reszoo.diagnosis.anatomy import Anatomy, take_apart, untouched
+from reszoo.diagnosis.anatomy import Anatomy, preserve_variables, take_apart
 from reszoo.diagnosis.autodiff import without_gradient
 from reszoo.diagnosis.blocks import Block
 from reszoo.diagnosis.graph import Change, Slot, Statistics
-from reszoo.diagnosis.measures.result import Level, Result
+from reszoo.diagnosis.measures.result import Level, Result, level_from_top
 from reszoo.errors import ReszooError
 from reszoo.report.profiles import Panel
+from reszoo.types import Array, KerasModel, Tensor
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class LesionStudy(Result):
-    """Accuracy with blocks taken out: of a residual block the shortcut stays, of a plain one nothing."""
+    """Accuracy with blocks removed: of a residual block only the shortcut remains, of a plain one nothing."""
 
     title: ClassVar[str] = "lesion study"
     thresholds: ClassVar[str] = (
-        "share of the intact accuracy that is left after a block is taken out, mean over blocks: from 0.9 healthy (no "
-        "block matters alone), from 0.5 strained, below a chain; unknown where the intact network is no better than "
-        "the greatest class"
+        "share of the intact accuracy that remains after a block is removed, mean over blocks: from 0.9 healthy (no "
+        "single block matters), from 0.5 strained, below a chain; unknown where the intact network is no better than "
+        "always predicting the largest class"
     )
 
     blocks: tuple[str, ...]
-    """Those that can be taken out: a plain block only where it keeps the shape."""
+    """Names of the removable blocks: a plain block only if it keeps the shape."""
     accuracy: float
-    """Of the intact network."""
+    """Accuracy of the intact network."""
     without: tuple[float, ...]
     """Accuracy without each block."""
     mean: float
-    """Of those."""
+    """Mean of `without`."""
     worst: str
-    """The block that is missed most."""
+    """The block whose removal costs most."""
     idle: tuple[str, ...]
-    """Blocks without which no more than half a point is lost."""
+    """Blocks whose removal costs at most half a point."""
     without_many: tuple[tuple[int, float], ...]
-    """How many blocks were taken out at random, and the mean accuracy then."""
+    """Number of randomly removed blocks, and the mean accuracy without them."""
 
     def panels(self) -> list[Panel]:
-        """Returns accuracy without each block, and without many."""
+        """Returns the accuracy without each block, and without several."""
         count = len(self.blocks)
         curves = {
             "without this block": (range(1, count + 1), self.without),
             "intact": ((1, count), (self.accuracy,) * 2),
-            "greatest class": ((1, count), (self.control["greatest class"],) * 2),
+            "largest class": ((1, count), (self.control["largest class"],) * 2),
         }
         several = {"mean of draws": tuple(zip(*self.without_many, strict=True)) or ((), ())}
         return [
-            Panel("one block taken out", "block", "accuracy", curves),
-            Panel("several at random", "blocks taken out", "accuracy", several),  # type: ignore[arg-type]
+            Panel("one block removed", "block", "accuracy", curves),
+            Panel("several at random", "blocks removed", "accuracy", several),  # type: ignore[arg-type]
         ]
 
 
 def lesion_study(
-    model: Any, x: Any, y: Any, *, statistics: Statistics = "moving", draws: int = 10, seed: int = 0
+    model: KerasModel | Anatomy,
+    x: Tensor,
+    y: Tensor,
+    *,
+    statistics: Statistics = "moving",
+    draws: int = 10,
+    seed: int = 0,
 ) -> LesionStudy:
     """Returns the accuracy without each block, and without a quarter and a half of them (Veit 2016, section 4).
 
-    Controls: the share of the greatest class, and the accuracy with the labels shuffled.
+    Controls: the share of the largest class, and the accuracy for shuffled labels.
+
+    Example:
+        >>> import numpy as np, reszoo
+        >>> model = reszoo.create("residual_mlp18", input_shape=(8,), widths=8, classes=2)
+        >>> x = np.random.default_rng(0).normal(size=(16, 8)).astype("float32")
+        >>> len(reszoo.diagnosis.lesion_study(model, x, np.arange(16) % 2, draws=2).without)
+        8
 
     Args:
-        model: a Keras model, or one taken apart; trained, or there is nothing to lose.
+        model: a trained Keras model or its `Anatomy`.
         x: a batch of inputs.
-        y: their class numbers.
-        statistics: of batch norms: `moving` as in use, or those of the batch.
-        draws: random sets of blocks for each number of them.
-        seed: of the sets.
+        y: class indices.
+        statistics: which statistics batch norms use: `moving` as in inference, or `batch`.
+        draws: number of random sets of blocks of each size.
+        seed: random seed of the sets.
 
     Raises:
-        ReszooError: the model cannot be taken apart, or no block can be taken out.
+        ReszooError: the model cannot be analyzed, or no block can be removed.
     """
     network = take_apart(model)
     labels = network.labels(y)[:, 0]
     blocks = removable(network)
-    with untouched(network.graph.model):
+    with preserve_variables(network.graph.model):
         intact, accuracies = _one_by_one(network, blocks, x, labels, statistics)
         random = np.random.default_rng(seed)
         many = []
         for count in sorted({round(len(blocks) / 4), round(len(blocks) / 2)} - {0, 1} if draws else ()):
             sets = [random.choice(len(blocks), count, replace=False) for _ in range(draws)]
-            found = [accuracy_without(network, x, labels, (blocks[i] for i in chosen), statistics) for chosen in sets]
-            many.append((count, float(np.mean(found))))
+            scores = [accuracy_without(network, x, labels, (blocks[i] for i in subset), statistics) for subset in sets]
+            many.append((count, float(np.mean(scores))))
         shuffled = accuracy_without(network, x, random.permutation(labels), (), statistics)
     mean = float(np.mean(accuracies))
     chance = float(np.bincount(labels).max() / len(labels))
-    level: Level = "unknown" if intact <= chance else "healthy" if mean >= 0.9 * intact else "strained"
-    level = "broken" if level == "strained" and mean < 0.5 * intact else level
-    word = {
-        "healthy": "no block matters alone",
-        "strained": "single blocks matter",
-        "broken": "the blocks are a chain: without one, little is left",
-        "unknown": "the network has learnt nothing that could be lost",
-    }[level]
+    level: Level = "unknown"
+    if intact > chance:
+        level = level_from_top(mean, healthy=0.9 * intact, strained=0.5 * intact)
     return LesionStudy(
         model=network.name,
         level=level,
-        verdict=f"accuracy {intact:.1%}, and {mean:.1%} with one block of {len(blocks)} taken out (mean): {word}",
-        control={"greatest class": chance, "labels shuffled": shuffled},
+        verdict=f"accuracy {intact:.1%}, and {mean:.1%} with one block of {len(blocks)} removed (mean): "
+        + _OUTCOMES[level],
+        control={"largest class": chance, "labels shuffled": shuffled},
         blocks=tuple(block.name for block in blocks),
         accuracy=intact,
         without=tuple(accuracies),
@@ -114,22 +124,30 @@ def lesion_study(
     )
 
 
+_OUTCOMES = {
+    "healthy": "no single block matters",
+    "strained": "single blocks matter",
+    "broken": "the blocks are a chain: without one, little remains",
+    "unknown": "the network is no better than always predicting the largest class",
+}
+
+
 def removable(network: Anatomy) -> list[Block]:
-    """Returns the blocks that can be taken out.
+    """Returns the blocks that can be removed.
 
     Raises:
         ReszooError: there are none.
     """
     shapes = network.graph.shapes
-    found = [b for b in network.blocks if b.residual or shapes[b.input] == shapes[b.output]]
-    if not found:
+    blocks = [block for block in network.blocks if block.residual or shapes[block.input] == shapes[block.output]]
+    if not blocks:
         expected = "residual blocks, or plain ones that keep the shape"
-        raise ReszooError(f"{network.name}: lesion", got="no block that can be taken out", expected=expected)
-    return found
+        raise ReszooError(f"{network.name}: lesion", got="no removable block", expected=expected)
+    return blocks
 
 
 def lesion(block: Block) -> tuple[Slot, Change]:
-    """Returns the tensor that is another without a block, and what it then is."""
+    """Returns the tensor that the removal of a block changes, and the change."""
     if block.merge is None:
         return block.output, lambda value, values: values[block.input]
     shortcut = block.shortcut
@@ -137,76 +155,84 @@ def lesion(block: Block) -> tuple[Slot, Change]:
 
 
 def _one_by_one(
-    network: Anatomy, blocks: list[Block], x: Any, labels: Any, statistics: Statistics
+    network: Anatomy, blocks: list[Block], x: Tensor, labels: Array, statistics: Statistics
 ) -> tuple[float, list[float]]:
-    """Accuracy intact, and without each block: of every block only what comes after it is computed again."""
+    """Returns the accuracy intact and without each block, for which only the layers after the block run again."""
     graph = network.graph
-    stays = [block.shortcut if block.shortcut is not None else block.input for block in blocks]
+    sources = [block.shortcut if block.shortcut is not None else block.input for block in blocks]
     with without_gradient():
-        values = graph.run(x, wanted=[graph.logits, *stays], statistics=statistics)
-    found = []
-    for block, stay in zip(blocks, stays, strict=True):
-        place = block.output if block.merge is None else block.merge
-        found.append(_right(network, x, labels, got={place: values[stay]}, statistics=statistics))
-    return float((_classes(values[graph.logits]) == labels).mean()), found
+        values = graph.run(x, outputs=[graph.logits, *sources], statistics=statistics)
+    accuracies = []
+    for block, source in zip(blocks, sources, strict=True):
+        target = block.output if block.merge is None else block.merge
+        accuracies.append(_accuracy(network, x, labels, overrides={target: values[source]}, statistics=statistics))
+    return float((_classes(values[graph.logits]) == labels).mean()), accuracies
 
 
 def accuracy_without(
-    network: Anatomy, x: Any, labels: Any, without: Iterable[Block], statistics: Statistics = "moving"
+    network: Anatomy, x: Tensor, labels: Array, without: Iterable[Block], statistics: Statistics = "moving"
 ) -> float:
-    """Returns the accuracy with some blocks taken out."""
-    return _right(network, x, labels, change=dict(map(lesion, without)), statistics=statistics)
+    """Returns the accuracy with some blocks removed."""
+    return _accuracy(network, x, labels, change=dict(map(lesion, without)), statistics=statistics)
 
 
-def _right(network: Anatomy, x: Any, labels: Any, **settings: Any) -> float:
+def _accuracy(network: Anatomy, x: Tensor, labels: Array, **settings: Any) -> float:
     logits = network.graph.logits
-    return float((_classes(network.graph.read(x, wanted=[logits], **settings)[logits]) == labels).mean())
+    return float((_classes(network.graph.read(x, outputs=[logits], **settings)[logits]) == labels).mean())
 
 
-def _classes(logits: Any) -> Any:
+def _classes(logits: Tensor) -> Array:
     rows = ops.convert_to_numpy(logits)
     return rows.argmax(axis=1) if rows.shape[1] > 1 else (rows[:, 0] > 0).astype(int)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class EarlyExit(Result):
-    """The trained head after every block of the last stage."""
+    """Accuracy of the trained head, applied after every block of the last stage."""
 
     title: ClassVar[str] = "early exit"
     thresholds: ClassVar[str] = (
-        "share of the rise in accuracy, over the last stage, that its last block makes: to 0.5 healthy (blocks refine "
-        "in turn), to 0.8 strained, above a jump at the end; unknown where accuracy rises by less than 5 points"
+        "share of the rise in accuracy over the last stage that is due to its last block: to 0.5 healthy (blocks "
+        "refine gradually), to 0.8 strained, above a jump at the end; unknown where accuracy rises by less than 5 "
+        "points"
     )
 
     places: tuple[int, ...]
-    """Which of h_0, ..., h_N."""
+    """Indices i of the measured h_i."""
     accuracy: tuple[float, ...]
     losses: tuple[float, ...]
     """Cross-entropy, nats."""
 
     def panels(self) -> list[Panel]:
-        """Returns accuracy and loss over depth."""
+        """Returns the accuracy and the loss over depth."""
         curves = {self.model: (self.places, self.accuracy)}
-        curves["greatest class"] = (self.places, (self.control["greatest class"],) * len(self.places))
+        curves["largest class"] = (self.places, (self.control["largest class"],) * len(self.places))
         return [
             Panel("head after every block", "block", "accuracy", curves),
             Panel("", "block", "cross-entropy (nats)", {self.model: (self.places, self.losses)}),
         ]
 
 
-def early_exit(model: Any, x: Any, y: Any, *, statistics: Statistics = "moving") -> EarlyExit:
-    """Returns what the network's own head makes of every block of the last stage (Greff 2017: iterative refinement).
+def early_exit(model: KerasModel | Anatomy, x: Tensor, y: Tensor, *, statistics: Statistics = "moving") -> EarlyExit:
+    """Returns the accuracy of the network's own head after every block of the last stage (Greff 2017).
 
-    Controls: the share of the greatest class.
+    It rises gradually where blocks refine iteratively. Control: the share of the largest class.
+
+    Example:
+        >>> import numpy as np, reszoo
+        >>> model = reszoo.create("residual_mlp18", input_shape=(8,), widths=8, classes=2)
+        >>> x = np.random.default_rng(0).normal(size=(16, 8)).astype("float32")
+        >>> reszoo.diagnosis.early_exit(model, x, np.arange(16) % 2).places
+        (0, 1, 2, 3, 4, 5, 6, 7, 8)
 
     Args:
-        model: a Keras model, or one taken apart; trained.
+        model: a trained Keras model or its `Anatomy`.
         x: a batch of inputs.
-        y: their class numbers.
-        statistics: of batch norms: `moving` as in use, or those of the batch.
+        y: class indices.
+        statistics: which statistics batch norms use: `moving` as in inference, or `batch`.
 
     Raises:
-        ReszooError: the model cannot be taken apart, or its last stage has one block only.
+        ReszooError: the model cannot be analyzed, or its last stage has only one block.
     """
     network = take_apart(model)
     labels = network.labels(y)
@@ -216,22 +242,26 @@ def early_exit(model: Any, x: Any, y: Any, *, statistics: Statistics = "moving")
     if len(places) < 2:
         raise ReszooError(f"{network.name}: early exit", got="a last stage of one block", expected="at least two")
     accuracy, losses = [], []
-    with untouched(graph.model), without_gradient():
-        values = graph.run(x, wanted=[trunk[i] for i in places], statistics=statistics)
+    with preserve_variables(graph.model), without_gradient():
+        values = graph.run(x, outputs=[trunk[i] for i in places], statistics=statistics)
         for place in places:
-            got = {trunk[-1]: values[trunk[place]]}
-            logits = graph.run(x, wanted=[graph.logits], got=got, statistics=statistics)[graph.logits]
+            overrides = {trunk[-1]: values[trunk[place]]}
+            outputs = graph.run(x, outputs=[graph.logits], overrides=overrides, statistics=statistics)
+            logits = outputs[graph.logits]
             accuracy.append(float((_classes(logits) == labels[:, 0]).mean()))
             losses.append(float(network.loss(logits, labels)))
     rise = accuracy[-1] - accuracy[0]
-    share = (accuracy[-1] - accuracy[-2]) / rise if rise >= 0.05 else float("nan")
-    level: Level = "unknown" if rise < 0.05 else "healthy" if share <= 0.5 else "strained" if share <= 0.8 else "broken"
-    told = f"over the last stage accuracy goes from {accuracy[0]:.1%} to {accuracy[-1]:.1%}"
+    level: Level = "unknown"
+    verdict = f"over the last stage accuracy goes from {accuracy[0]:.1%} to {accuracy[-1]:.1%}"
+    if rise >= 0.05:
+        share = (accuracy[-1] - accuracy[-2]) / rise
+        level = level_from_top(-share, healthy=-0.5, strained=-0.8)
+        verdict += f"; {share:.0%} of the rise is due to the last block"
     return EarlyExit(
         model=network.name,
         level=level,
-        verdict=told if level == "unknown" else f"{told}; the last block makes {share:.0%} of that",
-        control={"greatest class": float(np.bincount(labels[:, 0]).max() / len(labels))},
+        verdict=verdict,
+        control={"largest class": float(np.bincount(labels[:, 0]).max() / len(labels))},
         places=tuple(places),
         accuracy=tuple(accuracy),
         losses=tuple(losses),

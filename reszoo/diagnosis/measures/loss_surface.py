@@ -1,25 +1,26 @@
-"""How far the gradient can be trusted: steps along it, and slices through the loss."""
+"""The smoothness of the loss: the gradient after steps along it, and slices through the loss."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from math import log
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from keras import ops
 
-from reszoo.diagnosis.anatomy import Anatomy, Loss, take_apart, untouched
+from reszoo.diagnosis.anatomy import Anatomy, Loss, preserve_variables, take_apart
 from reszoo.diagnosis.autodiff import without_gradient
 from reszoo.diagnosis.graph import Statistics
-from reszoo.diagnosis.measures.result import Level, Result
+from reszoo.diagnosis.measures.result import Result, level_from_top
 from reszoo.errors import ReszooError
 from reszoo.report.profiles import Panel
+from reszoo.types import Array, KerasModel, KerasVariable, Tensor
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Predictiveness(Result):
-    """Whether the gradient still points the same way after a step along it."""
+    """How similar the gradient stays after a step along it."""
 
     title: ClassVar[str] = "gradient predictiveness"
     thresholds: ClassVar[str] = (
@@ -28,15 +29,15 @@ class Predictiveness(Result):
     )
 
     steps: tuple[float, ...]
-    """Length of the step over the norm of the weights."""
+    """Length of each step over the norm of the weights."""
     cosines: tuple[float, ...]
-    """Of the gradient before with that after the step."""
+    """Cosine of the gradients before and after each step."""
     loss_changes: tuple[float, ...]
-    """What the step does to the loss, nats."""
+    """Change of the loss by each step, in nats."""
     loss: float
 
     def panels(self) -> list[Panel]:
-        """Returns cosine and loss change over the length of the step."""
+        """Returns the cosine and the change of the loss over the length of the step."""
         lengths = [float(np.log10(step)) for step in self.steps]
         return [
             Panel("gradient after a step", "log10 of step / weights", "cosine", {self.model: (lengths, self.cosines)}),
@@ -45,82 +46,90 @@ class Predictiveness(Result):
 
 
 def predictiveness(
-    model: Any,
-    x: Any,
-    y: Any,
+    model: KerasModel | Anatomy,
+    x: Tensor,
+    y: Tensor,
     *,
     loss: Loss | None = None,
     steps: tuple[float, ...] = (1e-4, 1e-3, 1e-2),
     statistics: Statistics = "batch",
     seed: int = 0,
 ) -> Predictiveness:
-    """Returns how long a step can be for which the gradient holds (Santurkar 2018, section 3.1).
+    """Returns the cosine of the gradient with itself after steps along it (Santurkar 2018, section 3.1).
 
     Controls: the cosine of the gradient with a random direction, and with the gradient after a step of the first
     length in a random direction.
 
+    Example:
+        >>> import numpy as np, reszoo
+        >>> model = reszoo.create("residual_mlp18", input_shape=(8,), widths=8, classes=2)
+        >>> x = np.random.default_rng(0).normal(size=(16, 8)).astype("float32")
+        >>> len(reszoo.diagnosis.predictiveness(model, x, np.arange(16) % 2).cosines)
+        3
+
     Args:
-        model: a Keras model, or one taken apart.
+        model: a Keras model or its `Anatomy`.
         x: a batch of inputs.
-        y: their classes, or what `loss` takes.
-        loss: a function of true values and outputs, other than cross-entropy.
-        steps: lengths, over the norm of the weights.
-        statistics: of batch norms: `batch` as in training, or `moving`.
-        seed: of the random direction.
+        y: class indices, or what `loss` takes.
+        loss: a function of true values and outputs, instead of cross-entropy.
+        steps: lengths of the steps over the norm of the weights.
+        statistics: which statistics batch norms use: `batch` as in training, or `moving`.
+        seed: random seed of the direction.
 
     Raises:
-        ReszooError: the model cannot be taken apart, or nothing in it learns.
+        ReszooError: the model cannot be analyzed, or has no trainable weights.
     """
     network = take_apart(model)
     labels = network.labels(y, loss)
-    variables = _learning(network)
-    own = [ops.convert_to_numpy(variable).astype("float64") for variable in variables]
-    length = _norm(own)
-    random = [np.random.default_rng(seed).normal(size=value.shape) for value in own]
+    variables = _trainable(network)
+    weights = [ops.convert_to_numpy(variable).astype("float64") for variable in variables]
+    length = _norm(weights)
+    random = [np.random.default_rng(seed).normal(size=value.shape) for value in weights]
 
-    def slopes(step: float, along: list[Any]) -> tuple[float, list[Any]]:
-        scale = step * length / (_norm(along) or 1.0)
-        moved = [ops.convert_to_tensor((w - scale * g).astype("float32")) for w, g in zip(own, along, strict=True)]
-        settings: dict[str, Any] = {"loss": loss, "statistics": statistics}
-        value, found = network.slopes(x, labels, variables=variables, values=moved, **settings)
-        return value, [slope.astype("float64") for slope in found]
+    def after_step(step: float, direction: list[Array]) -> tuple[float, list[Array]]:
+        scale = step * length / (_norm(direction) or 1.0)
+        pairs = zip(weights, direction, strict=True)
+        values = [ops.convert_to_tensor((weight - scale * slope).astype("float32")) for weight, slope in pairs]
+        value, slopes = network.gradients(
+            x, labels, variables=variables, values=values, loss=loss, statistics=statistics
+        )
+        return value, [slope.astype("float64") for slope in slopes]
 
-    with untouched(network.graph.model):
-        here, first = slopes(0.0, random)
-        after = [slopes(step, first) for step in steps]
-        _, aside = slopes(steps[0], random)
-    cosines = tuple(_cosine(first, found) for _, found in after)
-    near = cosines[0]
-    level: Level = "healthy" if near >= 0.9 else "strained" if near >= 0.5 else "broken"
+    with preserve_variables(network.graph.model):
+        start, first = after_step(0.0, random)
+        after = [after_step(step, first) for step in steps]
+        _, random_step = after_step(steps[0], random)
+    cosines = tuple(_cosine(first, slopes) for _, slopes in after)
     return Predictiveness(
         model=network.name,
-        level=level,
-        verdict=f"after a step of {steps[0]:g} of the weights' norm the gradient has a cosine of {near:.3f} with what "
-        f"it was; after {steps[-1]:g}, {cosines[-1]:.3f} and the loss changed by {after[-1][0] - here:+.3g}",
-        control={"random direction": _cosine(first, random), "step in a random direction": _cosine(first, aside)},
+        level=level_from_top(cosines[0], healthy=0.9, strained=0.5),
+        verdict=f"after a step of {steps[0]:g} of the weights' norm the gradient has a cosine of {cosines[0]:.3f} with "
+        f"the gradient before; after {steps[-1]:g}, {cosines[-1]:.3f}, and the loss changes by "
+        f"{after[-1][0] - start:+.3g}",
+        control={"random direction": _cosine(first, random), "step in a random direction": _cosine(first, random_step)},
         steps=steps,
         cosines=cosines,
-        loss_changes=tuple(value - here for value, _ in after),
-        loss=here,
+        loss_changes=tuple(value - start for value, _ in after),
+        loss=start,
     )
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class LossSlice(Result):
-    """The loss along a random direction through the weights, every filter of which is as long as the weights' own.
+    """The loss along random directions through the weights, each filter scaled to the norm of the weights' filter.
 
-    A slice is a projection: that it looks convex does not make the loss convex (Li 2018, section 5).
+    A slice is a projection: a slice that looks convex does not make the loss convex (Li 2018, section 5).
     """
 
     title: ClassVar[str] = "loss slice"
     thresholds: ClassVar[str] = "none: slices are compared with each other, at equal loss"
 
     at: tuple[float, ...]
-    """Where along the direction, in lengths of the weights."""
+    """Positions along the direction, in lengths of the weights."""
     losses: tuple[tuple[float, ...], ...]
-    """Of every direction: the loss along it, nats."""
+    """For every direction, the loss along it, in nats."""
     curved_down: float
-    """Share of the points between the ends at which a slice bends downwards."""
+    """Share of the inner points at which a slice has negative curvature."""
 
     def panels(self) -> list[Panel]:
         """Returns the loss along every direction."""
@@ -130,9 +139,9 @@ class LossSlice(Result):
 
 
 def loss_slice(
-    model: Any,
-    x: Any,
-    y: Any,
+    model: KerasModel | Anatomy,
+    x: Tensor,
+    y: Tensor,
     *,
     loss: Loss | None = None,
     points: int = 11,
@@ -141,75 +150,86 @@ def loss_slice(
     statistics: Statistics = "moving",
     seed: int = 0,
 ) -> LossSlice:
-    """Returns the loss along filter-normalised random directions (Li 2018, section 4).
+    """Returns the loss along filter-normalized random directions (Li 2018, section 4).
 
     Biases and norms are not moved. Controls: more directions, which show how much a slice depends on the draw; and the
-    loss of a network that says the same of every input, ln(classes).
+    loss of a network with one output for all inputs, ln(classes).
+
+    Example:
+        >>> import numpy as np, reszoo
+        >>> model = reszoo.create("residual_mlp18", input_shape=(8,), widths=8, classes=2)
+        >>> x = np.random.default_rng(0).normal(size=(16, 8)).astype("float32")
+        >>> reszoo.diagnosis.loss_slice(model, x, np.arange(16) % 2, points=3).at
+        (-1.0, 0.0, 1.0)
 
     Args:
-        model: a Keras model, or one taken apart.
+        model: a Keras model or its `Anatomy`.
         x: a batch of inputs.
-        y: their classes, or what `loss` takes.
-        loss: a function of true values and outputs, other than cross-entropy.
-        points: of a slice, an odd number.
-        reach: how far to go to both sides, in lengths of the weights.
-        directions: how many.
-        statistics: of batch norms: the moving ones, held fast, or `batch`.
-        seed: of the directions.
+        y: class indices, or what `loss` takes.
+        loss: a function of true values and outputs, instead of cross-entropy.
+        points: number of points of a slice, odd.
+        reach: distance to both sides, in lengths of the weights.
+        directions: number of directions.
+        statistics: which statistics batch norms use: `moving`, which stay fixed, or `batch`.
+        seed: random seed of the directions.
 
     Raises:
-        ReszooError: the model cannot be taken apart, or nothing in it learns.
+        ReszooError: the model cannot be analyzed, or has no trainable weights.
     """
     network = take_apart(model)
     labels = network.labels(y, loss)
-    variables = [variable for variable in _learning(network) if len(variable.shape) > 1]
-    own = [ops.convert_to_numpy(variable).astype("float64") for variable in variables]
-    random, at = np.random.default_rng(seed), np.linspace(-reach, reach, points)
-    logits, rows = network.graph.logits, []
-    with untouched(network.graph.model), without_gradient():
+    variables = [variable for variable in _trainable(network) if len(variable.shape) > 1]
+    weights = [ops.convert_to_numpy(variable).astype("float64") for variable in variables]
+    random = np.random.default_rng(seed)
+    positions = np.linspace(-reach, reach, points)
+    logits = network.graph.logits
+    rows = []
+    with preserve_variables(network.graph.model), without_gradient():
         for _ in range(directions):
-            along = [_filter_normalised(random.normal(size=value.shape), value) for value in own]
+            direction = [_filter_normalized(random.normal(size=value.shape), value) for value in weights]
             row = []
-            for place in at:
-                moved = [(v, (w + place * d).astype("float32")) for v, w, d in zip(variables, own, along, strict=True)]
-                found = network.graph.run(x, wanted=[logits], statistics=statistics, weights=moved)[logits]
-                row.append(float(network.loss(found, labels, loss)))
+            for position in positions:
+                triples = zip(variables, weights, direction, strict=True)
+                values = [(v, (w + position * d).astype("float32")) for v, w, d in triples]
+                outputs = network.graph.run(x, outputs=[logits], statistics=statistics, weights=values)
+                row.append(float(network.loss(outputs[logits], labels, loss)))
             rows.append(tuple(row))
-    bends = np.array([np.diff(row, 2) for row in rows])
-    share, ends = float((bends < 0).mean()), float(np.mean([(row[0], row[-1]) for row in rows]))
+    curvature = np.array([np.diff(row, 2) for row in rows])
+    share = float((curvature < 0).mean())
+    ends = float(np.mean([(row[0], row[-1]) for row in rows]))
     classes = max(network.graph.shapes[logits][-1] or 2, 2)
     return LossSlice(
         model=network.name,
         level="unknown",
-        verdict=f"the loss goes from {rows[0][points // 2]:.3g} here to {ends:.3g} at the ends "
-        f"(chance {log(classes):.3g}), and bends downwards at {share:.0%} of the points between",
+        verdict=f"the loss goes from {rows[0][points // 2]:.3g} in the middle to {ends:.3g} at the ends "
+        f"(chance {log(classes):.3g}), with negative curvature at {share:.0%} of the points between",
         control={"chance": log(classes), "spread between directions": float(np.std(rows, axis=0).mean())},
-        at=tuple(map(float, at)),
+        at=tuple(map(float, positions)),
         losses=tuple(rows),
         curved_down=share,
     )
 
 
-def _learning(network: Anatomy) -> list[Any]:
+def _trainable(network: Anatomy) -> list[KerasVariable]:
     variables = list(network.graph.model.trainable_variables)
     if not variables:
         hint = "make it trainable: reszoo.freeze(model, until='stem')"
-        raise ReszooError(f"{network.name}: weights", got="none that learn", expected="some", hint=hint)
+        raise ReszooError(f"{network.name}: weights", got="no trainable weights", expected="at least one", hint=hint)
     return variables
 
 
-def _filter_normalised(direction: Any, weights: Any) -> Any:
+def _filter_normalized(direction: Array, weights: Array) -> Array:
     axes = tuple(range(weights.ndim - 1))
     lengths = np.sqrt((direction**2).sum(axis=axes, keepdims=True))
     return direction / np.maximum(lengths, 1e-12) * np.sqrt((weights**2).sum(axis=axes, keepdims=True))
 
 
-def _norm(arrays: list[Any]) -> float:
+def _norm(arrays: list[Array]) -> float:
     return float(np.sqrt(sum((array**2).sum() for array in arrays)))
 
 
-def _cosine(a: list[Any], b: list[Any]) -> float:
-    # Each is scaled first: products of small gradients underflow.
+def _cosine(a: list[Array], b: list[Array]) -> float:
+    # Scaled first: products of small gradients underflow.
     sizes = [max((float(np.abs(array).max(initial=0.0)) for array in one), default=0.0) or 1.0 for one in (a, b)]
     a, b = ([array / size for array in one] for one, size in zip((a, b), sizes, strict=True))
     length = _norm(a) * _norm(b)

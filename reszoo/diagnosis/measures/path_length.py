@@ -1,44 +1,46 @@
-"""Through how many branches the gradient goes on its way from the loss to the first block."""
+"""The number of branches that the gradient passes between the loss and the first block."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from math import lgamma
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from keras import ops
 
-from reszoo.diagnosis.anatomy import Loss, take_apart, untouched
+from reszoo.diagnosis.anatomy import Anatomy, Loss, preserve_variables, take_apart
+from reszoo.diagnosis.blocks import Block
 from reszoo.diagnosis.graph import Change, Slot, Statistics, Values
 from reszoo.diagnosis.measures.result import Result
 from reszoo.report.profiles import Panel
+from reszoo.types import KerasModel, Tensor
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class PathLength(Result):
-    """How the gradient is shared among paths through few and through many branches."""
+    """How the gradient is distributed over paths through few and through many branches."""
 
     title: ClassVar[str] = "effective path length"
-    thresholds: ClassVar[str] = "none: it is a length. A plain network has one path, through all blocks"
+    thresholds: ClassVar[str] = "none, it is a length. A plain network has one path, through all blocks"
 
     blocks: int
-    """Residual blocks: a path goes through the branch of some and around that of the others."""
+    """Number of residual blocks: a path goes through the branches of some and the shortcuts of the others."""
     lengths: tuple[int, ...]
-    """Numbers of branches that were tried."""
+    """Measured path lengths, in branches."""
     norms: tuple[float, ...]
-    """Mean norm of the gradient at the first block, through that many branches and no other path."""
+    """Mean norm of the gradient at the first block along one path of each length."""
     share: tuple[float, ...]
-    """Of the whole gradient: the norm times the number of such paths, one in all."""
+    """Share of the gradient along all paths of each length: norm times number of paths, normalized over all lengths."""
     mean: float
-    """Branches on the way of the gradient, on average."""
+    """Mean path length, weighted by share."""
     low: float
-    """Below which 5 % of it lies."""
+    """5 % quantile of the path length."""
     high: float
-    """Below which 95 % of it lies."""
+    """95 % quantile of the path length."""
 
     def panels(self) -> list[Panel]:
-        """Returns norm and share over length."""
+        """Returns the norm and the share over the length."""
         return [
             Panel("one path", "branches", "gradient norm", {self.model: (self.lengths, self.norms)}, "log"),
             Panel("all paths of a length", "branches", "share", {self.model: (self.lengths, self.share)}),
@@ -46,9 +48,9 @@ class PathLength(Result):
 
 
 def path_length(
-    model: Any,
-    x: Any,
-    y: Any,
+    model: KerasModel | Anatomy,
+    x: Tensor,
+    y: Tensor,
     *,
     loss: Loss | None = None,
     statistics: Statistics = "moving",
@@ -56,77 +58,99 @@ def path_length(
     lengths: int = 13,
     seed: int = 0,
 ) -> PathLength:
-    """Returns through how many branches the gradient goes (Veit 2016, section 4.3).
+    """Returns the distribution of the gradient over path lengths (Veit 2016, section 4.3).
 
-    For a random set of blocks only their branches, and of the others only the shortcuts, let the gradient through; the
-    values stay those of the whole network. Control: half of the blocks, what it would be if branches were no weaker
-    than shortcuts.
+    In a random set of blocks only the branches pass the gradient, in the others only the shortcuts; the values stay
+    those of the whole network. Control: half of the blocks, the mean if branches were as strong as shortcuts.
+
+    Example:
+        >>> import numpy as np, reszoo
+        >>> model = reszoo.create("residual_mlp18", input_shape=(8,), widths=8, classes=2)
+        >>> x = np.random.default_rng(0).normal(size=(16, 8)).astype("float32")
+        >>> reszoo.diagnosis.path_length(model, x, np.arange(16) % 2, draws=1, lengths=3).lengths
+        (0, 4, 8)
 
     Args:
-        model: a Keras model, or one taken apart.
+        model: a Keras model or its `Anatomy`.
         x: a batch of inputs.
-        y: their classes, or what `loss` takes.
-        loss: a function of true values and outputs, other than cross-entropy.
-        statistics: of batch norms.
-        draws: random sets of blocks for each length.
-        lengths: how many lengths are tried, evenly spread; those between are interpolated.
-        seed: of the sets.
+        y: class indices, or what `loss` takes.
+        loss: a function of true values and outputs, instead of cross-entropy.
+        statistics: which statistics batch norms use.
+        draws: number of random sets of blocks for each length.
+        lengths: number of measured lengths, evenly spread; those between are interpolated.
+        seed: random seed of the sets.
 
     Raises:
-        ReszooError: the model cannot be taken apart.
+        ReszooError: the model cannot be analyzed.
     """
     network = take_apart(model)
     labels = network.labels(y, loss)
     blocks = [block for block in network.blocks if block.residual]
     count = len(blocks)
     if not count:
-        told = f"a plain network has one path, through all {len(network.blocks)} blocks"
-        only = len(network.blocks)
-        return PathLength(
-            model=network.name, level="unknown", verdict=told, control={"branches as strong as shortcuts": float(only)},
-            blocks=0, lengths=(only,), norms=(float("nan"),), share=(1.0,), mean=only, low=only, high=only,
-        )  # fmt: skip
+        return _of_plain(network)
     random = np.random.default_rng(seed)
-    tried = np.unique(np.linspace(0, count, min(lengths, count + 1)).round().astype(int))
+    measured = np.unique(np.linspace(0, count, min(lengths, count + 1)).round().astype(int))
     norms = []
-    with untouched(network.graph.model):
-        for length in tried:
-            found = []
+    with preserve_variables(network.graph.model):
+        for length in measured:
+            sizes = []
             for _ in range(1 if length in (0, count) else draws):
                 chosen = {*random.choice(count, length, replace=False)}
                 change = dict(_only(block, number in chosen) for number, block in enumerate(blocks))
-                settings: dict[str, Any] = {"loss": loss, "statistics": statistics}
-                _, (slope,) = network.slopes(x, labels, at=[network.trunk[0]], change=change, **settings)
-                found.append(float(np.sqrt((slope.astype("float64") ** 2).sum())))
-            norms.append(float(np.mean(found)))
+                _, (slope,) = network.gradients(
+                    x, labels, at=[network.trunk[0]], change=change, loss=loss, statistics=statistics
+                )
+                sizes.append(float(np.sqrt((slope.astype("float64") ** 2).sum())))
+            norms.append(float(np.mean(sizes)))
     every = np.arange(count + 1)
-    logs = np.interp(every, tried, np.log(np.maximum(norms, 1e-300)))
-    ways = np.array([lgamma(count + 1) - lgamma(k + 1) - lgamma(count - k + 1) for k in every])
-    weights = np.exp(logs + ways - (logs + ways).max())
+    log_norms = np.interp(every, measured, np.log(np.maximum(norms, 1e-300)))
+    # Logarithms of the binomial coefficients: how many paths have each length.
+    log_counts = np.array([lgamma(count + 1) - lgamma(k + 1) - lgamma(count - k + 1) for k in every])
+    weights = np.exp(log_norms + log_counts - (log_norms + log_counts).max())
     shares = weights / weights.sum()
-    mean, sums = float((every * shares).sum()), shares.cumsum()
-    low, high = (float(np.searchsorted(sums, share)) for share in (0.05, 0.95))
+    mean = float((every * shares).sum())
+    low, high = (float(np.searchsorted(shares.cumsum(), share)) for share in (0.05, 0.95))
     return PathLength(
         model=network.name,
         level="unknown",
-        verdict=f"the gradient goes through {mean:.1f} of {count} branches on average, 90 % of it through {low:.0f} to "
-        f"{high:.0f}; if branches were as strong as shortcuts it would be {count / 2:g}",
+        verdict=f"the gradient passes {mean:.1f} of {count} branches on average, 90 % of it {low:.0f} to {high:.0f}; "
+        f"if branches were as strong as shortcuts it would be {count / 2:g}",
         control={"branches as strong as shortcuts": count / 2},
         blocks=count,
-        lengths=tuple(map(int, tried)),
+        lengths=tuple(map(int, measured)),
         norms=tuple(norms),
-        share=tuple(float(shares[k]) for k in tried),
+        share=tuple(float(shares[k]) for k in measured),
         mean=mean,
         low=low,
         high=high,
     )
 
 
-def _only(block: Any, through_branch: bool) -> tuple[Slot, Change]:
-    """The sum, in which only one of the two lets the gradient through."""
+def _of_plain(network: Anatomy) -> PathLength:
+    count = len(network.blocks)
+    return PathLength(
+        model=network.name,
+        level="unknown",
+        verdict=f"a plain network has one path, through all {count} blocks",
+        control={"branches as strong as shortcuts": float(count)},
+        blocks=0,
+        lengths=(count,),
+        norms=(float("nan"),),
+        share=(1.0,),
+        mean=count,
+        low=count,
+        high=count,
+    )
 
-    def changed(value: Any, values: Values) -> Any:
-        branch, shortcut = values[block.branch], values[block.shortcut]
+
+def _only(block: Block, through_branch: bool) -> tuple[Slot, Change]:
+    """Returns the sum of a block, and a change that lets only one of its terms pass the gradient."""
+    assert block.merge is not None and block.branch is not None and block.shortcut is not None
+    sources = block.branch, block.shortcut
+
+    def changed(value: Tensor, values: Values) -> Tensor:
+        branch, shortcut = (values[slot] for slot in sources)
         return branch + ops.stop_gradient(shortcut) if through_branch else ops.stop_gradient(branch) + shortcut
 
     return block.merge, changed

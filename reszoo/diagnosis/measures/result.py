@@ -1,4 +1,4 @@
-"""What every measurement returns: numbers, their control, a verdict with its thresholds, a picture, plain data."""
+"""The base class of all measurement results: numbers, controls, a verdict with its thresholds, a figure, plain data."""
 
 from __future__ import annotations
 
@@ -7,75 +7,97 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from textwrap import shorten
 from typing import Any, ClassVar, Literal
 
+from reszoo.notebook import html_table
 from reszoo.report.page import Image
 from reszoo.report.pictures import png, save
 from reszoo.report.profiles import Panel, draw_profiles
 
 Level = Literal["healthy", "strained", "broken", "unknown"]
 TONES = {"healthy": "good", "strained": "fair", "broken": "bad", "unknown": "muted"}
-"""Level -> the colour of its cell in a table."""
+"""Level -> the color of its cell in a table."""
 
 
-@dataclass(frozen=True, kw_only=True)
+# repr=False in every subclass, too: a generated one would print all numbers.
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Result:
-    """What a measurement found."""
+    """The result of one measurement of one network."""
 
     title: ClassVar[str]
-    """Of the measurement."""
+    """Name of the measurement."""
     thresholds: ClassVar[str]
-    """Where healthy ends."""
+    """Where the levels begin and end."""
 
     model: str
     """Name of the model."""
     level: Level
     """The verdict in one word."""
     verdict: str
-    """The verdict in a sentence, with the numbers it rests on."""
+    """The verdict in a sentence, with the numbers it is based on."""
     control: Mapping[str, float]
-    """The same measured where the answer is known: what the numbers have to be compared with."""
+    """The same quantity where the answer is known, for comparison."""
+
+    def __repr__(self) -> str:
+        start = f"{type(self).__name__}({self.model}: {self.level}; "
+        return f"{start}{shorten(self.verdict, max(158 - len(start), 20), placeholder=' ...')})"
+
+    def _repr_html_(self) -> str:
+        rows = [("verdict", self.verdict), ("control", control_text(self)), ("thresholds", self.thresholds)]
+        return html_table((), rows, title=f"{self.title} of {self.model}: {self.level}")
 
     @abstractmethod
     def panels(self) -> list[Panel]:
-        """Returns what `plot` draws."""
+        """Returns the panels of the figure that `plot` draws."""
 
     def plot(self, file: str | Path) -> None:
-        """Writes a PNG."""
+        """Writes the figure as a PNG file."""
         save(self._figure(), Path(file))
 
     def image(self) -> Image:
-        """Returns the picture for a page."""
+        """Returns the figure for a page."""
         return Image(self.title.replace(" ", "_"), self.verdict, png(self._figure()))
 
     def _figure(self) -> Any:
         return draw_profiles(self.panels(), title=f"{self.title}: {self.model}")
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns everything as plain data for JSON; NaN and infinity are words there."""
-        found = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {"measurement": self.title, "thresholds": self.thresholds, **{k: plain(v) for k, v in found.items()}}
+        """Returns everything as plain data for JSON; NaN and infinity become strings."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {"measurement": self.title, "thresholds": self.thresholds, **{k: plain(v) for k, v in values.items()}}
 
 
 def control_text(result: Result) -> str:
-    """Returns what a result is to be compared with, in words."""
+    """Returns the controls of a result as text: `labels shuffled 0.98, random 1.2`."""
     return ", ".join(f"{name} {value:.3g}" for name, value in result.control.items())
 
 
 def plain(value: Any) -> Any:
-    """Returns numbers, arrays, mappings and frozen parts as JSON has them."""
+    """Returns arrays, mappings, data classes and named tuples as plain data for JSON."""
     if hasattr(value, "tolist"):
         value = value.tolist()
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
-    if hasattr(value, "__dataclass_fields__") or hasattr(value, "_asdict"):
-        value = value._asdict() if hasattr(value, "_asdict") else asdict(value)
+    if hasattr(value, "_asdict"):
+        value = value._asdict()
+    elif hasattr(value, "__dataclass_fields__"):
+        value = asdict(value)
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def level_of(decades: float, *, strained: float = 2.0, broken: float = 4.0) -> Level:
-    """Returns the verdict on a number of decades, of either sign; NaN is broken."""
+    """Returns the level of a number of decades of either sign; NaN is broken."""
     size = abs(decades)
-    return "healthy" if size < strained else "strained" if size < broken else "broken"
+    if size < strained:
+        return "healthy"
+    return "strained" if size < broken else "broken"
+
+
+def level_from_top(value: float, *, healthy: float, strained: float) -> Level:
+    """Returns the level of a value that is better the greater it is; NaN is broken."""
+    if value >= healthy:
+        return "healthy"
+    return "strained" if value >= strained else "broken"

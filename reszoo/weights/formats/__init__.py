@@ -1,1 +1,1 @@
-"""Weights files of every kind: nothing in here raises but BrokenFileError, and nothing outside parses one."""
+"""Readers and writers of weights files. Invalid files raise BrokenFileError only; no other package parses them."""

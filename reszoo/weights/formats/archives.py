@@ -1,4 +1,4 @@
-"""Zip archives: what must hold before `zipfile` may open one of a stranger, and what is added to our own."""
+"""Zip archives: checks before an untrusted one is read, and appending to our own."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from pathlib import Path, PurePosixPath
 from reszoo.weights.formats.checkpoint import BrokenFileError
 
 _RATIO = 64
-"""How many times its size in the file a member, or the whole archive, may unpack to."""
+"""Largest accepted ratio of unpacked to stored size, of a member and of the whole archive."""
 
 
 class _Stream(io.FileIO):
-    """Gives little at a time: a directory of millions of members is cut short, and `zipfile` refuses what is."""
+    """Limits every read to 16 MiB: `zipfile` then refuses a central directory with millions of members."""
 
     def read(self, size: int | None = -1, /) -> bytes:
         return super().read(1 << 24 if size is None or size < 0 else min(size, 1 << 24)) or b""
@@ -26,54 +26,55 @@ class _Stream(io.FileIO):
 
 
 def checked_zip(path: Path) -> zipfile.ZipFile:
-    """Returns an archive whose names and sizes can be trusted: nothing twice, elsewhere, encrypted or blown up.
+    """Returns an opened archive without duplicate, escaping, encrypted, overlapping or oversized members.
 
     Raises:
-        BrokenFileError: naming the member that is wrong.
+        BrokenFileError: a member is invalid; the message names it.
     """
     try:
         archive = zipfile.ZipFile(_Stream(path))
     except Exception as error:
-        # A made-up directory leads zipfile to struct.error, UnicodeDecodeError, OverflowError and others.
+        # A forged directory makes zipfile raise struct.error, UnicodeDecodeError, OverflowError and others.
         raise BrokenFileError(path, f"a damaged or truncated zip archive ({error})") from None
     seen: set[str] = set()
-    total, end, unpacked = path.stat().st_size, 0, 0
+    total = path.stat().st_size
+    end = unpacked = 0
     for member in sorted(archive.infolist(), key=lambda member: member.header_offset):
-        if wrong := _wrong(member, seen):
-            raise BrokenFileError(path, f"a zip archive with {wrong}")
+        if fault := _fault(member, seen):
+            raise BrokenFileError(path, f"a zip archive with {fault}")
         if member.header_offset < end:
             raise BrokenFileError(path, f"a zip archive with the member {member.filename!r}, which overlaps another")
         seen.add(member.filename)
         end = member.header_offset + zipfile.sizeFileHeader + member.compress_size  # type: ignore[attr-defined]
         unpacked += member.file_size
     if end > total or unpacked > _RATIO * total:
-        raise BrokenFileError(path, f"a zip archive of {total:,} bytes that promises {max(end, unpacked):,}")
+        raise BrokenFileError(path, f"a zip archive of {total:,} bytes that claims {max(end, unpacked):,}")
     return archive
 
 
-def _wrong(member: zipfile.ZipInfo, seen: set[str]) -> str:
-    """What speaks against a member, if anything."""
+def _fault(member: zipfile.ZipInfo, seen: set[str]) -> str:
+    """Returns why a member is refused, or an empty string."""
     name, packed = member.filename, member.compress_size
     pure = PurePosixPath(name)
     if name in seen:
         return f"two members {name!r}"
     if pure.is_absolute() or ".." in pure.parts or "\\" in member.orig_filename or re.match("[A-Za-z]:/", name):
-        return f"the member {name!r}, which leads out of it"
+        return f"the member {name!r}, which points outside the archive"
     if stat.S_ISLNK(member.external_attr >> 16):
         return f"the member {name!r}, which is a link"
     if member.flag_bits & 1:
         return f"the encrypted member {name!r}"
-    # The decompressors of the other methods unpack without a limit.
+    # Decompressors of the other methods have no output limit.
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         return f"the member {name!r}, which is neither stored nor deflated"
     largest = packed if member.compress_type == zipfile.ZIP_STORED else _RATIO * max(packed, 1024)
-    return (
-        f"the member {name!r}, which would unpack to {member.file_size:,} bytes" if member.file_size > largest else ""
-    )
+    if member.file_size > largest:
+        return f"the member {name!r}, which would unpack to {member.file_size:,} bytes"
+    return ""
 
 
 def read_member(path: Path, archive: zipfile.ZipFile, name: str, *, limit: int | None = None) -> bytes:
-    """Returns a member's bytes, its checksum checked.
+    """Returns the bytes of a member after its checksum was verified.
 
     Raises:
         BrokenFileError: the member is damaged, or longer than `limit`.
@@ -87,8 +88,8 @@ def read_member(path: Path, archive: zipfile.ZipFile, name: str, *, limit: int |
     raise BrokenFileError(path, f"the member {name!r} of {size:,} bytes", expected=f"up to {limit:,}")
 
 
-def stored_member(path: Path, archive: zipfile.ZipFile, name: str) -> tuple[int, int]:
-    """Returns where in an archive an uncompressed member's bytes begin and how many they are, its checksum checked.
+def locate_member(path: Path, archive: zipfile.ZipFile, name: str) -> tuple[int, int]:
+    """Returns offset and size in bytes of an uncompressed member after its checksum was verified.
 
     Raises:
         BrokenFileError: the member is damaged or compressed.
@@ -108,7 +109,7 @@ def stored_member(path: Path, archive: zipfile.ZipFile, name: str) -> tuple[int,
 
 
 def is_zip(path: Path) -> bool:
-    """Whether a file ends as a zip archive does, so that it was not cut short."""
+    """Whether a file ends like a zip archive; a truncated one does not."""
     return zipfile.is_zipfile(path)
 
 

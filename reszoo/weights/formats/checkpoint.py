@@ -1,4 +1,4 @@
-"""What a checkpoint file holds: named tensors that are read when they are placed."""
+"""The content of a checkpoint file: named tensors, read lazily."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ ITEM_SIZES = {
     **{"bool": 1, "uint8": 1, "int8": 1, "uint16": 2, "int16": 2, "uint32": 4, "int32": 4, "uint64": 8, "int64": 8},
     **{"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8},
 }
-"""The types that a checkpoint's numbers may have, and the bytes of one number."""
+"""Supported element types and their size in bytes."""
 
 
 @dataclass(frozen=True)
 class Tensor:
-    """One array of a file, not read yet."""
+    """An array in a file: its shape and type are known, its numbers are read on demand."""
 
     shape: tuple[int, ...]
     dtype: str
@@ -50,47 +50,50 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A file, or a folder of files, opened."""
+    """An opened file or folder of files."""
 
     path: Path
     container: str
-    """What kind of file it is, in words."""
+    """The kind of file, such as `PyTorch zip`."""
     tensors: Mapping[str, Tensor]
     config: Mapping[str, Any] = field(default_factory=dict)
-    """What a `config.json` beside or in the file says."""
+    """Content of the `config.json` beside or inside the file."""
     layers: frozenset[str] = frozenset()
-    """Of a Keras file: the names of all layers, those without weights too."""
+    """Keras files: names of all layers, including those without weights."""
     notes: tuple[str, ...] = ()
-    """What was chosen on the way, such as one of several wrapped networks."""
+    """Choices made by the reader, such as which of several wrapped networks was read."""
 
     @property
     def dtypes(self) -> str:
-        """The types of the tensors, the commonest first."""
+        """The element types of the tensors, most frequent first."""
         names = [tensor.dtype for tensor in self.tensors.values()]
         return ", ".join(sorted(set(names), key=names.count, reverse=True))
 
+    def __repr__(self) -> str:
+        return f"Checkpoint({self.path.name!r}, {self.container}, {len(self.tensors)} tensors)"
+
 
 class BrokenFileError(ReszooError):
-    """A file that is truncated, damaged, made to harm or no checkpoint at all."""
+    """A weights file that is truncated, damaged, malicious or not a checkpoint."""
 
-    def __init__(self, path: Path, found: str, *, expected: str = "", hint: str = ""):
-        # What is found may quote the file: it stays one line of a length that can be read.
-        short = " ".join(found[:400].split()) + ("..." if len(found) > 400 else "")
-        # What is allowed says what is wrong with a file that is whole: fetching it again would not help.
-        super().__init__(str(path), got=short, expected=expected, hint=hint or ("" if expected else MEND))
+    def __init__(self, path: Path, got: str, *, expected: str = "", hint: str = ""):
+        # The text may quote the file: keep it on one line of readable length.
+        short = " ".join(got[:400].split()) + ("..." if len(got) > 400 else "")
+        # With `expected` the file is complete but unsupported: downloading it again would not help.
+        super().__init__(str(path), got=short, expected=expected, hint=hint or ("" if expected else REDOWNLOAD))
 
 
-MEND = "download or save the file again"
-"""What helps where a file is damaged."""
+REDOWNLOAD = "download or save the file again"
+"""The hint for a damaged file."""
 
 
 def json_object(path: Path, text: str | bytes, what: str) -> dict[str, Any]:
-    """Returns the object that a JSON text holds.
+    """Returns the object in a JSON text.
 
     Raises:
-        BrokenFileError: it is too long, damaged, nested too deep or no object.
+        BrokenFileError: the text is too long, malformed, nested too deeply or not an object.
     """
-    # A list of empty lists takes twenty times the memory of its text.
+    # Nested empty lists take twenty times the memory of their text.
     if len(text) > JSON_LIMIT:
         raise BrokenFileError(path, f"{what} of {len(text):,} bytes", expected=f"up to {JSON_LIMIT:,}")
     try:
@@ -98,7 +101,7 @@ def json_object(path: Path, text: str | bytes, what: str) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise BrokenFileError(path, f"{what} that is not JSON ({error})") from None
     if not isinstance(content, dict):
-        raise BrokenFileError(path, f"{what} that is no JSON object")
+        raise BrokenFileError(path, f"{what} that is not a JSON object")
     return content
 
 

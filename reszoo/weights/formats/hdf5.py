@@ -1,8 +1,8 @@
-"""Groups, texts and arrays of an HDF5 file: as much of it as a file of weights needs.
+"""The subset of HDF5 that weights files use: groups, string attributes and contiguous arrays.
 
-Read are groups of both styles, hard links, attributes that are texts, and arrays of numbers in one piece. What else
-HDF5 can do a hostile file could use: links into other files, arrays made of other files' arrays, chunks that unpack
-to anything. None of it is followed.
+Supported are groups of both styles, hard links, string attributes and contiguous numeric datasets. The rest of HDF5
+is refused or ignored, since a hostile file could exploit it: external and soft links, virtual datasets, compressed
+chunks.
 """
 
 from __future__ import annotations
@@ -20,21 +20,22 @@ _SYMBOLS, _ATTRIBUTES = 0x11, 0x15
 
 
 class Array(NamedTuple):
-    """Where an array's numbers lie."""
+    """Location of an array's numbers in the file."""
 
     shape: tuple[int, ...]
     dtype: str
     """NumPy's name, or `bfloat16`."""
     order: Literal["<", ">"]
-    """`<` or `>`."""
+    """Byte order, as in NumPy."""
     offset: int
 
 
 def root(stream: IO[bytes], start: int, size: int) -> Node:
-    """Returns the outermost group of an HDF5 file that lies in a stream.
+    """Returns the root group of an HDF5 file embedded in a stream.
 
     Raises:
-        Hdf5Error: there is none. Like all that is read here, it may end in an IndexError or UnicodeDecodeError too.
+        Hdf5Error: the file is invalid. Damaged files may also raise IndexError or UnicodeDecodeError here; callers
+            convert all of them to BrokenFileError.
     """
     blocks = Blocks(stream, start, size)
     return Node(blocks, blocks.root)
@@ -44,17 +45,18 @@ class Node:
     """A group or a dataset."""
 
     def __init__(self, blocks: Blocks, address: int):
-        self._blocks, self.address = blocks, address
+        self._blocks = blocks
+        self.address = address
 
     @cached_property
     def _messages(self) -> list[tuple[int, bytes]]:
         return [*self._blocks.messages(self.address)]
 
     def _first(self, kind: int) -> bytes | None:
-        return next((content for found, content in self._messages if found == kind), None)
+        return next((content for message, content in self._messages if message == kind), None)
 
     def _dense(self, kind: int, order: int) -> Iterator[bytes]:
-        """What an index holds, where there is so much of a kind that there is an index."""
+        """Yields the entries of an index; HDF5 uses one where a group has many links or attributes."""
         if (index := self._first(kind)) is not None:
             at = 2 + (order if index[1] & 1 else 0)
             if uint(index, at) != _NOWHERE:
@@ -62,14 +64,14 @@ class Node:
 
     @cached_property
     def members(self) -> dict[str, int]:
-        """Names and addresses of a group's hard links."""
+        """Name -> address of a group's hard links."""
         if (table := self._first(_SYMBOLS)) is not None:
             return dict(self._blocks.symbols(uint(table, 0), uint(table, 8)))
         links = [content for kind, content in self._messages if kind == _LINK]
         return dict(link for content in (*links, *self._dense(_LINKS, 8)) if (link := _link(content)))
 
     def find(self, path: str) -> Node | None:
-        """Returns what lies at a path, if anything does."""
+        """Returns the group or dataset at a path, or None."""
         node = self
         for step in path.split("/"):
             if step not in node.members:
@@ -79,35 +81,36 @@ class Node:
 
     @cached_property
     def _attributes(self) -> dict[str, tuple[bytes, bytes, bytes]]:
-        own = [content for kind, content in self._messages if kind == _ATTRIBUTE]
-        return dict(map(_attribute, (*own, *self._dense(_ATTRIBUTES, 2))))
+        inline = [content for kind, content in self._messages if kind == _ATTRIBUTE]
+        return dict(map(_attribute, (*inline, *self._dense(_ATTRIBUTES, 2))))
 
     def texts(self, name: str) -> list[str] | None:
-        """Returns the texts of an attribute, if there is one."""
+        """Returns the strings of an attribute, or None if it does not exist."""
         if name not in self._attributes:
             return None
         datatype, dataspace, data = self._attributes[name]
         shape, size = _shape(dataspace), uint(datatype, 4, 4)
         number = math.prod(shape)
         kind, more = datatype[0] & 15, datatype[1] & 15
-        if number and (not (kind == 3 or (kind == 9 and more == 1)) or not size or number * size > len(data)):
-            raise Hdf5Error(f"an attribute {name!r} that holds no text")
+        is_text = kind == 3 or (kind == 9 and more == 1)
+        if number and (not is_text or not size or number * size > len(data)):
+            raise Hdf5Error(f"an attribute {name!r} that is not text")
         pieces = [data[at : at + size] for at in range(0, number * size, size)] if number else []
-        found = pieces if kind == 3 else map(self._blocks.text, pieces)
-        return [text.rstrip(b"\0").decode() for text in found]
+        texts = pieces if kind == 3 else map(self._blocks.text, pieces)
+        return [text.rstrip(b"\0").decode() for text in texts]
 
     def array(self) -> Array | None:
-        """Returns where a dataset's numbers lie, or nothing for a group."""
+        """Returns the location of a dataset's numbers, or None for a group."""
         datatype, dataspace, layout = (self._first(kind) for kind in (_DATATYPE, _DATASPACE, _LAYOUT))
         if datatype is None or dataspace is None or layout is None:
             return None
         if layout[0] not in (3, 4) or layout[1] != 1 or self._first(_EXTERNAL) is not None:
-            raise Hdf5Error("chunked, compressed, virtual or external; Keras writes arrays in one piece")
+            raise Hdf5Error("chunked, compressed, virtual or external; Keras writes contiguous arrays")
         return Array(_shape(dataspace), *_number(datatype), offset=uint(layout, 2))
 
 
 def _link(content: bytes) -> tuple[str, int] | None:
-    """Name and address of a hard link; links by name and into other files are left out."""
+    """Returns name and address of a hard link, or None for a soft or external link."""
     flags, at = content[1], 2
     kind = content[at] if flags & 8 else 0
     at += (1 if flags & 8 else 0) + (8 if flags & 4 else 0) + (1 if flags & 0x10 else 0)
@@ -117,8 +120,8 @@ def _link(content: bytes) -> tuple[str, int] | None:
 
 
 def _attribute(content: bytes) -> tuple[str, tuple[bytes, bytes, bytes]]:
-    """An attribute's name and its type, shape and value."""
-    # The first version fills up to eight bytes; a type that lies elsewhere leaves no text to read.
+    """Returns an attribute's name and its datatype, dataspace and value, all as bytes."""
+    # Version 1 pads to eight bytes. A datatype stored elsewhere (shared) is never text.
     at, unit = (9, 1) if content[0] == 3 else (8, 8 if content[0] == 1 else 1)
     parts = []
     for size in (uint(content, 2, 2), uint(content, 4, 2), uint(content, 6, 2)):
@@ -142,22 +145,22 @@ _FLOATS = {
     (0, 32, 23, 8, 0, 23, 127): "float32",
     (0, 64, 52, 11, 0, 52, 1023): "float64",
 }
-"""Offset, bits, place and bits of the exponent and of the mantissa, bias -> name."""
+"""(bit offset, precision, exponent location and size, mantissa location and size, exponent bias) -> name."""
 
 
 def _number(datatype: bytes) -> tuple[str, Literal["<", ">"]]:
-    """Name and byte order of a type of numbers."""
+    """Returns name and byte order of a numeric datatype."""
     kind, bits, size = datatype[0] & 15, datatype[1], uint(datatype, 4, 4)
     order: Literal["<", ">"] = ">" if bits & 1 else "<"
     if kind == 0 and size in (1, 2, 4, 8) and (uint(datatype, 8, 2), uint(datatype, 10, 2)) == (0, 8 * size):
         return f"{'int' if bits & 8 else 'uint'}{8 * size}", order
     if kind == 1 and not bits & 0x40:
-        told = [uint(datatype, 8, 2), uint(datatype, 10, 2), *datatype[12:16], uint(datatype, 16, 4)]
-        if (name := _FLOATS.get(tuple(told))) and 8 * size == told[1]:
+        layout = [uint(datatype, 8, 2), uint(datatype, 10, 2), *datatype[12:16], uint(datatype, 16, 4)]
+        if (name := _FLOATS.get(tuple(layout))) and 8 * size == layout[1]:
             return name, order
-    # Keras writes bfloat16 as two bytes without a meaning, and h5py a bool as one of two named numbers.
+    # Keras writes bfloat16 as an opaque type of two bytes, and h5py writes bool as an enumeration.
     if kind == 5 and size == 2:
         return "bfloat16", "<"
     if kind == 8 and size == 1:
         return "bool", "<"
-    raise Hdf5Error(f"of a type (class {kind}, {size} bytes) that holds no numbers")
+    raise Hdf5Error(f"of a non-numeric type (class {kind}, {size} bytes)")

@@ -1,7 +1,7 @@
-"""The blocks of an HDF5 file, read without libhdf5, which a damaged file can crash or keep for ever.
+"""The low-level blocks of an HDF5 file, read without libhdf5: a damaged file can crash that library or make it hang.
 
-The numbers in here are the HDF5 file format specification's, version 3.0. Whatever is read has its price, and a file
-may cost only so much: that is what ends lists that refer to themselves, and names that are all the same long one.
+Offsets and constants are those of the HDF5 file format specification, version 3.0. Every read counts against a budget
+per file. The budget ends lists that refer to themselves and texts that are referenced over and over.
 """
 
 from __future__ import annotations
@@ -12,42 +12,48 @@ from typing import IO
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 _LIMIT = 1 << 27
-"""Bytes that are read of one file's structure, the arrays not counted; it ends whatever refers to itself."""
+"""Budget in bytes for one file's structure, without the arrays; it ends structures that refer to themselves."""
 _READ = 128
-"""What a read costs, however short."""
+"""Fixed cost of one read, in bytes."""
 _LONGEST = 1 << 24
-"""The longest piece."""
+"""The longest block, in bytes."""
 _NAME = 1000
-"""The longest name of a member."""
+"""The longest name of a member, in bytes."""
 
 _CONTINUATION = 0x10
-"""The kind of a message that says where more of them lie."""
+"""The message type that points to further messages."""
 
 
 class Hdf5Error(ValueError):
-    """A file that is damaged, or uses what no weights file does."""
+    """A damaged file, or one that uses features that weights files do not use."""
 
 
 def uint(data: bytes, at: int, size: int = 8) -> int:
-    """Returns a number of so many bytes; past the end of the data there is none."""
+    """Returns the little-endian unsigned integer of `size` bytes at an offset.
+
+    Raises:
+        Hdf5Error: it extends past the end of the data.
+    """
     if at + size > len(data):
-        raise Hdf5Error("an entry that is cut short")
+        raise Hdf5Error("a truncated entry")
     return int.from_bytes(data[at : at + size], "little")
 
 
 class Blocks:
-    """The blocks of an HDF5 file that is part of a stream."""
+    """Reads blocks of an HDF5 file embedded in a stream."""
 
     def __init__(self, stream: IO[bytes], start: int, size: int):
-        self._stream, self._start, self.size = stream, start, size
-        self._left = _LIMIT
+        self._stream = stream
+        self._start = start
+        self.size = size
+        self._budget = _LIMIT
         self._heaps: dict[int, dict[int, bytes]] = {}
         head = self.read(0, 48)
         old = head[8] < 2
-        self._expect(head, SIGNATURE, "no HDF5 file")
+        self._expect(head, SIGNATURE, "not an HDF5 file")
         if head[8] > 3 or (head[13:15] if old else head[9:11]) != b"\x08\x08":
-            raise Hdf5Error("an unusual version or size of addresses")
-        # The second version has one number more.
+            raise Hdf5Error("an unsupported version or address size")
+        # Version 1 has one more field.
         more = 4 * head[8] if old else 0
         base, end = (24 + more, 40 + more) if old else (12, 28)
         if uint(self.read(base, 8), 0) != 0 or uint(self.read(end, 8), 0) > size:
@@ -55,9 +61,13 @@ class Blocks:
         self.root = uint(self.read(64 + more if old else 36, 8), 0)
 
     def read(self, address: int, size: int) -> bytes:
-        """Returns bytes of the file; there are no others, and not too many of them."""
-        self._left -= size + _READ
-        if size > _LONGEST or self._left < 0:
+        """Returns bytes of the file.
+
+        Raises:
+            Hdf5Error: they lie outside the file, or the budget is spent.
+        """
+        self._budget -= size + _READ
+        if size > _LONGEST or self._budget < 0:
             raise Hdf5Error("more entries than a file of weights can need")
         if address + size > self.size:
             raise Hdf5Error(f"truncated: an entry at byte {address:,} of {self.size:,}")
@@ -68,21 +78,21 @@ class Blocks:
         return data
 
     def text(self, reference: bytes) -> bytes:
-        """Returns what a reference into a heap of texts of any length stands for."""
+        """Returns the text that a reference into a global heap points to."""
         length, heap, index = uint(reference, 0, 4), uint(reference, 4), uint(reference, 12, 4)
         if not length:
             return b""
         if heap not in self._heaps:
             self._heaps[heap] = dict(self._heap(heap))
         text = self._heaps[heap][index][:length]
-        self._left -= length + _READ
-        if len(text) < length or self._left < 0:
+        self._budget -= length + _READ
+        if len(text) < length or self._budget < 0:
             raise Hdf5Error("more text than a file of weights can need")
         return text
 
     def _heap(self, address: int) -> Iterator[tuple[int, bytes]]:
         head = self.read(address, 16)
-        self._expect(head, b"GCOL", "a heap that is none")
+        self._expect(head, b"GCOL", "an invalid heap")
         data, at = self.read(address, uint(head, 8)), 16
         while at + 16 <= len(data):
             index, size = uint(data, at, 2), uint(data, at + 8)
@@ -92,7 +102,7 @@ class Blocks:
             at += 16 + -(-size // 8) * 8
 
     def messages(self, address: int) -> Iterator[tuple[int, bytes]]:
-        """Yields kind and content of what an object's header says."""
+        """Yields type and content of the messages in an object's header."""
         head = self.read(address, 16)
         if new := head.startswith(b"OHDR"):
             flags = head[5]
@@ -102,10 +112,10 @@ class Blocks:
         else:
             self._expect(head, b"\1", "an object without a header")
             title, blocks = 8, [(address + 16, uint(head, 8, 4))]
-        for number, (place, size) in enumerate(blocks):
-            data, at = self.read(place, size), 0
+        for number, (start, size) in enumerate(blocks):
+            data, at = self.read(start, size), 0
             if new and number:
-                self._expect(data, b"OCHK", "a header that does not go on")
+                self._expect(data, b"OCHK", "an invalid continuation of a header")
                 data, at = data[:-4], 4
             while at + title <= len(data):
                 kind, length, flags = (
@@ -117,14 +127,14 @@ class Blocks:
                 at += title + length
                 if kind == _CONTINUATION:
                     blocks.append((uint(content, 0), uint(content, 8)))
-                # A shared message lies elsewhere; Keras shares none.
+                # Shared messages are stored elsewhere; Keras writes none.
                 elif not flags & 2:
                     yield kind, content
 
     def symbols(self, tree: int, heap: int) -> Iterator[tuple[str, int]]:
-        """Yields the hard links of a group of the old style."""
+        """Yields name and address of the hard links of an old-style group."""
         names = uint(self.read(heap, 32), 24)
-        held = self.read(names, uint(self.read(heap, 32), 8))
+        name_bytes = self.read(names, uint(self.read(heap, 32), 8))
         waiting = [tree]
         while waiting:
             address = waiting.pop()
@@ -138,26 +148,26 @@ class Blocks:
             entries = self.read(address + 8, 40 * number)
             for entry in range(0, 40 * number, 40):
                 at = uint(entries, entry)
-                name, ended, _ = held[at : at + _NAME].partition(b"\0")
-                if not ended:
-                    raise Hdf5Error("a name that does not end")
-                # Of kind 2 are links by name.
+                name, end, _ = name_bytes[at : at + _NAME].partition(b"\0")
+                if not end:
+                    raise Hdf5Error("an unterminated name")
+                # Type 2: soft links.
                 if uint(entries, entry + 16, 4) != 2:
                     yield name.decode(), uint(entries, entry + 8)
 
     def dense(self, heap: int, tree: int) -> Iterator[bytes]:
-        """Yields the messages of a group of the new style that has many of them."""
+        """Yields the messages that a new-style object stores in a fractal heap, where it has many of them."""
         table = self.read(heap, 146)
-        self._expect(table, b"FRHP", "a heap that is none")
+        self._expect(table, b"FRHP", "an invalid heap")
         wide = -(-uint(table, 128, 2) // 8)
         for identifier in self._records(tree):
             if identifier[0] & 0x30:
-                raise Hdf5Error("a name of an unusual length")
+                raise Hdf5Error("an unsupported kind of heap entry")
             offset, length = uint(identifier, 1, wide), int.from_bytes(identifier[1 + wide :], "little")
             yield self.read(self._block(table, offset), length)
 
     def _block(self, table: bytes, offset: int) -> int:
-        """The address of an offset in a heap, whose blocks get larger from row to row."""
+        """Returns the address of an offset in a fractal heap, whose blocks double in size from row to row."""
         width, least, largest = uint(table, 110, 2), uint(table, 112), uint(table, 120)
         address, rows = uint(table, 132), uint(table, 140, 2)
         wide = -(-uint(table, 128, 2) // 8)
@@ -171,9 +181,9 @@ class Blocks:
         return address + offset
 
     def _records(self, tree: int) -> Iterator[bytes]:
-        """The heap's identifiers, of links (with a hash before them) and of attributes (with more behind)."""
+        """Yields heap identifiers from the records of links (after a hash) and of attributes (before other fields)."""
         head = self.read(tree, 38)
-        self._expect(head, b"BTHD", "an index that is none")
+        self._expect(head, b"BTHD", "an invalid index")
         size, depth = uint(head, 10, 2), uint(head, 12, 2)
         first, last = {5: (4, 11), 8: (0, 8)}[head[5]]
         most = (uint(head, 6, 4) - 10) // size

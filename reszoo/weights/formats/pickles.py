@@ -1,8 +1,8 @@
-"""A closed reader of pickles: a stack machine that knows a list of names and never imports, calls or runs any other.
+"""A restricted pickle reader: a stack machine with an allowlist of names, which imports and calls nothing else.
 
-Python's own `pickle` is open by design, and even a restricted `Unpickler` allocates whatever a file promises (a memo
-index of 2**30, a bytearray of any length). `pickletools` parses the opcodes and checks every length against the file;
-what little they mean for a checkpoint is done here.
+Python's `pickle` executes arbitrary code by design, and even a restricted `Unpickler` allocates whatever a file claims
+(a memo index of 2**30, a bytearray of any length). `pickletools` parses the opcodes and checks every length against
+the file; this module implements the few opcodes that checkpoints use.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ Constructor = Callable[..., Any]
 
 
 class PickleRefusedError(Exception):
-    """A pickle that is damaged or holds something that is no data."""
+    """A pickle that is damaged or holds something other than data."""
 
 
 class UnknownGlobalError(PickleRefusedError):
-    """A pickle that names something outside the list; it was not imported."""
+    """A pickle that refers to a name outside the allowlist; the name was not imported."""
 
     def __init__(self, name: str):
         self.name = name
@@ -28,49 +28,50 @@ class UnknownGlobalError(PickleRefusedError):
 
 
 class Inert:
-    """Stands for an object whose content does not matter, such as the arguments of a training script."""
+    """Placeholder for an object whose content is irrelevant, such as the arguments of a training script."""
 
 
 def inert(*_: Any) -> Inert:
-    """Returns a stand-in, whatever the arguments."""
+    """Returns a placeholder, whatever the arguments."""
     return Inert()
 
 
 LIMIT = 1 << 26
-"""Bytes of the longest pickle that is read. The tensors' numbers are no part of it."""
+"""Largest pickle, in bytes. The numbers of tensors are stored outside the pickle."""
 
 _OPERATIONS = 1 << 22
-"""A network of a thousand layers takes some hundred thousand."""
+"""Most opcodes in one pickle; a network of a thousand layers takes a few hundred thousand."""
 
 
 class _Bounded:
-    """A stream that ends in an error where a pickle promises more than one can need."""
+    """A stream that raises when a pickle claims more than `LIMIT` bytes."""
 
     def __init__(self, stream: IO[bytes]):
-        self._stream, self._left = stream, LIMIT
+        self._stream = stream
+        self._remaining = LIMIT
 
     def read(self, size: int) -> bytes:
-        self._left -= size
-        if self._left < 0:
-            raise PickleRefusedError(f"a pickle that promises more than {LIMIT:,} bytes")
+        self._remaining -= size
+        if self._remaining < 0:
+            raise PickleRefusedError(f"a pickle that claims more than {LIMIT:,} bytes")
         return self._stream.read(size)
 
     def readline(self) -> bytes:
-        line = self._stream.readline(min(self._left, 1 << 20))
-        self._left -= len(line)
+        line = self._stream.readline(min(self._remaining, 1 << 20))
+        self._remaining -= len(line)
         return line
 
 
 def load(stream: IO[bytes], names: Mapping[str, Any], persistent: Constructor) -> Any:
-    """Returns what one pickle holds, made of dicts, lists, tuples, numbers, text and what `names` makes.
+    """Returns the object in one pickle: dicts, lists, tuples, numbers, text, and what `names` constructs.
 
     Args:
-        stream: read up to the end of the pickle, and no further.
-        names: `module.name` -> what stands for it; called where the pickle calls it.
-        persistent: makes what stands for a persistent id.
+        stream: read up to the end of the pickle and no further.
+        names: `module.name` -> its replacement; called where the pickle calls the original.
+        persistent: returns the replacement for a persistent id.
 
     Raises:
-        PickleRefusedError: the pickle is damaged, or uses a name or an operation that is not listed.
+        PickleRefusedError: the pickle is damaged, or uses a name or an opcode that is not allowed.
     """
     machine = _Machine(names, persistent)
     try:
@@ -78,13 +79,13 @@ def load(stream: IO[bytes], names: Mapping[str, Any], persistent: Constructor) -
         for opcode, argument, _ in islice(operations, _OPERATIONS):
             if opcode.name == "STOP":
                 return machine.stack.pop()
-            machine.do(opcode.name, argument)
+            machine.execute(opcode.name, argument)
     except PickleRefusedError:
         raise
     except Exception as error:
-        # Whatever goes wrong with a made-up sequence of opcodes, the pickle is no good: nothing else runs in here.
+        # A forged sequence of opcodes can fail in any way; whatever it is, the pickle is invalid.
         raise PickleRefusedError(f"a damaged pickle ({type(error).__name__}: {error})") from None
-    raise PickleRefusedError(f"a pickle of more than {_OPERATIONS:,} operations")
+    raise PickleRefusedError(f"a pickle of more than {_OPERATIONS:,} opcodes")
 
 
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
@@ -101,11 +102,12 @@ _NOTHING = {"PROTO", "FRAME"}
 class _Machine:
     def __init__(self, names: Mapping[str, Any], persistent: Constructor):
         self.stack: list[Any] = []
-        self._below: list[list[Any]] = []
+        self._outer_stacks: list[list[Any]] = []
         self._memo: dict[int, Any] = {}
-        self._names, self._persistent = names, persistent
+        self._names = names
+        self._persistent = persistent
 
-    def do(self, name: str, argument: Any) -> None:
+    def execute(self, name: str, argument: Any) -> None:
         stack = self.stack
         if name in _LITERALS:
             stack.append(argument)
@@ -114,9 +116,9 @@ class _Machine:
         elif name in _EMPTY:
             stack.append(_EMPTY[name]())
         elif name in ("BINPUT", "LONG_BINPUT", "PUT"):
-            # Text opcodes may write an index of any length, and thousands of them with one hash.
+            # Text opcodes may hold an integer of any size, and thousands with the same hash.
             if not 0 <= argument < 1 << 32:
-                raise PickleRefusedError("a pickle with a memo of no use")
+                raise PickleRefusedError("a pickle with an unsupported memo index")
             self._memo[argument] = stack[-1]
         elif name == "MEMOIZE":
             self._memo[len(self._memo)] = stack[-1]
@@ -125,17 +127,17 @@ class _Machine:
         elif name in _TUPLES:
             stack[-_TUPLES[name] :] = [tuple(stack[-_TUPLES[name] :])]
         elif name not in _NOTHING:
-            step = getattr(self, f"_{name.lower()}", None)
-            if step is None:
-                raise PickleRefusedError(f"a pickle with the operation {name}, which no checkpoint needs")
-            step(argument)
+            method = getattr(self, f"_{name.lower()}", None)
+            if method is None:
+                raise PickleRefusedError(f"a pickle with the opcode {name}, which no checkpoint needs")
+            method(argument)
 
     def _mark(self, _: Any) -> None:
-        self._below.append(self.stack)
+        self._outer_stacks.append(self.stack)
         self.stack = []
 
     def _since_mark(self) -> list[Any]:
-        items, self.stack = self.stack, self._below.pop()
+        items, self.stack = self.stack, self._outer_stacks.pop()
         return items
 
     def _tuple(self, _: Any) -> None:
@@ -172,31 +174,31 @@ class _Machine:
         _with_items(self.stack[-1], items)
 
     def _global(self, argument: str) -> None:
-        self._named(argument.replace(" ", ".", 1))
+        self._push_global(argument.replace(" ", ".", 1))
 
     def _stack_global(self, _: Any) -> None:
         name, module = self.stack.pop(), self.stack.pop()
         if not isinstance(name, str) or not isinstance(module, str):
-            raise PickleRefusedError("a pickle with a name that is no text")
-        self._named(f"{module}.{name}")
+            raise PickleRefusedError("a pickle with a name that is not text")
+        self._push_global(f"{module}.{name}")
 
-    def _named(self, name: str) -> None:
+    def _push_global(self, name: str) -> None:
         if name not in self._names:
             raise UnknownGlobalError(name[:200])
         self.stack.append(self._names[name])
 
     def _reduce(self, _: Any) -> None:
-        arguments, made_by = self.stack.pop(), self.stack.pop()
-        if not callable(made_by) or made_by not in self._names.values():
-            raise PickleRefusedError("a pickle that calls something that is no listed name")
+        arguments, function = self.stack.pop(), self.stack.pop()
+        if not callable(function) or function not in self._names.values():
+            raise PickleRefusedError("a pickle that calls something that is not on the allowlist")
         if not isinstance(arguments, tuple) or len(arguments) > 64:
-            raise PickleRefusedError("a pickle that calls a name with arguments of no use")
-        self.stack.append(made_by(*arguments))
+            raise PickleRefusedError("a pickle that calls a name with unsupported arguments")
+        self.stack.append(function(*arguments))
 
     _newobj = _reduce
 
     def _build(self, _: Any) -> None:
-        # Attributes, such as the version numbers that torch hangs on a state_dict.
+        # Discards attributes, such as the version numbers that torch attaches to a state_dict.
         self.stack.pop()
 
     def _pop(self, _: Any) -> None:
@@ -206,14 +208,14 @@ class _Machine:
         self.stack.append(self._persistent(self.stack.pop()))
 
 
-def _with_items(into: Any, items: list[Any]) -> Any:
-    if not isinstance(into, dict):
-        if isinstance(into, Inert):
-            return into
-        raise PickleRefusedError("a pickle that sets an item of what is no dict")
+def _with_items(target: Any, items: list[Any]) -> Any:
+    if not isinstance(target, dict):
+        if isinstance(target, Inert):
+            return target
+        raise PickleRefusedError("a pickle that sets an item of something that is not a dict")
     for key, value in zip(items[::2], items[1::2], strict=True):
-        # The hash of tuples within tuples would take for ever, and so would a million large numbers with one hash.
+        # Hashing deeply nested tuples takes forever, and so does inserting a million large integers with one hash.
         if not isinstance(key, str) and not (isinstance(key, int) and abs(key) < 1 << 60):
             key = f"a {type(key).__name__}"
-        into[key] = value
-    return into
+        target[key] = value
+    return target

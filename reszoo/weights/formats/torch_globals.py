@@ -1,4 +1,4 @@
-"""All that a PyTorch pickle may name, and what stands for it here: windows on storages, and nothing that runs."""
+"""The allowlist of names in a PyTorch pickle, with replacements that describe views of storages and execute nothing."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ _DTYPES = {
 
 
 class _Kind(NamedTuple):
-    """The element type of a storage; no name where bytes are given their type later."""
+    """The element type of a storage."""
 
     dtype: str
 
 
 class Storage(NamedTuple):
-    """What a tensor is a window on: numbers of one type."""
+    """A block of numbers of one type, of which tensors are views."""
 
     key: str
     dtype: str
     elements: int
     offset: int
-    """Elements before this view of the storage begins."""
+    """Elements before the beginning of this view of the storage."""
 
 
 class View(NamedTuple):
-    """A tensor as the pickle tells it: a window on a storage, not yet compared with it."""
+    """A tensor as described by the pickle: a strided view of a storage, not yet validated."""
 
     storage: Storage
     offset: int
@@ -40,11 +40,11 @@ class View(NamedTuple):
 
 def _rebuild_tensor(storage: Any, offset: Any, shape: Any, stride: Any, *_: Any) -> View:
     if not isinstance(storage, Storage) or not isinstance(shape, tuple) or not isinstance(stride, tuple):
-        raise PickleRefusedError("a tensor that is no window on a storage")
+        raise PickleRefusedError("a tensor that is not a view of a storage")
     if len(shape) != len(stride) or len(shape) > 32:
-        raise PickleRefusedError(f"a tensor of {len(shape)} axes with {len(stride)} steps")
+        raise PickleRefusedError(f"a tensor of {len(shape)} axes with {len(stride)} strides")
     if not all(_whole(number) for number in (offset, *shape, *stride)):
-        raise PickleRefusedError("a tensor with sizes that are no whole numbers")
+        raise PickleRefusedError("a tensor with sizes that are not non-negative integers")
     return View(storage, offset, shape, stride)
 
 
@@ -56,7 +56,7 @@ def _rebuild_typed(
     storage: Any, offset: Any, shape: Any, stride: Any, _grad: Any, _hooks: Any, kind: Any, *_: Any
 ) -> Any:
     if not isinstance(storage, Storage) or storage.offset or not isinstance(kind, _Kind):
-        raise PickleRefusedError("a tensor that is no window on a storage")
+        raise PickleRefusedError("a tensor that is not a view of a storage")
     elements = storage.elements * ITEM_SIZES[storage.dtype] // ITEM_SIZES[kind.dtype]
     return _rebuild_tensor(storage._replace(dtype=kind.dtype, elements=elements), offset, shape, stride)
 
@@ -67,17 +67,18 @@ def _first(first: Any = None, *_: Any) -> Any:
 
 def _from_type(function: Any, _type: Any, arguments: Any, *_: Any) -> Any:
     if function not in (_rebuild_tensor, _rebuild_typed, _first) or not isinstance(arguments, tuple):
-        raise PickleRefusedError("a tensor made by something that makes no tensors")
+        raise PickleRefusedError("a tensor constructed by an unsupported function")
     return function(*arguments)
 
 
 def _dict(items: Any = (), *_: Any) -> dict[Any, Any]:
-    """An ordered dict: of Python 3 it is made empty, of Python 2 from a list of pairs."""
-    made = {key: value for key, value in items if isinstance(key, str)} if isinstance(items, list) else {}
-    if isinstance(items, list):
-        # Used up: a million dicts of one list of a million pairs would never end.
-        items.clear()
-    return made
+    """Returns an ordered dict: pickles of Python 3 create it empty, those of Python 2 from a list of pairs."""
+    if not isinstance(items, list):
+        return {}
+    result = {key: value for key, value in items if isinstance(key, str)}
+    # The list can be used once: a million dicts from one list of a million pairs would never end.
+    items.clear()
+    return result
 
 
 NAMES: dict[str, Any] = {
@@ -96,27 +97,27 @@ NAMES: dict[str, Any] = {
     **{f"torch.cuda.{word}Storage": _Kind(dtype) for word, dtype in _DTYPES.items()},
     **{f"torch.{dtype}": _Kind(dtype) for dtype in ITEM_SIZES},
     "torch.storage.UntypedStorage": _Kind("uint8"),
-    # Beside the weights there may be the state of a training run: told apart, never looked into.
+    # The state of a training run may be stored beside the weights: it is parsed, and its content ignored.
     **dict.fromkeys(("torch.device", "argparse.Namespace", "types.SimpleNamespace", "pathlib.PosixPath"), inert),
     **dict.fromkeys(("numpy.dtype", "numpy.ndarray", "_codecs.encode"), inert),
     **{f"numpy.{core}.multiarray.{name}": inert for core in ("core", "_core") for name in ("scalar", "_reconstruct")},
     **{f"{module}.{name}": inert for module in ("builtins", "__builtin__") for name in ("set", "slice", "complex")},
 }
-"""Everything a checkpoint may name, and what stands for it here. Nothing else is accepted, and none is imported."""
+"""Names that a checkpoint may refer to -> their replacements. Nothing else is accepted, and nothing is imported."""
 
 
 def storage_of(identifier: Any) -> Storage:
-    """Returns the storage that a persistent id tells.
+    """Returns the storage that a persistent id describes.
 
     Raises:
-        PickleRefusedError: it tells none.
+        PickleRefusedError: it does not describe one.
     """
     match identifier:
         case ("storage", _Kind(dtype), str(key), _, elements, *view) if _whole(elements):
             match view:
                 case [] | [None]:
                     return Storage(key, dtype, elements, 0)
-                # A legacy file's storage may be a piece of another.
+                # A storage in a legacy file may be a view of another.
                 case [(_, start, size)] if _whole(start) and _whole(size) and start + size <= elements:
                     return Storage(key, dtype, size, start)
-    raise PickleRefusedError("a storage of a kind that no checkpoint has")
+    raise PickleRefusedError("an unsupported kind of storage")

@@ -1,4 +1,4 @@
-"""Weights written down, `.safetensors` and PyTorch's `.pth` (without PyTorch): under a temporary name, then renamed."""
+"""Writes `.safetensors` and PyTorch's `.pth` (without PyTorch), atomically."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def write_safetensors(arrays: Mapping[str, Any], path: Path, metadata: dict[str,
 
 
 def write_torch(arrays: Mapping[str, Any], path: Path) -> None:
-    """Writes arrays as the state_dict of a PyTorch file (zip), as `torch.load(path, weights_only=True)` reads it."""
+    """Writes arrays as a state_dict in a PyTorch zip file, which `torch.load(path, weights_only=True)` reads."""
     import numpy as np
 
     with renamed_when_whole(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
@@ -40,7 +40,7 @@ def write_torch(arrays: Mapping[str, Any], path: Path) -> None:
 
 
 def _pickle(arrays: Mapping[str, Any]) -> bytes:
-    """The pickle of an OrderedDict of tensors, opcode by opcode: pickling needs the classes that are named in it."""
+    """Returns the pickle of an OrderedDict of tensors, built from opcodes: `pickle` would need PyTorch's classes."""
     parts = [b"\x80\x02", _name("collections", "OrderedDict"), b")R("]
     for number, (name, array) in enumerate(arrays.items()):
         stride = 1
