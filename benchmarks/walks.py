@@ -4,9 +4,9 @@
 
 Each walk runs in its own process under `sys.setprofile`, in all threads. Counted are the modules and functions of
 reszoo that are entered, and the crossings: calls whose direct caller is in another module of reszoo. Module and class
-bodies are not counted. A generator counts each time it is entered.
+bodies and comprehensions are not counted. A generator counts each time it is entered.
 
-    weights   resnet50(weights=..., classes=5), from a PyTorch file of random weights made with reszoo.convert before
+    weights   resnet50(weights=..., classes=5), from a PyTorch file of random weights that reszoo.convert wrote before
     train     one epoch of reszoo.train on scikit-learn's digits
     search    one trial of reszoo.search (digits_small, 2e6 MACs), trained in this process instead of a worker process
 
@@ -40,6 +40,10 @@ ORDER = (
 """Packages, each of which may import those before it; `reszoo` itself imports lazily by name."""
 
 
+COMPREHENSIONS = {"<listcomp>", "<setcomp>", "<dictcomp>", "<genexpr>"}
+"""Names of code that belongs to the function around it."""
+
+
 # Walks.
 
 
@@ -53,7 +57,7 @@ class Profile:
     def __call__(self, frame, event, argument):
         code = frame.f_code
         # Only functions have optimized locals; bodies of modules and classes do not.
-        if event != "call" or not code.co_flags & inspect.CO_OPTIMIZED:
+        if event != "call" or not code.co_flags & inspect.CO_OPTIMIZED or code.co_name in COMPREHENSIONS:
             return
         module = frame.f_globals.get("__name__", "")
         if not _ours(module):
