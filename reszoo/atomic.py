@@ -39,9 +39,6 @@ def atomic_write(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-renamed_when_whole = atomic_write
-
-
 def _new_file_mode(path: Path) -> int:
     """The permissions of a new file. Reading the umask itself would change it for all threads for a moment."""
     path.unlink(missing_ok=True)

@@ -34,9 +34,6 @@ class LayerDescription(NamedTuple):
     """Shape of its first input, without the batch axis."""
 
 
-Described = LayerDescription
-
-
 def spec_of(model: KerasModel) -> NetSpec:
     """Returns the spec of a model that reszoo built, including one loaded from a file by plain Keras.
 

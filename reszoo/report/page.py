@@ -16,7 +16,7 @@ from typing import Any
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
-from reszoo.atomic import renamed_when_whole
+from reszoo.atomic import atomic_write
 from reszoo.notebook import html_table
 from reszoo.report.pictures import Picture, printable
 
@@ -171,7 +171,7 @@ def write_page(
     page = _node("html", _head(title), _node("body", main, _node("script", _source("page.js"))), lang="en")
     text = ElementTree.tostring(page, encoding="unicode", method="html")
     file.parent.mkdir(parents=True, exist_ok=True)
-    with renamed_when_whole(file) as temporary:
+    with atomic_write(file) as temporary:
         temporary.write_bytes(f"<!DOCTYPE html>\n{text}\n".encode())
     return file
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from reszoo.atomic import renamed_when_whole
+from reszoo.atomic import atomic_write
 
 # The color of text and axes; the SVG of a page has `currentColor` instead, to follow dark mode.
 INK = "#0a0b0c"
@@ -31,7 +31,7 @@ def figure(width: float, height: float) -> Any:
 
 def save(drawing: Any, file: Path, *, dots: int = 120) -> None:
     """Writes a figure as PNG with a resolution in dots per inch."""
-    with renamed_when_whole(file) as temporary:
+    with atomic_write(file) as temporary:
         temporary.write_bytes(png(drawing, dots=dots))
 
 
@@ -56,7 +56,7 @@ class Picture:
     def save(self, file: Path) -> None:
         """Writes the picture as SVG or PNG, by the suffix of the file."""
         if file.suffix == ".svg":
-            with renamed_when_whole(file) as temporary:
+            with atomic_write(file) as temporary:
                 temporary.write_bytes(self.source().replace(b"currentColor", INK.encode()))
         else:
             save(self.figure, file, dots=180)

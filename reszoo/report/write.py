@@ -6,7 +6,7 @@ import json
 from importlib.metadata import version
 from pathlib import Path
 
-from reszoo.atomic import renamed_when_whole
+from reszoo.atomic import atomic_write
 from reszoo.report.page import Image, Page, write_page
 
 
@@ -22,12 +22,12 @@ def write(page: Page, folder: str | Path) -> Path:
     for picture in page.pictures:
         file = folder / f"{picture.name}.png"
         if isinstance(picture, Image):
-            with renamed_when_whole(file) as temporary:
+            with atomic_write(file) as temporary:
                 temporary.write_bytes(picture.png)
         else:
             picture.save(file)
     if page.numbers is not None:
-        with renamed_when_whole(folder / page.numbers_file) as temporary:
+        with atomic_write(folder / page.numbers_file) as temporary:
             temporary.write_text(json.dumps(page.numbers, indent=2))
     return write_page(
         folder / page.file, title=page.title, lead=page.lead, sections=page.sections, facts=page.facts, foot=page.foot

@@ -14,7 +14,7 @@ import keras
 
 from reszoo.arch.build import build
 from reszoo.arch.spec import NetSpec
-from reszoo.atomic import renamed_when_whole
+from reszoo.atomic import atomic_write
 from reszoo.data.sources import Data
 from reszoo.training.metadata import write_metadata
 from reszoo.training.optimizers import current_rate
@@ -52,7 +52,7 @@ def _averaged_weights(model: KerasModel) -> Iterator[None]:
 
 def write(path: Path, text: str) -> None:
     """Writes a text file atomically."""
-    with renamed_when_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
@@ -61,7 +61,7 @@ def save_model(model: KerasModel, path: Path, data: Data, spec: NetSpec) -> None
     # Exports use the name of the input, which is therefore the same however many networks this process has built.
     network = build(spec, input_name="input")
     network.set_weights(model.get_weights())
-    with renamed_when_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         network.save(temporary)
         write_metadata(temporary, data)
 

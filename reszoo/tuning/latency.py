@@ -8,7 +8,7 @@ import threading
 from pathlib import Path
 
 from reszoo.arch.spec import NetSpec
-from reszoo.atomic import renamed_when_whole
+from reszoo.atomic import atomic_write
 from reszoo.errors import ReszooError
 from reszoo.tuning.job import Timing
 from reszoo.tuning.worker_process import Worker
@@ -36,7 +36,7 @@ class Latencies:
                 if outcome.state != "complete":
                     raise ReszooError(f"latency of {spec.name}", got=outcome.note)
                 seconds[key] = outcome.seconds
-                with renamed_when_whole(self._file) as temporary:
+                with atomic_write(self._file) as temporary:
                     temporary.write_text(json.dumps(seconds))
             return seconds[key]
 

@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 from reszoo.arch.plan import plan
 from reszoo.arch.spec import NetSpec
-from reszoo.atomic import renamed_when_whole
+from reszoo.atomic import atomic_write
 from reszoo.errors import ReszooError, UnknownNameError
 from reszoo.notebook import html_table
 from reszoo.types import Array, KerasModel
@@ -92,7 +92,7 @@ def convert(
         raise ReszooError(f"convert to {target.name}: dtype", got=repr(dtype), expected=expected)
     loaded = from_checkpoint(source, names=names, key=key, **changes)
     spec = loaded.report.spec
-    with renamed_when_whole(target) as temporary:
+    with atomic_write(target) as temporary:
         if target.name.endswith((".keras", ".weights.h5")):
             dialect = dialects()["reszoo"]
             # The same file is written whatever else this process has built.

@@ -12,7 +12,7 @@ from reszoo.arch import zoo
 from reszoo.arch.ops import Op
 from reszoo.arch.orders import ORDERS
 from reszoo.arch.plan import plan
-from reszoo.arch.recover import Described, shortest_ratio, spec_of_layers
+from reszoo.arch.recover import LayerDescription, shortest_ratio, spec_of_layers
 from reszoo.arch.spec import NetSpec
 from reszoo.errors import ReszooError
 from reszoo.weights.dialects import Dialect, dialects
@@ -127,7 +127,7 @@ def _spec_in_file(translated: Translated) -> NetSpec:
     return spec_of_layers(str(config["config"].get("name", "network")), layers)
 
 
-def _layers(config: Mapping[str, Any], translated: Translated) -> Iterator[tuple[str, Described]]:
+def _layers(config: Mapping[str, Any], translated: Translated) -> Iterator[tuple[str, LayerDescription]]:
     layers = config["config"]["layers"]
     # A legacy file has no `build_config`: only its input layer has the shape that the first layer needs.
     inputs = [layer["config"].get("batch_shape") for layer in layers if layer["class_name"] == "InputLayer"]
@@ -139,7 +139,7 @@ def _layers(config: Mapping[str, Any], translated: Translated) -> Iterator[tuple
             shapes = [named.tensor.shape for key, named in translated.tensors.items() if key.startswith(f"{name}/")]
             shape = (layer.get("build_config") or {}).get("input_shape") or next(iter(inputs), None) or [None]
             shape = shape[0] if isinstance(shape[0], list) else shape
-            yield name, Described(layer["class_name"], layer["config"], shapes, tuple(shape[1:]))
+            yield name, LayerDescription(layer["class_name"], layer["config"], shapes, tuple(shape[1:]))
 
 
 def _fields(shapes: Shapes, translated: Translated) -> dict[str, Any]:

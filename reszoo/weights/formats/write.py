@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from reszoo.atomic import renamed_when_whole
+from reszoo.atomic import atomic_write
 
 STORAGES = {
     **{"float32": "FloatStorage", "float64": "DoubleStorage", "float16": "HalfStorage", "bfloat16": "BFloat16Storage"},
@@ -22,7 +22,7 @@ def write_safetensors(arrays: Mapping[str, Any], path: Path, metadata: dict[str,
     import numpy as np
     from safetensors.numpy import save_file
 
-    with renamed_when_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, temporary, metadata)
 
 
@@ -30,7 +30,7 @@ def write_torch(arrays: Mapping[str, Any], path: Path) -> None:
     """Writes arrays as a state_dict in a PyTorch zip file, which `torch.load(path, weights_only=True)` reads."""
     import numpy as np
 
-    with renamed_when_whole(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
+    with atomic_write(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
         archive.writestr("archive/data.pkl", _pickle(arrays))
         archive.writestr("archive/byteorder", "little")
         for number, array in enumerate(arrays.values()):
