@@ -5,7 +5,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from conftest import needs, python, refused
+from conftest import needs, python, refused, shown
 from narrow import batch, narrow, outputs, randomise
 
 import reszoo
@@ -317,7 +317,7 @@ ACTIVATIONS = [
 ]
 
 
-@pytest.mark.parametrize(("got", "expected"), ACTIVATIONS, ids=str)
+@pytest.mark.parametrize(("got", "expected"), ACTIVATIONS, ids=shown)
 def test_activations_of_keras_stand_for_their_names(got, expected):
     model = narrow("tabular_resnet", classifier_activation=got)
     assert model.layers[-1].activation is getattr(keras.activations, expected)

@@ -152,6 +152,11 @@ def test_disagreeing_seeds_show_no_degradation():
     assert result.low < 0 < result.high and not result.degrades and "not shown" in result.description
 
 
+def test_a_negligible_gap_is_called_so():
+    result = gap("residual", [run(0.0004)], [run(0.0014, depth=56)], chance=2.3)
+    assert result.degrades and "by less than 1% of the loss of guessing" in result.description
+
+
 def test_non_finite_loss_is_the_worst():
     assert run(float("nan")).loss == float("inf")
     assert best([run(float("nan"), rate=1.0), run(2.0, rate=0.1)])[0].rate == 0.1

@@ -15,6 +15,8 @@ CONFIDENCE = 0.95
 """Fraction of the bootstrap samples inside the interval."""
 LEARNING = 0.8
 """Fraction of the chance-level loss below which a network counts as learning."""
+NEGLIGIBLE = 0.01
+"""Fraction of the chance-level loss below which a gap is called negligible: seeds may agree on thousandths of a nat."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,8 @@ class Gap:
         """The gap with its interval and its meaning, in words."""
         if not self.trains:
             verdict = "even the shallow network does not train on this budget, so the gap is meaningless"
+        elif self.degrades and self.gap < NEGLIGIBLE * self.chance:
+            verdict = f"deeper is worse in training by less than {NEGLIGIBLE:.0%} of the loss of guessing"
         elif self.degrades:
             verdict = "deeper is worse in training"
         else:
