@@ -582,7 +582,7 @@ def test_search_command_prints_its_results(tmp_path, monkeypatch):
     command = ["search", *map(str, settings), "--budget", "params=5e4"]
     result = CliRunner().invoke(app, [*command, "--trials", "4"])
     assert result.exit_code == 0, result.output
-    assert "of its draws are networks within the budget" in result.output
+    assert "of its random draws are networks within the budget" in result.output
     study = reszoo.open_study(tmp_path / "s")
     for trial in study.pareto("macs"):
         assert f"{trial.score:.2%}" in result.output
