@@ -366,7 +366,7 @@ BAD = [
     ({"classifier_activation": abs}, ["head.activation", "built-in function abs", "softmax, sigmoid, linear"]),
     ({"name": "a b"}, ["resnet18.name", "got 'a b'", "a name without blanks and /"]),
     ({"name": "a/b"}, ["resnet18.name", "got 'a/b'", "a name without blanks and /"]),
-    ({"name": ""}, ["resnet18.name", "got ''", "one letter at least"]),
+    ({"name": ""}, ["resnet18.name", "got ''", "at least one letter"]),
     ({"classes": 0}, ["head.classes", "got 0", "at least 1", "include_top=False, pooling='avg'"]),
     ({"classes": np.int64(-1)}, ["head.classes", "got -1", "include_top=False, pooling='avg'"]),
     ({"classes": 2.0}, ["head.classes", "got 2.0", "integer"]),

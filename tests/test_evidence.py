@@ -218,7 +218,7 @@ def test_evidence_command_prints_numbers_sources_and_caveats(tmp_path):
 
 def test_commands_refuse_invalid_arguments():
     for arguments, message in (
-        (["evidence", "--depths", "ten"], "numbers with commas between them"),
+        (["evidence", "--depths", "ten"], "comma-separated numbers"),
         (["compare", "plain20_cifar", "--data", "digits"], "a residual network"),
     ):
         with refused([message]):

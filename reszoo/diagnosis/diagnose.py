@@ -119,7 +119,7 @@ def diagnose(
 
     Example:
         >>> import numpy as np, reszoo
-        >>> model = reszoo.create("residual_mlp18", input_shape=(8,), widths=8, classes=2)
+        >>> model = reszoo.create("residual_mlp18", input_shape=(8,), width_multiplier=1 / 32, classes=2)
         >>> x = np.random.default_rng(0).normal(size=(64, 8)).astype("float32")
         >>> diagnosis = reszoo.diagnose(model, x, (x[:, 0] > 0).astype(int))
         >>> diagnosis["gradient profile"].level

@@ -82,6 +82,7 @@ def prune_depth(
     batch: int | None = None,
     examples: int = 512,
     seed: int = 0,
+    verbose: str | int = "auto",
 ) -> Pruned:
     """Returns the network without its least important blocks, fine-tuned (Veit 2016; lesion study).
 
@@ -92,8 +93,9 @@ def prune_depth(
     Example:
         >>> import numpy as np, reszoo
         >>> x = np.random.default_rng(0).normal(size=(80, 8)).astype("float32")
-        >>> model = reszoo.create("residual_mlp18", input_shape=(8,), widths=8, classes=2)
-        >>> small = reszoo.prune_depth(model, (x, (x[:, 0] > 0).astype(int)), epochs=1, keep_accuracy=1.0)
+        >>> model = reszoo.create("residual_mlp18", input_shape=(8,), width_multiplier=1 / 32, classes=2)
+        >>> y = (x[:, 0] > 0).astype(int)
+        >>> small = reszoo.prune_depth(model, (x, y), epochs=1, keep_accuracy=1.0, verbose=0)
         >>> small.params[1] < small.params[0]
         True
 
@@ -107,6 +109,7 @@ def prune_depth(
         batch: examples per step, by default the recipe's.
         examples: number of training examples for the lesion study.
         seed: random seed of the order of examples.
+        verbose: as in `fit()`.
 
     Raises:
         ReszooError: the model is not a reszoo network, is plain, or has no removable block.
@@ -132,7 +135,7 @@ def prune_depth(
         accuracy_cut = _accuracy(pruned, validation)
         train = Batches(source.train, seed=seed, augmentation=recipe.augmentation, **settings)
         compile_for(pruned, recipe, steps=max(epochs * len(train), 1), loss=loss(recipe, from_logits=logits))
-        pruned.fit(train, epochs=epochs, shuffle=False, verbose="auto")
+        pruned.fit(train, epochs=epochs, shuffle=False, verbose=verbose)
         accuracy = _accuracy(pruned, validation)
         if accuracy >= intact - keep_accuracy:
             break

@@ -67,7 +67,7 @@ def gradient_profile(
 
     Example:
         >>> import numpy as np, reszoo
-        >>> model = reszoo.create("residual_mlp18", input_shape=(8,), widths=8, norm="none", classes=2)
+        >>> model = reszoo.create("residual_mlp18", input_shape=(8,), width_multiplier=1 / 32, norm="none", classes=2)
         >>> x = np.random.default_rng(0).normal(size=(16, 8)).astype("float32")
         >>> round(reszoo.diagnosis.gradient_profile(model, x, np.arange(16) % 2).ratio, 3)
         1.0

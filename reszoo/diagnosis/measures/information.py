@@ -84,7 +84,7 @@ def information(
 
     Example:
         >>> import numpy as np, reszoo
-        >>> model = reszoo.create("residual_mlp18", input_shape=(8,), widths=8, norm="none", classes=2)
+        >>> model = reszoo.create("residual_mlp18", input_shape=(8,), width_multiplier=1 / 32, norm="none", classes=2)
         >>> x = np.random.default_rng(0).normal(size=(64, 8)).astype("float32")
         >>> reszoo.diagnosis.information(model, x, (x[:, 0] > 0).astype(int), places=3).places
         (0, 4, 8)

@@ -75,7 +75,7 @@ def lesion_study(
 
     Example:
         >>> import numpy as np, reszoo
-        >>> model = reszoo.create("residual_mlp18", input_shape=(8,), widths=8, classes=2)
+        >>> model = reszoo.create("residual_mlp18", input_shape=(8,), width_multiplier=1 / 32, classes=2)
         >>> x = np.random.default_rng(0).normal(size=(16, 8)).astype("float32")
         >>> len(reszoo.diagnosis.lesion_study(model, x, np.arange(16) % 2, draws=2).without)
         8
@@ -220,7 +220,7 @@ def early_exit(model: KerasModel | Anatomy, x: Tensor, y: Tensor, *, statistics:
 
     Example:
         >>> import numpy as np, reszoo
-        >>> model = reszoo.create("residual_mlp18", input_shape=(8,), widths=8, classes=2)
+        >>> model = reszoo.create("residual_mlp18", input_shape=(8,), width_multiplier=1 / 32, classes=2)
         >>> x = np.random.default_rng(0).normal(size=(16, 8)).astype("float32")
         >>> reszoo.diagnosis.early_exit(model, x, np.arange(16) % 2).places
         (0, 1, 2, 3, 4, 5, 6, 7, 8)

@@ -62,7 +62,7 @@ def predictiveness(
 
     Example:
         >>> import numpy as np, reszoo
-        >>> model = reszoo.create("residual_mlp18", input_shape=(8,), widths=8, classes=2)
+        >>> model = reszoo.create("residual_mlp18", input_shape=(8,), width_multiplier=1 / 32, classes=2)
         >>> x = np.random.default_rng(0).normal(size=(16, 8)).astype("float32")
         >>> len(reszoo.diagnosis.predictiveness(model, x, np.arange(16) % 2).cosines)
         3
@@ -157,7 +157,7 @@ def loss_slice(
 
     Example:
         >>> import numpy as np, reszoo
-        >>> model = reszoo.create("residual_mlp18", input_shape=(8,), widths=8, classes=2)
+        >>> model = reszoo.create("residual_mlp18", input_shape=(8,), width_multiplier=1 / 32, classes=2)
         >>> x = np.random.default_rng(0).normal(size=(16, 8)).astype("float32")
         >>> reszoo.diagnosis.loss_slice(model, x, np.arange(16) % 2, points=3).at
         (-1.0, 0.0, 1.0)

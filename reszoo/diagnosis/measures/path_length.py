@@ -65,7 +65,7 @@ def path_length(
 
     Example:
         >>> import numpy as np, reszoo
-        >>> model = reszoo.create("residual_mlp18", input_shape=(8,), widths=8, classes=2)
+        >>> model = reszoo.create("residual_mlp18", input_shape=(8,), width_multiplier=1 / 32, classes=2)
         >>> x = np.random.default_rng(0).normal(size=(16, 8)).astype("float32")
         >>> reszoo.diagnosis.path_length(model, x, np.arange(16) % 2, draws=1, lengths=3).lengths
         (0, 4, 8)

@@ -62,7 +62,7 @@ def shattering(
 
     Example:
         >>> import numpy as np, reszoo
-        >>> model = reszoo.create("residual_mlp18", input_shape=(8,), widths=8, classes=2)
+        >>> model = reszoo.create("residual_mlp18", input_shape=(8,), width_multiplier=1 / 32, classes=2)
         >>> x = np.random.default_rng(0).normal(size=(16, 8)).astype("float32")
         >>> reszoo.diagnosis.shattering(model, x, pairs=1, points=16).lags
         (1, 8)

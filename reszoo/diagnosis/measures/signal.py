@@ -59,7 +59,7 @@ def signal_propagation(
 
     Example:
         >>> import numpy as np, reszoo
-        >>> model = reszoo.create("residual_mlp18", input_shape=(8,), widths=8, norm="none", classes=2)
+        >>> model = reszoo.create("residual_mlp18", input_shape=(8,), width_multiplier=1 / 32, norm="none", classes=2)
         >>> x = np.random.default_rng(0).normal(size=(16, 8)).astype("float32")
         >>> max(reszoo.diagnosis.signal_propagation(model, x).branch_ratio)
         0.0
@@ -160,7 +160,7 @@ def correlation(
 
     Example:
         >>> import numpy as np, reszoo
-        >>> model = reszoo.create("residual_mlp18", input_shape=(8,), widths=8, classes=2)
+        >>> model = reszoo.create("residual_mlp18", input_shape=(8,), width_multiplier=1 / 32, classes=2)
         >>> x = np.random.default_rng(0).normal(size=(16, 8)).astype("float32")
         >>> len(reszoo.diagnosis.correlation(model, x).cosines)
         9
