@@ -115,11 +115,12 @@ def test_every_number_learns_with_padded_channels():
 @pytest.mark.slow
 @pytest.mark.parametrize("order", WORDS["order"])
 @pytest.mark.parametrize("shortcut", WORDS["shortcut"])
-def test_every_number_learns_in_every_combination(order, shortcut):
-    chosen = [
-        each for each in combinations() if (each["block"]["order"], each["block"]["shortcut"]) == (order, shortcut)
-    ]
-    assert checked(spec for spec in map(spec_or_none, chosen) if spec) == (12 if shortcut == "none" else 36)
+def test_every_number_learns_under_combinations_of_words(order, shortcut):
+    """Every third of the 624 combinations; which third differs between orders and shortcuts."""
+    place = WORDS["order"].index(order) + WORDS["shortcut"].index(shortcut)
+    both = [each for each in combinations() if (each["block"]["order"], each["block"]["shortcut"]) == (order, shortcut)]
+    specs = [spec for spec in map(spec_or_none, both) if spec][place % 3 :: 3]
+    assert checked(specs) == (4 if shortcut == "none" else 12)
 
 
 @pytest.mark.slow
