@@ -25,8 +25,8 @@ FEW = 1e-4
 STEP = 0.02
 """Size of a step relative to that of the variable (root mean squares)."""
 STRAINED, BROKEN = 0.05, 0.25
-"""Shares of numbers without gradient, or of dead units, at which a level begins. Chance leaves a few hundredths in narrow
-networks; dead padded channels of the CIFAR networks were more than half (both in tests/test_living.py)."""
+"""Shares of numbers without gradient, or of dead units, at which a level begins. Chance leaves a few hundredths in
+narrow networks; dead padded channels of CIFAR networks were more than half (both in tests/test_living.py)."""
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
