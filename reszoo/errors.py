@@ -39,7 +39,7 @@ class ReszooError(ValueError):
         parts = (f"got {got}", expected and f"expected {expected}", hint)
         super().__init__(f"{where}: " + "; ".join(part for part in parts if part))
 
-    # Names of these attributes before version 0.2.
+    # Earlier names of these attributes, kept for one release.
     given = property(lambda self: self.got)
     allowed = property(lambda self: self.expected)
     mend = property(lambda self: self.hint)
