@@ -10,8 +10,8 @@ training, until the best accuracy of RandomSearch is reached. Last, keras_tuner'
 20 random trials took. The first table shows feasible networks per second in every space of the package, under a budget
 that excludes half of the valid networks.
 
-benchmarks/search_table.jsonl holds the 140 networks as trained on JAX: `--table benchmarks/search_table.jsonl` replays the
-searches on them. Another name trains them anew.
+benchmarks/search_table.jsonl holds the 140 networks as trained on JAX: `--table benchmarks/search_table.jsonl` replays
+the searches on them. Another name trains them anew.
 """
 
 import argparse
