@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from reszoo.strict_json import strict_json
 from reszoo.arch import zoo
 from reszoo.arch.cost import cost_by_part
 from reszoo.arch.ops import size
@@ -151,7 +152,7 @@ def quickstart(
         "- One seed and three epochs; training from scratch uses a higher learning rate, as random weights need."
     )
     numbers = {"depth": [asdict(result) for result in results], "transfer": [asdict(item) for item in transfer_results]}
-    (output / "results.json").write_text(json.dumps(numbers, indent=2))
+    (output / "results.json").write_text(strict_json(numbers, indent=2), encoding="utf-8")
     console.print(f"\nSaved to {output / 'curves.png'} and {output / 'results.json'}")
 
 

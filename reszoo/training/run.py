@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 import keras
 import numpy as np
 
+from reszoo.strict_json import strict_json
 from reszoo.arch.build import build, refuse_channels_first
 from reszoo.arch.recover import layers_of
 from reszoo.arch.spec import NetSpec
@@ -197,7 +198,7 @@ def _begin(folder: Path, settings: dict[str, Any]) -> None:
             if any(folder.iterdir()):
                 expected = "an empty folder, or that of a run"
                 raise ReszooError(str(folder), got="a folder with other files", expected=expected)
-            write(folder / SETTINGS, json.dumps(settings, indent=2))
+            write(folder / SETTINGS, strict_json(settings, indent=2))
             return
         previous = _with_defaults(json.loads((folder / SETTINGS).read_text(encoding="utf-8")))
     except (OSError, ValueError) as error:

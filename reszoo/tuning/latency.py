@@ -7,6 +7,7 @@ import json
 import threading
 from pathlib import Path
 
+from reszoo.strict_json import strict_json
 from reszoo.arch.spec import NetSpec
 from reszoo.atomic import atomic_write
 from reszoo.errors import ReszooError
@@ -37,7 +38,7 @@ class Latencies:
                     raise ReszooError(f"latency of {spec.name}", got=outcome.note)
                 seconds[key] = outcome.seconds
                 with atomic_write(self._file) as temporary:
-                    temporary.write_text(json.dumps(seconds))
+                    temporary.write_text(strict_json(seconds), encoding="utf-8")
             return seconds[key]
 
     def stop(self) -> None:
