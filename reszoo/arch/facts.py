@@ -1,9 +1,9 @@
 """Facts that travel with a network: what it knows of its inputs and classes, in an unused field of a stock layer.
 
-A convolution or dense layer without a bias still has an initializer for one, which Keras stores with the layer and never
-calls. The facts are the value of that initializer, as JSON. So they survive whatever keeps the configuration of a layer
-(save and load, `clone_model`, `from_config`), and the file opens in plain Keras. A network in which every layer has a
-bias keeps its facts for the lifetime of the object only.
+A convolution or dense layer without a bias still has an initializer for one, which Keras stores with the layer and
+never calls. The facts are the value of that initializer, as JSON. So they survive whatever keeps the configuration of a
+layer (save and load, `clone_model`, `from_config`), and the file opens in plain Keras. A network in which every layer
+has a bias keeps its facts for the lifetime of the object only.
 """
 
 from __future__ import annotations

@@ -24,5 +24,5 @@ def main() -> None:
         Console(stderr=True).print("interrupted; completed work is saved")
         sys.exit(130)
     except ReszooError as error:
-        Console(stderr=True, highlight=False).print(f"[red]error[/red] {escaped(str(error))}", soft_wrap=True)
+        Console(stderr=True, highlight=False, emoji=False).print(f"[red]error[/red] {escaped(str(error))}", soft_wrap=True)
         sys.exit(2)

@@ -18,7 +18,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-console = Console(highlight=False)
+console = Console(highlight=False, emoji=False)
 
 
 def escaped(text: str) -> str:
@@ -34,8 +34,8 @@ def say(text: str, *, style: str = "", aside: bool = False) -> None:
         style: of the whole text, such as `dim`.
         aside: whether it goes to the error stream, because the output holds data.
     """
-    target = Console(stderr=True, highlight=False) if aside else console
-    target.print(text, style=style or None, markup=False, emoji=False, soft_wrap=True)
+    target = Console(stderr=True, highlight=False, emoji=False) if aside else console
+    target.print(text, style=style or None, markup=False, soft_wrap=True)
 
 
 def as_yaml(data: Any) -> str:

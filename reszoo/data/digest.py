@@ -18,7 +18,9 @@ def digest(data: Data, /) -> str:
     for part in (data.train, data.validation, data.test):
         if part is not None:
             paths = getattr(part, "paths", None)
-            contents = [Path(path).read_bytes() for path in paths] if paths else [np.asarray(part.take(range(len(part))))]
+            contents = (
+                [Path(path).read_bytes() for path in paths] if paths else [np.asarray(part.take(range(len(part))))]
+            )
             for content in contents:
                 total.update(content if isinstance(content, bytes) else content.tobytes())
             total.update(np.asarray(part.labels).tobytes())

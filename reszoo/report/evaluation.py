@@ -36,8 +36,12 @@ def evaluation_page(evaluation: Any, *, title: str, foot: str = "") -> Page:
         Section("Pictures", [Gallery(pictures, size="large")] if pictures else []),
         Section("Most wrong", _wrong(evaluation.wrong)),
     ]
-    facts = {name.replace("_", " "): f"{value:.4f}" for name, value in [*evaluation.metrics.items()][:4] if value == value}
-    return Page(title, evaluation.protocol, sections, facts, foot, numbers=numbers(evaluation), numbers_file="evaluation.json")
+    facts = {
+        name.replace("_", " "): f"{value:.4f}" for name, value in [*evaluation.metrics.items()][:4] if value == value
+    }
+    return Page(
+        title, evaluation.protocol, sections, facts, foot, numbers=numbers(evaluation), numbers_file="evaluation.json"
+    )
 
 
 def numbers(evaluation: Any) -> dict[str, Any]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from importlib.metadata import version
 from pathlib import Path
 
-from reszoo.strict_json import strict_json
 from reszoo.atomic import atomic_write
 from reszoo.report.page import Image, Page, write_page
+from reszoo.strict_json import strict_json
 
 
 def write(page: Page, folder: str | Path) -> Path:

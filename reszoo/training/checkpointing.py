@@ -12,12 +12,12 @@ from typing import Any
 
 import keras
 
-from reszoo.strict_json import strict_json
 from reszoo.arch.build import build
 from reszoo.arch.facts import write_facts
 from reszoo.arch.spec import NetSpec
 from reszoo.atomic import atomic_write
 from reszoo.data.sources import Data
+from reszoo.strict_json import strict_json
 from reszoo.training.metadata import facts_of, metadata_of, write_metadata
 from reszoo.training.optimizers import current_rate
 from reszoo.training.run_folder import BEST, HISTORY, STATE

@@ -23,7 +23,7 @@ from reszoo.training.metrics import (
     reliability,
 )
 from reszoo.training.network import Network, check_size, open_network, outputs_of, probabilities
-from reszoo.training.parts import Selection, Split, select
+from reszoo.training.parts import Selection, Split, check_data, select
 from reszoo.training.ranges import range_of, scaling_for_range
 from reszoo.training.wrong import WrongExample, most_wrong
 from reszoo.types import Array, KerasModel
@@ -38,7 +38,7 @@ class Evaluation:
 
     task: str
     metrics: dict[str, float]
-    """Name -> value, with a control beside each: `accuracy` and `largest_class_share`, `mae` and `mae_of_the_median`."""
+    """Name -> value, a control beside each: `accuracy` and `largest_class_share`, `mae` and `mae_of_the_median`."""
     classes: tuple[ClassMetrics, ...]
     """One row for every class; none for a regression."""
     confusion: Array | None
@@ -115,6 +115,7 @@ def evaluate(
     Raises:
         ReszooError: the network's classes and inputs are unknown, or the data does not match them.
     """
+    check_data(data)
     opened = open_network(network)
     side = check_size(opened, size)
     source = data if isinstance(data, Data) else open_data(data, size=side, seed=opened.metadata.seed)
@@ -143,9 +144,7 @@ def _check_task(network: Network, source: Data) -> None:
         raise ReszooError(f"{network.name} on {source.name}", got=got, expected=expected)
 
 
-def _measured(
-    metadata: Metadata, labels: Array, scores: Array, selection: Selection, notes: list[str]
-) -> Evaluation:
+def _measured(metadata: Metadata, labels: Array, scores: Array, selection: Selection, notes: list[str]) -> Evaluation:
     """The measures of a task."""
     names, task, confusion = metadata.classes, metadata.task, None
     rows: tuple[ClassMetrics, ...] = ()

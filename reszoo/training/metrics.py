@@ -1,4 +1,4 @@
-"""Measures of predictions: classification, several classes at once, regression. Plain NumPy, with a control beside each."""
+"""Measures of predictions for classification, several classes at once, and regression, with a control beside each."""
 
 from __future__ import annotations
 

@@ -55,7 +55,9 @@ def open_network(file: str | Path | KerasModel, /) -> Network:
         metadata = metadata_from(_with_scaling(read_facts(model), bool(scaling_layer(model))), where=str(model.name))
         return Network(str(model.name), metadata, _shape(model.name, model.input_shape), lambda: model)
     if not isinstance(file, (str, Path)):
-        raise ReszooError("network", got=type(file).__name__, expected="a .keras file, published weights, a Keras model")
+        raise ReszooError(
+            "network", got=type(file).__name__, expected="a .keras file, published weights, a Keras model"
+        )
     path = Path(file).expanduser()
     return _keras_file(path) if path.suffix == ".keras" else _weights(file, path)
 

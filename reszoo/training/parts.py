@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from reszoo.data.digest import digest
@@ -20,6 +21,20 @@ SEEN = {
     "all": "the network was trained on most of them",
 }
 """Part of the training data -> whether the network has seen it."""
+
+
+def check_data(data: Any, /) -> None:
+    """Checks that a path exists, before anything is loaded; other sources and names are for `open_data` to judge.
+
+    Raises:
+        ReszooError: there is no such file or folder.
+    """
+    if not isinstance(data, (str, Path)) or "://" in str(data):
+        return
+    path = Path(data).expanduser()
+    if (isinstance(data, Path) or path.suffix or len(path.parts) > 1) and not path.exists():
+        expected = "a folder of class folders, a .npz, a .csv, or the name of a data set"
+        raise ReszooError(str(data), got="no such file or folder", expected=expected)
 
 
 class Selection(NamedTuple):

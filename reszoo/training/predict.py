@@ -9,8 +9,8 @@ from typing import NamedTuple, overload
 
 from reszoo.errors import ReszooError
 from reszoo.notebook import html_table
-from reszoo.training.new_examples import LeftOut, NewSource, check_source, open_new
 from reszoo.training.network import check_size, open_network, outputs_of, probabilities
+from reszoo.training.new_examples import LeftOut, NewSource, check_source, open_new
 from reszoo.training.ranges import scaling_for_range
 from reszoo.types import Array, KerasModel
 from reszoo.weights.labels import DecodedLabel
@@ -134,7 +134,9 @@ def predict(
     examples, metadata = open_new(source, opened, size=side), opened.metadata
     scaling, note = metadata.scaling, ""
     if opened.takes_images:
-        scaling, note = scaling_for_range(scaling, metadata.white, examples.values, where=f"{opened.name} on new images")
+        scaling, note = scaling_for_range(
+            scaling, metadata.white, examples.values, where=f"{opened.name} on new images"
+        )
     left_out: list[LeftOut] = []
     names: list[str] = []
     outputs: list[Array] = []

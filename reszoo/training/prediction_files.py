@@ -22,7 +22,9 @@ def check_output(output: str | Path, /) -> None:
         ReszooError: its suffix names no known format.
     """
     if str(output) != "-" and Path(output).suffix not in SUFFIXES:
-        raise ReszooError("predict.output", got=str(output), expected=f"- or a file that ends with {', '.join(SUFFIXES)}")
+        raise ReszooError(
+            "predict.output", got=str(output), expected=f"- or a file that ends with {', '.join(SUFFIXES)}"
+        )
 
 
 def write_predictions(predictions: Predictions, output: str | Path, /, *, every: bool = False) -> Path:
@@ -87,7 +89,11 @@ def _write_npz(predictions: Predictions, path: Path) -> None:
     import numpy as np
 
     values = "values" if predictions.task == "regression" else "probabilities"
-    arrays: dict[str, Any] = {"examples": np.array(predictions.examples), "classes": np.array(predictions.classes, "str")}
+    arrays: dict[str, Any] = {
+        "examples": np.array(predictions.examples),
+        "classes": np.array(predictions.classes, "str"),
+    }
+    arrays[values] = predictions.values
     arrays["labels"] = np.array([each.label for each in predictions], "str")
     with path.open("wb") as stream:
-        np.savez(stream, **arrays, **{values: predictions.values})
+        np.savez(stream, **arrays)

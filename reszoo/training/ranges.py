@@ -37,7 +37,7 @@ def range_of(data: Data, /) -> Range:
     if any(each.white is None for each in ranges):
         return Range(low, high, None)
     scale = data.scaling.scale
-    if scale not in STANDARD and 2 <= scale and high <= scale:
+    if scale not in STANDARD and scale >= 2 and high <= scale:
         return Range(low, high, scale)
     return Range(low, high, max(each.white or 0 for each in ranges))
 

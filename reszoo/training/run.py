@@ -14,13 +14,13 @@ from typing import Any, TypeAlias
 import keras
 import numpy as np
 
-from reszoo.strict_json import strict_json
 from reszoo.arch.build import build, refuse_channels_first
 from reszoo.arch.recover import layers_of
 from reszoo.arch.spec import NetSpec
 from reszoo.data.sources import Data
 from reszoo.errors import ReszooError
 from reszoo.notebook import html_table
+from reszoo.strict_json import strict_json
 from reszoo.training.batches import Batches, reseed
 from reszoo.training.card import card
 from reszoo.training.checkpointing import Checkpoint, restore, save_model, write

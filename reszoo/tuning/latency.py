@@ -7,10 +7,10 @@ import json
 import threading
 from pathlib import Path
 
-from reszoo.strict_json import strict_json
 from reszoo.arch.spec import NetSpec
 from reszoo.atomic import atomic_write
 from reszoo.errors import ReszooError
+from reszoo.strict_json import strict_json
 from reszoo.tuning.job import Timing
 from reszoo.tuning.worker_process import Worker
 
