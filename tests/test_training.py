@@ -137,7 +137,11 @@ def test_image_folder_and_skipped_files(folder):
     assert data.counts() == {"blue": (9, 1), "red": (9, 1)}
     notes = "\n".join(data.notes)
     assert "button.gif: GIF is not" in notes and "notes.txt: not an image" in notes and "half.jpg: damaged" in notes
-    assert len(data.notes) == 3
+    assert len(data.left_out) == 3 and {item.path.name for item in data.left_out} == {
+        "button.gif",
+        "notes.txt",
+        "half.jpg",
+    }
     red = data.train.take([list(data.train.labels).index(1)])[0]
     assert red[..., 0].min() >= 200 and red[..., 2].max() == 0
 
