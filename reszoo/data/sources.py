@@ -7,21 +7,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from reszoo.data.arrays import Arrays, check_inputs, shrink_images, to_channels
+from reszoo.data.arrays import check_inputs
 from reszoo.data.csv_table import read_table
 from reszoo.data.dataset import Data as Data
-from reszoo.data.duplicates import copies, digests, duplicates
+from reszoo.data.duplicates import duplicates
 from reszoo.data.examples import Examples as Examples
-from reszoo.data.files import LeftOut
 from reszoo.data.hugging_face import is_hugging_face, read_columns
-from reszoo.data.image_folder import ImageFiles, index_folder
+from reszoo.data.image_folder import ImageFiles
 from reszoo.data.join import with_part
-from reszoo.data.labels import Task, read_labels
+from reszoo.data.labels import Task
+from reszoo.data.open_arrays import arrays_data
+from reszoo.data.open_folder import folder_data
 from reszoo.data.pairs import Parts, parts_of, read_npz
-from reszoo.data.parts import layout
 from reszoo.data.pictures import Channels, check_channels
-from reszoo.data.ranges import Range, Scaling as Scaling, measure, value_range
-from reszoo.data.splits import divide, split, strata
+from reszoo.data.ranges import Scaling as Scaling, value_range
+from reszoo.data.splits import refuse_own_validation
 from reszoo.data.streams import read_stream
 from reszoo.errors import ReszooError, nearest
 from reszoo.types import Array, Tensor
@@ -118,7 +118,7 @@ def _open(source: Any, *, target: str | None, **settings: Any) -> Data:
         return _named(source, target, **settings)
     if is_hugging_face(source):
         table = read_columns("dataset", source, size=settings["size"], channels=settings["channels"])
-        data = _from_arrays("dataset", table.x, table.y, classes=table.classes, **settings)
+        data = arrays_data("dataset", table.x, table.y, classes=table.classes, **settings)
         return replace(data, notes=(*table.notes, *data.notes))
     parts = parts_of(source)
     if parts is not None:
@@ -128,7 +128,7 @@ def _open(source: Any, *, target: str | None, **settings: Any) -> Data:
     if not hasattr(source, "__iter__") and not hasattr(source, "__getitem__"):
         raise ReszooError("data", got=repr(source), expected=_EXPECTED)
     stream = read_stream("batches", source)
-    data = _from_arrays("batches", stream.x, stream.y, classes=stream.classes, **settings)
+    data = arrays_data("batches", stream.x, stream.y, classes=stream.classes, **settings)
     return replace(data, notes=(*stream.notes, *data.notes))
 
 
@@ -138,7 +138,7 @@ def _named(source: str | Path, target: str | None, **settings: Any) -> Data:
         from sklearn.datasets import load_digits
 
         x, y = load_digits(return_X_y=True)
-        return _from_arrays("digits", x.reshape(-1, 8, 8, 1), y, white=16.0, test=0.2, **settings)
+        return arrays_data("digits", x.reshape(-1, 8, 8, 1), y, white=16.0, test=0.2, **settings)
     if source in KERAS_DATASETS:
         import keras
 
@@ -150,7 +150,7 @@ def _named(source: str | Path, target: str | None, **settings: Any) -> Data:
         ".csv": lambda: _table(path, target, **settings),
     }
     if path.is_dir():
-        return _folder(path, **settings)
+        return folder_data(path, **settings)
     if path.is_file() and path.suffix.lower() in readers:
         return readers[path.suffix.lower()]()
     if path.exists():
@@ -166,7 +166,7 @@ def _from_parts(name: str, parts: Parts, **settings: Any) -> Data:
     """Sources by part; arrays of one type have one range of values."""
     sources = parts.sources
     own = "validation" in sources
-    _refuse_own_validation(name, own=own, **settings)
+    refuse_own_validation(name, own=own, **settings)
     pairs = {part: source for part, source in sources.items() if isinstance(source, (tuple, list)) and len(source) == 2}
     if pairs.keys() != sources.keys():
         opened = {part: _open(source, **_further(settings, own or part != "train")) for part, source in sources.items()}
@@ -179,7 +179,7 @@ def _from_parts(name: str, parts: Parts, **settings: Any) -> Data:
         for part, pair in pairs.items():
             given = values if x[part].dtype == x["train"].dtype else None
             options = _further(settings, own or part != "train")
-            opened[part] = _from_arrays(_part_name(name, part), x[part], pair[1], values=given, **options)
+            opened[part] = arrays_data(_part_name(name, part), x[part], pair[1], values=given, **options)
     data = opened["train"]
     for part in ("validation", "test"):
         data = with_part(data, part, opened[part]) if part in opened else data
@@ -195,109 +195,6 @@ def _further(settings: Mapping[str, Any], whole: bool) -> dict[str, Any]:
     return {**settings, "share": 0.0, "groups": None, "folds": None, "fold": None} if whole else {**settings}
 
 
-def _refuse_own_validation(name: str, *, own: bool, groups: Any = None, folds: int | None = None, **_: Any) -> None:
-    if own and (groups is not None or folds is not None):
-        got = f"{'folds' if folds else 'groups'}, and a source with a validation part"
-        raise ReszooError(name, got=got, expected="a source without a validation part")
-
-
-def _from_arrays(
-    name: str,
-    x: Any,
-    y: Any,
-    *,
-    size: int | None = None,
-    channels: Channels | None = None,
-    task: Task | None = None,
-    white: float | None = None,
-    values: Range | None = None,
-    classes: Sequence[str] | None = None,
-    test: float = 0.0,
-    seed: int = 0,
-    **division: Any,
-) -> Data:
-    """Examples in memory; a fraction `test` of every class is held out first, then a part for validation."""
-    x, labels = check_inputs(name, x), read_labels(name, y, task=task, classes=classes)
-    if len(x) != len(labels.values) or not len(x):
-        got = f"{len(x)} examples and {len(labels.values)} labels"
-        raise ReszooError(name, got=got, expected="equal numbers of both, at least one")
-    notes = [*labels.notes]
-    if white is None and x.ndim == 4:
-        values = values or value_range(x)
-        white = values.white
-        notes += [f"{name}: {values.note}"] if values.note else []
-    if channels and x.ndim == 4:
-        before, x = x.shape[-1], to_channels(name, x, channels, white)
-        notes += [f"{name}: images of {before} channels were converted to {channels}"] if x.shape[-1] != before else []
-    remaining = Arrays(shrink_images(x, size), labels.values, size if x.ndim == 4 else None)
-    test_part = None
-    if test:
-        rest, held = split(strata(remaining.labels), test, seed)
-        remaining, test_part = remaining.subset(rest), remaining.subset(held)
-    if callable(division.get("groups")):
-        raise ReszooError("groups", got="a function", expected=f"for {name}: a group for every example")
-    equal = copies(digests([remaining])[0]) if x.ndim == 4 and division["share"] else None
-    rest, held, remarks = divide(remaining.labels, seed=seed, copies=equal, **division)
-    train = remaining.subset(rest)
-    scaling, validation = measure(train.x, white or 1.0), remaining.subset(held)
-    return Data(
-        name=name,
-        train=train,
-        validation=validation,
-        test=test_part,
-        classes=labels.classes,
-        scaling=scaling,
-        notes=(*notes, *remarks),
-        task=labels.task,
-        white=white,
-    )
-
-
 def _table(path: Path, target: str | None, **settings: Any) -> Data:
     x, labels, classes = read_table(path, target)
-    return _from_arrays(path.stem, x, labels, classes=classes, **settings)
-
-
-def _folder(
-    folder: Path,
-    *,
-    size: int | None,
-    channels: Channels | None,
-    task: Task | None = None,
-    groups: Any = None,
-    **division: Any,
-) -> Data:
-    if task not in (None, "classification"):
-        raise ReszooError(str(folder), got=f"task={task!r}", expected="classification: one class folder per picture")
-    plan = layout(folder)
-    _refuse_own_validation(str(folder), own="validation" in plan.parts, groups=groups, folds=division.get("folds"))
-    index = index_folder(plan.parts["train"])
-    others = {part: index_folder(path, index.classes) for part, path in plan.parts.items() if part != "train"}
-    indices = [index, *others.values()]
-    left_out: tuple[LeftOut, ...] = (*plan.left_out, *(item for one in indices for item in one.left_out))
-    notes = (*map(str, left_out), *plan.notes, *(note for one in indices for note in one.notes))
-    train = ImageFiles(index.paths, index.labels, size or 224, channels or "rgb")
-    parts = {part: replace(train, paths=one.paths, labels=one.labels, _cache={}) for part, one in others.items()}
-    validation = parts.get("validation")
-    own = validation is not None
-    if validation is None:
-        if groups is not None and not callable(groups):
-            raise ReszooError("groups", got="an array", expected="for a folder: a function of the path")
-        numbers = [groups(path) for path in train.paths] if groups else None
-        rest, held, remarks = divide(train.labels, copies=copies(digests([train])[0]), groups=numbers, **division)
-        train, validation, notes = train.subset(rest), train.subset(held), (*notes, *remarks)
-    # ImageNet's channel statistics; of gray pictures those of its luminance.
-    gray = channels == "gray"
-    mean, std = ((0.458,), (0.226,)) if gray else ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-    return Data(
-        name=folder.name,
-        train=train,
-        validation=validation,
-        test=parts.get("test"),
-        classes=index.classes,
-        scaling=Scaling(255.0, mean, std),
-        notes=notes,
-        own_validation=own,
-        white=255.0,
-        left_out=left_out,
-    )
+    return arrays_data(path.stem, x, labels, classes=classes, **settings)

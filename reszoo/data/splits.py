@@ -204,3 +204,10 @@ def _check_folds(folds: int | None, fold: int | None) -> None:
         raise ReszooError("folds", got=folds, expected="a number of folds, at least 2")
     if fold is None or not isinstance(fold, int) or not 0 <= fold < folds:
         raise ReszooError("fold", got=fold, expected=f"the fold to hold out, 0 to {folds - 1}")
+
+
+def refuse_own_validation(name: str, *, own: bool, groups: Any = None, folds: int | None = None, **_: Any) -> None:
+    """Raises a ReszooError if a source with a validation part is to be split into groups or folds."""
+    if own and (groups is not None or folds is not None):
+        got = f"{'folds' if folds else 'groups'}, and a source with a validation part"
+        raise ReszooError(name, got=got, expected="a source without a validation part")
