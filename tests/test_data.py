@@ -932,6 +932,25 @@ def test_class_names_of_a_stream():
         reszoo.open_data(source)
 
 
+@pytest.mark.parametrize("mode", ["int", "categorical", "binary"])
+def test_a_folder_by_way_of_keras_is_the_folder(tmp_path, mode):
+    keras = pytest.importorskip("keras")
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("image_dataset_from_directory gives a tf.data.Dataset")
+    two_classes(tmp_path / "all")
+    settings = {"image_size": (30, 40), "batch_size": 3, "shuffle": False, "verbose": False}
+    found = keras.utils.image_dataset_from_directory(tmp_path / "all", label_mode=mode, **settings)
+    data = reszoo.open_data(found)
+    assert data.classes == ("bus", "car") and data.white == 255 and data.counts() == {"bus": (3, 1), "car": (3, 1)}
+    if mode == "int":
+        with refused(["labels are missing"]):
+            reszoo.open_data(found.map(lambda x, y: x))
+        with refused(["single examples", ".batch(32)"]):
+            reszoo.open_data(found.unbatch())
+        with refused(["infinite", "take"]):
+            reszoo.open_data(found.repeat())
+
+
 @needs("torch")
 def test_a_data_loader_is_channels_first():
     torch = pytest.importorskip("torch")
