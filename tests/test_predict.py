@@ -335,19 +335,12 @@ def test_measures_agree_with_scikit_learn():
     assert regression(truth, np.zeros((30, 2)) + truth.mean(axis=0))["r2"] == pytest.approx(0)
 
 
-@dataclasses.dataclass(frozen=True)
-class TaskData(Data):
-    """Data of another task than classification."""
-
-    task: str = "classification"
-
-
 def rows_of(labels, task, classes):
     from reszoo.data.arrays import Arrays
 
     x = np.random.default_rng(0).normal(size=(len(labels), 4)).astype("float32")
     examples = Arrays(x, labels)
-    return TaskData("rows", examples, Arrays(x[:0], labels[:0]), classes, Scaling(1.0, (0.0,), (1.0,)), task=task)
+    return Data("rows", examples, Arrays(x[:0], labels[:0]), classes, Scaling(1.0, (0.0,), (1.0,)), task=task)
 
 
 def dense(outputs, activation=None):
@@ -374,9 +367,12 @@ def test_regression_and_several_classes_are_measured(tmp_path):
     expected = sklearn_metrics.f1_score(tags[:, [1, 0, 2]], scores >= 0.5, average="micro")
     assert result.metrics["f1_micro"] == pytest.approx(expected)
     predictions = reszoo.predict(file, swapped.train.x)
-    assert predictions[0].label == ", ".join(name for name, value in zip(CLASSES, scores[0], strict=True) if value >= 0.5)
-    with refused(["data for classification", "multilabel"]):
-        reszoo.evaluate(file, (swapped.train.x, np.arange(20) % 3))
+    assert predictions[0].label == ", ".join(
+        name for name, value in zip(CLASSES, scores[0], strict=True) if value >= 0.5
+    )
+    for source in ((swapped.train.x, np.arange(20) % 3), rows_of(np.arange(20) % 3, "classification", tuple(CLASSES))):
+        with refused(["rows of 0 and 1" if isinstance(source, tuple) else "data for classification"]):
+            reszoo.evaluate(file, source)
 
 
 def test_outputs_become_probabilities():
@@ -433,9 +429,9 @@ def test_one_bad_file_ends_nothing(network, photos):
     predictions = reszoo.predict(network[0], photos, batch=2)
     assert [name.removeprefix(f"{photos}/") for name in predictions.examples] == ["a.png", "b.jpg", "deep/c.webp"]
     reasons = {each.example.removeprefix(f"{photos}/"): each.reason for each in predictions.left_out}
-    assert {*reasons} == {"button.gif", "cut.jpg", "gone.png", "notes.txt", "page.jpg"}
-    assert reasons["gone.png"] == "a link to nowhere" and reasons["notes.txt"] == "not an image"
-    assert "GIF" in reasons["button.gif"] and predictions.summary == "3 of 8 predicted"
+    assert {*reasons} == {"button.gif", "cut.jpg", "gone.png", "loop", "notes.txt", "page.jpg"}
+    assert reasons["gone.png"] == "a link that leads nowhere" and reasons["notes.txt"] == "not an image"
+    assert "GIF" in reasons["button.gif"] and predictions.summary == "3 of 9 predicted"
     (photos / "list.txt").write_text("a.png\n\ndeep/c.webp\nmissing.png\n")
     listed = reszoo.predict(network[0], photos / "list.txt")
     assert len(listed) == 2 and listed.left_out[0].reason == "no such file"
@@ -452,7 +448,7 @@ def test_predict_command(network, photos, tmp_path, monkeypatch):
         app, ["predict", str(network[0]), str(photos), "--top", "2", "--probabilities", "--output", "[v2].csv"]
     )
     assert shown.exit_code == 0, shown.output
-    assert f"left out {photos}/cut.jpg" in shown.output and "3 of 8 predicted; saved to [v2].csv" in shown.output
+    assert f"left out {photos}/cut.jpg" in shown.output and "3 of 9 predicted; saved to [v2].csv" in shown.output
     rows = [*csv.DictReader(io.StringIO((tmp_path / "[v2].csv").read_text()))]
     columns = [
         "example",

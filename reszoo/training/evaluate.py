@@ -118,7 +118,7 @@ def evaluate(
     check_data(data)
     opened = open_network(network)
     side = check_size(opened, size)
-    source = data if isinstance(data, Data) else open_data(data, size=side, seed=opened.metadata.seed)
+    source = data if isinstance(data, Data) else _open(data, opened, side)
     _check_task(opened, source)
     selection = select(source, part, opened.metadata)
     metadata = opened.metadata
@@ -137,10 +137,17 @@ def evaluate(
     return _measured(metadata, labels, scores, selection, [note] if note else [])
 
 
+def _open(data: DataSource, network: Network, side: int | None) -> Data:
+    """A source opened as in training: the same split, task, size and channels."""
+    metadata = network.metadata
+    channels = {1: "gray", 3: "rgb"}.get(network.shape[-1] or 0) if network.takes_images else None
+    task = None if metadata.task == "classification" else metadata.task
+    return open_data(data, size=side, seed=metadata.seed, task=task, channels=channels)  # type: ignore[arg-type]
+
+
 def _check_task(network: Network, source: Data) -> None:
-    task = getattr(source, "task", "classification")
-    if task != network.metadata.task:
-        got, expected = f"data for {task}", f"data for {network.metadata.task}, as in training"
+    if source.task != network.metadata.task:
+        got, expected = f"data for {source.task}", f"data for {network.metadata.task}, as in training"
         raise ReszooError(f"{network.name} on {source.name}", got=got, expected=expected)
 
 

@@ -53,11 +53,10 @@ def metadata_of(data: Data, /, *, digest: str = "") -> Metadata:
         data: the training data.
         digest: of the data, where it is known.
     """
-    task = getattr(data, "task", "classification")
     shape = data.shape
     white = range_of(data).white if len(shape) == 3 else None
     size = shape[0] if len(shape) == 3 and shape[0] == shape[1] else None
-    return Metadata(data.classes, data.scaling, data.name, data.seed, task, white, digest, size)
+    return Metadata(data.classes, data.scaling, data.name, data.seed, data.task, white, digest, size)
 
 
 def facts_of(metadata: Metadata, /) -> Facts:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
-from reszoo.data.image_folder import FORMATS, ImageFiles
+from reszoo.data.files import is_passed_over, list_files
+from reszoo.data.image_folder import ImageFiles
+from reszoo.data.pictures import FORMATS, Channels, problem
 from reszoo.data.ranges import Range, value_range
 from reszoo.errors import ReszooError
 from reszoo.training.network import Network
@@ -18,8 +19,6 @@ from reszoo.types import Array
 
 NewSource: TypeAlias = str | Path | Sequence[str | Path] | Array
 """An image, a folder, a `.npz`, `.npy` or `.txt` list of files, several of these, or an array."""
-IGNORED = frozenset({"__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found"})
-"""Folders that systems add to others."""
 EXPECTED = f"an image, a folder of images ({', '.join(FORMATS)}), a .txt list of files, a .npz or .npy, an array"
 
 
@@ -56,14 +55,15 @@ def open_new(source: NewSource, network: Network, /, *, size: int | None) -> New
     Raises:
         ReszooError: there is no such file, or nothing in it is of a known kind.
     """
+    left_out: list[LeftOut] = []
     if isinstance(source, (str, Path)):
         path = _existing(source)
         if path.suffix in (".npz", ".npy") and path.is_file():
             return _arrays(_read_array(path), network, size, where=str(path))
-        return _files(_paths(path), network, size, where=str(source))
+        return _files(_paths(path, left_out), left_out, network, size, where=str(source))
     if isinstance(source, (list, tuple)) and source and all(isinstance(each, (str, Path)) for each in source):
-        paths = [path for each in source for path in _paths(_existing(each))]
-        return _files(paths, network, size, where="predict")
+        paths = [path for each in source for path in _paths(_existing(each), left_out)]
+        return _files(paths, left_out, network, size, where="predict")
     return _arrays(source, network, size, where="predict")
 
 
@@ -85,43 +85,38 @@ def _existing(source: str | Path) -> Path:
     return path
 
 
-def _paths(path: Path) -> list[Path]:
+def _paths(path: Path, left_out: list[LeftOut]) -> list[Path]:
+    """The files of a source; what is left out of a folder is added to the list."""
     if path.suffix == ".txt" and path.is_file():
         try:
             lines = path.read_text(encoding="utf-8-sig").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise ReszooError(str(path), got=f"an unreadable list ({error})", expected="a path on every line") from None
         return [path.parent / Path(line.strip()).expanduser() for line in lines if line.strip()]
-    return _walk(path) if path.is_dir() else [path]
+    if not path.is_dir():
+        return [path]
+    listing = list_files(path)
+    left_out += [
+        LeftOut(str(each.path), each.reason) for each in listing.left_out if not is_passed_over(each.path.name)
+    ]
+    return [*listing.files]
 
 
-def _walk(folder: Path) -> list[Path]:
-    """All files below a folder; hidden ones, and folders that lead back to one above them, are passed over."""
-    paths, seen = [], set()
-    for root, folders, files in os.walk(folder, followlinks=True):
-        real = os.path.realpath(root)
-        if real in seen:
-            folders.clear()
-            continue
-        seen.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in IGNORED)
-        paths += [Path(root) / name for name in files if not name.startswith(".")]
-    return sorted(paths)
+def _files(paths: list[Path], before: list[LeftOut], network: Network, size: int | None, *, where: str) -> NewExamples:
+    import numpy as np
 
-
-def _files(paths: list[Path], network: Network, size: int | None, *, where: str) -> NewExamples:
     if not network.takes_images:
         raise ReszooError(where, got="images", expected=f"rows of shape {network.shape}: a .npz, a .npy or an array")
-    if not paths:
+    if not paths and not before:
         raise ReszooError(where, got="no file", expected=EXPECTED)
-    images = ImageFiles(tuple(paths), [0] * len(paths), size or 224)  # type: ignore[arg-type]
+    channels: Channels = "gray" if network.shape[-1] == 1 else "rgb"
+    images = ImageFiles(tuple(paths), np.zeros(len(paths), int), size or 224, channels)
 
     def read(index: int) -> Array | str:
         return _reason(paths[index]) or _taken(images, index)
 
     def batches(batch: int, left_out: list[LeftOut]) -> Iterator[tuple[list[str], Array]]:
-        import numpy as np
-
+        left_out += before
         with ThreadPoolExecutor() as pool:
             for start in range(0, len(paths), batch):
                 part = range(start, min(start + batch, len(paths)))
@@ -144,17 +139,9 @@ def _taken(images: ImageFiles, index: int) -> Array | str:
 
 def _reason(path: Path) -> str:
     """Why a file is no image that can be predicted, or an empty string."""
-    from PIL import Image
-
     if not path.is_file():
-        return "a link to nowhere" if path.is_symlink() else "no such file"
-    try:
-        with Image.open(path) as image:
-            supported = image.format in FORMATS
-            return "" if supported else f"{image.format} is not a supported photo format ({', '.join(FORMATS)})"
-    except Exception as error:
-        # Pillow's readers raise anything on a damaged file.
-        return "not an image" if type(error).__name__ == "UnidentifiedImageError" else f"damaged ({error})"
+        return "a link that leads nowhere" if path.is_symlink() else "no such file"
+    return problem(path, thorough=False)
 
 
 def _read_array(path: Path) -> Array:

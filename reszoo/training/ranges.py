@@ -6,8 +6,8 @@ import math
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from reszoo.data.ranges import Range, value_range
-from reszoo.data.sources import Data, Scaling
+from reszoo.data.ranges import Range, Scaling, value_range
+from reszoo.data.sources import Data
 from reszoo.errors import ReszooError
 
 SAMPLE = 64
@@ -32,19 +32,15 @@ def range_of(data: Data, /) -> Range:
     """Returns the range of the images of a source; for rows of a table, one without a value of white."""
     if len(data.shape) == 1:
         return Range(-math.inf, math.inf, None)
-    ranges = [_range(part) for part in (data.train, data.validation, data.test) if part is not None and len(part)]
+    ranges = [_range(part) for part in data.parts().values() if len(part)]
     low, high = min(each.low for each in ranges), max(each.high for each in ranges)
-    if any(each.white is None for each in ranges):
-        return Range(low, high, None)
-    scale = data.scaling.scale
-    if scale not in STANDARD and scale >= 2 and high <= scale:
-        return Range(low, high, scale)
-    return Range(low, high, max(each.white or 0 for each in ranges))
+    whites = [each.white for each in ranges]
+    return Range(low, high, data.white or (None if None in whites else max(white or 0 for white in whites)))
 
 
 def _range(part: Any) -> Range:
     if hasattr(part, "paths"):
-        return FILES
+        return Range(0.0, part.white, part.white)
     values = getattr(part, "x", None)
     return value_range(part.take(range(min(len(part), SAMPLE))) if values is None else values)
 

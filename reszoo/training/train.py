@@ -70,6 +70,7 @@ def train(
         NotFiniteError: the loss became NaN or infinite.
     """
     source = data if isinstance(data, Data) else open_data(data, size=size, test=test, target=target, seed=seed)
+    source.check_trainable()
     settings = load_recipe(recipe or default_recipe(source, weights), **recipe_changes)
     activation = "sigmoid" if settings.loss == "binary_cross_entropy" else "softmax"
     fitting = {"input_shape": source.shape, "classes": len(source.classes), "classifier_activation": activation}
