@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias
 
 from reszoo.data.arrays import Arrays, check_arrays, read_batches, shrink_images, split
-from reszoo.data.csv_table import read_table
+from reszoo.data.columns import Columns, Task
 from reszoo.data.image_folder import ImageFiles, index_folder
+from reszoo.data.table import is_table, open_table
 from reszoo.errors import ReszooError
 from reszoo.notebook import html_table
 from reszoo.types import Array, Tensor
 
-DataSource: TypeAlias = str | Path | tuple[Array, Array] | Iterable[tuple[Tensor, Tensor]]
-"""What `open_data` reads; a PyDataset counts as an iterable of batches."""
+DataSource: TypeAlias = str | Path | tuple[Any, Any] | Iterable[tuple[Tensor, Tensor]] | Any
+"""What `open_data` reads; a PyDataset counts as an iterable of batches, a data frame as a table."""
 KERAS_DATASETS = ("mnist", "fashion_mnist", "cifar10", "cifar100")
 VALIDATION = 0.1
 """Fraction of the training examples that is held out where a source has no validation part."""
@@ -68,6 +69,10 @@ class Data:
     """Of the split."""
     own_validation: bool = False
     """Whether the source itself has a validation part."""
+    task: Task = "classification"
+    """Labels are class indices; otherwise float32, `(examples, outputs)`, and `classes` names the outputs."""
+    columns: Columns | None = None
+    """The encoding of a table."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -86,9 +91,14 @@ class Data:
         return self.scaling(examples.take(range(len(examples)))), examples.labels
 
     def counts(self) -> dict[str, tuple[int, int]]:
-        """Returns class -> number of examples for training and for validation."""
+        """Returns class -> number of examples for training and for validation; in a regression, that of all of them."""
         import numpy as np
 
+        if self.task == "regression":
+            return {name: (len(self.train), len(self.validation)) for name in self.classes}
+        if self.task == "multilabel":
+            counts = [part.labels.sum(axis=0) for part in (self.train, self.validation)]
+            return {name: (int(a), int(b)) for name, a, b in zip(self.classes, *counts, strict=True)}
         counts = [np.bincount(part.labels, minlength=len(self.classes)) for part in (self.train, self.validation)]
         return {name: (int(a), int(b)) for name, a, b in zip(self.classes, *counts, strict=True)}
 
@@ -113,7 +123,9 @@ def open_data(
     size: int | None = None,
     validation: DataSource | None = None,
     test: DataSource | None = None,
-    target: str | None = None,
+    target: str | Sequence[str] | None = None,
+    task: Task | None = None,
+    columns: Columns | None = None,
     seed: int = 0,
 ) -> Data:
     """Returns a data source, opened and split.
@@ -126,46 +138,59 @@ def open_data(
 
     Args:
         source: `digits` (scikit-learn), a name in `keras.datasets` (`cifar10`, ...), a folder of class folders (or of
-            `train` and `val` with class folders), a `.npz` with `x` and `y`, a `.csv`, arrays `(x, y)`, or a
-            `tf.data.Dataset` or PyDataset of batches `(inputs, labels)`, which is read into memory.
+            `train` and `val` with class folders), a `.npz` with `x` and `y`, a table (`.csv`, `.tsv`, either compressed
+            by gzip, a data frame, or a frame and its target), arrays `(x, y)`, or a `tf.data.Dataset` or PyDataset of
+            batches `(inputs, labels)`, which is read into memory.
         size: side of the square that images are resized to, in pixels; by default 224 for image folders, and the
             arrays' own size for arrays.
         validation: a second source of the same kind for validation; by default the source's validation part, or a
             tenth of every class.
         test: a source of the same kind for testing.
-        target: class column of a `.csv`; by default the last one.
+        target: column of a table that is learned, or several columns; by default the last one.
+        task: of a table: `classification` by default, `regression` for numbers, `multilabel` for several columns of
+            0 and 1.
+        columns: encoding of a trained network (`Data.columns`), for a further table; by default a table's encoding is
+            learned from its training part.
         seed: of the split.
 
     Raises:
         ReszooError: an unknown source, or one without usable examples.
     """
-    settings: dict[str, Any] = {"size": size, "target": target, "seed": seed}
+    settings: dict[str, Any] = {"size": size, "target": target, "task": task, "columns": columns, "seed": seed}
     data = replace(_open(source, **settings, share=VALIDATION if validation is None else 0.0), seed=seed)
+    settings["columns"] = data.columns
     if validation is not None:
-        data = replace(data, validation=_same_kind(data, validation, settings), own_validation=True)
+        examples, notes = _same_kind(data, validation, settings)
+        data = replace(data, validation=examples, own_validation=True, notes=(*data.notes, *notes))
     if test is not None:
-        data = replace(data, test=_same_kind(data, test, settings))
+        examples, notes = _same_kind(data, test, settings)
+        data = replace(data, test=examples, notes=(*data.notes, *notes))
     absent = [name for name, (_, held) in data.counts().items() if not held]
     notes = (f"no validation example of {', '.join(absent)}",) if absent else ()
     return replace(data, notes=(*data.notes, *notes))
 
 
-def _same_kind(data: Data, source: DataSource, settings: Mapping[str, Any]) -> Examples:
-    """All examples of a further source, with the first one's class indices."""
+def _same_kind(data: Data, source: DataSource, settings: Mapping[str, Any]) -> tuple[Examples, tuple[str, ...]]:
+    """All examples of a further source, with the first one's class indices, and notes."""
     import numpy as np
 
     other = _open(source, **settings, share=0.0)
+    notes = tuple(f"{other.name}: {note}" for note in other.notes)
+    if other.columns is not None and other.columns is data.columns:
+        return other.train, notes
     shape = tuple(int(side) for side in other.train.take([0]).shape[1:])
     unknown = [name for name in other.classes if name not in data.classes]
     if unknown or shape != data.shape:
         got = f"class {unknown[0]!r}" if unknown else f"examples of shape {shape}"
         raise ReszooError(other.name, got=got, expected=", ".join(data.classes) if unknown else str(data.shape))
     indices = np.array([data.classes.index(name) for name in other.classes])
-    return replace(other.train, labels=indices[other.train.labels])  # type: ignore[type-var]
+    return replace(other.train, labels=indices[other.train.labels]), notes  # type: ignore[type-var]
 
 
-def _open(source: Any, *, size: int | None, target: str | None, seed: int, share: float) -> Data:
+def _open(source: Any, *, size: int | None, seed: int, share: float, **of_tables: Any) -> Data:
     settings: dict[str, Any] = {"size": size, "seed": seed, "share": share}
+    if is_table(source):
+        return _table(source, seed=seed, share=share, **of_tables)
     if isinstance(source, tuple) and len(source) == 2:
         return _from_arrays("arrays", *source, **settings)
     if source == "digits":
@@ -183,18 +208,14 @@ def _open(source: Any, *, size: int | None, target: str | None, seed: int, share
             raise ReszooError("data", got=repr(source), expected=_EXPECTED)
         return _from_arrays("batches", *read_batches("batches", source), **settings)
     path = Path(source).expanduser()
-    readers: dict[str, Callable[[], Data]] = {
-        ".npz": lambda: _npz(path, **settings),
-        ".csv": lambda: _table(path, target, **settings),
-    }
     if path.is_dir():
         return _folder(path, **settings)
-    if path.is_file() and path.suffix in readers:
-        return readers[path.suffix]()
+    if path.is_file() and path.suffix == ".npz":
+        return _npz(path, **settings)
     raise ReszooError("data", got=repr(str(source)), expected=_EXPECTED)
 
 
-_EXPECTED = f"a folder of class folders, a .npz, a .csv, digits, {', '.join(KERAS_DATASETS)}, (x, y), a dataset"
+_EXPECTED = f"a folder of class folders, a .npz, a .csv or .tsv, digits, {', '.join(KERAS_DATASETS)}, (x, y), a dataset"
 
 
 def _with_test(data: Data, x: Any, y: Any) -> Data:
@@ -247,9 +268,13 @@ def _npz(path: Path, **settings: Any) -> Data:
     return _with_test(data, arrays["x_test"], arrays["y_test"]) if has_test else data
 
 
-def _table(path: Path, target: str | None, **settings: Any) -> Data:
-    x, labels, classes = read_table(path, target)
-    return _from_arrays(path.stem, x, labels, classes=classes, **settings)
+def _table(source: Any, *, seed: int, share: float, **settings: Any) -> Data:
+    parts = open_table(source, lambda labels: split(labels, share, seed), **settings)
+    train, columns = parts.train, parts.columns
+    mean, std = train.x.mean(axis=0, dtype="float64"), train.x.std(axis=0, dtype="float64")
+    scaling = Scaling(1.0, tuple(map(float, mean)), tuple(float(value) or 1.0 for value in std))
+    facts: dict[str, Any] = {"notes": parts.notes, "task": columns.task, "columns": columns}
+    return Data(parts.name, train, parts.validation, columns.classes, scaling, **facts)
 
 
 def _folder(folder: Path, *, size: int | None, seed: int, share: float) -> Data:
