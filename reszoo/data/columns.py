@@ -15,6 +15,9 @@ from reszoo.types import Array
 Task: TypeAlias = Literal["classification", "multilabel", "regression"]
 """One class for every example, any number of them, or numbers."""
 
+LARGEST = 3.4028234663852886e38
+"""The largest number in float32."""
+
 
 class Encoded(NamedTuple):
     """The rows of a table as a network takes them."""
@@ -78,7 +81,7 @@ class Column:
         unusable = np.flatnonzero(~np.isfinite(values))
         if len(unusable):
             index = unusable[0]
-            expected = "a finite number, as in training" if np.isnan(values[index]) else "a number below 3.4e38"
+            expected = "a finite number, as in training"
             where, got = table.cell(self.name, index), repr(cells.words[index])
             raise ReszooError(where, got=got, expected=expected, hint=number_hint(cells.words[index]))
         notes = []
@@ -104,9 +107,14 @@ class Column:
         result[rows[known], indices[known]] = 1
         if known.all():
             return Encoded(result, ())
-        words = Counter(cells.words[~known])
-        text = f"{listing(words)} ({table.row_numbers(np.flatnonzero(~known))}) not in training: 0 for every word"
-        return Encoded(result, (f"column {self.name}: {counted(int((~known).sum()), 'row')} with {text}",))
+        absent, new = (~known & empty for empty in (cells.missing, ~cells.missing))
+        texts = [
+            f"{counted(int(chosen.sum()), 'row')} {what} ({table.row_numbers(np.flatnonzero(chosen))})"
+            for chosen, what in ((new, f"with {listing(Counter(cells.words[new]))}"), (absent, "without a value"))
+            if chosen.any()
+        ]
+        note = f"column {self.name}: {' and '.join(texts)}, as no training row: 0 for every word"
+        return Encoded(result, (note,))
 
     def places(self, cells: Cells) -> dict[str, int]:
         """Returns word -> its place among the words of the training rows, -1 for another word.
@@ -170,7 +178,7 @@ class Columns:
 
         absent = [column.name for column in self.columns if column.name not in table.columns]
         if absent:
-            raise ReszooError(f"{table.place}, column {absent[0]}", **missing_column(absent[0], table))
+            raise self.missing_column(absent[0], table)
         encoded = [column.encode(table) for column in self.columns]
         x = np.concatenate([part.x for part in encoded], axis=1)
         names = {column.name for column in self.columns} | {*self.targets, *self.unused}
@@ -178,6 +186,16 @@ class Columns:
         noun = "column" if len(further) == 1 else "columns"
         notes = [f"{noun} {listing(further)}: not in the training table, not used"] if further else []
         return Encoded(x, tuple(notes) + tuple(note for part in encoded for note in part.notes))
+
+    def missing_column(self, name: str, table: Table) -> ReszooError:
+        """Returns the error for a table without a column of training."""
+        hint = nearest(name, table.columns)
+        if name in self.targets:
+            hint = "for rows without a target: predict"
+        if not any(column.name in table.columns for column in self.columns):
+            hint = "is its first line a row? Write the names of the columns above it"
+        expected = f"the columns of the training table; here: {listing(table.columns, most=8)}"
+        return ReszooError(f"{table.place}, column {name}", got="no such column", expected=expected, hint=hint)
 
     def same_features(self, other: Columns) -> bool:
         """Returns whether two encodings make the same features of the same table."""
@@ -219,21 +237,10 @@ def _column(content: Mapping[str, Any]) -> Column:
     return Column(str(content["name"]), kind, words, indicator=bool(content.get("indicator", False)), **numbers)
 
 
-def missing_column(name: str, table: Table, *, hint: str = "") -> dict[str, str]:
-    """Returns the parts of the error for a table without a column."""
-    numbers = [column for column in table.columns if NUMBER.fullmatch(column)]
-    hint = hint or nearest(name, table.columns)
-    if len(numbers) > len(table.columns) / 2:
-        hint = "is its first line a row? Write the names of the columns above it"
-    return {
-        "got": "no such column",
-        "expected": f"the columns of the training table; here: {listing(table.columns, most=8)}",
-        "hint": hint,
-    }
-
-
 def number_hint(word: str) -> str:
     """Returns how to write a cell that looks like a number and is none."""
+    if NUMBER.fullmatch(word):
+        return f"the largest number of a network is {LARGEST:.2g}"
     if not any(character.isdigit() for character in word):
         return "leave the cell empty, or write NA, where there is no value"
     return "write digits with a decimal point, without units or signs for thousands"

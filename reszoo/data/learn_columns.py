@@ -8,7 +8,7 @@ from collections.abc import Collection
 from typing import NamedTuple
 
 from reszoo.data.cells import NUMERIC, Cells, Table, counted, listing
-from reszoo.data.columns import Column, number_hint
+from reszoo.data.columns import LARGEST, Column, number_hint
 from reszoo.errors import ReszooError
 from reszoo.types import Array
 
@@ -74,6 +74,8 @@ def _useless(cells: Cells) -> str:
         return "no row has a value"
     if cells.are_numbers:
         numbers = cells.numbers[~np.isnan(cells.numbers)]
+        if np.abs(numbers).max() > 2**53 and len(np.unique(numbers)) < len({*cells.words[~np.isnan(cells.numbers)]}):
+            return f"numbers of so many digits ({cells.words[0]}) that they cannot be told apart: identifiers?"
         same = not len(cells.others) and len(numbers) == len(cells.words) and (numbers == numbers[0]).all()
         return f"{cells.words[0]!r} in every training row" if same else ""
     words = Counter(cells.words)
@@ -123,7 +125,7 @@ def _resolution(numbers: Array) -> tuple[float, float]:
     import numpy as np
 
     largest = float(np.abs(numbers).max())
-    if largest == 0 or largest > np.finfo("float32").max:
+    if largest == 0 or largest > LARGEST:
         return 0.0, 1.0
     # Squares of very small numbers would be 0.
     spread = float(np.std(numbers / largest)) * largest
@@ -137,8 +139,6 @@ def _number_notes(column: Column) -> list[str]:
     notes = []
     if column.spread != 1:
         notes.append("standardized before the numbers become float32, which would not tell them apart")
-    if max(abs(column.low), abs(column.high)) > 2**53:
-        notes.append("numbers of more than 15 digits are rounded; write identifiers as words")
     return notes
 
 

@@ -160,22 +160,24 @@ def open_data(
     data = replace(_open(source, **settings, share=VALIDATION if validation is None else 0.0), seed=seed)
     settings["columns"] = data.columns
     if validation is not None:
-        examples, notes = _same_kind(data, validation, settings)
+        examples, notes = _same_kind(data, validation, settings, "validation")
         data = replace(data, validation=examples, own_validation=True, notes=(*data.notes, *notes))
     if test is not None:
-        examples, notes = _same_kind(data, test, settings)
+        examples, notes = _same_kind(data, test, settings, "test")
         data = replace(data, test=examples, notes=(*data.notes, *notes))
     absent = [name for name, (_, held) in data.counts().items() if not held]
     notes = (f"no validation example of {', '.join(absent)}",) if absent else ()
     return replace(data, notes=(*data.notes, *notes))
 
 
-def _same_kind(data: Data, source: DataSource, settings: Mapping[str, Any]) -> tuple[Examples, tuple[str, ...]]:
+def _same_kind(
+    data: Data, source: DataSource, settings: Mapping[str, Any], part: str
+) -> tuple[Examples, tuple[str, ...]]:
     """All examples of a further source, with the first one's class indices, and notes."""
     import numpy as np
 
     other = _open(source, **settings, share=0.0)
-    notes = tuple(f"{other.name}: {note}" for note in other.notes)
+    notes = tuple(f"{part} part: {note}" for note in other.notes)
     if other.columns is not None and other.columns is data.columns:
         return other.train, notes
     shape = tuple(int(side) for side in other.train.take([0]).shape[1:])

@@ -56,10 +56,10 @@ def file_table(path: Path) -> Table:
         got = f"{counted(len(names), 'name')} and no row"
         raise ReszooError(str(path), got=got, expected="a line of names and rows")
     _refuse_irregular(path, names, header, records)
-    blank = [record.line for record in records if not any(map(str.strip, record.cells))]
+    blank = [record.line for record in records if not "".join(record.cells).strip()]
     if blank:
         notes.append(f"{counted(len(blank), 'row')} without any value left out: {row_numbers(blank)}")
-        records = [record for record in records if any(map(str.strip, record.cells))]
+        records = [record for record in records if "".join(record.cells).strip()]
     written = {position: [record.cells[position] for record in records] for position in range(len(names))}
     decimal = _decimal(path, names, written, records) if separator == ";" else "."
     if decimal == ",":
@@ -198,7 +198,7 @@ def _refuse_irregular(path: Path, names: list[str], header: _Record, records: li
         if len(record.cells) != len(names):
             got, expected = counted(len(record.cells), "column"), counted(len(names), "column")
             raise ReszooError(f"{path}, row {record.line}", got=got, expected=f"{expected}, as there are names")
-        if [cell.strip() for cell in record.cells] == names and len(names) > 1:
+        if len(names) > 1 and record.cells[0].strip() == names[0] and [*map(str.strip, record.cells)] == names:
             got = f"the line of names again, as in row {header.line}"
             raise ReszooError(f"{path}, row {record.line}", got=got, hint="remove one of them")
     _refuse_repeated(str(path), names)

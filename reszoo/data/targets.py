@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from reszoo.data.cells import NUMBER, Cells, Table, counted, listing
-from reszoo.data.columns import Column, Columns, Task, missing_column, number_hint
+from reszoo.data.columns import LARGEST, Column, Columns, Task, number_hint
 from reszoo.data.learn_columns import case_notes, mostly_unique
 from reszoo.errors import ReszooError, nearest
 from reszoo.types import Array
@@ -77,7 +77,7 @@ def _refuse_values_as_names(table: Table, target: str) -> None:
     if fractions or len(numbers) == len(names):
         got = f"a column named {(fractions or numbers)[0]!r}"
         raise ReszooError(where, got=got, expected=expected, hint=hint)
-    own = [name for name in names if name in {*table.columns[name].words}]
+    own = [name for name in names if (table.columns[name].words == name).any()]
     if target in own or len(own) > len(names) / 2:
         name = target if target in own else own[0]
         got = f"{name!r}, which is also a value of its column"
@@ -209,8 +209,7 @@ def known_targets(table: Table, columns: Columns) -> Targets:
 
     for name in columns.targets:
         if name not in table.columns:
-            hint = "for rows without a target: predict"
-            raise ReszooError(f"{table.place}, column {name}", **missing_column(name, table, hint=hint))
+            raise columns.missing_column(name, table)
     if columns.task != "classification":
         return read_numbers(table, columns.targets, columns.task)
     name = columns.targets[0]
@@ -262,7 +261,7 @@ def _column_values(table: Table, name: str, task: Task) -> Array:
     values = cells.numbers
     if task == "multilabel":
         values = np.array([YES.get(word.casefold(), value) for word, value in zip(cells.words, values, strict=True)])
-    right = np.isin(values, (0, 1)) if task == "multilabel" else np.abs(values) < np.finfo("float32").max
+    right = np.isin(values, (0, 1)) if task == "multilabel" else np.abs(values) <= LARGEST
     wrong = np.flatnonzero(~right & ~cells.missing)
     if len(wrong):
         expected = "0 or 1" if task == "multilabel" else "a number"

@@ -61,6 +61,14 @@ def read_metadata(path: str | Path) -> Metadata:
         raise ReszooError(str(path), got=f"no metadata about its data ({error})", expected=expected) from None
 
 
+def columns_of(path: str | Path) -> Columns | None:
+    """Returns the encoding that a `.keras` file holds; None for a network that was not trained on a table."""
+    try:
+        return read_metadata(path).columns
+    except ReszooError:
+        return None
+
+
 def check_columns(data: Data, columns: Columns | None) -> None:
     """Refuses a table that was not encoded by the columns of a network.
 

@@ -28,7 +28,7 @@ def train(
     weights: str | Path | None = None,
     size: int | None = None,
     test: DataSource | None = None,
-    target: str | None = None,
+    target: str | Sequence[str] | None = None,
     seed: int = 0,
     verbose: str | int = "auto",
     devices: Literal["one", "all"] = "one",
