@@ -11,7 +11,7 @@ from conftest import refused
 import reszoo
 from reszoo.data.cells import parse_cells
 from reszoo.data.columns import Columns
-from reszoo.data.table import read_rows
+from reszoo.data.table import open_table, read_rows
 
 NAMES = ("height", "age", "color", "label")
 ROWS = [
@@ -232,6 +232,35 @@ def test_several_classes_at_once(tmp_path):
         reszoo.open_data(tmp_path / "a.csv", target=("age", "height"), task="multilabel")
     with refused(["'age', 'label'", "one column of classes"]):
         reszoo.open_data(tmp_path / "a.csv", target=("age", "label"), task="classification")
+
+
+def test_groups_are_a_column_or_an_array(clean):
+    def first_group(labels, groups):
+        assert len(labels) == len(groups)
+        return np.flatnonzero(groups != groups[0]), np.flatnonzero(groups == groups[0])
+
+    parts = open_table(clean, first_group, groups="color")
+    assert parts.columns.features == ("height", "age") and len(parts.validation) == 14
+    parts = open_table(clean, first_group, groups=[i // 10 for i in range(40)])
+    assert len(parts.columns.features) == 4 and len(parts.validation) == 10
+    with refused(["groups", "'colour'", "did you mean 'color'"]):
+        open_table(clean, first_group, groups="colour")
+    with refused(["groups", "39 groups of 40 rows"]):
+        open_table(clean, first_group, groups=np.arange(39))
+
+
+def test_features_of_a_network_for_another_target(tmp_path, clean):
+    columns = reszoo.open_data(clean).columns.with_targets((), (), "classification")
+    other = write(
+        tmp_path / "other.csv",
+        names=("height", "color", "age", "kind"),
+        rows=[(a, c, b, "pqr"[i % 3]) for i, (a, b, c, _) in enumerate(ROWS)],
+    )
+    data = reszoo.open_data(other, columns=columns)
+    assert data.classes == ("p", "q", "r") and data.columns.columns == columns.columns
+    assert data.columns.features == ("height", "age", "color=blue", "color=red")
+    with refused(["target", "'color'", "no feature"]):
+        reszoo.open_data(other, columns=columns, target="color")
 
 
 # Files.

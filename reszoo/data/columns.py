@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 from reszoo.data.cells import NUMBER, Cells, Table, counted, listing, parse_cells
@@ -186,6 +186,18 @@ class Columns:
         noun = "column" if len(further) == 1 else "columns"
         notes = [f"{noun} {listing(further)}: not in the training table, not used"] if further else []
         return Encoded(x, tuple(notes) + tuple(note for part in encoded for note in part.notes))
+
+    def with_targets(self, targets: tuple[str, ...], classes: tuple[str, ...], task: Task) -> Columns:
+        """Returns the same features with another target; without one, it is learned from the next table.
+
+        Raises:
+            ReszooError: the target is one of the features.
+        """
+        features = [column.name for column in self.columns if column.name in targets]
+        if features:
+            expected = "a column that is no feature of the network"
+            raise ReszooError("target", got=repr(features[0]), expected=expected)
+        return replace(self, targets=targets, classes=classes, task=task)
 
     def missing_column(self, name: str, table: Table) -> ReszooError:
         """Returns the error for a table without a column of training."""

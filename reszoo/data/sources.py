@@ -70,7 +70,7 @@ class Data:
     own_validation: bool = False
     """Whether the source itself has a validation part."""
     task: Task = "classification"
-    """Labels are class indices; otherwise float32, `(examples, outputs)`, and `classes` names the outputs."""
+    """Labels are class indices; 0 and 1 for several classes, or numbers, both `(examples, outputs)`."""
     columns: Columns | None = None
     """The encoding of a table."""
 
@@ -97,7 +97,7 @@ class Data:
         if self.task == "regression":
             return {name: (len(self.train), len(self.validation)) for name in self.classes}
         if self.task == "multilabel":
-            counts = [part.labels.sum(axis=0) for part in (self.train, self.validation)]
+            counts = [part.labels.sum(axis=0, dtype="int64") for part in (self.train, self.validation)]
             return {name: (int(a), int(b)) for name, a, b in zip(self.classes, *counts, strict=True)}
         counts = [np.bincount(part.labels, minlength=len(self.classes)) for part in (self.train, self.validation)]
         return {name: (int(a), int(b)) for name, a, b in zip(self.classes, *counts, strict=True)}
@@ -271,7 +271,10 @@ def _npz(path: Path, **settings: Any) -> Data:
 
 
 def _table(source: Any, *, seed: int, share: float, **settings: Any) -> Data:
-    parts = open_table(source, lambda labels: split(labels, share, seed), **settings)
+    def divide(labels: Array, _: Array | None) -> tuple[Array, Array]:
+        return split(labels if labels.ndim == 1 else labels[:, 0] * 0, share, seed)
+
+    parts = open_table(source, divide, **settings)
     train, columns = parts.train, parts.columns
     mean, std = train.x.mean(axis=0, dtype="float64"), train.x.std(axis=0, dtype="float64")
     scaling = Scaling(1.0, tuple(map(float, mean)), tuple(float(value) or 1.0 for value in std))

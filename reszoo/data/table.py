@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 from reszoo.data.arrays import Arrays
-from reszoo.data.cells import Table, counted
+from reszoo.data.cells import Table, counted, listing
 from reszoo.data.columns import Columns, Task
 from reszoo.data.learn_columns import learn_columns
 from reszoo.data.table_files import file_table, frame_table, is_frame, is_table_file, series_cells
 from reszoo.data.targets import known_targets, read_targets, target_names
-from reszoo.errors import ReszooError
+from reszoo.errors import ReszooError, nearest
 from reszoo.types import Array
 
-Division: TypeAlias = Callable[[Array], tuple[Array, Array]]
-"""Class indices of all rows -> the indices of training rows and of rows held out for validation."""
+Division: TypeAlias = Callable[[Array, Array | None], tuple[Array, Array]]
+"""Labels and groups of all rows -> the indices of training rows and of rows held out for validation."""
 TARGET = "target"
 """Name of a target without one."""
 
@@ -65,6 +65,7 @@ def open_table(
     target: str | Sequence[str] | None = None,
     task: Task | None = None,
     columns: Columns | None = None,
+    groups: str | Sequence[Any] | Array | None = None,
 ) -> TableParts:
     """Returns a table, split and encoded; the encoding is learned from the training rows alone.
 
@@ -73,35 +74,52 @@ def open_table(
         divide: splits the rows.
         target: name of the target's column, or several names; by default the last column.
         task: by default classes for one column.
-        columns: an encoding to use instead of a new one; target and task are then those of the encoding.
+        columns: an encoding to use instead of a new one; its target and task are used too, if it has them.
+        groups: name of a column, which is then no feature, or a group for every row: a group is not divided.
 
     Raises:
         ReszooError: rows that no training can use; the message names row and column.
     """
     table = read_table(source)
-    if columns is None:
-        targets = target_names(table, target)
-        goal = read_targets(table, targets, task)
+    if columns is None or not columns.targets:
+        goal = read_targets(table, target_names(table, target), task)
     else:
         table = _named_as_in_training(table, columns)
         goal = known_targets(table, columns)
+    members = _groups(table, groups)
     table = table.subset(goal.kept)
-    import numpy as np
-
-    classes = goal.task == "classification"
-    rest, held = divide(goal.labels if classes else np.zeros(len(table), "int64"))
+    rest, held = divide(goal.labels, None if members is None else members[goal.kept])
     train, notes = table.subset(rest), [*table.notes, *goal.notes]
     if columns is None:
-        learned = learn_columns(train, targets=targets)
-        columns = Columns(learned.columns, targets, goal.names, goal.task, learned.unused)
-        notes += [*learned.notes, *_copies(train, targets)]
+        learned = learn_columns(train, targets={*goal.columns, *([groups] if isinstance(groups, str) else [])})
+        columns = Columns(learned.columns, unused=learned.unused)
+        notes += [*learned.notes, *_copies(train, goal.columns)]
+    columns = columns.with_targets(goal.columns, goal.names, goal.task)
+    if isinstance(groups, str):
+        columns = replace(columns, unused={**columns.unused, groups: "groups"})
     x, train_notes = columns.encode(train)
-    held_x, held_notes = np.zeros((0, x.shape[1]), "float32"), tuple[str, ...]()
-    if len(held):
-        held_x, held_notes = columns.encode(table.subset(held))
+    held_x, held_notes = columns.encode(table.subset(held))
     notes += [*train_notes, *(f"validation part: {note}" for note in held_notes if note not in train_notes)]
     parts = Arrays(x, goal.labels[rest]), Arrays(held_x, goal.labels[held])
     return TableParts(table.name, parts[0], parts[1], columns, tuple(notes))
+
+
+def _groups(table: Table, groups: str | Sequence[Any] | Array | None) -> Array | None:
+    """The group of every row, as a word or a number."""
+    import numpy as np
+
+    if groups is None:
+        return None
+    if isinstance(groups, str):
+        if groups not in table.columns:
+            hint = nearest(groups, table.columns)
+            raise ReszooError("groups", got=repr(groups), expected=listing(table.columns, most=10), hint=hint)
+        return table.columns[groups].words
+    values = series_cells(groups).words
+    if len(values) != len(table):
+        got = f"{counted(len(values), 'group')} of {counted(len(table), 'row')}"
+        raise ReszooError("groups", got=got, expected="a group for every row")
+    return np.asarray(values)
 
 
 def read_rows(source: Any, columns: Columns | None) -> Rows:

@@ -22,10 +22,12 @@ class Targets(NamedTuple):
     """The targets of a table's rows."""
 
     labels: Array
-    """Class indices, `(rows,)` int64; otherwise float32 `(rows, outputs)`."""
+    """Class indices, `(rows,)` int64; 0 and 1, `(rows, classes)` uint8; or numbers, `(rows, outputs)` float32."""
     names: tuple[str, ...]
     """Class names, or the names of the target's columns."""
     task: Task
+    columns: tuple[str, ...]
+    """Names of the target's columns."""
     kept: Array
     """Indices of the rows that have a target; labels are those of these rows."""
     notes: tuple[str, ...]
@@ -149,7 +151,7 @@ def _classes(table: Table, name: str, task: Task | None) -> Targets:
     notes += [f"target {name}: {note}" for note in case_notes(classes)]
     places = {label: place for place, label in enumerate(classes)}
     labels = np.array([places[names[word]] for word in cells.words], "int64")
-    return Targets(labels, tuple(classes), "classification", kept, tuple(notes))
+    return Targets(labels, tuple(classes), "classification", (name,), kept, tuple(notes))
 
 
 def _without_target(table: Table, name: str, indices: Array) -> list[str]:
@@ -233,7 +235,7 @@ def known_targets(table: Table, columns: Columns) -> Targets:
     if not len(kept):
         raise ReszooError(f"{table.place}, column {name}", got="no row with a class", expected="at least one")
     notes = _without_target(table, name, np.flatnonzero(labels < 0))
-    return Targets(labels[kept], columns.classes, "classification", kept, tuple(notes))
+    return Targets(labels[kept], columns.classes, "classification", (name,), kept, tuple(notes))
 
 
 def read_numbers(table: Table, names: Sequence[str], task: Task) -> Targets:
@@ -250,7 +252,8 @@ def read_numbers(table: Table, names: Sequence[str], task: Task) -> Targets:
     if not len(kept):
         raise ReszooError(f"{table.place}, target {listing(names)}", got="no row with a value", expected="at least one")
     notes = _without_target(table, listing(names) if len(names) > 1 else names[0], np.flatnonzero(~complete))
-    return Targets(values[kept].astype("float32"), tuple(names), task, kept, tuple(notes))
+    kind = "uint8" if task == "multilabel" else "float32"
+    return Targets(values[kept].astype(kind), tuple(names), task, tuple(names), kept, tuple(notes))
 
 
 def _column_values(table: Table, name: str, task: Task) -> Array:

@@ -69,6 +69,12 @@ def columns_of(path: str | Path) -> Columns | None:
         return None
 
 
+def features_of(weights: str | Path) -> Columns | None:
+    """Returns the encoding of a table's columns, without its target, that a `.keras` file of weights holds."""
+    columns = columns_of(weights) if Path(weights).suffix == ".keras" else None
+    return None if columns is None else columns.with_targets((), (), columns.task)
+
+
 def check_columns(data: Data, columns: Columns | None) -> None:
     """Refuses a table that was not encoded by the columns of a network.
 
