@@ -178,7 +178,7 @@ def _same_kind(
 
     other = _open(source, **settings, share=0.0)
     notes = tuple(f"{part} part: {note}" for note in other.notes)
-    if other.columns is not None and other.columns is data.columns:
+    if other.columns is not None and other.columns == data.columns:
         return other.train, notes
     shape = tuple(int(side) for side in other.train.take([0]).shape[1:])
     unknown = [name for name in other.classes if name not in data.classes]
