@@ -538,7 +538,7 @@ def test_parts_with_another_range_are_converted():
     )
     np.testing.assert_allclose(data.arrays("validation")[0], data.arrays("test")[0], atol=1e-5)
     np.testing.assert_allclose(data.arrays("train")[0], data.arrays("test")[0], atol=1e-5)
-    assert "validation: white is 1, and 255 in training: converted" in data.notes
+    assert "validation part: white is 1, and 255 in training: converted" in data.notes
     joined = reszoo.open_data(((IMAGES, y), ((IMAGES / 255).astype("float32"), y)))
     np.testing.assert_allclose(joined.scaling(joined.test.x), joined.scaling(IMAGES), atol=1e-5)
     with refused(["from -1 to 1", "white is 255"]):
