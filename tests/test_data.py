@@ -238,13 +238,25 @@ def test_parts_by_the_names_that_people_give_them(tmp_path, words):
 def named_train(folder):
     two_classes(folder)
     put(folder / "train", 4, WHITE)
-    return ("bus", "car", "train"), "train holds pictures and no class folders: it is read as a class"
+    return ("bus", "car", "train"), "train holds no class folders: it is read as a class"
 
 
 def named_test(folder):
     put(folder / "test", 4)
     put(folder / "essay", 4, BLUE)
-    return ("essay", "test"), "test holds pictures"
+    return ("essay", "test"), "test holds no class folders"
+
+
+def train_beside_others(folder):
+    for name in ("cat", "dog", "train"):
+        put(folder / name / "2023", 4)
+    return ("cat", "dog", "train"), "train stands beside other classes"
+
+
+def words_in_names(folder):
+    two_classes(folder / "seg_train")
+    two_classes(folder / "seg_test")
+    return ("bus", "car"), ""
 
 
 def two_halves(folder):
@@ -306,8 +318,9 @@ def odd_names(folder):
     return ("[a] é 日本", "b c"), ""
 
 
-LAYOUTS = [named_train, named_test, two_halves, split_within_classes, one_folder_deeper, hidden_folders, system_folders]
-LAYOUTS += [empty_class, beside_the_classes, beside_the_parts, odd_names]
+LAYOUTS = [train_beside_others, words_in_names, named_train, named_test, two_halves, split_within_classes]
+LAYOUTS += [one_folder_deeper, hidden_folders, system_folders, empty_class, beside_the_classes, beside_the_parts]
+LAYOUTS += [odd_names]
 
 
 @pytest.mark.parametrize("write", LAYOUTS, ids=lambda write: write.__name__)
@@ -349,6 +362,7 @@ REFUSED_FOLDERS = [
     (no_training_part, ["parts test, val", "for training"]),
     (two_validation_parts, ["two folders for validation: val, valid"]),
     (one_class, ["1 folders in it", "at least two"]),
+    (put, ["0 folders in it", "pictures without classes: predict"]),
     (other_case, ["class 'Car'", "did you mean 'car'"]),
     (nothing_readable, ["no readable image: x.jpg: not an image"]),
 ]
@@ -774,8 +788,9 @@ def test_pictures_that_are_all_alike_are_split_with_a_note():
 def test_splits_that_cannot_start():
     with refused(["seed", "got -1"]):
         reszoo.open_data((PICTURES, KIND), seed=-1)
-    with refused(["size", "got 0"]):
-        reszoo.open_data((PICTURES, KIND), size=0)
+    for size in (0, 2.5, "8", True):
+        with refused(["size", f"got {size!r}", "a whole number, at least 1"]):
+            reszoo.open_data((PICTURES, KIND), size=size)
 
 
 # Mistakes.
@@ -825,6 +840,7 @@ MISTAKES = {
         ["then (7, 8, 3)"],
     ),
     "unequal batch": (Batches(lambda rows: (PICTURES[rows], KIND[:3])), ["10 inputs and 3 labels"]),
+    "an empty name": ("", ["got ''"]),
     "a misspelled name": ("cifar-10", ["no such file or folder", "did you mean 'cifar10'"]),
     "an unknown file": (__file__, [".py", "a folder of class folders"]),
     "None": (None, ["got None"]),

@@ -49,8 +49,8 @@ def index_folder(folder: Path, classes: Sequence[str] | None = None) -> FolderIn
         raise ReszooError(str(folder), got=f"an unreadable folder ({error.strerror})") from None
     present = [path.name for path in entries if path.is_dir() and not is_passed_over(path.name)]
     if classes is None and len(present) < 2:
-        got = f"{len(present)} folders in it"
-        raise ReszooError(str(folder), got=got, expected="a folder for every class, at least two")
+        got, hint = f"{len(present)} folders in it", "" if present else "pictures without classes: predict"
+        raise ReszooError(str(folder), got=got, expected="a folder for every class, at least two", hint=hint)
     unknown = [name for name in present if classes is not None and name not in classes]
     if unknown:
         got, hint = f"class {unknown[0]!r}", nearest(unknown[0], classes or ())

@@ -45,6 +45,12 @@ def part_of(name: str) -> Part | None:
     return WORDS.get(re.sub(r"[ _-]?(set|data|split|images)$", "", name.strip().lower()))
 
 
+def _loose_part_of(name: str) -> Part | None:
+    """The part of a name that begins or ends with its word: `seg_train`, `test2017`."""
+    words = re.findall(r"[^\W\d_]+", name.lower())
+    return (part_of(words[0]) or part_of(words[-1])) if words else None
+
+
 def layout(folder: Path) -> Layout:
     """Returns which folders are the parts of a folder of pictures, and what looks odd about them.
 
@@ -62,9 +68,11 @@ def layout(folder: Path) -> Layout:
             return result._replace(notes=(f"{inner} is read: nothing else is in {folder}", *result.notes))
     inside = {name: _contents(folder / name) for name in contents.folders}
     nested = {name for name, inner in inside.items() if inner.folders and not inner.files}
+    alike = len({contents.folders for contents in inside.values()}) == 1 and nested == set(inside)
+    loose = alike and all(map(_loose_part_of, inside)) and not any(map(part_of, inside))
     parts: dict[Part, Path] = {}
     for name in contents.folders:
-        part = part_of(name)
+        part = _loose_part_of(name) if loose else part_of(name)
         if part is None or name not in nested:
             continue
         if part in parts:
@@ -96,11 +104,10 @@ def _are_classes(parts: dict[Part, Path], others: list[str], inside: dict[str, _
 
 def _doubts(folder: Path, inside: dict[str, _Contents], nested: set[str]) -> tuple[str, ...]:
     """Notes about classes that may be meant as parts."""
-    notes = [
-        f"{folder / name} holds pictures and no class folders: it is read as a class"
-        for name in inside
-        if part_of(name)
-    ]
+    notes = []
+    for name in filter(part_of, inside):
+        reason = "stands beside other classes" if name in nested else "holds no class folders"
+        notes.append(f"{folder / name} {reason}: it is read as a class")
     names = sorted({frozenset(contents.folders) for contents in inside.values()}, key=sorted)
     if len(inside) > 1 and nested == set(inside) and len(names) == 1:
         inner = sorted(names[0])

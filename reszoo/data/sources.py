@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from numbers import Integral
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -86,8 +87,8 @@ def open_data(
     """
     check_channels(channels)
     for where, value, least in (("size", size, 1), ("seed", seed, 0)):
-        if value is not None and value < least:
-            raise ReszooError(where, got=value, expected=f"at least {least}")
+        if value is not None and (not isinstance(value, Integral) or isinstance(value, bool) or value < least):
+            raise ReszooError(where, got=repr(value), expected=f"a whole number, at least {least}")
     if validation is not None and (groups is not None or folds is not None):
         raise ReszooError("validation", got="a source, and groups or folds", expected="one of them")
     settings: dict[str, Any] = {"size": size, "channels": channels, "target": target, "task": task, "seed": seed}
@@ -156,18 +157,26 @@ def _named(source: str | Path, **settings: Any) -> Data:
         train, held = getattr(keras.datasets, str(source)).load_data()
         return _from_pairs(str(source), Parts({"train": train, "test": held}), **settings)
     path = Path(source).expanduser()
-    if path.is_dir():
+    if path.is_dir() and str(source):
         return folder_data(path, **settings)
     if path.is_file() and path.suffix.lower() == ".npz":
         return _from_pairs(path.stem, read_npz(path), **settings)
-    if path.exists():
-        raise ReszooError(str(path), got=f"a file of type {path.suffix or 'unknown'}", expected=_EXPECTED)
+    if path.is_file():
+        got, hint = f"a file of type {path.suffix or 'unknown'}", HINTS.get(path.suffix.lower(), "")
+        raise ReszooError(str(path), got=got, expected=_EXPECTED, hint=hint)
     hint = nearest(source, ("digits", *KERAS_DATASETS))
     raise ReszooError("data", got=f"{str(source)!r}, no such file or folder", expected=_EXPECTED, hint=hint)
 
 
 _EXPECTED = f"a folder of class folders, a .npz, a .csv or .tsv, digits, {', '.join(KERAS_DATASETS)}, (x, y), a dataset"
 
+
+HINTS = {
+    ".npy": "np.savez('data.npz', x=x, y=y)",
+    **dict.fromkeys((".zip", ".tar", ".gz", ".tgz", ".7z", ".rar"), "unpack it first"),
+    **dict.fromkeys((".jpg", ".jpeg", ".png", ".webp", ".gif", ".tif"), "a prediction for one picture: predict"),
+}
+"""For files that are no data source."""
 
 WHOLE: dict[str, Any] = {"share": 0.0, "groups": None, "folds": None, "fold": None}
 """Settings of a part that is not split."""
