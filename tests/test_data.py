@@ -15,6 +15,7 @@ from PIL import Image, features
 import reszoo
 from reszoo.data import streams
 from reszoo.data.arrays import Arrays
+from reszoo.data.duplicates import digests
 from reszoo.data.image_folder import ImageFiles
 from reszoo.data.join import match_labels
 from reszoo.data.parts import part_of
@@ -416,6 +417,18 @@ def test_copies_are_counted_and_stay_on_one_side(tmp_path):
     assert held and not held & {path.read_bytes() for path in data.train.paths}
 
 
+def test_files_that_are_alike_in_places_are_read_as_a_whole(tmp_path):
+    """Three files of one size, of which two differ in one byte between the places that are compared first."""
+    paths = [tmp_path / f"{number}.bin" for number in range(3)]
+    for path in paths:
+        path.write_bytes(bytes(100_000))
+    with paths[2].open("r+b") as file:
+        file.seek(20_000)
+        file.write(b"x")
+    ((first, second, third),) = digests([types.SimpleNamespace(paths=paths)])
+    assert first == second != third
+
+
 def test_copies_across_parts_are_noted(tmp_path):
     two_classes(tmp_path / "train")
     two_classes(tmp_path / "test")
@@ -740,6 +753,7 @@ def test_groups_are_on_one_side(tmp_path):
         ({"groups": groups[:5]}, "5 groups"),
         ({"groups": ["one"] * 60}, "none can be held out"),
         ({"groups": len}, "got a function"),
+        ({"groups": "patient"}, "got 'patient'"),
         ({"groups": groups, "validation": (PICTURES, KIND)}, "one of them"),
     ):
         with refused([message]):
