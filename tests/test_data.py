@@ -313,6 +313,27 @@ def beside_the_parts(folder):
     return ("bus", "car"), "test: beside train, and no part of class folders"
 
 
+def other_files_beside_the_class_folders(folder):
+    two_classes(folder / "train")
+    two_classes(folder / "val")
+    (folder / "train" / "labels.csv").write_text("x")
+    Image.new("RGB", (8, 8)).save(folder / "train" / "cover.png")
+    return ("bus", "car"), "cover.png: in no class folder"
+
+
+def a_part_unpacked_into_its_name(folder):
+    two_classes(folder / "train" / "train")
+    two_classes(folder / "test")
+    return ("bus", "car"), "train is read: nothing else is in"
+
+
+def decomposed_letters(folder):
+    put(folder / "train" / "caf\u00e9", 3)
+    put(folder / "train" / "bar", 3)
+    put(folder / "val" / "cafe\u0301", 3)
+    return ("bar", "caf\u00e9"), "no validation example of bar"
+
+
 def odd_names(folder):
     put(folder / "[a] é 日本", 4)
     put(folder / "b c" / "deeper" / "still", 4, BLUE)
@@ -321,7 +342,7 @@ def odd_names(folder):
 
 LAYOUTS = [train_beside_others, words_in_names, named_train, named_test, two_halves, split_within_classes]
 LAYOUTS += [one_folder_deeper, hidden_folders, system_folders, empty_class, beside_the_classes, beside_the_parts]
-LAYOUTS += [odd_names]
+LAYOUTS += [odd_names, other_files_beside_the_class_folders, a_part_unpacked_into_its_name, decomposed_letters]
 
 
 @pytest.mark.parametrize("write", LAYOUTS, ids=lambda write: write.__name__)
@@ -359,7 +380,13 @@ def nothing_readable(folder):
         (folder / name / "x.jpg").write_text("no")
 
 
+def parts_without_class_folders(folder):
+    put(folder / "train")
+    put(folder / "test1")
+
+
 REFUSED_FOLDERS = [
+    (parts_without_class_folders, ["test1, train, without class folders", "predict"]),
     (no_training_part, ["parts test, val", "for training"]),
     (two_validation_parts, ["two folders for validation: val, valid"]),
     (one_class, ["1 folders in it", "at least two"]),
@@ -516,13 +543,17 @@ IMAGES = RANDOM.integers(0, 256, (60, 6, 6, 1)).astype("uint8")
 RANGES = {
     "uint8": (IMAGES, 255, ""),
     "int64": (IMAGES.astype("int64"), 255, ""),
-    "float to 255": (IMAGES.astype("float32"), 255, "floats up to 255"),
+    "float to 255": (IMAGES.astype("float32"), 255, "floats from 0 to 255"),
+    "overshoot of 1": ((IMAGES / 255 * 1.1 - 0.04).astype("float32"), 1, "to 1.06: white is 1"),
+    "overshoot of 255": ((IMAGES * 1.1 - 12).astype("float32"), 255, "white is 255"),
     "double to 1": (IMAGES / 255, 1, ""),
     "half": ((IMAGES / 255).astype("float16"), 1, ""),
     "slightly more than 1": ((IMAGES / 255 * 1.0005).astype("float32"), 1, ""),
     "uint16": (IMAGES.astype("uint16") * 257, 65535, "integers up to 65535"),
     "booleans": (IMAGES > 100, 1, ""),
     "0 and 1": ((IMAGES > 100).astype("uint8"), 1, "integers 0 and 1"),
+    "standardized": ((IMAGES - 20.0) / 80, None, "no range of pixel values"),
+    "standardized, few bright": (np.where(IMAGES > 250, 9.0, -0.2), None, "no range of pixel values"),
     "-1 to 1": (IMAGES / 127.5 - 1, None, "normalized already?"),
     "float to 65535": (IMAGES.astype("float32") * 257, None, "no range of pixel values"),
     "negative": (IMAGES.astype("int16") - 128, None, "integers from -128"),
@@ -829,6 +860,7 @@ def first_row_only(rows):
 MISTAKES = {
     "different sizes": (([PICTURES[0], PICTURES[1][:4]], [0, 1]), ["(8, 8, 3) and (4, 8, 3)", "folder"]),
     "channels first": ((PICTURES.transpose(0, 3, 1, 2), KIND), ["channels first", "x.transpose(0, 2, 3, 1)"]),
+    "many channels first": ((np.zeros((9, 8, 32, 32)), KIND[:9]), ["channels first"]),
     "weights": (Batches(lambda rows: (PICTURES[rows], KIND[rows], np.ones(10))), ["weights are not used"]),
     "weights in arrays": ((PICTURES, KIND, np.ones(60)), ["weights are not used"]),
     "dicts": (
