@@ -17,10 +17,9 @@ WORDS: dict[str, Part] = {
     **dict.fromkeys(("test", "testing"), "test"),
 }
 
-
-SUFFIXES = frozenset(
-    (".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
-    + (".pbm", ".mpo", ".avif", ".jp2", ".heic", ".heif", ".gif")
+SUFFIXES = (
+    *(".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"),
+    *(".pbm", ".mpo", ".avif", ".jp2", ".heic", ".heif", ".gif"),
 )
 """Of files that are pictures by their names."""
 

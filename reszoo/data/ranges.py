@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from reszoo.types import Array
 
 TOLERANCE = 1e-3
-"""Rounding moves values slightly beyond black and white; relative to white."""
+"""Rounding moves values slightly beyond black, and beyond white relative to it."""
 OVERSHOOT = 0.1
 """So does resampling, further."""
 CHUNK = 256
@@ -56,9 +56,12 @@ def value_range(x: Any, /) -> Range:
     if all(part.dtype.kind in "uib" for part in arrays):
         return _integers(low, high, boolean=all(part.dtype.kind == "b" for part in arrays))
     for white in (1.0, 255.0):
-        if -OVERSHOOT * white <= low and high <= white * (1 + OVERSHOOT):
-            usual = white == 1 and low >= -TOLERANCE and high <= 1 + TOLERANCE
-            return Range(low, high, white, "" if usual else f"floats from {low:g} to {high:g}: white is {white:g}")
+        exact = low >= -TOLERANCE and high <= white * (1 + TOLERANCE)
+        # Negative values beside small ones are those of normalized images.
+        resampled = low >= -OVERSHOOT * white and white / 2 < high <= white * (1 + OVERSHOOT)
+        if exact or resampled:
+            note = f"floats from {low:g} to {high:g}: white is {white:g}"
+            return Range(low, high, white, "" if exact and white == 1 else note)
     return Range(low, high, None, _no_pixels("floats", low, high))
 
 
