@@ -115,6 +115,10 @@ def big_endian(path):
     Image.frombytes("I;16B", (40, 30), RAMP.astype(">u2").tobytes()).save(path)
 
 
+def white_is_zero(path):
+    Image.fromarray(RAMP.astype("uint16")).save(path, tiffinfo={262: 0})
+
+
 def pgm(path):
     path.write_bytes(b"P5 40 30 65535\n" + RAMP.astype(">u2").tobytes())
 
@@ -124,6 +128,7 @@ READ = {
     "16 bit.png": (lambda p: Image.fromarray(RAMP.astype("uint16")).save(p), (0, 0, 0), 255),
     "16 bit.tif": (lambda p: Image.fromarray(RAMP.astype("uint16")).save(p), (0, 0, 0), 255),
     "16 bit big endian.tif": (big_endian, (0, 0, 0), 255),
+    "16 bit white is 0.tif": (white_is_zero, (255, 255, 255), 255),
     "16 bit.pgm": (pgm, (0, 0, 0), 255),
     "float to 1.tif": (lambda p: Image.fromarray((RAMP / 65535).astype("float32")).save(p), (0, 0, 0), 255),
     "float to 255.tif": (lambda p: Image.fromarray((RAMP / 257).astype("float32")).save(p), (0, 0, 0), 255),
