@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, get_args
 
 from reszoo.data.cells import NUMBER, Cells, Table, counted, listing
 from reszoo.data.columns import LARGEST, Column, Columns, Task, number_hint
@@ -50,7 +50,8 @@ def target_names(table: Table, target: str | Sequence[str] | None) -> tuple[str,
     # Before an unknown target: without a line of names every target is unknown.
     _refuse_values_as_names(table, last)
     names = target if target is not None else table.targets or last
-    chosen = tuple(dict.fromkeys([names] if isinstance(names, str) else map(str, names)))
+    several = isinstance(names, Iterable) and not isinstance(names, str)
+    chosen = tuple(dict.fromkeys(map(str, names if several else [names])))
     if table.targets and {*chosen} != {*table.targets}:
         raise ReszooError(
             "target", got=listing(chosen), expected=f"{listing(table.targets)}, which stands beside the frame"
@@ -97,6 +98,8 @@ def read_targets(table: Table, names: Sequence[str], task: Task | None) -> Targe
     Raises:
         ReszooError: values that do not fit the task, or one class only.
     """
+    if task not in (None, *get_args(Task)):
+        raise ReszooError("task", got=repr(task), expected=", ".join(get_args(Task)))
     if len(names) > 1 and task == "classification":
         raise ReszooError("target", got=listing(names, most=5), expected="one column of classes", hint=_TASKS)
     if len(names) == 1 and task in (None, "classification"):
