@@ -6,14 +6,12 @@ import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any, Literal, NamedTuple, TypeAlias, get_args
+from typing import Any, Literal, NamedTuple
 
 from reszoo.data.cells import NUMBER, Cells, Table, counted, listing, parse_cells
+from reszoo.data.labels import TASKS, Task
 from reszoo.errors import ReszooError, nearest
 from reszoo.types import Array
-
-Task: TypeAlias = Literal["classification", "multilabel", "regression"]
-"""One class for every example, any number of them, or numbers."""
 
 LARGEST = 3.4028234663852886e38
 """The largest number in float32."""
@@ -231,7 +229,7 @@ class Columns:
         """
         columns = tuple(_column(fields_) for fields_ in content["columns"])
         task = content["task"]
-        if task not in get_args(Task):
+        if task not in TASKS:
             raise ValueError(f"task {task!r}")
         words = {name: tuple(map(str, content[name])) for name in ("targets", "classes")}
         unused = {str(name): str(reason) for name, reason in content["unused"].items()}

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple, TypeAlias
 
 from reszoo.data.arrays import Arrays
 from reszoo.data.cells import Table, counted, listing
-from reszoo.data.columns import Columns, Task
+from reszoo.data.columns import Columns
+from reszoo.data.labels import Task
 from reszoo.data.learn_columns import learn_columns
 from reszoo.data.table_files import file_table, frame_table, is_frame, is_table_file, series_cells
 from reszoo.data.targets import known_targets, read_targets, target_names

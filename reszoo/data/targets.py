@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple, get_args
 
 from reszoo.data.cells import NUMBER, Cells, Table, counted, listing
-from reszoo.data.columns import LARGEST, Column, Columns, Task, number_hint
+from reszoo.data.columns import LARGEST, Column, Columns, number_hint
+from reszoo.data.labels import Task
 from reszoo.data.learn_columns import case_notes, mostly_unique
 from reszoo.errors import ReszooError, nearest
 from reszoo.types import Array

@@ -73,6 +73,7 @@ def train(
     columns = None if weights is None else features_of(weights)
     settings_of_data: dict[str, Any] = {"size": size, "test": test, "target": target, "columns": columns}
     source = data if isinstance(data, Data) else open_data(data, seed=seed, **settings_of_data)
+    source.check_trainable()
     if columns is not None:
         check_columns(source, columns)
     settings = load_recipe(recipe or default_recipe(source, weights), **recipe_changes)
