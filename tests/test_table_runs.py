@@ -149,11 +149,10 @@ def test_regression_beside_ridge_regression(tmp_path):
     ridge = RidgeCV(np.logspace(-2, 3, 11)).fit(train_x, train_y[:, 0]).score(test_x, test_y[:, 0])
     mean, std = train_y.mean(), train_y.std()
     keras.utils.set_random_seed(0)
-    settings = {"input_shape": data.shape, "classes": 1, "classifier_activation": "linear", "depths": 1}
-    model = reszoo.residual_mlp18(**settings)
-    model.compile(keras.optimizers.AdamW(1e-3, weight_decay=1e-2), "mse")
-    model.fit(train_x, (train_y - mean) / std, epochs=20, batch_size=32, verbose=0)
+    settings = {"input_shape": data.shape, "classes": 1, "classifier_activation": "linear"}
+    model = reszoo.residual_mlp18(depths=1, width_multiplier=0.125, **settings)
+    model.compile(keras.optimizers.AdamW(3e-3, weight_decay=1e-2), "mse")
+    model.fit(train_x, (train_y - mean) / std, epochs=8, batch_size=32, verbose=0)
     errors = model.predict(test_x, verbose=0) * std + mean - test_y
     r2 = 1 - (errors**2).mean() / test_y.var()
-    print(f"R2 {r2:.3f}, ridge regression {ridge:.3f}")
-    assert 0.4 < ridge < 0.6 and r2 > ridge - 0.15
+    assert 0.4 < ridge < 0.6 and r2 > ridge - 0.1

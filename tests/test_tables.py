@@ -117,7 +117,7 @@ def test_nine_tenths_decide_whether_a_column_is_one_of_numbers(tmp_path, share):
         (["7"] * 40, "'7' in every training row"),
         (["red"] * 40, "'red' in every training row"),
         ([f"{i},500" for i in range(40)], "'0,500' is no number"),
-        ([str(10**18 + i) for i in range(40)], "cannot be told apart"),
+        ([str(10**18 + i) for i in range(40)], "many become equal"),
     ],
     ids=lambda value: value if isinstance(value, str) else value[0],
 )
@@ -241,10 +241,12 @@ def test_groups_are_a_column_or_an_array(clean):
 
     parts = open_table(clean, first_group, groups="color")
     assert parts.columns.features == ("height", "age") and len(parts.validation) == 14
-    parts = open_table(clean, first_group, groups=[i // 10 for i in range(40)])
+    parts = open_table(clean, first_group, groups=np.arange(40) // 10)
     assert len(parts.columns.features) == 4 and len(parts.validation) == 10
     with refused(["groups", "'colour'", "did you mean 'color'"]):
         open_table(clean, first_group, groups="colour")
+    with refused(["groups", "'label'", "another column than the target"]):
+        open_table(clean, first_group, groups="label")
     with refused(["groups", "39 groups of 40 rows"]):
         open_table(clean, first_group, groups=np.arange(39))
 
@@ -369,6 +371,10 @@ def test_columns_may_be_numbered(tmp_path):
 
 
 def test_unknown_targets_name_the_nearest(clean):
+    with refused(["clean.csv: target", "'3'", "'height', 'age', 'color', 'label'"]):
+        reszoo.open_data(clean, target=3)
+    with refused(["task", "'ranking'", "classification, multilabel, regression"]):
+        reszoo.open_data(clean, task="ranking")
     with refused(["clean.csv: target", "'Label'", "'height', 'age', 'color', 'label'", "did you mean 'label'"]):
         reszoo.open_data(clean, target="Label")
 

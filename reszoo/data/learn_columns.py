@@ -75,7 +75,7 @@ def _useless(cells: Cells) -> str:
     if cells.are_numbers:
         numbers = cells.numbers[~np.isnan(cells.numbers)]
         if np.abs(numbers).max() > 2**53 and len(np.unique(numbers)) < len({*cells.words[~np.isnan(cells.numbers)]}):
-            return f"numbers of so many digits ({cells.words[0]}) that they cannot be told apart: identifiers?"
+            return f"numbers of so many digits ({cells.words[0]}) that many become equal: identifiers?"
         same = not len(cells.others) and len(numbers) == len(cells.words) and (numbers == numbers[0]).all()
         return f"{cells.words[0]!r} in every training row" if same else ""
     words = Counter(cells.words)

@@ -88,6 +88,8 @@ def open_table(
         table = _named_as_in_training(table, columns)
         goal = known_targets(table, columns)
     members = _groups(table, groups)
+    if isinstance(groups, str) and groups in goal.columns:
+        raise ReszooError("groups", got=repr(groups), expected="another column than the target")
     table = table.subset(goal.kept)
     rest, held = divide(goal.labels, None if members is None else members[goal.kept])
     train, notes = table.subset(rest), [*table.notes, *goal.notes]

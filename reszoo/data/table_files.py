@@ -182,7 +182,7 @@ def _records(path: Path, text: str, separator: str, skipped: int) -> list[_Recor
                     yield _Record(line, cells)
                 line = skipped + reader.line_num + 1
         except csv.Error as error:
-            hint = "quote a cell as a whole, and double the quotation marks in it"
+            hint = "" if "limit" in str(error) else "quote a cell as a whole, and double the quotation marks in it"
             raise ReszooError(f"{path}, row {line}", got=f"a malformed row ({error})", hint=hint) from None
 
     return list(read())

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from reszoo.data.cells import NUMBER, Cells, Table, counted, listing
 from reszoo.data.columns import LARGEST, Column, Columns, number_hint
-from reszoo.data.labels import Task
+from reszoo.data.labels import TASKS, Task
 from reszoo.data.learn_columns import case_notes, mostly_unique
 from reszoo.errors import ReszooError, nearest
 from reszoo.types import Array
@@ -51,7 +51,8 @@ def target_names(table: Table, target: str | Sequence[str] | None) -> tuple[str,
     # Before an unknown target: without a line of names every target is unknown.
     _refuse_values_as_names(table, last)
     names = target if target is not None else table.targets or last
-    chosen = tuple(dict.fromkeys([names] if isinstance(names, str) else map(str, names)))
+    several = isinstance(names, Iterable) and not isinstance(names, str)
+    chosen = tuple(dict.fromkeys(map(str, names if several else [names])))
     if table.targets and {*chosen} != {*table.targets}:
         raise ReszooError(
             "target", got=listing(chosen), expected=f"{listing(table.targets)}, which stands beside the frame"
@@ -98,8 +99,10 @@ def read_targets(table: Table, names: Sequence[str], task: Task | None) -> Targe
     Raises:
         ReszooError: values that do not fit the task, or one class only.
     """
+    if task not in (None, *TASKS):
+        raise ReszooError("task", got=repr(task), expected=", ".join(TASKS))
     if len(names) > 1 and task == "classification":
-        raise ReszooError("target", got=listing(names, most=5), expected="one column of classes", hint=_TASKS)
+        raise ReszooError("target", got=listing(names, most=5), expected="one column of classes", hint=SEVERAL_TASKS)
     if len(names) == 1 and task in (None, "classification"):
         return _classes(table, names[0], task)
     choice = task or _task_of(table, names)
@@ -112,7 +115,7 @@ def read_targets(table: Table, names: Sequence[str], task: Task | None) -> Targe
     return targets._replace(notes=(*notes, *targets.notes))
 
 
-_TASKS = 'task="regression" for numbers, task="multilabel" for columns of 0 and 1'
+SEVERAL_TASKS = 'task="regression" for numbers, task="multilabel" for columns of 0 and 1'
 
 
 def _task_of(table: Table, names: Sequence[str]) -> Task:
@@ -121,7 +124,7 @@ def _task_of(table: Table, names: Sequence[str]) -> Task:
         return "multilabel"
     if all(not len(cells.others) for cells in columns):
         return "regression"
-    raise ReszooError("target", got=listing(names, most=5), expected="columns of numbers", hint=_TASKS)
+    raise ReszooError("target", got=listing(names, most=5), expected="columns of numbers", hint=SEVERAL_TASKS)
 
 
 def _classes(table: Table, name: str, task: Task | None) -> Targets:
