@@ -15,6 +15,7 @@ from PIL import Image, features
 import reszoo
 from reszoo.data import streams
 from reszoo.data.arrays import Arrays
+from reszoo.data.duplicates import digests
 from reszoo.data.image_folder import ImageFiles
 from reszoo.data.join import match_labels
 from reszoo.data.parts import part_of
@@ -114,6 +115,10 @@ def big_endian(path):
     Image.frombytes("I;16B", (40, 30), RAMP.astype(">u2").tobytes()).save(path)
 
 
+def white_is_zero(path):
+    Image.fromarray(RAMP.astype("uint16")).save(path, tiffinfo={262: 0})
+
+
 def pgm(path):
     path.write_bytes(b"P5 40 30 65535\n" + RAMP.astype(">u2").tobytes())
 
@@ -123,6 +128,7 @@ READ = {
     "16 bit.png": (lambda p: Image.fromarray(RAMP.astype("uint16")).save(p), (0, 0, 0), 255),
     "16 bit.tif": (lambda p: Image.fromarray(RAMP.astype("uint16")).save(p), (0, 0, 0), 255),
     "16 bit big endian.tif": (big_endian, (0, 0, 0), 255),
+    "16 bit white is 0.tif": (white_is_zero, (255, 255, 255), 255),
     "16 bit.pgm": (pgm, (0, 0, 0), 255),
     "float to 1.tif": (lambda p: Image.fromarray((RAMP / 65535).astype("float32")).save(p), (0, 0, 0), 255),
     "float to 255.tif": (lambda p: Image.fromarray((RAMP / 257).astype("float32")).save(p), (0, 0, 0), 255),
@@ -238,13 +244,25 @@ def test_parts_by_the_names_that_people_give_them(tmp_path, words):
 def named_train(folder):
     two_classes(folder)
     put(folder / "train", 4, WHITE)
-    return ("bus", "car", "train"), "train holds pictures and no class folders: it is read as a class"
+    return ("bus", "car", "train"), "train holds no class folders: it is read as a class"
 
 
 def named_test(folder):
     put(folder / "test", 4)
     put(folder / "essay", 4, BLUE)
-    return ("essay", "test"), "test holds pictures"
+    return ("essay", "test"), "test holds no class folders"
+
+
+def train_beside_others(folder):
+    for name in ("cat", "dog", "train"):
+        put(folder / name / "2023", 4)
+    return ("cat", "dog", "train"), "train stands beside other classes"
+
+
+def words_in_names(folder):
+    two_classes(folder / "seg_train")
+    two_classes(folder / "seg_test")
+    return ("bus", "car"), ""
 
 
 def two_halves(folder):
@@ -300,14 +318,36 @@ def beside_the_parts(folder):
     return ("bus", "car"), "test: beside train, and no part of class folders"
 
 
+def other_files_beside_the_class_folders(folder):
+    two_classes(folder / "train")
+    two_classes(folder / "val")
+    (folder / "train" / "labels.csv").write_text("x")
+    Image.new("RGB", (8, 8)).save(folder / "train" / "cover.png")
+    return ("bus", "car"), "cover.png: in no class folder"
+
+
+def a_part_unpacked_into_its_name(folder):
+    two_classes(folder / "train" / "train")
+    two_classes(folder / "test")
+    return ("bus", "car"), "train is read: nothing else is in"
+
+
+def decomposed_letters(folder):
+    put(folder / "train" / "caf\u00e9", 3)
+    put(folder / "train" / "bar", 3)
+    put(folder / "val" / "cafe\u0301", 3)
+    return ("bar", "caf\u00e9"), "no validation example of bar"
+
+
 def odd_names(folder):
     put(folder / "[a] é 日本", 4)
     put(folder / "b c" / "deeper" / "still", 4, BLUE)
     return ("[a] é 日本", "b c"), ""
 
 
-LAYOUTS = [named_train, named_test, two_halves, split_within_classes, one_folder_deeper, hidden_folders, system_folders]
-LAYOUTS += [empty_class, beside_the_classes, beside_the_parts, odd_names]
+LAYOUTS = [train_beside_others, words_in_names, named_train, named_test, two_halves, split_within_classes]
+LAYOUTS += [one_folder_deeper, hidden_folders, system_folders, empty_class, beside_the_classes, beside_the_parts]
+LAYOUTS += [odd_names, other_files_beside_the_class_folders, a_part_unpacked_into_its_name, decomposed_letters]
 
 
 @pytest.mark.parametrize("write", LAYOUTS, ids=lambda write: write.__name__)
@@ -345,10 +385,17 @@ def nothing_readable(folder):
         (folder / name / "x.jpg").write_text("no")
 
 
+def parts_without_class_folders(folder):
+    put(folder / "train")
+    put(folder / "test1")
+
+
 REFUSED_FOLDERS = [
+    (parts_without_class_folders, ["test1, train, without class folders", "predict"]),
     (no_training_part, ["parts test, val", "for training"]),
     (two_validation_parts, ["two folders for validation: val, valid"]),
     (one_class, ["1 folders in it", "at least two"]),
+    (put, ["0 folders in it", "pictures without classes: predict"]),
     (other_case, ["class 'Car'", "did you mean 'car'"]),
     (nothing_readable, ["no readable image: x.jpg: not an image"]),
 ]
@@ -400,6 +447,18 @@ def test_copies_are_counted_and_stay_on_one_side(tmp_path):
     assert "12 examples are there twice or more in one class; 12 examples are there with different labels" in note
     held = {path.read_bytes() for path in data.validation.paths}
     assert held and not held & {path.read_bytes() for path in data.train.paths}
+
+
+def test_files_that_are_alike_in_places_are_read_as_a_whole(tmp_path):
+    """Three files of one size, of which two differ in one byte between the places that are compared first."""
+    paths = [tmp_path / f"{number}.bin" for number in range(3)]
+    for path in paths:
+        path.write_bytes(bytes(100_000))
+    with paths[2].open("r+b") as file:
+        file.seek(20_000)
+        file.write(b"x")
+    ((first, second, third),) = digests([types.SimpleNamespace(paths=paths)])
+    assert first == second != third
 
 
 def test_copies_across_parts_are_noted(tmp_path):
@@ -489,13 +548,17 @@ IMAGES = RANDOM.integers(0, 256, (60, 6, 6, 1)).astype("uint8")
 RANGES = {
     "uint8": (IMAGES, 255, ""),
     "int64": (IMAGES.astype("int64"), 255, ""),
-    "float to 255": (IMAGES.astype("float32"), 255, "floats up to 255"),
+    "float to 255": (IMAGES.astype("float32"), 255, "floats from 0 to 255"),
+    "overshoot of 1": ((IMAGES / 255 * 1.1 - 0.04).astype("float32"), 1, "to 1.06: white is 1"),
+    "overshoot of 255": ((IMAGES * 1.1 - 12).astype("float32"), 255, "white is 255"),
     "double to 1": (IMAGES / 255, 1, ""),
     "half": ((IMAGES / 255).astype("float16"), 1, ""),
     "slightly more than 1": ((IMAGES / 255 * 1.0005).astype("float32"), 1, ""),
     "uint16": (IMAGES.astype("uint16") * 257, 65535, "integers up to 65535"),
     "booleans": (IMAGES > 100, 1, ""),
     "0 and 1": ((IMAGES > 100).astype("uint8"), 1, "integers 0 and 1"),
+    "standardized": ((IMAGES - 20.0) / 80, None, "no range of pixel values"),
+    "standardized, few bright": (np.where(IMAGES > 250, 9.0, -0.2), None, "no range of pixel values"),
     "-1 to 1": (IMAGES / 127.5 - 1, None, "normalized already?"),
     "float to 65535": (IMAGES.astype("float32") * 257, None, "no range of pixel values"),
     "negative": (IMAGES.astype("int16") - 128, None, "integers from -128"),
@@ -538,7 +601,7 @@ def test_parts_with_another_range_are_converted():
     )
     np.testing.assert_allclose(data.arrays("validation")[0], data.arrays("test")[0], atol=1e-5)
     np.testing.assert_allclose(data.arrays("train")[0], data.arrays("test")[0], atol=1e-5)
-    assert "validation: white is 1, and 255 in training: converted" in data.notes
+    assert "validation part: white is 1, and 255 in training: converted" in data.notes
     joined = reszoo.open_data(((IMAGES, y), ((IMAGES / 255).astype("float32"), y)))
     np.testing.assert_allclose(joined.scaling(joined.test.x), joined.scaling(IMAGES), atol=1e-5)
     with refused(["from -1 to 1", "white is 255"]):
@@ -726,6 +789,7 @@ def test_groups_are_on_one_side(tmp_path):
         ({"groups": groups[:5]}, "5 groups"),
         ({"groups": ["one"] * 60}, "none can be held out"),
         ({"groups": len}, "got a function"),
+        ({"groups": "patient"}, "got 'patient'"),
         ({"groups": groups, "validation": (PICTURES, KIND)}, "one of them"),
     ):
         with refused([message]):
@@ -774,8 +838,9 @@ def test_pictures_that_are_all_alike_are_split_with_a_note():
 def test_splits_that_cannot_start():
     with refused(["seed", "got -1"]):
         reszoo.open_data((PICTURES, KIND), seed=-1)
-    with refused(["size", "got 0"]):
-        reszoo.open_data((PICTURES, KIND), size=0)
+    for size in (0, 2.5, "8", True):
+        with refused(["size", f"got {size!r}", "a whole number, at least 1"]):
+            reszoo.open_data((PICTURES, KIND), size=size)
 
 
 # Mistakes.
@@ -800,6 +865,7 @@ def first_row_only(rows):
 MISTAKES = {
     "different sizes": (([PICTURES[0], PICTURES[1][:4]], [0, 1]), ["(8, 8, 3) and (4, 8, 3)", "folder"]),
     "channels first": ((PICTURES.transpose(0, 3, 1, 2), KIND), ["channels first", "x.transpose(0, 2, 3, 1)"]),
+    "many channels first": ((np.zeros((9, 8, 32, 32)), KIND[:9]), ["channels first"]),
     "weights": (Batches(lambda rows: (PICTURES[rows], KIND[rows], np.ones(10))), ["weights are not used"]),
     "weights in arrays": ((PICTURES, KIND, np.ones(60)), ["weights are not used"]),
     "dicts": (
@@ -825,6 +891,7 @@ MISTAKES = {
         ["then (7, 8, 3)"],
     ),
     "unequal batch": (Batches(lambda rows: (PICTURES[rows], KIND[:3])), ["10 inputs and 3 labels"]),
+    "an empty name": ("", ["got ''"]),
     "a misspelled name": ("cifar-10", ["no such file or folder", "did you mean 'cifar10'"]),
     "an unknown file": (__file__, [".py", "a folder of class folders"]),
     "None": (None, ["got None"]),

@@ -26,7 +26,9 @@ def train(
     ] = None,
     size: Annotated[int | None, typer.Option(help="side in pixels of images from a folder")] = None,
     test: Annotated[str | None, typer.Option(help="data source for one test at the end")] = None,
-    target: Annotated[str | None, typer.Option(help="class column of a .csv")] = None,
+    target: Annotated[
+        list[str] | None, typer.Option(help="column of a table that is learned, by default the last; again for several")
+    ] = None,
     change: Annotated[
         list[str] | None, typer.Option("--set", help="change to the recipe: --set optimizer.momentum=0.95")
     ] = None,
@@ -51,7 +53,7 @@ def train(
     from reszoo.report.curves import draw_curves
     from reszoo.training.train import train as run_training
 
-    source = open_data(data, size=size, test=test, target=target, seed=seed)
+    source = open_data(data, size=size, test=test, target=target or None, seed=seed)
     for note in source.notes:
         say(note)
     rows = [(name, *counts) for name, counts in source.counts().items()]

@@ -150,7 +150,9 @@ def check_inputs(name: str, x: Any) -> Array:
 
 def channels_first(shape: tuple[int, ...]) -> bool:
     """Returns whether a shape of images looks like `(n, channels, height, width)`."""
-    return len(shape) == 4 and shape[1] in (1, 3, 4) and shape[3] > max(shape[1], 4)
+    if len(shape) != 4 or shape[3] <= max(shape[1], 4):
+        return False
+    return shape[1] in (1, 3, 4) or (shape[1] < 16 <= shape[2] == shape[3])
 
 
 def to_channels(name: str, x: Array, channels: Channels | None, white: float | None) -> Array:

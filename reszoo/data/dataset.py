@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from reszoo.data.audit import Audit, audit
+from reszoo.data.columns import Columns
 from reszoo.data.examples import Examples, count_labels
 from reszoo.data.files import LeftOut
 from reszoo.data.labels import Task
@@ -41,6 +42,8 @@ class Data:
     """Value of white in pictures; None for rows, and for values that are no pixel values."""
     left_out: tuple[LeftOut, ...] = ()
     """Files that are not read, with their reasons."""
+    columns: Columns | None = None
+    """The encoding of a table."""
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +12,8 @@ from reszoo.types import Array
 
 CHUNK = 1 << 20
 """Bytes of a file that are read at once."""
+SAMPLE = 1 << 12
+"""Bytes of a file that are compared in three places."""
 
 
 class Duplicates(NamedTuple):
@@ -46,41 +48,56 @@ def _examples(count: int) -> str:
 def digests(parts: Sequence[Any], /) -> list[list[Any]]:
     """Returns a key for every example of every part; equal examples have equal keys.
 
-    Of files only those are read whose size occurs more than once.
+    A file is read as a whole only where another one has its size and the same bytes in three places.
 
     Args:
         parts: examples in memory (`x`) or files (`paths`); others get a key of their own each.
     """
-    sizes: dict[int, int] = defaultdict(int)
-    for part in parts:
-        for path in getattr(part, "paths", ()):
-            sizes[_size(path)] += 1
-    return [[*_keys(part, sizes)] for part in parts]
+    paths = {path for part in parts for path in getattr(part, "paths", ())}
+    keys: dict[Path, Any] = {path: _size(path) for path in paths}
+    for refine in (_sample, _content):
+        counts = Counter(keys.values())
+        keys = {path: (key, refine(path)) if counts[key] > 1 else key for path, key in keys.items()}
+    return [[*_keys(part, keys)] for part in parts]
 
 
-def _keys(part: Any, sizes: Mapping[int, int]) -> Any:
+def _keys(part: Any, of_files: Mapping[Path, Any]) -> Iterable[Any]:
     if hasattr(part, "paths"):
-        return (_of_file(path) if sizes[_size(path)] > 1 else str(path) for path in part.paths)
+        return (of_files[path] for path in part.paths)
     if hasattr(part, "x"):
         return (hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in part.x)
     return (object() for _ in range(len(part)))
 
 
-def _size(path: Path) -> int:
+def _size(path: Path) -> int | str:
     try:
         return path.stat().st_size
     except OSError:
-        return -1
+        # The message comes when the picture is taken.
+        return str(path)
 
 
-def _of_file(path: Path) -> bytes | str:
+def _sample(path: Path) -> bytes | str:
+    """The first, middle and last bytes of a file."""
+    try:
+        with path.open("rb") as stream:
+            size = stream.seek(0, 2)
+            blocks = []
+            for start in (0, max(size // 2, 0), max(size - SAMPLE, 0)):
+                stream.seek(start)
+                blocks.append(stream.read(SAMPLE))
+    except OSError:
+        return str(path)
+    return hashlib.blake2b(b"".join(blocks), digest_size=16).digest()
+
+
+def _content(path: Path) -> bytes | str:
     digest = hashlib.blake2b(digest_size=16)
     try:
         with path.open("rb") as stream:
             while block := stream.read(CHUNK):
                 digest.update(block)
     except OSError:
-        # The message comes when the picture is taken.
         return str(path)
     return digest.digest()
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
+from unicodedata import normalize
 
 from reszoo.data.files import LeftOut, is_passed_over, list_files, readable
 from reszoo.data.pictures import FORMATS as FORMATS, Channels, decode, problem
@@ -47,17 +48,19 @@ def index_folder(folder: Path, classes: Sequence[str] | None = None) -> FolderIn
         entries = sorted(folder.iterdir())
     except OSError as error:
         raise ReszooError(str(folder), got=f"an unreadable folder ({error.strerror})") from None
-    present = [path.name for path in entries if path.is_dir() and not is_passed_over(path.name)]
+    # Archives of macOS decompose letters with accents.
+    folders = [path for path in entries if path.is_dir() and not is_passed_over(path.name)]
+    present = {normalize("NFC", path.name): path for path in folders}
     if classes is None and len(present) < 2:
-        got = f"{len(present)} folders in it"
-        raise ReszooError(str(folder), got=got, expected="a folder for every class, at least two")
+        got, hint = f"{len(present)} folders in it", "" if present else "pictures without classes: predict"
+        raise ReszooError(str(folder), got=got, expected="a folder for every class, at least two", hint=hint)
     unknown = [name for name in present if classes is not None and name not in classes]
     if unknown:
         got, hint = f"class {unknown[0]!r}", nearest(unknown[0], classes or ())
         raise ReszooError(str(folder), got=got, expected=", ".join(classes or ()), hint=hint)
     left_out = [LeftOut(path, _beside(path)) for path in entries if _beside(path)]
     classes = tuple(classes or present)
-    listings = [list_files(folder / name) for name in classes if name in present]
+    listings = [list_files(present[name]) for name in classes if name in present]
     numbers = [index for index, name in enumerate(classes) if name in present]
     labels = {path: index for index, listing in zip(numbers, listings, strict=True) for path in listing.files}
     pictures = readable([*labels])

@@ -29,8 +29,11 @@ def with_part(data: Data, part: str, other: Data, /) -> Data:
         raise ReszooError(other.name, got=f"examples of shape {other.shape}", expected=str(data.shape))
     labels = match_labels(other.name, other.train.labels, other.classes, data.classes, data.task)
     examples, remarks = _in_range(data, other, replace(other.train, labels=labels))  # type: ignore[type-var]
-    notes = [note if str(note).startswith("skipped ") else f"{part}: {note}" for note in other.notes]
-    changes: dict[str, Any] = {part: examples, "notes": (*data.notes, *notes, *(f"{part}: {text}" for text in remarks))}
+    notes = [note if str(note).startswith("skipped ") else f"{part} part: {note}" for note in other.notes]
+    changes: dict[str, Any] = {
+        part: examples,
+        "notes": (*data.notes, *notes, *(f"{part} part: {text}" for text in remarks)),
+    }
     own = data.own_validation or part == "validation"
     return replace(data, left_out=(*data.left_out, *other.left_out), own_validation=own, **changes)
 

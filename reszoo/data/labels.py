@@ -114,7 +114,7 @@ def _numbers(name: str, y: Array, classes: Sequence[str] | None) -> Labels:
         raise ReszooError(f"{name}: labels", got="a number beyond the range of float32", expected="finite numbers")
     outputs = values.shape[1]
     names = tuple(classes or (["y"] if outputs == 1 else [f"y{index}" for index in range(outputs)]))
-    return Labels(values, names, "regression", (f"regression: {outputs} numbers per example",))
+    return Labels(values, names, "regression", (f"regression: {outputs} number{'s' * (outputs > 1)} per example",))
 
 
 def _rows(name: str, y: Array, task: Task | None, classes: Sequence[str] | None) -> Labels:

@@ -63,13 +63,16 @@ def arrays_data(
         notes += [f"{name}: images of {before} channels were converted to {channels}"] if x.shape[-1] != before else []
     remaining = Arrays(shrink_images(x, size), labels.values, size if x.ndim == 4 else None)
     test_part = None
+    groups = division.pop("groups", None)
+    if callable(groups) or isinstance(groups, str):
+        got = "a function" if callable(groups) else repr(groups)
+        raise ReszooError("groups", got=got, expected=f"for {name}: a group for every example")
     if test:
         rest, held = split(strata(remaining.labels), test, seed)
         remaining, test_part = remaining.subset(rest), remaining.subset(held)
-    if callable(division.get("groups")):
-        raise ReszooError("groups", got="a function", expected=f"for {name}: a group for every example")
+        groups = groups if groups is None or len(groups) != len(x) else [groups[index] for index in rest]
     equal = copies(digests([remaining])[0]) if x.ndim == 4 and division["share"] else None
-    rest, held, remarks = divide(remaining.labels, seed=seed, copies=equal, **division)
+    rest, held, remarks = divide(remaining.labels, seed=seed, groups=groups, copies=equal, **division)
     train = remaining.subset(rest)
     scaling, validation = measure(train.x, white or 1.0), remaining.subset(held)
     return Data(

@@ -63,7 +63,7 @@ def folder_data(
     gray = channels == "gray"
     mean, std = ((0.458,), (0.226,)) if gray else ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     return Data(
-        name=folder.name,
+        name=folder.resolve().name,
         train=train,
         validation=validation,
         test=parts.get("test"),

@@ -17,6 +17,12 @@ WORDS: dict[str, Part] = {
     **dict.fromkeys(("test", "testing"), "test"),
 }
 
+SUFFIXES = (
+    *(".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"),
+    *(".pbm", ".mpo", ".avif", ".jp2", ".heic", ".heif", ".gif"),
+)
+"""Of files that are pictures by their names."""
+
 
 class Layout(NamedTuple):
     """The parts of a folder of pictures; without parts, the folder itself is for training."""
@@ -33,6 +39,10 @@ class _Contents(NamedTuple):
     folders: tuple[str, ...]
     files: tuple[str, ...]
 
+    @property
+    def pictures(self) -> bool:
+        return any(Path(name).suffix.lower() in SUFFIXES for name in self.files)
+
 
 def part_of(name: str) -> Part | None:
     """Returns the part that a folder's name means: `Training`, `val`, `TEST_SET`; None for other names.
@@ -45,6 +55,12 @@ def part_of(name: str) -> Part | None:
     return WORDS.get(re.sub(r"[ _-]?(set|data|split|images)$", "", name.strip().lower()))
 
 
+def _loose_part_of(name: str) -> Part | None:
+    """The part of a name that begins or ends with its word: `seg_train`, `test2017`."""
+    words = re.findall(r"[^\W\d_]+", name.lower())
+    return (part_of(words[0]) or part_of(words[-1])) if words else None
+
+
 def layout(folder: Path) -> Layout:
     """Returns which folders are the parts of a folder of pictures, and what looks odd about them.
 
@@ -55,17 +71,24 @@ def layout(folder: Path) -> Layout:
         ReszooError: the folder cannot be read, has two folders for one part, or has parts but none for training.
     """
     contents = _contents(folder)
-    if len(contents.folders) == 1 and not contents.files:
-        inner = folder / contents.folders[0]
-        if len(_contents(inner).folders) > 1:
-            result = layout(inner)
-            return result._replace(notes=(f"{inner} is read: nothing else is in {folder}", *result.notes))
+    inner = _only_folder(folder, contents)
+    if inner is not None:
+        result = layout(inner)
+        return result._replace(notes=(f"{inner} is read: nothing else is in {folder}", *result.notes))
     inside = {name: _contents(folder / name) for name in contents.folders}
-    nested = {name for name, inner in inside.items() if inner.folders and not inner.files}
+    nested = {name for name, inner in inside.items() if inner.folders and not inner.pictures}
+    if len(inside) > 1 and all(map(_loose_part_of, inside)) and not any(item.folders for item in inside.values()):
+        got = f"{', '.join(inside)}, without class folders in them"
+        hint = "pictures without classes: predict"
+        raise ReszooError(str(folder), got=got, expected="a folder for every class in each of them", hint=hint)
+    alike = len({contents.folders for contents in inside.values()}) == 1 and nested == set(inside)
+    loose = alike and all(map(_loose_part_of, inside)) and not any(map(part_of, inside))
     parts: dict[Part, Path] = {}
     for name in contents.folders:
-        part = part_of(name)
-        if part is None or name not in nested:
+        part = _loose_part_of(name) if loose else part_of(name)
+        # Beside other parts, a few pictures in no class folder do not make a part a class.
+        beside_parts = len(inside[name].folders) > 1 and any(map(part_of, nested - {name}))
+        if part is None or not (name in nested or beside_parts):
             continue
         if part in parts:
             got = f"two folders for {part}: {parts[part].name}, {name}"
@@ -80,7 +103,17 @@ def layout(folder: Path) -> Layout:
     reason = "beside train, and no part of class folders; for pictures without classes: predict"
     left_out = [LeftOut(folder / name, reason) for name in others]
     left_out += [LeftOut(folder / name, "beside the parts") for name in contents.files]
-    return Layout(parts, left_out=tuple(left_out))
+    deeper = {part: _only_folder(path, _contents(path)) for part, path in parts.items()}
+    notes = tuple(f"{path} is read: nothing else is in {path.parent}" for path in deeper.values() if path)
+    return Layout({part: deeper[part] or path for part, path in parts.items()}, notes, tuple(left_out))
+
+
+def _only_folder(folder: Path, contents: _Contents) -> Path | None:
+    """The one folder in a folder without pictures, if several folders are in it: an archive unpacked into its name."""
+    if len(contents.folders) != 1 or contents.pictures:
+        return None
+    inner = folder / contents.folders[0]
+    return inner if len(_contents(inner).folders) > 1 else None
 
 
 def _are_classes(parts: dict[Part, Path], others: list[str], inside: dict[str, _Contents]) -> bool:
@@ -96,11 +129,10 @@ def _are_classes(parts: dict[Part, Path], others: list[str], inside: dict[str, _
 
 def _doubts(folder: Path, inside: dict[str, _Contents], nested: set[str]) -> tuple[str, ...]:
     """Notes about classes that may be meant as parts."""
-    notes = [
-        f"{folder / name} holds pictures and no class folders: it is read as a class"
-        for name in inside
-        if part_of(name)
-    ]
+    notes = []
+    for name in filter(part_of, inside):
+        reason = "stands beside other classes" if name in nested else "holds no class folders"
+        notes.append(f"{folder / name} {reason}: it is read as a class")
     names = sorted({frozenset(contents.folders) for contents in inside.values()}, key=sorted)
     if len(inside) > 1 and nested == set(inside) and len(names) == 1:
         inner = sorted(names[0])

@@ -9,7 +9,9 @@ from typing import Any, NamedTuple
 from reszoo.types import Array
 
 TOLERANCE = 1e-3
-"""Resampling moves values slightly beyond black and white; relative to white."""
+"""Rounding moves values slightly beyond black, and beyond white relative to it."""
+OVERSHOOT = 0.1
+"""So does resampling, further."""
 CHUNK = 256
 """Examples that are converted at once."""
 
@@ -31,8 +33,9 @@ class Range(NamedTuple):
 def value_range(x: Any, /) -> Range:
     """Returns the value range of pictures, judged by all of their values and by their type.
 
-    Floats from 0 to 1: white is 1. Other floats from 0 to 255: white is 255. Integers up to 255: white is 255; up to
-    65535: white is 65535. Booleans, and integers 0 and 1: white is 1. Anything else is no pixel range.
+    Floats from 0 to 1: white is 1. Other floats from 0 to 255: white is 255. Resampled ones may exceed both by a tenth.
+    Integers up to 255: white is 255; up to 65535: white is 65535. Booleans, and integers 0 and 1: white is 1. Anything
+    else is no pixel range.
 
     Example:
         >>> import numpy
@@ -53,8 +56,12 @@ def value_range(x: Any, /) -> Range:
     if all(part.dtype.kind in "uib" for part in arrays):
         return _integers(low, high, boolean=all(part.dtype.kind == "b" for part in arrays))
     for white in (1.0, 255.0):
-        if -TOLERANCE * white <= low and high <= white * (1 + TOLERANCE):
-            return Range(low, high, white, "" if white == 1 else f"floats up to {high:g}: white is 255")
+        exact = low >= -TOLERANCE and high <= white * (1 + TOLERANCE)
+        # Negative values beside small ones are those of normalized images.
+        resampled = low >= -OVERSHOOT * white and white / 2 < high <= white * (1 + OVERSHOOT)
+        if exact or resampled:
+            note = f"floats from {low:g} to {high:g}: white is {white:g}"
+            return Range(low, high, white, "" if exact and white == 1 else note)
     return Range(low, high, None, _no_pixels("floats", low, high))
 
 

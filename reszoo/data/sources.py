@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from numbers import Integral
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from reszoo.data.arrays import check_inputs
-from reszoo.data.csv_table import read_table
+from reszoo.data.columns import Columns
 from reszoo.data.dataset import Data as Data
 from reszoo.data.duplicates import duplicates
 from reszoo.data.examples import Examples as Examples
@@ -18,11 +19,13 @@ from reszoo.data.join import with_part
 from reszoo.data.labels import Task
 from reszoo.data.open_arrays import arrays_data
 from reszoo.data.open_folder import folder_data
+from reszoo.data.open_table import table_data
 from reszoo.data.pairs import Parts, parts_of, read_npz
 from reszoo.data.pictures import Channels, check_channels
 from reszoo.data.ranges import Scaling as Scaling, value_range
 from reszoo.data.splits import refuse_own_validation
 from reszoo.data.streams import read_stream
+from reszoo.data.table import is_table
 from reszoo.errors import ReszooError, nearest
 from reszoo.types import Array, Tensor
 
@@ -40,11 +43,12 @@ def open_data(
     size: int | None = None,
     validation: DataSource | None = None,
     test: DataSource | None = None,
-    target: str | None = None,
-    seed: int = 0,
+    target: str | Sequence[str] | None = None,
     task: Task | None = None,
+    columns: Columns | None = None,
+    seed: int = 0,
     channels: Channels | None = None,
-    groups: Sequence[Any] | Array | Callable[[Path], Any] | None = None,
+    groups: str | Sequence[Any] | Array | Callable[[Path], Any] | None = None,
     folds: int | None = None,
     fold: int | None = None,
 ) -> Data:
@@ -58,20 +62,23 @@ def open_data(
 
     Args:
         source: `digits` (scikit-learn), a name in `keras.datasets` (`cifar10`, ...), a folder of class folders (or of
-            `train` and `val` with class folders), a `.npz` with `x` and `y`, a `.csv`, arrays `(x, y)` or
-            `((x, y), (x_test, y_test))`, a dict of them, or a stream of batches `(inputs, labels)`, which is read into
-            memory: a `tf.data.Dataset`, a PyDataset, a PyTorch `DataLoader`; a Hugging Face dataset.
+            `train` and `val` with class folders), a `.npz` with `x` and `y`, a table (`.csv`, `.tsv`, either compressed
+            by gzip, a data frame, or a frame and its target), arrays `(x, y)` or `((x, y), (x_test, y_test))`, a dict
+            of them, or a stream of batches `(inputs, labels)`, which is read into memory: a `tf.data.Dataset`, a
+            PyDataset, a PyTorch `DataLoader`; a Hugging Face dataset.
         size: side of the square that images are resized to, in pixels; by default 224 for image folders, and the
             arrays' own size for arrays.
         validation: a second source of the same kind for validation; by default the source's validation part, or a
             tenth of every class.
         test: a source of the same kind for testing.
-        target: class column of a `.csv`; by default the last one.
-        seed: of the split.
+        target: column of a table that is learned, or several columns; by default the last one.
         task: `multilabel` for rows of 0 and 1, `regression` for numbers; by default classification.
+        columns: encoding of a trained network (`Data.columns`), for a further table; by default a table's encoding is
+            learned from its training part.
+        seed: of the split.
         channels: `rgb` or `gray`; by default colors for image folders, and the arrays' own channels for arrays.
-        groups: a group for every example, or for a folder a function of the path; no group is on both sides of the
-            split (patients, cameras, videos).
+        groups: a group for every example, for a folder a function of the path, for a table also the name of a column;
+            no group is on both sides of the split (patients, cameras, videos).
         folds: number of folds to split into instead of holding out a tenth.
         fold: the one that is held out, from 0.
 
@@ -80,17 +87,18 @@ def open_data(
     """
     check_channels(channels)
     for where, value, least in (("size", size, 1), ("seed", seed, 0)):
-        if value is not None and value < least:
-            raise ReszooError(where, got=value, expected=f"at least {least}")
+        if value is not None and (not isinstance(value, Integral) or isinstance(value, bool) or value < least):
+            raise ReszooError(where, got=repr(value), expected=f"a whole number, at least {least}")
     if validation is not None and (groups is not None or folds is not None):
         raise ReszooError("validation", got="a source, and groups or folds", expected="one of them")
-    settings: dict[str, Any] = {"size": size, "target": target, "seed": seed, "channels": channels}
+    settings: dict[str, Any] = {"size": size, "channels": channels, "target": target, "task": task, "seed": seed}
     share = VALIDATION if validation is None else 0.0
-    data = _open(source, **settings, share=share, task=task, groups=groups, folds=folds, fold=fold)
+    data = _open(source, **settings, share=share, columns=columns, groups=groups, folds=folds, fold=fold)
+    settings |= {"columns": data.columns, "task": data.task, "share": 0.0}
     data = replace(data, seed=seed)
     for part, further in (("validation", validation), ("test", test)):
         if further is not None:
-            data = with_part(data, part, _open(further, **settings, share=0.0, task=data.task))
+            data = with_part(data, part, _open(further, **settings))
     return replace(data, notes=tuple(dict.fromkeys((*data.notes, *_findings(data)))))
 
 
@@ -113,16 +121,20 @@ def _findings(data: Data) -> Iterable[str]:
         yield from duplicates(data.parts()).notes()
 
 
-def _open(source: Any, *, target: str | None, **settings: Any) -> Data:
+def _open(source: Any, *, target: Any, columns: Columns | None, **settings: Any) -> Data:
+    if is_table(source):
+        return table_data(source, target=target, columns=columns, **settings)
     if isinstance(source, (str, Path)):
-        return _named(source, target, **settings)
+        return _named(source, **settings)
     if is_hugging_face(source):
         table = read_columns("dataset", source, size=settings["size"], channels=settings["channels"])
         data = arrays_data("dataset", table.x, table.y, classes=table.classes, **settings)
         return replace(data, notes=(*table.notes, *data.notes))
     parts = parts_of(source)
     if parts is not None:
-        return _from_parts("arrays", parts, target=target, **settings)
+        if all(isinstance(pair, (tuple, list)) and not is_table(pair) for pair in parts.sources.values()):
+            return _from_pairs("arrays", parts, **settings)
+        return _from_sources(parts, target=target, columns=columns, **settings)
     if hasattr(source, "shape"):
         raise ReszooError("data", got=f"an array of shape {tuple(source.shape)}", expected="(x, y): inputs and labels")
     if not hasattr(source, "__iter__") and not hasattr(source, "__getitem__"):
@@ -132,7 +144,7 @@ def _open(source: Any, *, target: str | None, **settings: Any) -> Data:
     return replace(data, notes=(*stream.notes, *data.notes))
 
 
-def _named(source: str | Path, target: str | None, **settings: Any) -> Data:
+def _named(source: str | Path, **settings: Any) -> Data:
     """A path, or the name of a data set."""
     if source == "digits":
         from sklearn.datasets import load_digits
@@ -143,58 +155,60 @@ def _named(source: str | Path, target: str | None, **settings: Any) -> Data:
         import keras
 
         train, held = getattr(keras.datasets, str(source)).load_data()
-        return _from_parts(str(source), Parts({"train": train, "test": held}), **settings)
+        return _from_pairs(str(source), Parts({"train": train, "test": held}), **settings)
     path = Path(source).expanduser()
-    readers: dict[str, Callable[[], Data]] = {
-        ".npz": lambda: _from_parts(path.stem, read_npz(path), **settings),
-        ".csv": lambda: _table(path, target, **settings),
-    }
-    if path.is_dir():
+    if path.is_dir() and str(source):
         return folder_data(path, **settings)
-    if path.is_file() and path.suffix.lower() in readers:
-        return readers[path.suffix.lower()]()
-    if path.exists():
-        raise ReszooError(str(path), got=f"a file of type {path.suffix or 'unknown'}", expected=_EXPECTED)
+    if path.is_file() and path.suffix.lower() == ".npz":
+        return _from_pairs(path.stem, read_npz(path), **settings)
+    if path.is_file():
+        got, hint = f"a file of type {path.suffix or 'unknown'}", HINTS.get(path.suffix.lower(), "")
+        raise ReszooError(str(path), got=got, expected=_EXPECTED, hint=hint)
     hint = nearest(source, ("digits", *KERAS_DATASETS))
     raise ReszooError("data", got=f"{str(source)!r}, no such file or folder", expected=_EXPECTED, hint=hint)
 
 
-_EXPECTED = f"a folder of class folders, a .npz, a .csv, digits, {', '.join(KERAS_DATASETS)}, (x, y), a dataset"
+_EXPECTED = f"a folder of class folders, a .npz, a .csv or .tsv, digits, {', '.join(KERAS_DATASETS)}, (x, y), a dataset"
 
 
-def _from_parts(name: str, parts: Parts, **settings: Any) -> Data:
-    """Sources by part; arrays of one type have one range of values."""
-    sources = parts.sources
-    own = "validation" in sources
-    refuse_own_validation(name, own=own, **settings)
-    pairs = {part: source for part, source in sources.items() if isinstance(source, (tuple, list)) and len(source) == 2}
-    if pairs.keys() != sources.keys():
-        opened = {part: _open(source, **_further(settings, own or part != "train")) for part, source in sources.items()}
-    else:
-        settings.pop("target", None)
-        x = {part: check_inputs(_part_name(name, part), pair[0]) for part, pair in pairs.items()}
-        alike = [images for images in x.values() if images.dtype == x["train"].dtype]
-        values = value_range(alike) if x["train"].ndim == 4 else None
-        opened = {}
-        for part, pair in pairs.items():
-            given = values if x[part].dtype == x["train"].dtype else None
-            options = _further(settings, own or part != "train")
-            opened[part] = arrays_data(_part_name(name, part), x[part], pair[1], values=given, **options)
+HINTS = {
+    ".npy": "np.savez('data.npz', x=x, y=y)",
+    **dict.fromkeys((".zip", ".tar", ".gz", ".tgz", ".7z", ".rar"), "unpack it first"),
+    **dict.fromkeys((".jpg", ".jpeg", ".png", ".webp", ".gif", ".tif"), "a prediction for one picture: predict"),
+}
+"""For files that are no data source."""
+
+WHOLE: dict[str, Any] = {"share": 0.0, "groups": None, "folds": None, "fold": None}
+"""Settings of a part that is not split."""
+
+
+def _from_pairs(name: str, parts: Parts, **settings: Any) -> Data:
+    """Pairs `(x, y)` by part; arrays of one type have one range of values."""
+    refuse_own_validation(name, own="validation" in parts.sources, **settings)
+    names = {part: name if part == "train" else f"{name}: {part}" for part in parts.sources}
+    x = {part: check_inputs(names[part], pair[0]) for part, pair in parts.sources.items()}
+    alike = [images for images in x.values() if images.dtype == x["train"].dtype]
+    values = value_range(alike) if x["train"].ndim == 4 else None
+    opened = {}
+    for part, pair in parts.sources.items():
+        options = settings | (WHOLE if "validation" in parts.sources or part != "train" else {})
+        own = values if x[part].dtype == x["train"].dtype else None
+        opened[part] = arrays_data(names[part], x[part], pair[1], values=own, **options)
+    return _joined(parts, opened)
+
+
+def _from_sources(parts: Parts, **settings: Any) -> Data:
+    """Sources by part: tables, data sets, streams."""
+    own = "validation" in parts.sources
+    refuse_own_validation("data", own=own, **settings)
+    train = _open(parts.sources["train"], **settings | (WHOLE if own else {}))
+    further = settings | WHOLE | {"columns": train.columns, "task": train.task}
+    others = {part: _open(source, **further) for part, source in parts.sources.items() if part != "train"}
+    return _joined(parts, {"train": train, **others})
+
+
+def _joined(parts: Parts, opened: Mapping[Any, Data]) -> Data:
     data = opened["train"]
     for part in ("validation", "test"):
         data = with_part(data, part, opened[part]) if part in opened else data
     return replace(data, notes=(*parts.notes, *data.notes))
-
-
-def _part_name(name: str, part: str) -> str:
-    return name if part == "train" else f"{name}: {part}"
-
-
-def _further(settings: Mapping[str, Any], whole: bool) -> dict[str, Any]:
-    """Settings of a part that is not split."""
-    return {**settings, "share": 0.0, "groups": None, "folds": None, "fold": None} if whole else {**settings}
-
-
-def _table(path: Path, target: str | None, **settings: Any) -> Data:
-    x, labels, classes = read_table(path, target)
-    return arrays_data(path.stem, x, labels, classes=classes, **settings)

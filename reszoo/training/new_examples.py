@@ -12,14 +12,17 @@ from reszoo.data.files import is_passed_over, list_files
 from reszoo.data.image_folder import ImageFiles
 from reszoo.data.pictures import FORMATS, Channels, problem
 from reszoo.data.ranges import Range, value_range
+from reszoo.data.table import is_table, read_rows
 from reszoo.errors import ReszooError
 from reszoo.training.network import Network
 from reszoo.training.ranges import FILES
 from reszoo.types import Array
 
 NewSource: TypeAlias = str | Path | Sequence[str | Path] | Array
-"""An image, a folder, a `.npz`, `.npy` or `.txt` list of files, several of these, or an array."""
-EXPECTED = f"an image, a folder of images ({', '.join(FORMATS)}), a .txt list of files, a .npz or .npy, an array"
+"""An image, a folder, a table, a `.npz`, `.npy` or `.txt` list of files, several images or folders, or an array."""
+EXPECTED = (
+    f"an image, a folder of images ({', '.join(FORMATS)}), a .txt list of files, a table, a .npz or .npy, an array"
+)
 
 
 class LeftOut(NamedTuple):
@@ -37,6 +40,8 @@ class NewExamples:
     """Including files that turn out to be unreadable."""
     values: Range
     """The range of their values."""
+    notes: tuple[str, ...]
+    """Missing values and other oddities of a table."""
     batches: Callable[[int, list[LeftOut]], Iterator[tuple[list[str], Array]]]
     """Yields names and examples, for a number of examples per batch; adds unreadable files to the list."""
 
@@ -55,6 +60,8 @@ def open_new(source: NewSource, network: Network, /, *, size: int | None) -> New
     Raises:
         ReszooError: there is no such file, or nothing in it is of a known kind.
     """
+    if is_table(source):
+        return _table(source, network)
     left_out: list[LeftOut] = []
     if isinstance(source, (str, Path)):
         path = _existing(source)
@@ -65,6 +72,19 @@ def open_new(source: NewSource, network: Network, /, *, size: int | None) -> New
         paths = [path for each in source for path in _paths(_existing(each), left_out)]
         return _files(paths, left_out, network, size, where="predict")
     return _arrays(source, network, size, where="predict")
+
+
+def _table(source: Any, network: Network) -> NewExamples:
+    """Rows of a table, encoded by the columns of the training, which are found by name."""
+    if network.takes_images:
+        raise ReszooError("predict", got="a table", expected="images, as in training")
+    rows = read_rows(source, network.metadata.columns)
+
+    def batches(batch: int, left_out: list[LeftOut]) -> Iterator[tuple[list[str], Array]]:
+        for start in range(0, len(rows.x), batch):
+            yield [*rows.names[start : start + batch]], rows.x[start : start + batch]
+
+    return NewExamples(len(rows.x), Range(0.0, 0.0, None), rows.notes, batches)
 
 
 def check_source(source: Any, /) -> None:
@@ -126,7 +146,7 @@ def _files(paths: list[Path], before: list[LeftOut], network: Network, size: int
                 if good:
                     yield [name for name, _ in good], np.stack([image for _, image in good])
 
-    return NewExamples(len(paths), FILES, batches)
+    return NewExamples(len(paths), FILES, (), batches)
 
 
 def _taken(images: ImageFiles, index: int) -> Array | str:
@@ -192,7 +212,7 @@ def _arrays(source: Any, network: Network, size: int | None, *, where: str) -> N
             indices = range(start, min(start + batch, len(x)))
             yield [str(index) for index in indices], images.take(np.arange(start, indices.stop))
 
-    return NewExamples(len(x), values, batches)
+    return NewExamples(len(x), values, (), batches)
 
 
 def _with_axes(x: Array, network: Network) -> Array:
