@@ -26,6 +26,7 @@ def test_evaluate_uses_the_test_part_held_out_in_training(run):
     result = reszoo.evaluate(folder / "model.keras", "digits")
     assert result.accuracy == pytest.approx(done.test_accuracy, abs=1e-6)
     assert "the test part of digits: 359 examples" in result.protocol
+    assert result.protocol.endswith("the network has not seen them in training")
     assert result.confusion.sum() == 359 and np.trace(result.confusion) == round(result.accuracy * 359)
     correct = sum(row.recall * row.examples for row in result.classes)
     assert correct == pytest.approx(result.accuracy * 359)

@@ -15,6 +15,7 @@ from weakref import WeakKeyDictionary
 
 from reszoo.arch.recover import layers_of
 from reszoo.arch.spec import NetSpec
+from reszoo.strict_json import strict_json
 from reszoo.types import KerasLayer, KerasModel
 
 Facts = dict[str, Any]
@@ -49,7 +50,7 @@ def write_facts(model: KerasModel, facts: Mapping[str, Any], /) -> None:
     from keras import initializers
 
     facts = {**facts, CLASSIFIER: _last_name(model)}
-    text = MARK + json.dumps(facts, sort_keys=True)
+    text = MARK + strict_json(facts)
     holder = next(_holders(model), None)
     if holder is None:
         _FACTS[model] = facts

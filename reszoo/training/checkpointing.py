@@ -73,7 +73,8 @@ def save_model(model: KerasModel, path: Path, data: Data, spec: NetSpec, *, dige
     network = build(spec, input_name="input")
     network.set_weights(model.get_weights())
     metadata = metadata_of(data, digest=digest)
-    for each in (network, model):
+    # A network in training may predict standardized numbers: only the saved one predicts the numbers themselves.
+    for each in (network, model) if data.task != "regression" else (network,):
         write_facts(each, facts_of(metadata))
     with atomic_write(path) as temporary:
         network.save(temporary)
