@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import io
 import json
+import shutil
 
 import keras
 import numpy as np
@@ -187,6 +188,18 @@ def test_weights_bring_their_own_scaling(network, tmp_path):
     facts = {"scaling": {"scale": 1.0, "mean": [3.0, 4.0], "std": [1.0, 2.0]}}
     assert scaling_of_weights(facts, rows) == Scaling(1.0, (3.0, 4.0), (1.0, 2.0))
     assert scaling_of_weights({}, rows) == rows.scaling
+
+
+def test_a_configuration_beside_weights_says_how_to_scale(shared, tmp_path):
+    folder = shutil.copytree(shared / "weights" / "hf_resnet_basic_tiny", tmp_path / "hf")
+    (folder / "preprocessor_config.json").unlink(missing_ok=True)
+    settings = {"size": {"shortest_edge": 32}, "image_mean": [0.1, 0.2, 0.3], "image_std": [0.5, 0.6, 0.7]}
+    (folder / "preprocessor_config.json").write_text(json.dumps(settings))
+    model = reszoo.from_checkpoint(folder).model
+    data = reszoo.open_data((IMAGES.repeat(4, axis=0), np.arange(24) % 3))
+    scaling = scaled_for(folder, reszoo.spec_of(model), data).scaling
+    assert scaling == Scaling(255.0, (0.1, 0.2, 0.3), (0.5, 0.6, 0.7))
+    assert reszoo.origin(model).preprocessing.mean == scaling.mean
 
 
 BEFORE = [
@@ -493,7 +506,7 @@ def test_predictions_as_files(tmp_path):
 
 
 def test_flip_averages_mirror_images(network):
-    file, model = network
+    model = network[1]
     plain, mirrored = (reszoo.predict(model, x).values for x in (IMAGES, IMAGES[:, :, ::-1]))
     np.testing.assert_allclose(reszoo.predict(model, IMAGES, flip=True).values, (plain + mirrored) / 2, atol=1e-6)
 

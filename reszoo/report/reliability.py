@@ -22,7 +22,7 @@ def reliability_picture(bins: Sequence[Point], *, error: float) -> Picture:
     most = max((count for count, _, _ in bins), default=1)
     for count, confidence, accuracy in bins:
         size = 20 + 180 * count / most
-        (point,) = [axis.scatter([confidence], [accuracy], s=size, color="#2f7fd6", alpha=0.8)]
+        (point,) = [axis.scatter([confidence], [accuracy], s=size, color="#2f7fd6", alpha=0.8, clip_on=False)]
         hover(point, f"{count:,} examples: confidence {confidence:.3f}, accuracy {accuracy:.3f}")
     axis.plot([each[1] for each in bins], [each[2] for each in bins], color="#2f7fd6", alpha=0.5)
     axis.set(xlim=(0, 1.02), ylim=(-0.02, 1.02))
