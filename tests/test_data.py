@@ -426,6 +426,21 @@ def test_links_are_followed_or_named(tmp_path):
     assert any("8 examples are there with different labels" in note for note in data.notes)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="names of any bytes")
+def test_names_that_are_no_text_are_printed(tmp_path):
+    two_classes(tmp_path / "all")
+    for folder, name in (("all", b"\xff.txt"), ("all/bus", b"\xfe.txt"), ("all/bus", b"\xfd.png")):
+        shutil.copy(tmp_path / "all" / "bus" / "0.png", os.fsencode(tmp_path / folder) + b"/" + name)
+    os.rename(tmp_path / "all" / "car", os.fsencode(tmp_path / "all") + b"/c\xe9")
+    with open(os.fsencode(tmp_path / "all" / "bus") + b"/\xfe.txt", "wb") as file:
+        file.write(b"no picture")
+    (tmp_path / "all" / "nowhere").symlink_to(tmp_path / "missing")
+    data = reszoo.open_data(tmp_path / "all", size=8)
+    text = "\n".join([*data.notes, *data.classes, data.audit().text(), repr(data)])
+    assert text.encode("utf-8") and "nowhere: a link that leads nowhere" in text
+    assert {sum(pair) for pair in data.counts().values()} == {4, 5} and len(data.left_out) == 3
+
+
 def test_a_picture_that_vanishes_is_named(tmp_path):
     two_classes(tmp_path / "all")
     data = reszoo.open_data(tmp_path / "all", size=8)
@@ -799,7 +814,7 @@ def test_groups_are_on_one_side(tmp_path):
 
 
 def test_folds_hold_out_every_example_once():
-    parts = [reszoo.open_data((PICTURES, KIND), folds=5, fold=fold) for fold in range(5)]
+    parts = [reszoo.open_data((PICTURES, KIND), folds=5, fold=fold) for fold in np.arange(5)]
     assert all(set(data.counts().values()) == {(16, 4)} for data in parts)
     held = np.concatenate([data.validation.x for data in parts]).reshape(60, -1)
     assert len(np.unique(held, axis=0)) == 60

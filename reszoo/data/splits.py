@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from numbers import Integral
 from typing import Any, NamedTuple
 
 from reszoo.errors import ReszooError
@@ -200,9 +201,9 @@ def _joined(groups: Array | None, copies: Array | None) -> Array | None:
 def _check_folds(folds: int | None, fold: int | None) -> None:
     if folds is None and fold is None:
         return
-    if folds is None or not isinstance(folds, int) or folds < 2:
+    if folds is None or not isinstance(folds, Integral) or folds < 2:
         raise ReszooError("folds", got=folds, expected="a number of folds, at least 2")
-    if fold is None or not isinstance(fold, int) or not 0 <= fold < folds:
+    if fold is None or not isinstance(fold, Integral) or not 0 <= fold < folds:
         raise ReszooError("fold", got=fold, expected=f"the fold to hold out, 0 to {folds - 1}")
 
 
