@@ -68,6 +68,7 @@ def test_pictures_are_upright(tmp_path, suffix):
             assert bright[:, : width // 2 - 2].min() > bright[:, width // 2 + 2 :].max() + 30, orientation
 
 
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
 def test_damaged_metadata_leave_a_picture_as_it_is(tmp_path):
     Image.new("RGB", (20, 10), RED).save(tmp_path / "a.jpg", exif=b"Exif\0\0MM\0*\0\0\0\xff garbage")
     assert problem(tmp_path / "a.jpg", thorough=True) == ""
@@ -830,7 +831,8 @@ def test_folds_hold_out_every_example_once():
         ({"folds": 5}, "0 to 4"),
         ({"folds": 5, "fold": 5}, "0 to 4"),
         ({"fold": 1}, "folds"),
-        ({"folds": 70, "fold": 69}, "2 to 60"),
+        ({"folds": 70, "fold": 0}, "2 to 60"),
+        ({"folds": 5, "fold": 0, "groups": [*"abc"] * 20}, "2 to 3"),
     ):
         with refused([message]):
             reszoo.open_data((PICTURES, KIND), **settings)
