@@ -87,23 +87,20 @@ from .surgery import (
     remove_dead_channels as remove_dead_channels,
     to_plain as to_plain,
 )
-from .training.evaluate import (
-    ClassMetrics as ClassMetrics,
-    Evaluation as Evaluation,
-    Prediction as Prediction,
-    evaluate as evaluate,
-    predict as predict,
-)
+from .training.evaluate import Evaluation as Evaluation, evaluate as evaluate
 from .training.fine_tune import (
     Frozen as Frozen,
     Unfreeze as Unfreeze,
     freeze as freeze,
     layer_decay as layer_decay,
     reestimate_norm as reestimate_norm,
-    replace_head as replace_head,
 )
+from .training.heads import replace_head as replace_head
+from .training.metrics import ClassMetrics as ClassMetrics
+from .training.predict import Prediction as Prediction, Predictions as Predictions, predict as predict
 from .training.recipes import Recipe as Recipe, list_recipes as list_recipes, recipe as recipe
 from .training.run import NotFiniteError as NotFiniteError, Trained as Trained
+from .training.saving import save as save
 from .training.train import train as train
 from .tuning.budget import Budget as Budget
 from .tuning.hypermodel import HyperResNet as HyperResNet

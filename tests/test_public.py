@@ -36,9 +36,9 @@ PACKAGES = {
     "tuning": {"errors", "atomic", "config", "data", "arch", "weights", "models", "training", "report"},
     "diagnosis": {"errors", "config", "data", "arch", "surgery", "report", "training"},
 }
-# Type aliases and notebook tables may be imported everywhere.
-PACKAGES = {"types": set(), "notebook": set()} | {
-    package: above | {"types", "notebook"} for package, above in PACKAGES.items()
+# Type aliases, notebook tables and strict JSON may be imported everywhere.
+PACKAGES = {"types": set(), "notebook": set(), "strict_json": set()} | {
+    package: above | {"types", "notebook", "strict_json"} for package, above in PACKAGES.items()
 }
 PACKAGES["experiments"] = {*PACKAGES} - {"tuning"}
 PACKAGES["deploy"] = {"errors", "atomic", "config", "data", "arch", "weights", "training"}
@@ -48,7 +48,7 @@ FORMATS = {"errors", "atomic", "weights.formats"}
 PARSERS = {"struct", "zipfile", "pickletools"}
 KERAS_MODULES = {
     *("arch/build.py", "arch/layers.py", "arch/liveness.py", "weights/preprocessing_layers.py"),
-    *(f"training/{name}.py" for name in ("batches", "checkpointing", "devices", "evaluate", "fine_tune", "optimizers")),
+    *(f"training/{name}.py" for name in ("batches", "checkpointing", "devices", "fine_tune", "heads", "optimizers")),
     *("training/run.py", "tuning/hypermodel.py", "tuning/worker_main.py"),
     *(f"experiments/{name}.py" for name in ("compare", "comparison", "degradation_gap", "evidence", "findings")),
     *("experiments/looped.py", "experiments/trainer.py"),

@@ -7,7 +7,16 @@ import sys
 
 from rich.console import Console
 
-from reszoo.cli import data, diagnosis, evidence, networks, search, training, weights  # noqa: F401  (each adds commands)
+from reszoo.cli import (  # noqa: F401  (each adds its commands)
+    data,
+    diagnosis,
+    evidence,
+    networks,
+    predict,
+    search,
+    training,
+    weights,
+)
 from reszoo.cli.screen import app, escaped
 from reszoo.errors import ReszooError
 
@@ -24,5 +33,7 @@ def main() -> None:
         Console(stderr=True).print("interrupted; completed work is saved")
         sys.exit(130)
     except ReszooError as error:
-        Console(stderr=True, highlight=False).print(f"[red]error[/red] {escaped(str(error))}", soft_wrap=True)
+        Console(stderr=True, highlight=False, emoji=False).print(
+            f"[red]error[/red] {escaped(str(error))}", soft_wrap=True
+        )
         sys.exit(2)

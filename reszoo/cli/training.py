@@ -1,15 +1,13 @@
-"""The commands train, evaluate and predict."""
+"""The command train."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from reszoo.cli.screen import app, changes_of, console, escaped
+from reszoo.cli.screen import app, changes_of, console, say
 from reszoo.report.tables import table
 
 
@@ -57,7 +55,7 @@ def train(
 
     source = open_data(data, size=size, test=test, target=target or None, seed=seed)
     for note in source.notes:
-        console.print(escaped(note), soft_wrap=True)
+        say(note)
     rows = [(name, *counts) for name, counts in source.counts().items()]
     console.print(table(f"{source.name}: examples", ("class", "training", "validation"), rows))
     overrides = _nested(changes_of(change or [])) | ({"epochs": epochs} if epochs else {})
@@ -80,59 +78,7 @@ def train(
         f"best validation accuracy {best['val_accuracy']:.2%} after epoch {best['epoch']:.0f} of {len(run.history)}"
     )
     test_text = "" if run.test_accuracy is None else f"; test accuracy of the last weights {run.test_accuracy:.2%}"
-    console.print(f"\n{accuracy}{test_text}\nSaved to {output}", soft_wrap=True)
-
-
-@app.command()
-def evaluate(
-    file: Annotated[str, typer.Argument(help=".keras file of a run, or a tag of reszoo list --pretrained")],
-    data: Annotated[str, typer.Option(help="data source, as for reszoo train")],
-    part: Annotated[str | None, typer.Option(help="test, validation, train or all; by default test")] = None,
-    output: Annotated[Path | None, typer.Option(help="folder for confusion.png and evaluation.json")] = None,
-) -> None:
-    """Evaluate a trained network: accuracy, recall and precision per class, calibration, confusion matrix."""
-    from reszoo.atomic import atomic_write
-    from reszoo.report.confusion import draw_confusion
-    from reszoo.training.evaluate import evaluate as run_evaluation
-
-    evaluation = run_evaluation(file, data, part=part)  # type: ignore[arg-type]
-    rows = [(row.name, row.examples, f"{row.recall:.1%}", f"{row.precision:.1%}") for row in evaluation.classes]
-    console.print(table(evaluation.protocol, ("class", "examples", "recall", "precision"), rows))
-    console.print(f"\naccuracy {evaluation.accuracy:.2%}; calibration error {evaluation.calibration_error:.4f}")
-    if output is not None:
-        output.mkdir(parents=True, exist_ok=True)
-        names = [row.name for row in evaluation.classes]
-        draw_confusion(
-            evaluation.confusion, names, output / "confusion.png", title=f"{Path(file).name}: {evaluation.accuracy:.2%}"
-        )
-        numbers = {
-            **asdict(evaluation),
-            "confusion": evaluation.confusion.tolist(),
-            "classes": [row._asdict() for row in evaluation.classes],
-        }
-        with atomic_write(output / "evaluation.json") as temporary:
-            temporary.write_text(json.dumps(numbers, indent=2))
-        console.print(f"Saved to {output / 'confusion.png'} and {output / 'evaluation.json'}", soft_wrap=True)
-
-
-@app.command()
-def predict(
-    file: Annotated[str, typer.Argument(help=".keras file of a run, or a tag of reszoo list --pretrained")],
-    source: Annotated[Path, typer.Argument(help="image, folder of images, .npz with x, or a table")],
-    output: Annotated[Path, typer.Option(help=".csv file to write")] = Path("predictions.csv"),
-) -> None:
-    """Predict classes for new examples; writes a table of class names and probabilities."""
-    import csv
-
-    from reszoo.atomic import atomic_write
-    from reszoo.training.evaluate import predict as run_prediction
-
-    predictions = run_prediction(file, source)
-    with atomic_write(output) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(("example", "class", "probability"))
-        writer.writerows((row.example, row.label, f"{row.probability:.6f}") for row in predictions)
-    console.print(f"{len(predictions):,} predictions saved to {output}", soft_wrap=True)
+    say(f"\n{accuracy}{test_text}\nSaved to {output}")
 
 
 def _nested(flat: dict[str, Any]) -> dict[str, Any]:

@@ -13,10 +13,12 @@ from typing import Any
 import keras
 
 from reszoo.arch.build import build
+from reszoo.arch.facts import write_facts
 from reszoo.arch.spec import NetSpec
 from reszoo.atomic import atomic_write
 from reszoo.data.sources import Data
-from reszoo.training.metadata import write_metadata
+from reszoo.strict_json import strict_json
+from reszoo.training.metadata import facts_of, metadata_of, write_metadata
 from reszoo.training.optimizers import current_rate
 from reszoo.training.run_folder import BEST, HISTORY, STATE
 from reszoo.types import KerasModel
@@ -61,9 +63,12 @@ def save_model(model: KerasModel, path: Path, data: Data, spec: NetSpec) -> None
     # Exports use the name of the input, which is therefore the same however many networks this process has built.
     network = build(spec, input_name="input")
     network.set_weights(model.get_weights())
+    metadata = metadata_of(data)
+    for each in (network, model):
+        write_facts(each, facts_of(metadata))
     with atomic_write(path) as temporary:
         network.save(temporary)
-        write_metadata(temporary, data)
+        write_metadata(temporary, metadata)
 
 
 class Checkpoint(keras.callbacks.Callback):
@@ -86,7 +91,7 @@ class Checkpoint(keras.callbacks.Callback):
                 save_model(self.model, self.folder / BEST, self._data, self._spec)
         self._save_state(epoch + 1)
         self.saved_epochs = epoch + 1
-        write(self.folder / HISTORY, "".join(json.dumps(row) + "\n" for row in self.history))
+        write(self.folder / HISTORY, "".join(strict_json(row) + "\n" for row in self.history))
 
     def _save_state(self, epoch: int) -> None:
         """Writes the state into a new folder, which gets its final name once all of its files are on disk."""
@@ -95,7 +100,7 @@ class Checkpoint(keras.callbacks.Callback):
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir()
         self.model.save_weights(temporary / "model.weights.h5")
-        (temporary / "history.json").write_text(json.dumps(self.history), encoding="utf-8")
+        (temporary / "history.json").write_text(strict_json(self.history), encoding="utf-8")
         for file in temporary.iterdir():
             with file.open("rb") as stream:
                 os.fsync(stream.fileno())

@@ -20,6 +20,7 @@ from reszoo.arch.spec import NetSpec
 from reszoo.data.sources import Data
 from reszoo.errors import ReszooError
 from reszoo.notebook import html_table
+from reszoo.strict_json import strict_json
 from reszoo.training.batches import Batches, reseed
 from reszoo.training.card import card
 from reszoo.training.checkpointing import Checkpoint, restore, save_model, write
@@ -197,7 +198,7 @@ def _begin(folder: Path, settings: dict[str, Any]) -> None:
             if any(folder.iterdir()):
                 expected = "an empty folder, or that of a run"
                 raise ReszooError(str(folder), got="a folder with other files", expected=expected)
-            write(folder / SETTINGS, json.dumps(settings, indent=2))
+            write(folder / SETTINGS, strict_json(settings, indent=2))
             return
         previous = _with_defaults(json.loads((folder / SETTINGS).read_text(encoding="utf-8")))
     except (OSError, ValueError) as error:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from reszoo.arch import zoo
 from reszoo.arch.spec import NetSpec
 from reszoo.data.sources import Data, DataSource, open_data
-from reszoo.training.metadata import check_columns, features_of, scaling_for
+from reszoo.training.metadata import check_columns, features_of, scaling_of_weights
 from reszoo.training.recipes import Recipe, recipe as load_recipe
 
 if TYPE_CHECKING:
@@ -104,9 +104,9 @@ def scaled_for(weights: str | Path, spec: NetSpec, data: Data) -> Data:
     Raises:
         ReszooError: unknown weights, or weights for other images.
     """
+    from reszoo.weights.origin import Origin
     from reszoo.weights.sources import open_weights
 
-    record = open_weights(weights, spec).record
-    if record is None or len(data.shape) == 1:
-        return data
-    return replace(data, scaling=scaling_for(record, data))
+    opened = open_weights(weights, spec)
+    facts = Origin(None, opened.record, opened.translated.checkpoint).facts
+    return replace(data, scaling=scaling_of_weights(facts, data))
