@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 import reszoo
 from reszoo.cli import app
 from reszoo.data.table import read_rows
-from reszoo.training.metadata import read_metadata
+from reszoo.training.metadata import read_metadata, write_metadata
 
 NAMES = ("id", "size", "color", "age", "label")
 
@@ -101,6 +101,26 @@ def test_commands_for_tables(run, tmp_path, monkeypatch):
     shown = CliRunner().invoke(app, ["evaluate", str(folder / "run" / "model.keras"), "--data", "new.csv"])
     right = np.mean([label == row[4] for label, row in zip(predictions, rows(20, 3), strict=True)])
     assert shown.exit_code == 0 and f"accuracy {right:.2%}" in shown.output
+
+
+def test_numbers_are_evaluated_and_predicted_by_the_columns_of_training(tmp_path):
+    """A linear network with known weights."""
+    import keras
+
+    cells = [(f"{index}", "ab"[index % 2], f"{2 * index + index % 2}") for index in range(40)]
+    data = reszoo.open_data(
+        table(tmp_path / "train.csv", cells, ("x", "kind", "goal")), target="goal", task="regression"
+    )
+    x, goal = data.arrays("train")
+    model = keras.Sequential([keras.Input(data.shape), keras.layers.Dense(1)])
+    solution = np.linalg.lstsq(np.c_[x, np.ones(len(x))], goal, rcond=None)[0]
+    model.layers[0].set_weights([solution[:-1], solution[-1]])
+    model.save(tmp_path / "model.keras")
+    write_metadata(tmp_path / "model.keras", data)
+    new = table(tmp_path / "new.csv", [(row[1], row[2], row[0]) for row in cells[:9]], ("kind", "goal", "x"))
+    assert reszoo.evaluate(tmp_path / "model.keras", new).metrics["r2"] == pytest.approx(1, abs=1e-4)
+    predictions = reszoo.predict(tmp_path / "model.keras", new)
+    np.testing.assert_allclose(predictions.values[:, 0], [2 * index + index % 2 for index in range(9)], atol=0.05)
 
 
 @pytest.mark.slow

@@ -162,6 +162,11 @@ class Columns:
         return f"Columns({text}, {self.task} of {', '.join(self.targets)[:40]})"
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the columns that are used, in the order of their features."""
+        return tuple(column.name for column in self.columns)
+
+    @property
     def features(self) -> tuple[str, ...]:
         """Names of the features, in the order in which a network takes them."""
         return tuple(feature for column in self.columns for feature in column.features)
@@ -174,12 +179,12 @@ class Columns:
         """
         import numpy as np
 
-        absent = [column.name for column in self.columns if column.name not in table.columns]
+        absent = [name for name in self.names if name not in table.columns]
         if absent:
             raise self.missing_column(absent[0], table)
         encoded = [column.encode(table) for column in self.columns]
         x = np.concatenate([part.x for part in encoded], axis=1)
-        names = {column.name for column in self.columns} | {*self.targets, *self.unused}
+        names = {*self.names, *self.targets, *self.unused}
         further = [name for name in table.columns if name not in names]
         noun = "column" if len(further) == 1 else "columns"
         notes = [f"{noun} {listing(further)}: not in the training table, not used"] if further else []
@@ -191,7 +196,7 @@ class Columns:
         Raises:
             ReszooError: the target is one of the features.
         """
-        features = [column.name for column in self.columns if column.name in targets]
+        features = [name for name in self.names if name in targets]
         if features:
             expected = "a column that is no feature of the network"
             raise ReszooError("target", got=repr(features[0]), expected=expected)
@@ -202,7 +207,7 @@ class Columns:
         hint = nearest(name, table.columns)
         if name in self.targets:
             hint = "for rows without a target: predict"
-        if not any(column.name in table.columns for column in self.columns):
+        if not {*self.names} & {*table.columns}:
             hint = "is its first line a row? Write the names of the columns above it"
         expected = f"the columns of the training table; here: {listing(table.columns, most=8)}"
         return ReszooError(f"{table.place}, column {name}", got="no such column", expected=expected, hint=hint)
