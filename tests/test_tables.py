@@ -435,6 +435,25 @@ def test_numbers_among_words_are_matched_by_value(tmp_path):
     assert not data.test.x[3, 2:].any()
 
 
+def test_true_and_false_in_any_case(tmp_path):
+    train = write(
+        tmp_path / "a.csv", rows=column("label", ["true", "false"] * 20, column("color", ["True", "False"] * 20))
+    )
+    other = write(
+        tmp_path / "b.csv", rows=column("label", ["TRUE", "FALSE"] * 20, column("color", ["TRUE", "false"] * 20))
+    )
+    data = reszoo.open_data(train, test=other)
+    np.testing.assert_array_equal(data.test.x[:2, 2:], [[0, 1], [1, 0]])
+    assert data.test.labels[:2].tolist() == [1, 0] and data.notes == ()
+
+
+def test_dates_as_numbers_are_noted(tmp_path):
+    data = reszoo.open_data(
+        write(tmp_path / "a.csv", rows=column("height", [f"202401{1 + i % 28:02d}" for i in range(40)]))
+    )
+    assert "height" in data.columns.features and any("look like dates (20240101)" in note for note in data.notes)
+
+
 def test_values_far_from_those_of_training_are_noted(tmp_path, clean):
     centimeters = write(tmp_path / "cm.csv", rows=column("height", [f"{100 * float(row[0]):.0f}" for row in ROWS]))
     notes = reszoo.open_data(clean, test=centimeters).notes

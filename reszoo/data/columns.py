@@ -117,7 +117,8 @@ class Column:
     def places(self, cells: Cells) -> dict[str, int]:
         """Returns word -> its place among the words of the training rows, -1 for another word.
 
-        One number is one word, however it is written; a missing value is one word, if training had one.
+        One number is one word, however it is written, and so are `true` and `TRUE`; a missing value is one word, if
+        training had one.
         """
         known = parse_cells(self.words)
         numbers: dict[float, list[int]] = {}
@@ -128,6 +129,8 @@ class Column:
         for word, value, empty in zip(cells.words, cells.numbers, cells.missing, strict=True):
             if word not in places:
                 same = missing if empty else numbers.get(float(value), [])
+                if word.casefold() in ("true", "false"):
+                    same = [place for place, other in enumerate(self.words) if other.casefold() == word.casefold()]
                 places[word] = same[0] if len(same) == 1 else -1
         return places
 
