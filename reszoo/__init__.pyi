@@ -5,7 +5,9 @@ from .arch.ops import Plan as Plan
 from .arch.recover import spec_of as spec_of
 from .arch.spec import NetSpec as NetSpec
 from .arch.zoo import cost as cost, plan as plan, spec as spec
-from .data.sources import Data as Data, open_data as open_data
+from .data.audit import Audit as Audit
+from .data.dataset import Data as Data
+from .data.sources import open_data as open_data
 from .diagnosis.callback import GradientFlow as GradientFlow
 from .diagnosis.diagnose import Diagnosis as Diagnosis, diagnose as diagnose
 from .diagnosis.prune import Pruned as Pruned, prune_depth as prune_depth

@@ -13,8 +13,8 @@ from conftest import python, refused
 from PIL import Image
 
 import reszoo
-from reszoo.data.arrays import split
 from reszoo.data.sources import Scaling
+from reszoo.data.splits import split
 from reszoo.training import optimizers
 from reszoo.training.batches import Batches
 from reszoo.training.metadata import read_metadata
@@ -137,7 +137,11 @@ def test_image_folder_and_skipped_files(folder):
     assert data.counts() == {"blue": (9, 1), "red": (9, 1)}
     notes = "\n".join(data.notes)
     assert "button.gif: GIF is not" in notes and "notes.txt: not an image" in notes and "half.jpg: damaged" in notes
-    assert len(data.notes) == 3
+    assert len(data.left_out) == 3 and {item.path.name for item in data.left_out} == {
+        "button.gif",
+        "notes.txt",
+        "half.jpg",
+    }
     red = data.train.take([list(data.train.labels).index(1)])[0]
     assert red[..., 0].min() >= 200 and red[..., 2].max() == 0
 
@@ -174,11 +178,10 @@ def make(path, text):
 INVALID_DATA = [
     (lambda folder: "digitz", ["data", "digitz", "a folder of class folders"]),
     (lambda folder: folder, ["0 folders", "at least two"]),
-    (lambda folder: make(folder / "a.csv", "x,y\n1,a\n2"), ["row 3", "got 1 columns", "expected 2 columns"]),
-    (lambda folder: make(folder / "a.csv", "x,y\n1,a\n,b"), ["row 3, column x", "an empty cell", "a number or a word"]),
+    (lambda folder: make(folder / "a.csv", "x,y\n1,a\n2"), ["row 3", "got 1 column", "expected 2 columns"]),
     (lambda folder: make(folder / "a.npz", "no"), ["not .npz"]),
     (lambda folder: (np.zeros((3, 4)), np.zeros(2, int)), ["3 examples and 2 labels"]),
-    (lambda folder: (np.zeros((3, 4)), np.zeros(3)), ["labels of type float64"]),
+    (lambda folder: (np.zeros((3, 4)), np.full(3, 0.5)), ["labels: got 0.5 in row 0", "task='regression'"]),
     (lambda folder: (np.full((3, 4), np.nan), np.zeros(3, int)), ["NaN"]),
     (lambda folder: 7, ["data", "got 7", "a dataset"]),
     (lambda folder: [np.zeros((3, 4))], ["batches", "(inputs, labels)"]),

@@ -28,7 +28,9 @@ def train(
     ] = None,
     size: Annotated[int | None, typer.Option(help="side in pixels of images from a folder")] = None,
     test: Annotated[str | None, typer.Option(help="data source for one test at the end")] = None,
-    target: Annotated[str | None, typer.Option(help="class column of a .csv")] = None,
+    target: Annotated[
+        list[str] | None, typer.Option(help="column of a table that is learned, by default the last; again for several")
+    ] = None,
     change: Annotated[
         list[str] | None, typer.Option("--set", help="change to the recipe: --set optimizer.momentum=0.95")
     ] = None,
@@ -53,7 +55,7 @@ def train(
     from reszoo.report.curves import draw_curves
     from reszoo.training.train import train as run_training
 
-    source = open_data(data, size=size, test=test, target=target, seed=seed)
+    source = open_data(data, size=size, test=test, target=target or None, seed=seed)
     for note in source.notes:
         console.print(escaped(note), soft_wrap=True)
     rows = [(name, *counts) for name, counts in source.counts().items()]
@@ -116,7 +118,7 @@ def evaluate(
 @app.command()
 def predict(
     file: Annotated[str, typer.Argument(help=".keras file of a run, or a tag of reszoo list --pretrained")],
-    source: Annotated[Path, typer.Argument(help="image, folder of images, or .npz with x")],
+    source: Annotated[Path, typer.Argument(help="image, folder of images, .npz with x, or a table")],
     output: Annotated[Path, typer.Option(help=".csv file to write")] = Path("predictions.csv"),
 ) -> None:
     """Predict classes for new examples; writes a table of class names and probabilities."""

@@ -12,9 +12,10 @@ import numpy as np
 
 from reszoo.data.image_folder import FORMATS, ImageFiles, is_image
 from reszoo.data.sources import Data, DataSource, Examples, Scaling, open_data
+from reszoo.data.table import is_table, read_rows
 from reszoo.errors import ReszooError
 from reszoo.notebook import html_table
-from reszoo.training.metadata import Metadata, read_metadata, scaling_for
+from reszoo.training.metadata import Metadata, check_columns, read_metadata, scaling_for, warn_of
 from reszoo.types import Array, KerasModel
 from reszoo.weights.catalogue import Record
 
@@ -89,7 +90,8 @@ def evaluate(file: str | Path, data: Data | DataSource, /, *, part: Split | None
         ReszooError: the file does not come from a run, or the data does not match what it was trained on.
     """
     model, metadata, side, record = _load(file)
-    source = data if isinstance(data, Data) else open_data(data, size=side, seed=metadata.seed)
+    source = data if isinstance(data, Data) else _open(data, metadata, side)
+    check_columns(source, metadata.columns)
     if record is not None:
         metadata = replace(metadata, scaling=scaling_for(record, source))
     examples, part_name = _select(source, part)
@@ -109,6 +111,14 @@ def evaluate(file: str | Path, data: Data | DataSource, /, *, part: Split | None
     )
 
 
+def _open(data: DataSource, metadata: Metadata, side: int | None) -> Data:
+    """A source opened with the facts of a network; what is odd about a table is a warning."""
+    source = open_data(data, size=side, seed=metadata.seed, columns=metadata.columns)
+    if source.columns is not None:
+        warn_of(source.notes, source.name)
+    return source
+
+
 def _class_metrics(names: Sequence[str], confusion: Array) -> tuple[ClassMetrics, ...]:
     rows = zip(names, confusion.sum(axis=1), np.diag(confusion), confusion.sum(axis=0), strict=True)
     return tuple(
@@ -122,21 +132,22 @@ def _class_metrics(names: Sequence[str], confusion: Array) -> tuple[ClassMetrics
     )
 
 
-def predict(file: str | Path, source: str | Path, /, *, batch: int = 64) -> list[Prediction]:
+def predict(file: str | Path, source: DataSource, /, *, batch: int = 64) -> list[Prediction]:
     """Returns the predicted class of every new example.
 
     `reszoo.predict("runs/a/model.keras", "photos")`
 
     Args:
         file: see `evaluate`.
-        source: an image, a folder of images (searched recursively), or a `.npz` with `x`.
+        source: an image, a folder of images (searched recursively), a `.npz` with `x`, or a table; a table is read
+            with the columns of training, found by name, and may lack the target.
         batch: examples per batch.
 
     Raises:
         ReszooError: there is no example, or it does not match what the network was trained on.
     """
     model, metadata, side, _ = _load(file)
-    names, examples = _unlabelled(Path(source).expanduser(), side)
+    names, examples = _unlabelled(source, side, metadata)
     outputs = _outputs(model, metadata, examples, batch)
     best = outputs.argmax(axis=1)
     return [
@@ -238,19 +249,24 @@ def _calibration_error(outputs: Array, correct: Array) -> float:
     return float(sum(abs(confidence[m].mean() - correct[m].mean()) * m.mean() for m in members))
 
 
-def _unlabelled(source: Path, side: int | None) -> tuple[list[str], Examples]:
+def _unlabelled(source: Any, side: int | None, metadata: Metadata) -> tuple[Sequence[str], Examples]:
+    from reszoo.data.arrays import Arrays
+
+    if is_table(source):
+        rows = read_rows(source, metadata.columns)
+        warn_of(rows.notes, rows.table)
+        return rows.names, Arrays(rows.x, np.zeros(len(rows.x), int))
+    source = Path(source).expanduser()
     if source.suffix == ".npz" and source.is_file():
         with np.load(source, allow_pickle=False) as arrays:
             x = arrays["x"] if "x" in arrays.files else None
         if x is None:
             raise ReszooError(str(source), got="no array x", expected="x of (examples, ...)")
         x = x[..., None] if x.ndim == 3 else x
-        from reszoo.data.arrays import Arrays
-
         return [str(index) for index in range(len(x))], Arrays(x, np.zeros(len(x), int))
     files = sorted(source.rglob("*")) if source.is_dir() else [source]
     paths = tuple(path for path in files if path.is_file() and is_image(path))
     if not paths:
-        expected = f"an image, a folder of images ({', '.join(FORMATS)}), a .npz"
+        expected = f"an image, a folder of images ({', '.join(FORMATS)}), a .npz, a .csv"
         raise ReszooError(str(source), got="no image", expected=expected)
     return [str(path) for path in paths], ImageFiles(paths, np.zeros(len(paths), int), side or 224)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import warnings
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from reszoo.data.columns import Columns
 from reszoo.data.sources import Data, Scaling
 from reszoo.errors import ReszooError
 from reszoo.weights.catalogue import Record
@@ -24,6 +27,8 @@ class Metadata:
     data: str
     seed: int
     """Of the split."""
+    columns: Columns | None = None
+    """The encoding of a table."""
 
     def __repr__(self) -> str:
         return f"Metadata({len(self.classes):,} classes of {self.data[:40]!r}, scale {self.scaling.scale:g})"
@@ -32,6 +37,8 @@ class Metadata:
 def write_metadata(path: Path, data: Data) -> None:
     """Adds the metadata to a `.keras` file."""
     content = {"classes": list(data.classes), "scaling": asdict(data.scaling), "data": data.name, "seed": data.seed}
+    if data.columns is not None:
+        content["columns"] = data.columns.to_dict()
     append_member(path, MEMBER, json.dumps(content))
 
 
@@ -46,10 +53,47 @@ def read_metadata(path: str | Path) -> Metadata:
             content: dict[str, Any] = json.loads(read_member(Path(path), archive, MEMBER))
         scale, mean, std = (content["scaling"][name] for name in ("scale", "mean", "std"))
         scaling = Scaling(float(scale), tuple(mean), tuple(std))
-        return Metadata(tuple(map(str, content["classes"])), scaling, str(content["data"]), int(content["seed"]))
-    except (OSError, KeyError, ValueError, TypeError) as error:
+        columns = Columns.from_dict(content["columns"]) if content.get("columns") else None
+        classes = tuple(map(str, content["classes"]))
+        return Metadata(classes, scaling, str(content["data"]), int(content["seed"]), columns)
+    except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
         expected = "a .keras file of a run (reszoo train)"
         raise ReszooError(str(path), got=f"no metadata about its data ({error})", expected=expected) from None
+
+
+def columns_of(path: str | Path) -> Columns | None:
+    """Returns the encoding that a `.keras` file holds; None for a network that was not trained on a table."""
+    try:
+        return read_metadata(path).columns
+    except ReszooError:
+        return None
+
+
+def features_of(weights: str | Path) -> Columns | None:
+    """Returns the encoding of a table's columns, without its target, that a `.keras` file of weights holds."""
+    columns = columns_of(weights) if Path(weights).suffix == ".keras" else None
+    return None if columns is None else columns.with_targets((), (), columns.task)
+
+
+def check_columns(data: Data, columns: Columns | None) -> None:
+    """Refuses a table that was not encoded by the columns of a network.
+
+    Raises:
+        ReszooError: the features of the table are not those that the network was trained on.
+    """
+    if data.columns is None:
+        return
+    if columns is None:
+        warn_of(["the network's file names no columns: those of this table are taken in their order"], data.name)
+    elif not data.columns.same_features(columns):
+        hint = "give the file itself, or the result of open_data(..., columns=...) with the columns of training"
+        raise ReszooError(data.name, got="a table encoded by itself", expected="the columns of training", hint=hint)
+
+
+def warn_of(notes: Iterable[str], name: str) -> None:
+    """Warns of what is odd about a table."""
+    for note in notes:
+        warnings.warn(f"{name}: {note}", stacklevel=4)
 
 
 def scaling_for(record: Record, data: Data) -> Scaling:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from reszoo.arch import zoo
 from reszoo.arch.spec import NetSpec
 from reszoo.data.sources import Data, DataSource, open_data
-from reszoo.training.metadata import scaling_for
+from reszoo.training.metadata import check_columns, features_of, scaling_for
 from reszoo.training.recipes import Recipe, recipe as load_recipe
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def train(
     weights: str | Path | None = None,
     size: int | None = None,
     test: DataSource | None = None,
-    target: str | None = None,
+    target: str | Sequence[str] | None = None,
     seed: int = 0,
     verbose: str | int = "auto",
     devices: Literal["one", "all"] = "one",
@@ -54,7 +54,8 @@ def train(
         output: the run folder.
         recipe: a name of `reszoo.list_recipes()`, `file.yaml:name`, or a recipe; the default depends on the data.
         changes: changes to the network, as in `NetSpec.replace`.
-        weights: pretrained weights to start from; images are scaled as these weights expect.
+        weights: pretrained weights to start from; images are scaled, and the columns of a table encoded, as these
+            weights expect.
         size: see `open_data`.
         test: see `open_data`.
         target: see `open_data`.
@@ -69,7 +70,12 @@ def train(
         ReszooError: an invalid network, recipe or source; or the folder holds another run.
         NotFiniteError: the loss became NaN or infinite.
     """
-    source = data if isinstance(data, Data) else open_data(data, size=size, test=test, target=target, seed=seed)
+    columns = None if weights is None else features_of(weights)
+    settings_of_data: dict[str, Any] = {"size": size, "test": test, "target": target, "columns": columns}
+    source = data if isinstance(data, Data) else open_data(data, seed=seed, **settings_of_data)
+    source.check_trainable()
+    if columns is not None:
+        check_columns(source, columns)
     settings = load_recipe(recipe or default_recipe(source, weights), **recipe_changes)
     activation = "sigmoid" if settings.loss == "binary_cross_entropy" else "softmax"
     fitting = {"input_shape": source.shape, "classes": len(source.classes), "classifier_activation": activation}

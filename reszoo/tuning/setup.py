@@ -109,6 +109,7 @@ def prepare(
     objectives = (objective,) if isinstance(objective, str) else tuple(objective)
     _check_options(objectives, sampler, pruning)
     examples = source.open()
+    examples.check_trainable()
     adapted = get_space(space).fitted(input_shape=examples.shape, classes=len(examples.classes))
     training = get_recipe(recipe or default_recipe(examples, None), **recipe_changes)
     limits = budget.model_dump() if isinstance(budget, Budget) else dict(budget or {})
