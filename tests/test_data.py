@@ -68,6 +68,7 @@ def test_pictures_are_upright(tmp_path, suffix):
             assert bright[:, : width // 2 - 2].min() > bright[:, width // 2 + 2 :].max() + 30, orientation
 
 
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
 def test_damaged_metadata_leave_a_picture_as_it_is(tmp_path):
     Image.new("RGB", (20, 10), RED).save(tmp_path / "a.jpg", exif=b"Exif\0\0MM\0*\0\0\0\xff garbage")
     assert problem(tmp_path / "a.jpg", thorough=True) == ""
@@ -115,6 +116,10 @@ def big_endian(path):
     Image.frombytes("I;16B", (40, 30), RAMP.astype(">u2").tobytes()).save(path)
 
 
+def white_is_zero(path):
+    Image.fromarray(RAMP.astype("uint16")).save(path, tiffinfo={262: 0})
+
+
 def pgm(path):
     path.write_bytes(b"P5 40 30 65535\n" + RAMP.astype(">u2").tobytes())
 
@@ -124,6 +129,7 @@ READ = {
     "16 bit.png": (lambda p: Image.fromarray(RAMP.astype("uint16")).save(p), (0, 0, 0), 255),
     "16 bit.tif": (lambda p: Image.fromarray(RAMP.astype("uint16")).save(p), (0, 0, 0), 255),
     "16 bit big endian.tif": (big_endian, (0, 0, 0), 255),
+    "16 bit white is 0.tif": (white_is_zero, (255, 255, 255), 255),
     "16 bit.pgm": (pgm, (0, 0, 0), 255),
     "float to 1.tif": (lambda p: Image.fromarray((RAMP / 65535).astype("float32")).save(p), (0, 0, 0), 255),
     "float to 255.tif": (lambda p: Image.fromarray((RAMP / 257).astype("float32")).save(p), (0, 0, 0), 255),
@@ -419,6 +425,21 @@ def test_links_are_followed_or_named(tmp_path):
     loop = "a link back to a folder above it"
     assert reasons == {"broken.png": "a link that leads nowhere", "loop": loop, "self": loop}
     assert any("8 examples are there with different labels" in note for note in data.notes)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of any bytes")
+def test_names_that_are_no_text_are_printed(tmp_path):
+    two_classes(tmp_path / "all")
+    for folder, name in (("all", b"\xff.txt"), ("all/bus", b"\xfe.txt"), ("all/bus", b"\xfd.png")):
+        shutil.copy(tmp_path / "all" / "bus" / "0.png", os.fsencode(tmp_path / folder) + b"/" + name)
+    os.rename(tmp_path / "all" / "car", os.fsencode(tmp_path / "all") + b"/c\xe9")
+    with open(os.fsencode(tmp_path / "all" / "bus") + b"/\xfe.txt", "wb") as file:
+        file.write(b"no picture")
+    (tmp_path / "all" / "nowhere").symlink_to(tmp_path / "missing")
+    data = reszoo.open_data(tmp_path / "all", size=8)
+    text = "\n".join([*data.notes, *data.classes, data.audit().text(), repr(data)])
+    assert text.encode("utf-8") and "nowhere: a link that leads nowhere" in text
+    assert {sum(pair) for pair in data.counts().values()} == {4, 5} and len(data.left_out) == 3
 
 
 def test_a_picture_that_vanishes_is_named(tmp_path):
@@ -794,7 +815,7 @@ def test_groups_are_on_one_side(tmp_path):
 
 
 def test_folds_hold_out_every_example_once():
-    parts = [reszoo.open_data((PICTURES, KIND), folds=5, fold=fold) for fold in range(5)]
+    parts = [reszoo.open_data((PICTURES, KIND), folds=5, fold=fold) for fold in np.arange(5)]
     assert all(set(data.counts().values()) == {(16, 4)} for data in parts)
     held = np.concatenate([data.validation.x for data in parts]).reshape(60, -1)
     assert len(np.unique(held, axis=0)) == 60
@@ -810,7 +831,8 @@ def test_folds_hold_out_every_example_once():
         ({"folds": 5}, "0 to 4"),
         ({"folds": 5, "fold": 5}, "0 to 4"),
         ({"fold": 1}, "folds"),
-        ({"folds": 70, "fold": 69}, "2 to 60"),
+        ({"folds": 70, "fold": 0}, "2 to 60"),
+        ({"folds": 5, "fold": 0, "groups": [*"abc"] * 20}, "2 to 3"),
     ):
         with refused([message]):
             reszoo.open_data((PICTURES, KIND), **settings)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from reszoo.data.duplicates import Duplicates, duplicates
 from reszoo.data.examples import Examples, count_labels
-from reszoo.data.files import LeftOut
+from reszoo.data.files import LeftOut, printable
 from reszoo.data.labels import Task
 from reszoo.notebook import html_table
 
@@ -171,7 +171,7 @@ def _reasons(left_out: Sequence[LeftOut]) -> list[str]:
     """Files that are left out, by reason."""
     groups: dict[str, list[str]] = defaultdict(list)
     for item in left_out:
-        groups[item.reason].append(str(item.path))
+        groups[item.reason].append(printable(item.path))
     lines = []
     for reason, paths in groups.items():
         more = f" and {len(paths) - SHOWN} more" if len(paths) > SHOWN else ""

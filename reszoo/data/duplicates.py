@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from reszoo.data.files import printable
 from reszoo.types import Array
 
 CHUNK = 1 << 20
@@ -121,7 +122,7 @@ def duplicates(parts: Mapping[str, Any], /) -> Duplicates:
     for (name, part), keys in zip(parts.items(), digests([*parts.values()]), strict=True):
         paths = getattr(part, "paths", None)
         for index, (key, label) in enumerate(zip(keys, part.labels, strict=True)):
-            at = "/".join(paths[index].parts[-2:]) if paths else f"{name} {index}"
+            at = printable("/".join(paths[index].parts[-2:])) if paths else f"{name} {index}"
             places[key].append((name, label.tobytes(), at))
     several = [items for items in places.values() if len(items) > 1]
     return Duplicates(

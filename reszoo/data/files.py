@@ -27,7 +27,7 @@ class LeftOut(NamedTuple):
         return f"LeftOut({str(self.path)[-60:]!r}: {self.reason[:60]})"
 
     def __str__(self) -> str:
-        return f"skipped {self.path}: {self.reason}"
+        return f"skipped {printable(self.path)}: {self.reason}"
 
 
 class Listing(NamedTuple):
@@ -38,6 +38,11 @@ class Listing(NamedTuple):
 
     def __repr__(self) -> str:
         return f"Listing({len(self.files):,} files, {len(self.left_out):,} left out)"
+
+
+def printable(path: str | Path) -> str:
+    """Returns a path as text that every console takes: names that are no UTF-8 have question marks in them."""
+    return str(path).encode("utf-8", "replace").decode("utf-8")
 
 
 def is_passed_over(name: str) -> bool:

@@ -17,6 +17,9 @@ HEIC = (".heic", ".heif", ".hif")
 ORIENTATION = 0x0112
 """Tag of EXIF: how the camera was held, 1 to 8."""
 
+BITS, PHOTOMETRIC, WHITE_IS_ZERO = 258, 262, 0
+"""Tags of TIFF, and a value."""
+
 
 class UnusableError(ValueError):
     """A picture that is read, but whose values are no colors."""
@@ -151,6 +154,9 @@ def _eight_bits(image: Any) -> Any:
     elif image.mode == "I" and image.format not in ("PNG", "PPM"):
         raise UnusableError(f"32-bit or signed integers from {low:.0f} to {high:.0f}: colors have 8 or 16 bits")
     else:
-        bits = getattr(image, "tag_v2", {}).get(258, (16,))
+        tags = getattr(image, "tag_v2", {})
+        bits = tags.get(BITS, (16,))
         white = float(2 ** (bits[0] if isinstance(bits, tuple) else bits) - 1)
+        # Pillow turns them round where they have 8 bits.
+        values = white - values if tags.get(PHOTOMETRIC) == WHITE_IS_ZERO else values
     return Image.fromarray(np.round(values * (255.0 / white)).clip(0, 255).astype("uint8"))

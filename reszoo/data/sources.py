@@ -116,7 +116,7 @@ def _findings(data: Data) -> Iterable[str]:
                 more = f" and {len(names) - 20} more" if len(names) > 20 else ""
                 yield f"{words} {', '.join(names[:20])}{more}"
     if data.task == "classification" and sum(any(pair) for pair in data.counts().values()) == 1:
-        yield "examples of one class only: there is nothing to learn"
+        yield "examples of one class only"
     if len(data.shape) == 3:
         yield from duplicates(data.parts()).notes()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from numbers import Integral
 from typing import Any, NamedTuple
 
 from reszoo.errors import ReszooError
@@ -52,16 +53,16 @@ def divide(
     _check_folds(folds, fold)
     if groups is not None:
         groups = _numbered(groups, count)
+    distinct = count if groups is None else len(np.unique(groups))
+    if folds is not None and folds > distinct:
+        raise ReszooError("folds", got=f"{folds}, and {distinct} examples or groups", expected=f"2 to {distinct}")
     units, note = _joined(groups, copies), ""
     held = _held(kinds, units, share=share, seed=seed, folds=folds, fold=fold)
     if copies is not None and share and not 0 < len(held) < count:
         held = _held(kinds, groups, share=share, seed=seed, folds=folds, fold=fold)
         note = "copies of one picture are in training and in validation: there are no others"
-    if folds and not 0 < len(held) < count:
-        distinct = count if groups is None else len(np.unique(groups))
-        raise ReszooError("folds", got=f"{folds}, and {distinct} examples or groups", expected=f"2 to {distinct}")
     if groups is not None and share and not len(held):
-        got = f"{len(np.unique(groups))} groups, of which none can be held out"
+        got = f"{distinct} groups, of which none can be held out"
         raise ReszooError("groups", got=got, expected="at least two groups that share the classes")
     return Division(np.setdiff1d(np.arange(count), held), held, (note,) if note and len(held) else ())
 
@@ -200,9 +201,9 @@ def _joined(groups: Array | None, copies: Array | None) -> Array | None:
 def _check_folds(folds: int | None, fold: int | None) -> None:
     if folds is None and fold is None:
         return
-    if folds is None or not isinstance(folds, int) or folds < 2:
+    if folds is None or not isinstance(folds, Integral) or folds < 2:
         raise ReszooError("folds", got=folds, expected="a number of folds, at least 2")
-    if fold is None or not isinstance(fold, int) or not 0 <= fold < folds:
+    if fold is None or not isinstance(fold, Integral) or not 0 <= fold < folds:
         raise ReszooError("fold", got=fold, expected=f"the fold to hold out, 0 to {folds - 1}")
 
 
