@@ -27,7 +27,15 @@ from reszoo.report.write import write
 from reszoo.strict_json import strict_json
 from reszoo.training.evaluate import dash
 from reszoo.training.labels import class_indices
-from reszoo.training.metadata import Metadata, metadata_from, read_file, read_metadata, scaling_for, scaling_of_weights
+from reszoo.training.metadata import (
+    DataWarning,
+    Metadata,
+    metadata_from,
+    read_file,
+    read_metadata,
+    scaling_for,
+    scaling_of_weights,
+)
 from reszoo.training.metrics import average_precision, class_metrics, regression
 from reszoo.training.network import open_network, probabilities
 from reszoo.training.parts import select
@@ -40,6 +48,7 @@ from reszoo.weights.origin import preprocessing_in
 COLORS = reszoo.Preprocessing(resize=8, crop=8, mean=(0.4, 0.5, 0.6), std=(0.2, 0.25, 0.3))
 CLASSES = ["ant", "bee", "cat"]
 SMALL = {"depths": 1, "width_multiplier": 0.25, "input_shape": (8, 8, 3), "classes": 3}
+pytestmark = pytest.mark.filterwarnings("ignore::reszoo.training.metadata.DataWarning")
 IMAGES = np.random.default_rng(0).integers(0, 256, (6, 8, 8, 3)).astype("uint8")
 
 
@@ -246,6 +255,8 @@ def test_the_same_pixels_give_the_same_predictions(network):
     results = [reszoo.evaluate(model, (x.repeat(2, axis=0), labels.repeat(2)), part="all") for x in ARRAYS.values()]
     assert len({round(each.metrics["auc"], 6) for each in results}) == 1
     assert any("converted" in note for note in results[2].notes)
+    with pytest.warns(DataWarning, match="white is 1 here and was 255 in training; converted"):
+        reszoo.predict(model, ARRAYS["floats to 1"])
     for call in (reszoo.predict, lambda net, x: reszoo.evaluate(net, (x, labels))):
         with refused(["values from -1 to 1", "normalized already"]):
             call(model, (IMAGES / 127.5 - 1).astype("float32"))

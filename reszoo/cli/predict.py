@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +16,16 @@ from reszoo.report.tables import table
 _FILE = ".keras file of a run, or published weights (reszoo list --pretrained)"
 _SIZE = "side of the images in pixels, for a network of any size"
 _FLIP = "average the outputs for images and for their mirror images"
+
+
+@contextmanager
+def _without_data_warnings() -> Iterator[None]:
+    """Leaves out the warnings about data: the commands print the same as notes."""
+    from reszoo.training.metadata import DataWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DataWarning)
+        yield
 
 
 @app.command()
@@ -27,7 +40,8 @@ def evaluate(
     """Evaluate a trained network: accuracy beside the largest class' share, measures per class, calibration, errors."""
     from reszoo.training.evaluate import dash, evaluate as run_evaluation
 
-    evaluation = run_evaluation(file, data, part=part, size=size, flip=flip)  # type: ignore[arg-type]
+    with _without_data_warnings():
+        evaluation = run_evaluation(file, data, part=part, size=size, flip=flip)  # type: ignore[arg-type]
     if evaluation.classes:
         rows = [
             (row.name, row.examples, dash(row.recall, ".1%"), dash(row.precision, ".1%"), dash(row.f1), dash(row.auc))
@@ -55,7 +69,8 @@ def evaluate(
 def predict(
     file: Annotated[str, typer.Argument(help=_FILE)],
     sources: Annotated[
-        list[str], typer.Argument(help="images, folders of images, .txt lists of files; or one .npz with x, or .npy")
+        list[str],
+        typer.Argument(help="images, folders of images, .txt lists of files; or one table, .npz with x, or .npy"),
     ],
     output: Annotated[str, typer.Option(help=".csv, .json or .npz file; - prints CSV")] = "predictions.csv",
     top: Annotated[int, typer.Option(help="number of classes for every example, most probable first")] = 1,
@@ -70,7 +85,8 @@ def predict(
     from reszoo.training.prediction_files import as_csv, check_output, write_predictions
 
     check_output(output)
-    predictions = run_prediction(file, sources[0] if len(sources) == 1 else sources, top=top, size=size, flip=flip)
+    with _without_data_warnings():
+        predictions = run_prediction(file, sources[0] if len(sources) == 1 else sources, top=top, size=size, flip=flip)
     to_screen = output == "-"
     for name, reason in predictions.left_out:
         say(f"left out {name}: {reason}", aside=to_screen)

@@ -16,6 +16,7 @@ from reszoo.arch.build import build
 from reszoo.arch.facts import write_facts
 from reszoo.arch.spec import NetSpec
 from reszoo.atomic import atomic_write
+from reszoo.data.digest import digest
 from reszoo.data.sources import Data
 from reszoo.strict_json import strict_json
 from reszoo.training.metadata import facts_of, metadata_of, write_metadata
@@ -58,12 +59,20 @@ def write(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def save_model(model: KerasModel, path: Path, data: Data, spec: NetSpec) -> None:
-    """Saves the network without its optimizer, with the metadata that predicting needs."""
+def save_model(model: KerasModel, path: Path, data: Data, spec: NetSpec, *, digest: str = "") -> None:
+    """Saves the network without its optimizer, with the metadata that predicting needs.
+
+    Args:
+        model: the network in training.
+        path: of the file.
+        data: the training data.
+        spec: of the network.
+        digest: of the data.
+    """
     # Exports use the name of the input, which is therefore the same however many networks this process has built.
     network = build(spec, input_name="input")
     network.set_weights(model.get_weights())
-    metadata = metadata_of(data)
+    metadata = metadata_of(data, digest=digest)
     for each in (network, model):
         write_facts(each, facts_of(metadata))
     with atomic_write(path) as temporary:
@@ -80,6 +89,7 @@ class Checkpoint(keras.callbacks.Callback):
         self.saved_epochs = len(history)
         """Epochs whose state is on disk."""
         self.folder, self._data, self._spec = folder, data, spec
+        self.digest = digest(data)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Writes the best network first, then the state: a state implies that everything before it was written."""
@@ -88,7 +98,7 @@ class Checkpoint(keras.callbacks.Callback):
         best = max(self.history, key=lambda row: row["val_accuracy"])
         if best is self.history[-1]:
             with _averaged_weights(self.model):
-                save_model(self.model, self.folder / BEST, self._data, self._spec)
+                save_model(self.model, self.folder / BEST, self._data, self._spec, digest=self.digest)
         self._save_state(epoch + 1)
         self.saved_epochs = epoch + 1
         write(self.folder / HISTORY, "".join(strict_json(row) + "\n" for row in self.history))

@@ -11,7 +11,7 @@ from reszoo.data.sources import Data, DataSource, open_data
 from reszoo.errors import ReszooError
 from reszoo.notebook import html_table
 from reszoo.training.labels import training_labels
-from reszoo.training.metadata import Metadata, check_columns
+from reszoo.training.metadata import Metadata, check_columns, warn_of
 from reszoo.training.metrics import (
     Bin,
     ClassMetrics,
@@ -120,15 +120,20 @@ def evaluate(
     opened = open_network(network)
     side = check_size(opened, size)
     source = data if isinstance(data, Data) else _open(data, opened, side)
-    notes = [*check_columns(source, opened.metadata.columns), *(source.notes if source.columns else ())]
     _check_task(opened, source)
+    notes = [check_columns(source, opened.metadata.columns)]
+    if source.columns is not None and not isinstance(data, Data):
+        notes += source.notes
     selection = select(source, part, opened.metadata)
     metadata = opened.metadata
     labels = training_labels(source, selection.examples.labels, metadata)
-    scaling, note = metadata.scaling, ""
+    scaling = metadata.scaling
     if opened.takes_images:
         where = f"{opened.name} on {source.name}"
         scaling, note = scaling_for_range(scaling, metadata.white, range_of(source), where=where)
+        notes.append(note)
+    notes = [note for note in notes if note]
+    warn_of(notes, source.name)
     model, outputs = opened.load(), []
     for start in range(0, len(labels), batch):
         x = selection.examples.take(range(start, min(start + batch, len(labels))))
@@ -136,7 +141,7 @@ def evaluate(
     import numpy as np
 
     scores = probabilities(np.concatenate(outputs), metadata, name=opened.name)
-    return _measured(metadata, labels, scores, selection, [*notes, *([note] if note else [])])
+    return _measured(metadata, labels, scores, selection, notes)
 
 
 def _open(data: DataSource, network: Network, side: int | None) -> Data:
@@ -144,8 +149,8 @@ def _open(data: DataSource, network: Network, side: int | None) -> Data:
     metadata = network.metadata
     channels = {1: "gray", 3: "rgb"}.get(network.shape[-1] or 0) if network.takes_images else None
     task = None if metadata.task == "classification" else metadata.task
-    facts: dict[str, Any] = {"task": task, "channels": channels, "columns": metadata.columns}
-    return open_data(data, size=side, seed=metadata.seed, **facts)
+    settings: dict[str, Any] = {"task": task, "channels": channels, "columns": metadata.columns}
+    return open_data(data, size=side, seed=metadata.seed, **settings)
 
 
 def _check_task(network: Network, source: Data) -> None:

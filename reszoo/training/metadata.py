@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+import warnings
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,10 @@ from reszoo.weights.origin import preprocessing_in
 
 TASKS = ("classification", "multilabel", "regression")
 SAVE = "reszoo.save(model, path, classes=[...], preprocessing=...) stores them"
+
+
+class DataWarning(UserWarning):
+    """Data that differ from those of the training, and what was done about it."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +70,7 @@ def metadata_of(data: Data, /, *, digest: str = "") -> Metadata:
 def facts_of(metadata: Metadata, /) -> Facts:
     """Returns metadata as facts that travel with the network (`reszoo.arch.facts`)."""
     columns = None if metadata.columns is None else metadata.columns.to_dict()
-    facts = {**asdict(metadata), "classes": list(metadata.classes), "columns": columns}
+    facts = {**asdict(replace(metadata, columns=None)), "classes": list(metadata.classes), "columns": columns}
     settings = _preprocessing(metadata)
     return facts if settings is None else {**facts, "preprocessing": settings.model_dump(mode="json")}
 
@@ -149,13 +154,13 @@ def metadata_from(facts: Mapping[str, Any], /, *, where: str) -> Metadata:
             size=facts.get("size") or (settings.crop if settings else None),
             columns=Columns.from_dict(facts["columns"]) if facts.get("columns") else None,
         )
-    except (KeyError, ValueError, TypeError, AttributeError) as error:
+    except (AttributeError, KeyError, ValueError, TypeError) as error:
         if isinstance(error, ReszooError):
             raise
         raise ReszooError(where, got=f"unreadable metadata ({error})", expected=expected, hint=SAVE) from None
 
 
-def columns_of(path: str | Path, /) -> Columns | None:
+def columns_of(path: str | Path) -> Columns | None:
     """Returns the encoding that a `.keras` file holds; None for a network that was not trained on a table."""
     try:
         return read_metadata(path).columns
@@ -163,26 +168,32 @@ def columns_of(path: str | Path, /) -> Columns | None:
         return None
 
 
-def features_of(weights: str | Path, /) -> Columns | None:
+def features_of(weights: str | Path) -> Columns | None:
     """Returns the encoding of a table's columns, without its target, that a `.keras` file of weights holds."""
     columns = columns_of(weights) if Path(weights).suffix == ".keras" else None
     return None if columns is None else columns.with_targets((), (), columns.task)
 
 
-def check_columns(data: Data, columns: Columns | None, /) -> tuple[str, ...]:
-    """Returns notes on the columns of a table; refuses one that was not encoded by the columns of a network.
+def check_columns(data: Data, columns: Columns | None) -> str:
+    """Returns a note if the columns of a table are taken in their order, because those of a network are unknown.
 
     Raises:
         ReszooError: the features of the table are not those that the network was trained on.
     """
     if data.columns is None:
-        return ()
+        return ""
     if columns is None:
-        return ("the network's file names no columns: those of this table are taken in their order",)
+        return "the network's file names no columns: those of this table are taken in their order"
     if not data.columns.same_features(columns):
         hint = "give the file itself, or the result of open_data(..., columns=...) with the columns of training"
         raise ReszooError(data.name, got="a table encoded by itself", expected="the columns of training", hint=hint)
-    return ()
+    return ""
+
+
+def warn_of(notes: Iterable[str], name: str) -> None:
+    """Warns of what is odd about data."""
+    for note in notes:
+        warnings.warn(f"{name}: {note}", DataWarning, stacklevel=3)
 
 
 def _white(facts: Mapping[str, Any], scaling: Scaling) -> float | None:

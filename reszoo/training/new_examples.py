@@ -18,11 +18,10 @@ from reszoo.training.network import Network
 from reszoo.training.ranges import FILES
 from reszoo.types import Array
 
-NewSource: TypeAlias = str | Path | Sequence[str | Path] | Array | Any
-"""An image, a folder, a `.npz`, `.npy` or `.txt` list of files, several of these, an array, or a table."""
+NewSource: TypeAlias = str | Path | Sequence[str | Path] | Array
+"""An image, a folder, a table, a `.npz`, `.npy` or `.txt` list of files, several images or folders, or an array."""
 EXPECTED = (
-    f"an image, a folder of images ({', '.join(FORMATS)}), a .txt list of files, a .npz or .npy, a .csv or .tsv, "
-    "an array, a data frame"
+    f"an image, a folder of images ({', '.join(FORMATS)}), a .txt list of files, a table, a .npz or .npy, an array"
 )
 
 
@@ -41,11 +40,10 @@ class NewExamples:
     """Including files that turn out to be unreadable."""
     values: Range
     """The range of their values."""
+    notes: tuple[str, ...]
+    """Missing values and other oddities of a table."""
     batches: Callable[[int, list[LeftOut]], Iterator[tuple[list[str], Array]]]
     """Yields names and examples, for a number of examples per batch; adds unreadable files to the list."""
-
-    notes: tuple[str, ...] = ()
-    """Missing values, unknown words and other oddities of a table."""
 
     def __repr__(self) -> str:
         return f"NewExamples({self.count:,} examples, values from {self.values.low:.3g} to {self.values.high:.3g})"
@@ -62,9 +60,9 @@ def open_new(source: NewSource, network: Network, /, *, size: int | None) -> New
     Raises:
         ReszooError: there is no such file, or nothing in it is of a known kind.
     """
-    left_out: list[LeftOut] = []
     if is_table(source):
-        return _rows(source, network)
+        return _table(source, network)
+    left_out: list[LeftOut] = []
     if isinstance(source, (str, Path)):
         path = _existing(source)
         if path.suffix in (".npz", ".npy") and path.is_file():
@@ -76,6 +74,19 @@ def open_new(source: NewSource, network: Network, /, *, size: int | None) -> New
     return _arrays(source, network, size, where="predict")
 
 
+def _table(source: Any, network: Network) -> NewExamples:
+    """Rows of a table, encoded by the columns of the training, which are found by name."""
+    if network.takes_images:
+        raise ReszooError("predict", got="a table", expected="images, as in training")
+    rows = read_rows(source, network.metadata.columns)
+
+    def batches(batch: int, left_out: list[LeftOut]) -> Iterator[tuple[list[str], Array]]:
+        for start in range(0, len(rows.x), batch):
+            yield [*rows.names[start : start + batch]], rows.x[start : start + batch]
+
+    return NewExamples(len(rows.x), Range(0.0, 0.0, None), rows.notes, batches)
+
+
 def check_source(source: Any, /) -> None:
     """Checks that the files of a source exist.
 
@@ -85,17 +96,6 @@ def check_source(source: Any, /) -> None:
     for each in source if isinstance(source, (list, tuple)) else [source]:
         if isinstance(each, (str, Path)):
             _existing(each)
-
-
-def _rows(source: Any, network: Network) -> NewExamples:
-    """The rows of a table, encoded by the columns of training."""
-    rows = read_rows(source, network.metadata.columns)
-
-    def batches(batch: int, _: list[LeftOut]) -> Iterator[tuple[list[str], Array]]:
-        for start in range(0, len(rows.x), batch):
-            yield [*rows.names[start : start + batch]], rows.x[start : start + batch]
-
-    return NewExamples(len(rows.x), Range(0.0, 0.0, None), batches, rows.notes)
 
 
 def _existing(source: str | Path) -> Path:
@@ -146,7 +146,7 @@ def _files(paths: list[Path], before: list[LeftOut], network: Network, size: int
                 if good:
                     yield [name for name, _ in good], np.stack([image for _, image in good])
 
-    return NewExamples(len(paths), FILES, batches)
+    return NewExamples(len(paths), FILES, (), batches)
 
 
 def _taken(images: ImageFiles, index: int) -> Array | str:
@@ -212,7 +212,7 @@ def _arrays(source: Any, network: Network, size: int | None, *, where: str) -> N
             indices = range(start, min(start + batch, len(x)))
             yield [str(index) for index in indices], images.take(np.arange(start, indices.stop))
 
-    return NewExamples(len(x), values, batches)
+    return NewExamples(len(x), values, (), batches)
 
 
 def _with_axes(x: Array, network: Network) -> Array:

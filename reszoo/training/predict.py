@@ -9,6 +9,7 @@ from typing import NamedTuple, overload
 
 from reszoo.errors import ReszooError
 from reszoo.notebook import html_table
+from reszoo.training.metadata import warn_of
 from reszoo.training.network import check_size, open_network, outputs_of, probabilities
 from reszoo.training.new_examples import LeftOut, NewSource, check_source, open_new
 from reszoo.training.ranges import scaling_for_range
@@ -23,7 +24,7 @@ class Prediction(NamedTuple):
     """The prediction for one example."""
 
     example: str
-    """Path of the file, index in the array, or line of the table's file."""
+    """Path of the file, or index in the array."""
     label: str
     """The most probable class; of several classes at once those above one half, of a regression the number."""
     probability: float | None
@@ -116,8 +117,8 @@ def predict(
     Args:
         network: see `evaluate`.
         source: an image, a folder of images (searched recursively, hidden files are passed over), a `.txt` list of
-            files, several of these as a list, a `.npz` with `x`, a `.npy`, an array of examples, or a table, which may
-            lack the target.
+            files, several of these as a list, a `.npz` with `x`, a `.npy`, an array of examples, or a table (`.csv`,
+            `.tsv`, a data frame), whose columns are matched by name and which may lack the target.
         top: number of classes in every prediction.
         size: side of the images in pixels, for a network of any size.
         flip: whether to average the outputs for images and for their mirror images.
@@ -138,6 +139,8 @@ def predict(
         scaling, note = scaling_for_range(
             scaling, metadata.white, examples.values, where=f"{opened.name} on new images"
         )
+    notes = (*examples.notes, *filter(None, [note]))
+    warn_of(notes, "predict")
     left_out: list[LeftOut] = []
     names: list[str] = []
     outputs: list[Array] = []
@@ -153,5 +156,4 @@ def predict(
     import numpy as np
 
     values = probabilities(np.concatenate(outputs), metadata, name=opened.name)
-    notes = (*examples.notes, *((note,) if note else ()))
     return Predictions(metadata.task, metadata.classes, tuple(names), values, top, tuple(left_out), notes)

@@ -132,7 +132,7 @@ def run(
         _fit(model, train, validation, checkpoint, epochs=recipe.epochs, callbacks=all_callbacks, verbose=verbose)
         if recipe.ema:
             model.optimizer.finalize_variable_values(model.trainable_variables)
-        save_model(model, local / FINAL, data, spec)
+        save_model(model, local / FINAL, data, spec, digest=checkpoint.digest)
         test_accuracy = None
         if data.test is not None:
             test = Batches(data.test, **batches)
