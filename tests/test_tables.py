@@ -409,6 +409,14 @@ def test_further_tables_are_encoded_as_in_training(tmp_path, clean):
     assert len(notes) == 2 and "decimal comma" in notes[0] and "column 'weight': not in the training table" in notes[1]
 
 
+def test_a_further_table_is_noted_as_a_whole(tmp_path, clean):
+    """Though it is split as the training table was."""
+    file = write(tmp_path / "a.csv", rows=column("height", ["NA"] * 40))
+    data = reszoo.open_data(file, columns=reszoo.open_data(clean).columns)
+    assert len(data.validation) == 4 and len(data.notes) == 1
+    assert "column height: 40 missing values" in data.notes[0]
+
+
 def test_unknown_words_are_zero_in_every_feature(tmp_path, clean):
     green = write(tmp_path / "green.csv", rows=column("color", [row[2].replace("red", "green") for row in ROWS]))
     data = reszoo.open_data(clean, test=green)
