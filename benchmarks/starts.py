@@ -1,6 +1,6 @@
 """Which start of the residual branches trains best: `block.start` over families, learning rates and seeds.
 
-    python benchmarks/starts.py fashion_mnist_train.npz [--families cifar ...] [--seeds 3] [--epochs 5]
+    python benchmarks/starts.py fashion_mnist_train.npz [--families cifar ...] [--data digits] [--seeds 3] [--epochs 5]
 
 The recipe of `reszoo quickstart`'s second table: SGD with Nesterov momentum 0.9, batch 64, a warm-up over a fifth of
 the steps, cosine decay; on scikit-learn's digits (1,295 to train, 502 to test) at 8x8 and on Fashion-MNIST (2,000 and
@@ -122,6 +122,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("file", help="Fashion-MNIST's training images: a .npz with x and y")
     parser.add_argument("--families", nargs="+", default=[*FAMILIES], choices=[*FAMILIES])
+    parser.add_argument("--data", nargs="+", default=["digits", "fashion_mnist"], choices=["digits", "fashion_mnist"])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=5)
     settings = parser.parse_args()
@@ -129,7 +130,8 @@ def main():
     print(
         f"mean test accuracy in %, {settings.seeds} seeds, after epochs 1 to {settings.epochs}; the lowest seed's last"
     )
-    for data_name, data in {"digits": digits(), "fashion_mnist": fashion(settings.file)}.items():
+    for data_name in settings.data:
+        data = digits() if data_name == "digits" else fashion(settings.file)
         for family in settings.families:
             contest = Contest(*FAMILIES[family], data)
             present = {kind for _, kind in contest.scaled}

@@ -409,6 +409,14 @@ def test_further_tables_are_encoded_as_in_training(tmp_path, clean):
     assert len(notes) == 2 and "decimal comma" in notes[0] and "column 'weight': not in the training table" in notes[1]
 
 
+def test_a_further_table_is_noted_as_a_whole(tmp_path, clean):
+    """Though it is split as the training table was."""
+    file = write(tmp_path / "a.csv", rows=column("height", ["NA"] * 40))
+    data = reszoo.open_data(file, columns=reszoo.open_data(clean).columns)
+    assert len(data.validation) == 4 and len(data.notes) == 1
+    assert "column height: 40 missing values" in data.notes[0]
+
+
 def test_unknown_words_are_zero_in_every_feature(tmp_path, clean):
     green = write(tmp_path / "green.csv", rows=column("color", [row[2].replace("red", "green") for row in ROWS]))
     data = reszoo.open_data(clean, test=green)
@@ -433,6 +441,25 @@ def test_numbers_among_words_are_matched_by_value(tmp_path):
     data = reszoo.open_data(train, test=other)
     np.testing.assert_array_equal(data.test.x[:4, 2:].argmax(axis=1)[:3], [0, 1, 2])
     assert not data.test.x[3, 2:].any()
+
+
+def test_true_and_false_in_any_case(tmp_path):
+    train = write(
+        tmp_path / "a.csv", rows=column("label", ["true", "false"] * 20, column("color", ["True", "False"] * 20))
+    )
+    other = write(
+        tmp_path / "b.csv", rows=column("label", ["TRUE", "FALSE"] * 20, column("color", ["TRUE", "false"] * 20))
+    )
+    data = reszoo.open_data(train, test=other)
+    np.testing.assert_array_equal(data.test.x[:2, 2:], [[0, 1], [1, 0]])
+    assert data.test.labels[:2].tolist() == [1, 0] and data.notes == ()
+
+
+def test_dates_as_numbers_are_noted(tmp_path):
+    data = reszoo.open_data(
+        write(tmp_path / "a.csv", rows=column("height", [f"202401{1 + i % 28:02d}" for i in range(40)]))
+    )
+    assert "height" in data.columns.features and any("look like dates (20240101)" in note for note in data.notes)
 
 
 def test_values_far_from_those_of_training_are_noted(tmp_path, clean):

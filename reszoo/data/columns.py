@@ -117,7 +117,8 @@ class Column:
     def places(self, cells: Cells) -> dict[str, int]:
         """Returns word -> its place among the words of the training rows, -1 for another word.
 
-        One number is one word, however it is written; a missing value is one word, if training had one.
+        One number is one word, however it is written, and so are `true` and `TRUE`; a missing value is one word, if
+        training had one.
         """
         known = parse_cells(self.words)
         numbers: dict[float, list[int]] = {}
@@ -128,6 +129,8 @@ class Column:
         for word, value, empty in zip(cells.words, cells.numbers, cells.missing, strict=True):
             if word not in places:
                 same = missing if empty else numbers.get(float(value), [])
+                if word.casefold() in ("true", "false"):
+                    same = [place for place, other in enumerate(self.words) if other.casefold() == word.casefold()]
                 places[word] = same[0] if len(same) == 1 else -1
         return places
 
@@ -162,6 +165,11 @@ class Columns:
         return f"Columns({text}, {self.task} of {', '.join(self.targets)[:40]})"
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the columns that are used, in the order of their features."""
+        return tuple(column.name for column in self.columns)
+
+    @property
     def features(self) -> tuple[str, ...]:
         """Names of the features, in the order in which a network takes them."""
         return tuple(feature for column in self.columns for feature in column.features)
@@ -174,12 +182,12 @@ class Columns:
         """
         import numpy as np
 
-        absent = [column.name for column in self.columns if column.name not in table.columns]
+        absent = [name for name in self.names if name not in table.columns]
         if absent:
             raise self.missing_column(absent[0], table)
         encoded = [column.encode(table) for column in self.columns]
         x = np.concatenate([part.x for part in encoded], axis=1)
-        names = {column.name for column in self.columns} | {*self.targets, *self.unused}
+        names = {*self.names, *self.targets, *self.unused}
         further = [name for name in table.columns if name not in names]
         noun = "column" if len(further) == 1 else "columns"
         notes = [f"{noun} {listing(further)}: not in the training table, not used"] if further else []
@@ -191,7 +199,7 @@ class Columns:
         Raises:
             ReszooError: the target is one of the features.
         """
-        features = [column.name for column in self.columns if column.name in targets]
+        features = [name for name in self.names if name in targets]
         if features:
             expected = "a column that is no feature of the network"
             raise ReszooError("target", got=repr(features[0]), expected=expected)
@@ -202,7 +210,7 @@ class Columns:
         hint = nearest(name, table.columns)
         if name in self.targets:
             hint = "for rows without a target: predict"
-        if not any(column.name in table.columns for column in self.columns):
+        if not {*self.names} & {*table.columns}:
             hint = "is its first line a row? Write the names of the columns above it"
         expected = f"the columns of the training table; here: {listing(table.columns, most=8)}"
         return ReszooError(f"{table.place}, column {name}", got="no such column", expected=expected, hint=hint)

@@ -56,10 +56,10 @@ def learn_columns(table: Table, *, targets: Collection[str]) -> LearnedColumns:
             notes.append(f"column {name} left out: {reason}")
         elif cells.are_numbers:
             columns.append(_number(table, name, cells))
+            notes += [f"column {name}: {note}" for note in _number_notes(cells, columns[-1])]
         else:
             columns.append(Column(name, "category", tuple(sorted(set(cells.words)))))
             notes += [f"column {name}: {note}" for note in _word_notes(cells)]
-    notes += [f"column {column.name}: {note}" for column in columns for note in _number_notes(column)]
     if not columns:
         got = "; ".join(f"column {name}: {reason}" for name, reason in unused.items()) or "no column but the target"
         raise ReszooError(table.place, got=got[:300], expected="at least one column that a network can use")
@@ -134,9 +134,15 @@ def _resolution(numbers: Array) -> tuple[float, float]:
     return float(np.median(numbers)), spread
 
 
-def _number_notes(column: Column) -> list[str]:
+def _number_notes(cells: Cells, column: Column) -> list[str]:
     """What is odd about a column of numbers."""
-    notes = []
+    import numpy as np
+
+    notes, numbers = [], cells.numbers[~np.isnan(cells.numbers)]
+    month, day = numbers // 100 % 100, numbers % 100
+    dates = (numbers >= 19000101) & (numbers < 22000101) & (month >= 1) & (month <= 12) & (day >= 1) & (day <= 31)
+    if dates.all() and column.high > column.low:
+        notes.append(f"read as numbers, though they look like dates ({column.low:.0f})")
     if column.spread != 1:
         notes.append("standardized before the numbers become float32, which would not tell them apart")
     return notes

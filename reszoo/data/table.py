@@ -92,19 +92,30 @@ def open_table(
         raise ReszooError("groups", got=repr(groups), expected="another column than the target")
     table = table.subset(goal.kept)
     rest, held = divide(goal.labels, None if members is None else members[goal.kept])
-    train, notes = table.subset(rest), [*table.notes, *goal.notes]
+    train, notes, encode = table.subset(rest), [*table.notes, *goal.notes], _encode
     if columns is None:
-        learned = learn_columns(train, targets={*goal.columns, *([groups] if isinstance(groups, str) else [])})
-        columns = Columns(learned.columns, unused=learned.unused)
-        notes += [*learned.notes, *_copies(train, goal.columns)]
+        encode = _encode_parts
+        encoding = learn_columns(train, targets={*goal.columns, *([groups] if isinstance(groups, str) else [])})
+        columns = Columns(encoding.columns, unused=encoding.unused)
+        notes += [*encoding.notes, *_copies(train, goal.columns)]
     columns = columns.with_targets(goal.columns, goal.names, goal.task)
     if isinstance(groups, str):
         columns = replace(columns, unused={**columns.unused, groups: "groups"})
-    x, train_notes = columns.encode(train)
-    held_x, held_notes = columns.encode(table.subset(held))
-    notes += [*train_notes, *(f"validation part: {note}" for note in held_notes if note not in train_notes)]
+    x, held_x, oddities = encode(columns, table, rest, held)
     parts = Arrays(x, goal.labels[rest]), Arrays(held_x, goal.labels[held])
-    return TableParts(table.name, parts[0], parts[1], columns, tuple(notes))
+    return TableParts(table.name, parts[0], parts[1], columns, (*notes, *oddities))
+
+
+def _encode(columns: Columns, table: Table, rest: Array, held: Array) -> tuple[Array, Array, tuple[str, ...]]:
+    """The features of the two parts of a further table, and notes on all of its rows."""
+    x, notes = columns.encode(table)
+    return x[rest], x[held], notes
+
+
+def _encode_parts(columns: Columns, table: Table, rest: Array, held: Array) -> tuple[Array, Array, tuple[str, ...]]:
+    """The features of the two parts of a training table; what only the validation part contains is noted as such."""
+    (x, notes), (held_x, held_notes) = (columns.encode(table.subset(part)) for part in (rest, held))
+    return x, held_x, (*notes, *(f"validation part: {note}" for note in held_notes if note not in notes))
 
 
 def _groups(table: Table, groups: str | Sequence[Any] | Array | None) -> Array | None:
