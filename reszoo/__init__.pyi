@@ -9,7 +9,7 @@ from .data.sources import Data as Data, open_data as open_data
 from .diagnosis.callback import GradientFlow as GradientFlow
 from .diagnosis.diagnose import Diagnosis as Diagnosis, diagnose as diagnose
 from .diagnosis.prune import Pruned as Pruned, prune_depth as prune_depth
-from .errors import ReszooError as ReszooError
+from .errors import NotFiniteError as NotFiniteError, ReszooError as ReszooError
 from .experiments.compare import compare as compare
 from .experiments.comparison import Comparison as Comparison
 from .experiments.evidence import Evidence as Evidence, evidence as evidence
@@ -101,8 +101,8 @@ from .training.fine_tune import (
     replace_head as replace_head,
 )
 from .training.recipes import Recipe as Recipe, list_recipes as list_recipes, recipe as recipe
-from .training.run import NotFiniteError as NotFiniteError, Trained as Trained
 from .training.train import train as train
+from .training.trained import Trained as Trained
 from .tuning.budget import Budget as Budget
 from .tuning.hypermodel import HyperResNet as HyperResNet
 from .tuning.results import Trial as Trial

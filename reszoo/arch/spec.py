@@ -246,8 +246,10 @@ def _block_problems(spec: NetSpec) -> Iterator[ReszooError]:
         hint = "without a shortcut a dropped branch leaves no signal"
         yield ReszooError("block.drop_path", got=block.drop_path, expected="0.0 in a plain net", hint=hint)
     widths = [spec.stem.width, *(stage.width for stage in spec.stages)]
-    if block.shortcut == "pad" and any(after < before for before, after in pairwise(widths)):
-        expected = "project where a stage is narrower than the one before it"
+    names = [f"the stem (stem.width {spec.stem.width})", *(f"stage {n} ({w})" for n, w in enumerate(widths[1:], 1))]
+    narrower = [index for index in range(1, len(widths)) if widths[index] < widths[index - 1]]
+    if block.shortcut == "pad" and narrower:
+        expected = f"project, since {names[narrower[0]]} is narrower than {names[narrower[0] - 1]}"
         yield ReszooError("block.shortcut", got="pad", expected=expected, hint="padding only adds channels")
 
 

@@ -68,6 +68,10 @@ class Data:
     """Of the split."""
     own_validation: bool = False
     """Whether the source itself has a validation part."""
+    task: Literal["classification", "multilabel", "regression"] = "classification"
+    """Labels are class indices `(n,)`, zeros and ones `(n, classes)`, or numbers `(n, outputs)`."""
+    white: float | None = None
+    """Pixel value of white where it is not `scaling.scale`, since pretrained weights determine the scaling."""
 
     @property
     def shape(self) -> tuple[int, ...]:
