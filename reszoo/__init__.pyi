@@ -85,6 +85,7 @@ from .surgery import (
     remove_dead_channels as remove_dead_channels,
     to_plain as to_plain,
 )
+from .training.cross_validation import CrossValidation as CrossValidation, cross_validate as cross_validate
 from .training.evaluate import (
     ClassMetrics as ClassMetrics,
     Evaluation as Evaluation,
@@ -100,7 +101,9 @@ from .training.fine_tune import (
     reestimate_norm as reestimate_norm,
     replace_head as replace_head,
 )
+from .training.rate_finder import RateCurve as RateCurve, find_rate as find_rate
 from .training.recipes import Recipe as Recipe, list_recipes as list_recipes, recipe as recipe
+from .training.resume import resume as resume
 from .training.train import train as train
 from .training.trained import Trained as Trained
 from .tuning.budget import Budget as Budget

@@ -113,4 +113,4 @@ def _without_penalty(row: dict[str, float], model: KerasModel) -> dict[str, floa
         return row
     losses = {"loss": row["data_loss"], "val_loss": row["val_data_loss"]}
     kept = {name: losses.get(name, value) for name, value in row.items() if not name.endswith("data_loss")}
-    return kept | {"penalty": float(sum(model.losses))}
+    return kept | {"penalty": sum(float(keras.ops.convert_to_numpy(each)) for each in model.losses)}

@@ -42,6 +42,7 @@ def train(
     devices: Literal["one", "all"] = "one",
     machines: Sequence[str] = (),
     machine: int | None = None,
+    opened: tuple[str | Path, Mapping[str, Any]] | None = None,
     **recipe_changes: Any,
 ) -> Trained:
     """Returns a finished run: the trained network, its history and the run folder.
@@ -75,6 +76,7 @@ def train(
         devices: `all` shares every batch among the machine's devices; see `reszoo.training.devices.open_devices`.
         machines: addresses of several machines; see `open_devices`. Each one makes the same call.
         machine: index of this machine in `machines`.
+        opened: for an opened `Data`, the source and the arguments of `open_data` it came from, to be recorded.
         recipe_changes: changes to the recipe: `epochs=4, batch=64, optimizer={"momentum": 0.95}`. `optimizer` and
             `loss` may be Keras objects; their configuration is recorded.
 
@@ -90,7 +92,7 @@ def train(
             raise ReszooError(
                 f"train.{excess}", got="an opened Data", expected="a source", hint=f"open_data(..., {excess}=)"
             )
-        source, record = data, {}
+        source, record = data, _source_record(*opened) if opened else {}
     else:
         source, record = open_data(data, seed=seed, **options), _source_record(data, options)
     folder = Path(output).expanduser()
