@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -30,7 +30,13 @@ def lr(
     from reszoo.training.rate_finder import find_rate
 
     source = open_data(data, size=size, target=target, seed=seed)
-    options = {"recipe": recipe, "weights": weights, "steps": steps, "seed": seed, "changes": changes_of(net or [])}
+    options: dict[str, Any] = {
+        "recipe": recipe,
+        "weights": weights,
+        "steps": steps,
+        "seed": seed,
+        "changes": changes_of(net or []),
+    }
     curve = find_rate(model, source, **options, **nested(changes_of(change or [])))
     draw_rates(curve.rates, curve.losses, curve.suggestion, output)
     console.print(f"learning rate {curve.suggestion:.2g}: --set learning_rate.peak={curve.suggestion:.2g}")

@@ -64,7 +64,7 @@ def search(
     objective: Annotated[list[str] | None, typer.Option(help="accuracy, then costs to minimize")] = None,
     seed: Annotated[
         int,
-        typer.Option(min=0, max=2**32 - 1, help="random seed (proposals, initial weights, shuffling, augmentation)"),
+        typer.Option(min=0, max=2**32 - 1, help="random seed (proposals, weights, shuffling, augmentation)"),
     ] = 0,
     storage: Annotated[
         str | None, typer.Option(help="database shared by several machines: postgresql+psycopg://...")

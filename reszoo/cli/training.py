@@ -63,14 +63,14 @@ def train(
     from reszoo.training.resume import resume
     from reszoo.training.train import train as run_training
 
-    opening = {"size": size, "validation": validation, "test": test, "target": target}
+    opening: dict[str, Any] = {"size": size, "validation": validation, "test": test, "target": target}
     if run_folder is not None:
         excess = {"model": model, "output": output, "recipe": recipe, "weights": weights, "folds": folds, **opening}
         name = next((name for name, value in [*excess.items(), ("set", change), ("net", net)] if value), None)
         if name:
             hint = "a run with other settings has a folder of its own: --weights RUN/model.keras --output OTHER"
             raise ReszooError("train --continue", got=f"--{name}", expected="--epochs, --data", hint=hint)
-        _show(resume(run_folder, epochs=epochs, data=data))
+        _show(resume(run_folder, epochs=epochs, data=data, devices=devices))
         return
     if model is None or data is None or output is None:
         name = next(name for name, value in (("model", model), ("data", data), ("output", output)) if value is None)
@@ -81,8 +81,8 @@ def train(
         result = cross_validate(
             model, data, output=output, folds=folds, size=size, target=target, **settings, **overrides
         )
-        rows = [(number, f"{value:.4f}") for number, value in enumerate(result.values, 1)]
-        console.print(table("after the last epoch", ("fold", result.metric), rows))
+        values = [(number, f"{value:.4f}") for number, value in enumerate(result.values, 1)]
+        console.print(table("after the last epoch", ("fold", result.metric), values))
         console.print(f"\nmean {result.mean:.4f}, standard deviation over the folds {result.spread:.4f}")
         console.print(f"Saved to {escaped(str(output))}", soft_wrap=True)
         return
