@@ -107,6 +107,7 @@ def test_run_folder_belongs_to_its_data(tmp_path):
     assert json.loads((folder / "run.json").read_text())["digest"] == digests(reszoo.open_data((X, Y)))
 
 
+@pytest.mark.slow
 def test_finished_run_is_returned_without_keras(tmp_path):
     code = """
 import sys, reszoo
@@ -219,12 +220,12 @@ def test_rand_augment_sees_the_range_of_the_pixels():
 
 
 def test_mixing_keeps_labels_in_proportion():
-    x = np.repeat(np.arange(4, dtype="float32"), 64).reshape(4, 8, 8, 1)
+    x = np.repeat(np.arange(16, dtype="float32"), 64).reshape(16, 8, 8, 1)
     for settings in ({"mixup": 0.5, "cutmix": 0.0}, {"mixup": 0.0, "cutmix": 1.0}):
-        mixed, labels = mix(np.random.default_rng(1), x, np.eye(4, dtype="float32"), **settings)
-        np.testing.assert_allclose(mixed.mean(axis=(1, 2, 3)), labels @ np.arange(4), atol=1e-5)
+        mixed, labels = mix(np.random.default_rng(1), x, np.eye(16, dtype="float32"), **settings)
+        np.testing.assert_allclose(mixed.mean(axis=(1, 2, 3)), labels @ np.arange(16), atol=1e-4)
         assert (labels.max(axis=1) < 1).any() and mixed.dtype == np.float32
-    same = mix(np.random.default_rng(1), x, np.eye(4), mixup=0.0, cutmix=0.0)
+    same = mix(np.random.default_rng(1), x, np.eye(16), mixup=0.0, cutmix=0.0)
     assert same[0] is x
 
 
@@ -255,7 +256,7 @@ def test_layer_decay_has_a_step_for_every_block():
     rates = {
         variable.path: float(optimizer._optimizer_map(variable).learning_rate) for variable in model.trainable_variables
     }
-    assert {path.split("_unit")[0]: rate for path, rate in rates.items() if "block" in path} == {
+    assert {"_".join(path.split("_")[:2]): rate for path, rate in rates.items() if "block" in path} == {
         f"stage1_block{number}": 0.5 ** (4 - number) for number in (1, 2, 3)
     }
     assert optimizer.optimizers[0].weight_decay == 0.05
@@ -295,6 +296,7 @@ def test_regression_predicts_in_the_unit_of_the_labels(tmp_path):
         tiny(tmp_path / "other", data, class_weights="balanced")
 
 
+@pytest.mark.slow
 def test_several_labels(tmp_path):
     tags = np.stack([X[:, 0] > 1, X[:, 1] > 1, X[:, 0] + X[:, 1] > 2], axis=1).astype("uint8")
     data = data_of("multilabel", tags)
@@ -309,12 +311,12 @@ def test_targets_and_losses():
     rows = Targets("regression", 2, (1.0, 10.0), (2.0, 5.0))(np.array([[3.0, 0.0]]))
     assert rows.tolist() == [[1.0, -2.0]]
     focal = reszoo.recipe("fast", loss="focal", label_smoothing=0.0)
-    right, wrong = ([[0.9, 0.1]], [[0.1, 0.9]])
+    right, wrong = np.array([[0.9, 0.1]]), np.array([[0.1, 0.9]])
     truth = np.array([[1.0, 0.0]])
     plain = keras.losses.CategoricalCrossentropy()
     for guess in (right, wrong):
         expected = float(plain(truth, guess)) * (1 - guess[0][0]) ** 2
-        assert float(loss(focal)(truth, np.array(guess))) == pytest.approx(expected, rel=1e-4)
+        assert float(loss(focal)(truth, guess)) == pytest.approx(expected, rel=1e-4)
     names = [
         metric.name
         for metric in metrics(reszoo.recipe("fast", metrics=["top5", "f1_macro", "auc"]), Targets("classification", 9))
@@ -351,6 +353,7 @@ class InterruptAt(keras.callbacks.Callback):
             raise Interrupted
 
 
+@pytest.mark.slow
 def test_early_stopping_plateau_and_accumulation_survive_an_interruption(tmp_path):
     noise = RANDOM.integers(0, 3, 96)
     settings = {"epochs": 30, "batch": 8, "patience": 4, "plateau": {"patience": 2, "factor": 0.5}, "accumulate": 2}

@@ -72,9 +72,10 @@ def cross_validate(
     """
     if folds < 2:
         raise ReszooError("folds", got=folds, expected="at least 2")
-    opening = {name: settings[name] for name in OPENING if name in settings}
+    opening: dict[str, Any] = {name: settings[name] for name in OPENING if name in settings}
     training = {name: value for name, value in settings.items() if name not in OPENING or name == "seed"}
-    parts = [open_data(source, folds=folds, fold=fold, **opening) for fold in range(folds)]
+    openings = [opening | {"folds": folds, "fold": fold} for fold in range(folds)]
+    parts = [open_data(source, **each) for each in openings]
     folder = Path(output).expanduser()
     runs = [train(model, data, output=folder / f"fold{number}", **training) for number, data in enumerate(parts, 1)]
     return CrossValidation(tuple(runs))

@@ -7,11 +7,24 @@ from pathlib import Path
 from typing import Any
 
 from reszoo.data.sources import Data
+from reszoo.errors import ReszooError
 from reszoo.training.recipes import Recipe, recipe
 
 MIN_STEPS = 8
 """Steps of an epoch below which the default batch becomes smaller."""
 MIN_BATCH = 8
+
+
+def check_examples(data: Data) -> None:
+    """Checks that there are examples to train on and to validate with.
+
+    Raises:
+        ReszooError: there are none.
+    """
+    for name, part in (("training", data.train), ("validation", data.validation)):
+        if not len(part):
+            hint = "more examples, or another source: validation="
+            raise ReszooError(f"data {data.name}", got=f"no {name} example", expected="at least one", hint=hint)
 
 
 def default_recipe(data: Data, weights: str | Path | None) -> str:

@@ -17,7 +17,7 @@ from reszoo.data.sources import Data, DataSource, open_data
 from reszoo.errors import ReszooError
 from reszoo.notebook import html_table
 from reszoo.training.batches import Batches
-from reszoo.training.defaults import default_recipe, fitted
+from reszoo.training.defaults import check_examples, default_recipe, fitted
 from reszoo.training.losses import loss, targets_of
 from reszoo.training.optimizers import compile_for, innermost, set_rates
 from reszoo.training.recipes import Recipe, recipe as load_recipe
@@ -96,6 +96,7 @@ def find_rate(
     if not 0 < low < high or steps < 2:
         raise ReszooError("find_rate", got=f"{low:g} to {high:g} in {steps} steps", expected="growing rates, two steps")
     source = data if isinstance(data, Data) else open_data(data, seed=seed)
+    check_examples(source)
     name = recipe or default_recipe(source, weights)
     if recipe is None:
         settings, _ = fitted(str(name), len(source.train), recipe_changes)

@@ -27,6 +27,7 @@ from reszoo.training.callbacks import (
 )
 from reszoo.training.card import card
 from reszoo.training.checkpointing import Checkpoint, restore, save_model, write
+from reszoo.training.defaults import check_examples
 from reszoo.training.devices import ONE, Devices
 from reszoo.training.fine_tune import warn_of_batch
 from reszoo.training.identity import begin, finished, is_stopped, prepare, read_settings, settings_of, write_settings
@@ -132,10 +133,7 @@ def check_data(data: Data, recipe: Recipe) -> None:
     Raises:
         ReszooError: a part without examples; or a recipe for another task or other pixels.
     """
-    for name, part in (("training", data.train), ("validation", data.validation)):
-        if not len(part):
-            hint = "more examples, or another source: validation="
-            raise ReszooError(f"data {data.name}", got=f"no {name} example", expected="at least one", hint=hint)
+    check_examples(data)
     check_loss(recipe, data.task)
     augmentation = recipe.augmentation
     if len(data.shape) == 3 and (augmentation.rand_augment or augmentation.erase):

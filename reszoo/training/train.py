@@ -12,7 +12,7 @@ from reszoo.arch import zoo
 from reszoo.arch.spec import NetSpec
 from reszoo.data.sources import Data, DataSource, open_data
 from reszoo.errors import ReszooError
-from reszoo.training.defaults import default_recipe, fitted
+from reszoo.training.defaults import check_examples, default_recipe, fitted
 from reszoo.training.identity import finished, read_settings, settings_of
 from reszoo.training.metadata import scaling_for
 from reszoo.training.recipes import Recipe, recipe as load_recipe
@@ -95,6 +95,7 @@ def train(
         source, record = data, _source_record(*opened) if opened else {}
     else:
         source, record = open_data(data, seed=seed, **options), _source_record(data, options)
+    check_examples(source)
     folder = Path(output).expanduser()
     changes_of_recipe = _with_objects(recipe_changes)
     before = read_settings(folder)
