@@ -176,7 +176,7 @@ def test_mistakes_are_refused_before_any_work(tmp_path):
         tiny(tmp_path / "run", empty, size=3)
     with refused(["train.loss", "a function"]):
         tiny(tmp_path / "run", loss=lambda y, p: 0)
-    with refused(["the stem (stem.width 16)", "stage 1 (4)"]):
+    with refused(["stage 1, 4, is narrower than the stem (stem.width), 16"]):
         reszoo.spec("resnet20_cifar", widths=[4, 8, 16])
     assert not (tmp_path / "run").exists()
 
