@@ -13,6 +13,8 @@ from reszoo.training.recipes import Recipe, recipe
 MIN_STEPS = 8
 """Steps of an epoch below which the default batch becomes smaller."""
 MIN_BATCH = 8
+PHOTO_SIDE = 48
+"""Side in pixels from which color images are trained on as photographs, with random crops."""
 
 
 def check_examples(data: Data) -> None:
@@ -28,12 +30,14 @@ def check_examples(data: Data) -> None:
 
 
 def default_recipe(data: Data, weights: str | Path | None) -> str:
-    """Returns the name of the default recipe: for rows, pretrained weights, gray images or color images."""
+    """Returns the name of the default recipe: for rows, pretrained weights, gray images, photographs, small images."""
     if len(data.shape) == 1:
         return "tabular"
     if weights is not None:
         return "fine_tune_small"
-    return "fast_symbols" if data.shape[-1] == 1 else "fast"
+    if data.shape[-1] == 1:
+        return "fast_symbols"
+    return "photos" if min(data.shape[:2]) >= PHOTO_SIDE else "fast"
 
 
 def fitted(name: str, examples: int, changes: Mapping[str, Any]) -> tuple[Recipe, str]:

@@ -104,7 +104,7 @@ def train(
         settings, line = fitted(default_recipe(source, weights), len(source.train), changes_of_recipe)
     else:
         # A run of an earlier version resumes with the default settings of that version.
-        settings = load_recipe(recipe or default_recipe(source, weights), **changes_of_recipe)
+        settings = load_recipe(recipe or before["recipe"]["name"], **changes_of_recipe)
     spec = fitting_spec(model, source, settings, changes or {})
     if before and not machines:
         # Before TensorFlow is imported.
