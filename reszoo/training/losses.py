@@ -47,9 +47,9 @@ class Targets:
     def fold(self, model: KerasModel) -> None:
         """Makes a network that predicts standardized numbers predict the numbers themselves."""
         if self.task == "regression":
-            kernel, bias = (variable for variable in model.get_layer("predictions").weights)
-            kernel.assign(np.asarray(kernel) * np.array(self.std, "float32"))
-            bias.assign(np.asarray(bias) * np.array(self.std, "float32") + np.array(self.mean, "float32"))
+            layer, std = model.get_layer("predictions"), np.array(self.std, "float32")
+            kernel, bias = layer.get_weights()
+            layer.set_weights([kernel * std, bias * std + np.array(self.mean, "float32")])
 
 
 def targets_of(data: Data) -> Targets:

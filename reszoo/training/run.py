@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -119,10 +120,11 @@ def run(
         own += [ValidateAverages()] if recipe.ema else []
         own += [ReduceOnPlateau(recipe.plateau, rates, checkpoint.history)] if recipe.plateau.patience else []
         own += [keras.callbacks.TensorBoard(str(local / "logs"), write_graph=False), *callbacks, checkpoint]
-        _fit(model, parts, checkpoint, recipe, callbacks=own, verbose=verbose)
-        if recipe.ema:
-            model.optimizer.finalize_variable_values(model.trainable_variables)
-        results = _finish(model, parts, checkpoint, pretrained=weights is not None, devices=devices)
+        with _writing(checkpoint):
+            _fit(model, parts, checkpoint, recipe, callbacks=own, verbose=verbose)
+            if recipe.ema:
+                model.optimizer.finalize_variable_values(model.trainable_variables)
+            results = _finish(model, parts, checkpoint, pretrained=weights is not None, devices=devices)
     remarks, accuracy = tuple(results["remarks"]), results["test_accuracy"]
     return Trained(folder, model, checkpoint.history, accuracy, remarks)
 
@@ -178,8 +180,7 @@ def class_weights(recipe: Recipe, data: Data) -> Array | None:
 
 def _fit(model: KerasModel, parts: Parts, checkpoint: Checkpoint, recipe: Recipe, **settings: Any) -> None:
     """Trains the remaining epochs."""
-    folder = checkpoint.folder
-    record = read_settings(folder)
+    record = read_settings(checkpoint.folder)
 
     def stopped() -> bool:
         return is_stopped(checkpoint.history, recipe.model_dump(), record)
@@ -191,11 +192,18 @@ def _fit(model: KerasModel, parts: Parts, checkpoint: Checkpoint, recipe: Recipe
         settings["callbacks"] += [PrintEpochs(checkpoint.history)]
         settings["verbose"] = 0
     settings |= {"initial_epoch": checkpoint.saved_epochs, "epochs": recipe.epochs, "shuffle": False}
+    model.fit(parts.train, validation_data=parts.validation, **settings)
+
+
+@contextmanager
+def _writing(checkpoint: Checkpoint) -> Iterator[None]:
+    """Turns errors of the disk into one that says how to go on."""
     try:
-        model.fit(parts.train, validation_data=parts.validation, **settings)
+        yield
     except OSError as error:
         hint = f"free disk space and rerun to resume after epoch {checkpoint.saved_epochs}"
-        raise ReszooError(str(folder), got=f"a file that could not be written ({error})", hint=hint) from None
+        got = f"a file that could not be written ({error})"
+        raise ReszooError(str(checkpoint.folder), got=got, hint=hint) from None
 
 
 def _finish(
