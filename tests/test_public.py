@@ -49,6 +49,7 @@ PARSERS = {"struct", "zipfile", "pickletools"}
 KERAS_MODULES = {
     *("arch/build.py", "arch/layers.py", "arch/liveness.py", "weights/preprocessing_layers.py"),
     *(f"training/{name}.py" for name in ("batches", "checkpointing", "devices", "fine_tune", "heads", "optimizers")),
+    *(f"training/{name}.py" for name in ("callbacks", "losses", "mixing", "rate_finder", "remarks")),
     *("training/run.py", "tuning/hypermodel.py", "tuning/worker_main.py"),
     *(f"experiments/{name}.py" for name in ("compare", "comparison", "degradation_gap", "evidence", "findings")),
     *("experiments/looped.py", "experiments/trainer.py"),

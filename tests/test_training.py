@@ -279,12 +279,13 @@ def test_batches_depend_on_seed_epoch_and_index_only(folder, augmentation):
         return Batches(data.train, data.scaling, 2, **settings)
 
     first, again = batches(), batches()
-    again[0], again[2]
+    again[0], again[1]
     for one, other in zip(first[1], again[1], strict=True):
         np.testing.assert_array_equal(one, other)
     assert (first[1][0] != batches(epoch=1)[1][0]).any() and (first[1][0] != batches(seed=2)[1][0]).any()
     np.testing.assert_allclose(first[1][1].sum(axis=1), 1, rtol=1e-5)
-    assert sum(len(first[number][0]) for number in range(len(first))) == len(data.train)
+    # 18 examples in batches of 8: the last two are left out of this epoch.
+    assert sum(len(first[number][0]) for number in range(len(first))) == 16
 
 
 def test_shift_moves_pixels_and_fills_with_zeros():
@@ -303,7 +304,16 @@ def test_shift_moves_pixels_and_fills_with_zeros():
 def test_run_writes_its_files(tmp_path):
     done = tiny_run(tmp_path / "run")
     names = {path.name for path in (tmp_path / "run").iterdir()}
-    assert names == {"README.md", "best.keras", "history.jsonl", "logs", "model.keras", "run.json", "state-000002"}
+    assert names == {
+        ".lock",
+        "README.md",
+        "best.keras",
+        "history.jsonl",
+        "logs",
+        "model.keras",
+        "run.json",
+        "state-000002",
+    }
     assert [row["epoch"] for row in done.history] == [1, 2]
     assert len((tmp_path / "run" / "history.jsonl").read_text().splitlines()) == 2
     card = (tmp_path / "run" / "README.md").read_text()
@@ -320,7 +330,7 @@ def test_run_writes_its_files(tmp_path):
     # A finished run trains nothing when it is called again.
     again = tiny_run(tmp_path / "run")
     assert again.history == done.history
-    for other, difference in (({"seed": 4}, "seed: 4"), ({"epochs": 3}, "recipe.epochs: 3")):
+    for other, difference in (({"seed": 4}, "seed: 4"), ({"batch": 32}, "recipe.batch: 32")):
         with refused(["another run", difference, "choose another folder"]):
             tiny_run(tmp_path / "run", **other)
 
@@ -342,7 +352,7 @@ def test_recipe_with_frozen_parts_and_layer_decay(tmp_path):
     settings = {"frozen": "stage1", "layer_decay": 0.5, "epochs": 1}
     done = tiny_run(tmp_path / "run", **settings)
     assert not done.model.get_layer("stage1_block1_unit1_conv").trainable
-    assert done.history[0]["learning_rate"] == pytest.approx(0.0, abs=1e-6)
+    assert done.history[0]["learning_rate"] == pytest.approx(0.0, abs=2e-3)
     first = {layer.name: layer.get_weights() for layer in tiny_run(tmp_path / "none", epochs=1).model.layers}
     stem = done.model.get_layer("stem_conv").get_weights()[0]
     keras.utils.set_random_seed(3)
@@ -350,8 +360,6 @@ def test_recipe_with_frozen_parts_and_layer_decay(tmp_path):
     assert (stem == fresh).all() and (first["stem_conv"][0] != fresh).any()
     again = tiny_run(tmp_path / "run", **settings)
     assert again.history == done.history
-    with refused(["layer_decay and ema"]):
-        tiny_run(tmp_path / "other", layer_decay=0.5, ema=0.9)
     with refused(["freeze.until", "stage9"]):
         tiny_run(tmp_path / "another", frozen="stage9")
 

@@ -13,6 +13,7 @@ from reszoo.cli import (  # noqa: F401  (each adds its commands)
     evidence,
     networks,
     predict,
+    rate,
     search,
     training,
     weights,

@@ -56,3 +56,15 @@ def changes_of(settings: list[str]) -> dict[str, Any]:
             raise ReszooError("--set", got=item, expected="field=value")
         changes[field] = yaml.safe_load(value)
     return changes
+
+
+def nested(flat: dict[str, Any]) -> dict[str, Any]:
+    """Returns settings with dotted names as nested ones: `optimizer.momentum: 0.9` as `optimizer: {momentum: 0.9}`."""
+    result: dict[str, Any] = {}
+    for path, value in flat.items():
+        *parents, name = path.split(".")
+        fields = result
+        for parent in parents:
+            fields = fields.setdefault(parent, {})
+        fields[name] = value
+    return result

@@ -58,11 +58,14 @@ def search(
     recipe: Annotated[
         str | None, typer.Option(help="name (reszoo.list_recipes()); the default depends on the data")
     ] = None,
-    epochs: Annotated[int | None, typer.Option(help="passes over the data; by default as in the recipe")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="passes over the data; by default as in the recipe")] = None,
     sampler: Annotated[str, typer.Option(help="tpe, nsga2, random, grid or gp")] = "tpe",
     pruning: Annotated[str, typer.Option(help="halving or none")] = "halving",
     objective: Annotated[list[str] | None, typer.Option(help="accuracy, then costs to minimize")] = None,
-    seed: Annotated[int, typer.Option(help="random seed (proposals, initial weights, shuffling, augmentation)")] = 0,
+    seed: Annotated[
+        int,
+        typer.Option(min=0, max=2**32 - 1, help="random seed (proposals, weights, shuffling, augmentation)"),
+    ] = 0,
     storage: Annotated[
         str | None, typer.Option(help="database shared by several machines: postgresql+psycopg://...")
     ] = None,

@@ -52,7 +52,12 @@ def digests(data: Data, /) -> dict[str, str]:
 
 def digest(data: Data, /) -> str:
     """Returns one digest of all aspects of data; see `digests`."""
-    return _join([value.encode() for value in digests(data).values()])
+    return combined(digests(data))
+
+
+def combined(parts: Mapping[str, str], /) -> str:
+    """Returns one digest of the digests of all aspects, as `run.json` has them."""
+    return _join([parts[name].encode() for name in ASPECTS])
 
 
 def difference(before: Mapping[str, str], now: Mapping[str, str], /) -> str:

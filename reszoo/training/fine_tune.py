@@ -149,18 +149,19 @@ def _rebuild(optimizer: KerasOptimizer, variables: list[KerasVariable]) -> Keras
 
 
 def layer_decay(
-    model: KerasModel, optimizer: Callable[[float], KerasOptimizer], rate: float, /, *, decay: float = 0.75
+    model: KerasModel, optimizer: Callable[..., KerasOptimizer], rate: float, /, *, decay: float = 0.75, **settings: Any
 ) -> KerasOptimizer:
-    """Returns an optimizer with smaller learning rates in shallower parts.
+    """Returns an optimizer with smaller learning rates in shallower layers.
 
-    The head's rate is `rate`; each part before it (the stages, the stem) has `decay` times the rate of the next one.
-    `model.compile(layer_decay(model, keras.optimizers.AdamW, 1e-3, decay=0.75), ...)`
+    The head's rate is `rate`; each group before it (every block, the stem) has `decay` times the rate of the next one.
+    `model.compile(layer_decay(model, keras.optimizers.AdamW, 1e-3, decay=0.75, weight_decay=0.05), ...)`
 
     Args:
         model: a model that reszoo built.
-        optimizer: returns a Keras optimizer for a learning rate.
+        optimizer: returns a Keras optimizer for a learning rate and `settings`.
         rate: learning rate of the head.
-        decay: factor from one part to the one before it, above 0 and at most 1.
+        decay: factor from one group to the one before it, above 0 and at most 1.
+        settings: further arguments of `optimizer`.
 
     Raises:
         ReszooError: an invalid decay, or a Keras without MultiOptimizer.
@@ -169,12 +170,13 @@ def layer_decay(
         raise ReszooError("layer_decay.decay", got=decay, expected="above 0, at most 1")
     if not hasattr(keras.optimizers, "MultiOptimizer"):
         raise ReszooError("layer_decay", got=f"Keras {keras.__version__}", expected="a Keras with MultiOptimizer, 3.15")
-    parts = _parts(model)
-    optimizers = {part: optimizer(rate * decay ** (len(parts) - 1 - index)) for index, part in enumerate(parts)}
+    groups = _groups(model)
+    last = len(groups) - 1
+    optimizers = {group: optimizer(rate * decay ** (last - i), **settings) for i, group in enumerate(groups)}
     # In a nested network a variable's path starts with the names of the outer models.
     prefix = re.escape(prefix_of(model))
-    head = optimizers.pop(parts[-1])
-    patterns = {rf"(?:.*/)?{prefix}{re.escape(part)}_.*": each for part, each in optimizers.items()}
+    head = optimizers.pop(groups[-1])
+    patterns = {rf"(?:.*/)?{prefix}{re.escape(group)}_.*": each for group, each in optimizers.items()}
     return keras.optimizers.MultiOptimizer(keras.optimizers.OptimizerMap(head, patterns))
 
 
@@ -233,6 +235,14 @@ def _parts(model: KerasModel) -> list[str]:
     if "stem" not in names or not stages:
         raise ReszooError(model.name, got="no stem and stages", expected="a model that reszoo built")
     return ["stem", *stages, "head"]
+
+
+def _groups(model: KerasModel) -> list[str]:
+    """stem, stage1_block1, ..., head: in the order of execution."""
+    _parts(model)
+    names = [name for name, layer in layers_by_name(model).items() if layer.weights]
+    blocks = {match[0] for name in names if (match := re.match(r"stage\d+_block\d+(?=_)", name))}
+    return ["stem", *sorted(blocks, key=lambda name: [int(number) for number in re.findall(r"\d+", name)]), "head"]
 
 
 def _part(layer: str) -> str:

@@ -14,8 +14,8 @@ import optuna
 
 from reszoo.config import check
 from reszoo.errors import ReszooError, UnknownNameError
+from reszoo.training.defaults import default_recipe
 from reszoo.training.recipes import Recipe, recipe as get_recipe
-from reszoo.training.train import default_recipe
 from reszoo.tuning.budget import COUNTED_COSTS, Budget, Feasible
 from reszoo.tuning.job import Source, fingerprint
 from reszoo.tuning.latency import Latencies
