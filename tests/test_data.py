@@ -778,11 +778,11 @@ def test_of_every_class_with_two_examples_one_is_held_out(count):
 def test_data_without_validation_are_refused_before_work():
     single = reszoo.open_data((np.arange(3.0)[:, None], [0, 1, 2]))
     assert "no example for validation" in single.notes
-    with refused(["no validation examples", "validation=..."]):
+    with refused(["no validation example", "validation=..."]):
         single.check_trainable()
     with refused(["one class, 4"]):
         reszoo.open_data((np.arange(9.0)[:, None], [4] * 9)).check_trainable()
-    with refused(["no validation examples"]):
+    with refused(["no validation example"]):
         reszoo.train("residual_mlp18", single, output="never/written")
     assert not os.path.exists("never")
 

@@ -85,10 +85,11 @@ class Data:
     def check_trainable(self) -> None:
         """Raises a ReszooError if no network can be trained on these data: no validation example, or one class."""
         where = f"data: {self.name}"
-        if not len(self.validation):
-            got = f"{len(self.train)} training and no validation examples"
-            hint = "a source for it: validation=..., or more examples of every class"
-            raise ReszooError(where, got=got, expected="at least one for validation", hint=hint)
+        for name, part in (("training", self.train), ("validation", self.validation)):
+            if not len(part):
+                got = f"{len(self.train)} training and {len(self.validation)} validation examples: no {name} example"
+                hint = "a source for it: validation=..., or more examples of every class"
+                raise ReszooError(where, got=got, expected=f"at least one for {name}", hint=hint)
         present = [name for name, pair in self.counts().items() if any(pair)]
         if self.task == "classification" and len(present) < 2:
             raise ReszooError(where, got=f"one class, {present[0]}", expected="examples of at least two classes")
