@@ -113,7 +113,8 @@ def averaged_weights(model: KerasModel) -> Iterator[None]:
     pairs = averages(model.optimizer)
     backup = [keras.ops.convert_to_numpy(variable) for variable, _ in pairs]
     for variable, average in pairs:
-        variable.assign(average)
+        # A copy: JAX deletes the values of weights that it has evaluated, which would be those of the average.
+        variable.assign(keras.ops.convert_to_numpy(average))
     try:
         yield
     finally:
