@@ -91,8 +91,8 @@ def current_rate(optimizer: KerasOptimizer) -> float:
 
 def steps_made(optimizer: KerasOptimizer) -> int:
     """Returns the number of batches that an optimizer has seen."""
-    # By way of a tensor: over several devices a variable has no single value.
-    return int(keras.ops.convert_to_tensor(innermost(optimizer)[-1]._iterations))
+    # By way of an array: over several devices a variable has no single value.
+    return int(keras.ops.convert_to_numpy(innermost(optimizer)[-1]._iterations))
 
 
 def set_rates(optimizer: KerasOptimizer, rates: Iterable[float]) -> None:
