@@ -37,8 +37,8 @@ AUGMENTED = [{}, {"shift": 1, "flip": True}, {"mixup": 0.2, "cutmix": 1.0}, {"er
 @pytest.mark.parametrize("seed", [1, None])
 @pytest.mark.parametrize("augmentation", AUGMENTED, ids=str)
 def test_shares_of_all_machines_form_the_batch(augmentation, seed):
-    parts = [batches(20, seed=seed, devices=Devices(TWO, machine, 2), **augmentation) for machine in (0, 1)]
-    whole = batches(20, seed=seed, **augmentation)
+    parts = [batches(24, seed=seed, devices=Devices(TWO, machine, 2), **augmentation) for machine in (0, 1)]
+    whole = batches(24, seed=seed, **augmentation)
     assert [len(part) for part in parts] == [len(whole)] * 2 == [3, 3]
     for index in range(3):
         shares = zip(*(part[index][:2] for part in parts), strict=True)
@@ -48,11 +48,11 @@ def test_shares_of_all_machines_form_the_batch(augmentation, seed):
 
 
 def test_training_drops_rows_that_devices_cannot_share():
-    devices, whole = Devices(("a", "b", "c", "d")), batches(31)
-    shared = batches(31, devices=devices)
-    assert [len(shared[number][0]) for number in range(len(shared))] == [8, 8, 8, 4]
-    np.testing.assert_array_equal(shared[3][0], whole[3][0][:4])
-    assert len(batches(35, devices=devices)) == 4, "an empty batch"
+    devices, whole = Devices(("a", "b", "c", "d")), batches(31, batch=16)
+    shared = batches(31, batch=16, devices=devices)
+    assert [len(shared[number][0]) for number in range(len(shared))] == [16, 12]
+    np.testing.assert_array_equal(shared[1][0], whole[1][0][:12])
+    assert len(batches(35, batch=16, devices=devices)) == 2, "an empty batch"
 
 
 @pytest.mark.parametrize("count", [29, 31, 32])

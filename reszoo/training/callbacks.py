@@ -14,7 +14,7 @@ import numpy as np
 from reszoo.arch.recover import layers_of
 from reszoo.errors import NotFiniteError
 from reszoo.training.batches import Batches, reseed
-from reszoo.training.optimizers import averaged_weights, current_rate, innermost, set_rates
+from reszoo.training.optimizers import averaged_weights, current_rate, set_rates, steps_made
 from reszoo.training.recipes import Plateau
 from reszoo.training.selection import plateau_factor
 
@@ -54,7 +54,7 @@ class StopIfNotFinite(keras.callbacks.Callback):
             if hasattr(self.model, "jax_state_sync"):
                 # During fit() on JAX the optimizer's variables do not hold the current values.
                 self.model.jax_state_sync()
-            step = int(innermost(self.model.optimizer)[-1]._iterations)
+            step = steps_made(self.model.optimizer)
             rate = current_rate(self.model.optimizer)
             hint = "a lower learning_rate.peak, a longer warmup, optimizer.clip=1, or float32"
             raise NotFiniteError(f"step {step}", got=f"loss {value} at a learning rate of {rate:g}", hint=hint)

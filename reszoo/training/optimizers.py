@@ -85,8 +85,14 @@ def current_rate(optimizer: KerasOptimizer) -> float:
     last = innermost(optimizer)[-1]
     rate = last._learning_rate
     if isinstance(rate, keras.optimizers.schedules.LearningRateSchedule):
-        return float(rate(max(int(last._iterations) - 1, 0)))
+        return float(rate(max(steps_made(optimizer) - 1, 0)))
     return float(last.learning_rate)
+
+
+def steps_made(optimizer: KerasOptimizer) -> int:
+    """Returns the number of batches that an optimizer has seen."""
+    # By way of an array: over several devices a variable has no single value.
+    return int(keras.ops.convert_to_numpy(innermost(optimizer)[-1]._iterations))
 
 
 def set_rates(optimizer: KerasOptimizer, rates: Iterable[float]) -> None:
@@ -113,7 +119,8 @@ def averaged_weights(model: KerasModel) -> Iterator[None]:
     pairs = averages(model.optimizer)
     backup = [keras.ops.convert_to_numpy(variable) for variable, _ in pairs]
     for variable, average in pairs:
-        variable.assign(average)
+        # A copy: JAX deletes the values of weights that it has evaluated, which would be those of the average.
+        variable.assign(keras.ops.convert_to_numpy(average))
     try:
         yield
     finally:

@@ -21,10 +21,10 @@ NAMES = 5
 
 
 def largest_class(data: Data) -> tuple[str, float]:
-    """Returns the largest class of the training part, and its share of the validation part."""
-    counts = np.bincount(data.train.labels, minlength=len(data.classes))
+    """Returns the largest class of the validation part, and its share."""
+    counts = np.bincount(data.validation.labels, minlength=len(data.classes))
     index = int(counts.argmax())
-    return data.classes[index], float(np.mean(np.asarray(data.validation.labels) == index))
+    return data.classes[index], float(counts[index] / counts.sum())
 
 
 def remarks(data: Data, history: Sequence[dict[str, float]], outputs: Array | None, *, pretrained: bool) -> list[str]:

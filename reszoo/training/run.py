@@ -105,7 +105,8 @@ def run(
     # Outside the devices' scope: augmentation stays on this machine.
     parts = _parts(data, recipe, seed, devices)
     patterns = (SETTINGS, HISTORY, f"{STATE}-*")
-    lock = prepare(folder) if devices.machine == 0 else None
+    # With several machines the folder is checked where all of them learn of an error.
+    lock = prepare(folder) if devices.machines == 1 else None
     with (
         locked(lock),
         devices.folder(folder, begin=partial(begin, settings=settings), patterns=patterns) as local,

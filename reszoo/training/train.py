@@ -125,9 +125,9 @@ def train(
     from reszoo.training.devices import open_devices
     from reszoo.training.run import run
 
+    group = open_devices(devices, machines=machines, machine=machine)
     if line and verbose != 0:
         print(line, flush=True)
-    group = open_devices(devices, machines=machines, machine=machine)
     return run(
         spec,
         source,
