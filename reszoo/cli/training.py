@@ -40,6 +40,9 @@ def train(
     task: Annotated[
         str | None, typer.Option(help="classification, multilabel or regression; by default by the labels")
     ] = None,
+    channels: Annotated[
+        str | None, typer.Option(help="rgb or gray; by default those of the weights, else as they are")
+    ] = None,
     folds: Annotated[int | None, typer.Option(min=2, help="cross-validation: a run for each fold")] = None,
     change: Annotated[
         list[str] | None, typer.Option("--set", help="change to the recipe: --set optimizer.momentum=0.95")
@@ -63,7 +66,7 @@ def train(
     """Train a network on your data; safe to interrupt, rerun to resume after the last finished epoch."""
     from reszoo.data.sources import open_data
     from reszoo.training.cross_validation import cross_validate
-    from reszoo.training.metadata import features_of
+    from reszoo.training.opening import arguments_of
     from reszoo.training.resume import resume
     from reszoo.training.train import train as run_training
 
@@ -73,6 +76,7 @@ def train(
         "test": test,
         "target": target or None,
         "task": task,
+        "channels": channels,
     }
     if run_folder is not None:
         excess = {"model": model, "output": output, "recipe": recipe, "weights": weights, "folds": folds, **opening}
@@ -97,13 +101,15 @@ def train(
         console.print(f"\nmean {result.mean:.4f}, standard deviation over the folds {result.spread:.4f}")
         say(f"Saved to {output}")
         return
-    columns = None if weights is None else features_of(weights)
-    source = open_data(data, seed=seed, columns=columns, **opening)
+    arguments = arguments_of(model, data, opening, output=output, weights=weights)
+    source = open_data(data, seed=seed, **arguments)
     for note in source.notes:
         say(note)
     if source.task == "classification":
         rows = [(name, *counts) for name, counts in source.counts().items()]
         console.print(table(f"{source.name}: examples", ("class", "training", "validation"), rows))
+    if "size" in arguments:
+        say(f"images of {arguments['size']} x {arguments['size']} pixels")
     placement: dict[str, Any] = {
         "devices": devices,
         "machines": machines.split(",") if machines else (),

@@ -10,6 +10,7 @@ from typing import Any
 from reszoo.data.sources import DataSource, open_data
 from reszoo.errors import ReszooError
 from reszoo.notebook import html_table
+from reszoo.training.opening import arguments_of
 from reszoo.training.selection import metric_of
 from reszoo.training.train import train
 from reszoo.training.trained import Trained
@@ -74,6 +75,7 @@ def cross_validate(
         raise ReszooError("folds", got=folds, expected="at least 2")
     opening: dict[str, Any] = {name: settings[name] for name in OPENING if name in settings}
     training = {name: value for name, value in settings.items() if name not in OPENING or name == "seed"}
+    opening |= arguments_of(model, source, opening, output=output, weights=settings.get("weights"))
     openings = [opening | {"folds": folds, "fold": fold} for fold in range(folds)]
     parts = [open_data(source, **each) for each in openings]
     folder = Path(output).expanduser()

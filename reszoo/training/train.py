@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any, Literal
 from reszoo.arch import zoo
 from reszoo.arch.spec import NetSpec
 from reszoo.data.labels import Task
+from reszoo.data.pictures import Channels
 from reszoo.data.sources import Data, DataSource, open_data
 from reszoo.errors import ReszooError
 from reszoo.training.defaults import default_recipe, fitted
 from reszoo.training.identity import finished, read_settings, settings_of
 from reszoo.training.metadata import check_columns, features_of, scaling_of_weights
+from reszoo.training.opening import arguments_of
 from reszoo.training.recipes import Recipe, recipe as load_recipe
 from reszoo.training.run_folder import locked
 from reszoo.training.trained import Trained
@@ -38,6 +40,7 @@ def train(
     test: DataSource | None = None,
     target: str | Sequence[str] | None = None,
     task: Task | None = None,
+    channels: Channels | None = None,
     seed: int = 0,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     verbose: str | int = "auto",
@@ -69,11 +72,12 @@ def train(
         changes: changes to the network, as in `NetSpec.replace`.
         weights: pretrained weights to start from; images are scaled, and the columns of a table encoded, as these
             weights expect.
-        size: see `open_data`.
+        size: see `open_data`; for image folders by default the network's own size.
         validation: see `open_data`.
         test: see `open_data`.
         target: see `open_data`.
         task: see `open_data`.
+        channels: see `open_data`; by default those of the weights.
         seed: random seed (split, initial weights, shuffling, augmentation).
         callbacks: further Keras callbacks; their names are recorded in `run.json`.
         verbose: as in `fit()`; without a terminal `auto` prints one line an epoch.
@@ -89,8 +93,8 @@ def train(
         NotFiniteError: the loss became NaN or infinite.
     """
     check_seed(seed)
-    options: dict[str, Any] = {"size": size, "validation": validation, "test": test, "target": target, "task": task}
-    columns = None if weights is None else features_of(weights)
+    options: dict[str, Any] = {"size": size, "validation": validation, "test": test, "target": target}
+    options |= {"task": task, "channels": channels}
     if isinstance(data, Data):
         excess = next((name for name, value in options.items() if value is not None), None)
         if excess:
@@ -99,8 +103,10 @@ def train(
             )
         source, record = data, _source_record(*opened) if opened else {}
     else:
-        source, record = open_data(data, seed=seed, columns=columns, **options), _source_record(data, options)
+        arguments = arguments_of(model, data, options, output=output, weights=weights)
+        source, record = open_data(data, seed=seed, **arguments), _source_record(data, options)
     source.check_trainable()
+    columns = None if weights is None else features_of(weights)
     if columns is not None:
         check_columns(source, columns)
     folder = Path(output).expanduser()
