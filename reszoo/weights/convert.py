@@ -58,6 +58,7 @@ def convert(
     dtype: Literal["float16"] | None = None,
     names: LayerNames | None = None,
     key: str | None = None,
+    prefix: str | None = None,
     **changes: Any,
 ) -> Converted:
     """Returns the result of writing a checkpoint in another format, after both files computed the same outputs.
@@ -77,6 +78,7 @@ def convert(
         dtype: `float16` halves the size of a `.safetensors` or `.pth`; by default types do not change.
         names: see `load_weights`.
         key: see `load_weights`.
+        prefix: see `load_weights`.
         changes: overrides what is inferred from the file, as in `from_checkpoint`.
 
     Raises:
@@ -90,7 +92,7 @@ def convert(
     if dtype not in TOLERANCE or (dtype and not has_dtype):
         expected = "float16 for .safetensors and .pth, or None"
         raise ReszooError(f"convert to {target.name}: dtype", got=repr(dtype), expected=expected)
-    loaded = from_checkpoint(source, names=names, key=key, **changes)
+    loaded = from_checkpoint(source, names=names, key=key, prefix=prefix, **changes)
     spec = loaded.report.spec
     with atomic_write(target) as temporary:
         if target.name.endswith((".keras", ".weights.h5")):
@@ -100,7 +102,7 @@ def convert(
             save = loaded.model.save if target.suffix == ".keras" else loaded.model.save_weights
             save(temporary)
         else:
-            translated = open_weights(source, names=names, key=key).translated
+            translated = open_weights(source, names=names, key=key, prefix=prefix).translated
             dialect = _choose_dialect(spec, to or ("reszoo" if target.suffix == ".safetensors" else None), target)
             arrays = {name: named.tensor.read() for name, named in translated.tensors.items()}
             metadata = {"reszoo_spec": spec.model_dump_json()} if dialect is dialects()["reszoo"] else None

@@ -44,6 +44,7 @@ def load_weights(
     strict: Strict = True,
     names: LayerNames | None = None,
     key: str | None = None,
+    prefix: str | None = None,
 ) -> Report:
     """Returns the report of loading a checkpoint's weights into a model.
 
@@ -62,14 +63,18 @@ def load_weights(
             published weights: `tv2_in1k`, `resnet50.tv2_in1k`.
         strict: True: variables and tensors must correspond one to one; `trunk`: the classifier may keep its initial
             values; False: tensors that fit are loaded, the rest is reported.
-        names: our layer names -> those in the file, if it uses the names of no known library (see `translate`).
-        key: which network to read from a PyTorch file that holds several.
+        names: our layer names -> those in the file, where they differ from those of a known library (see `translate`).
+        key: which network to read from a file that holds several, as a path of any depth: `model_ema`,
+            `state_dict.module.encoder_q`. The default are averaged weights, then `state_dict`, `model`, ...; the report
+            names the others.
+        prefix: the beginning of the network's names, such as `model.backbone.`; by default it is located by the
+            tensors themselves.
 
     Raises:
         ReszooError: the file is unreadable, or its network differs from the model's.
     """
     spec = spec_of(model)
-    opened = open_weights(source, spec, names=names, key=key)
+    opened = open_weights(source, spec, names=names, key=key, prefix=prefix)
     matching = match(spec, opened.translated, strict=strict)
     place(model, matching)
     remember(model, Origin(matching.report, opened.record, opened.translated.checkpoint))
@@ -83,6 +88,7 @@ def from_checkpoint(
     include_top: bool = True,
     names: LayerNames | None = None,
     key: str | None = None,
+    prefix: str | None = None,
     **changes: Any,
 ) -> Loaded:
     """Returns a model of the network in a checkpoint with its weights, and the report of loading them.
@@ -102,6 +108,7 @@ def from_checkpoint(
         include_top: whether the model ends with the classifier.
         names: see `load_weights`.
         key: see `load_weights`.
+        prefix: see `load_weights`.
         changes: overrides what is inferred, as in `NetSpec.replace`: `input_shape=(224, 224, 3)`, `shortcut="none"`.
             With other `classes` the classifier is new; with other channels the first convolution is adapted.
 
@@ -109,7 +116,7 @@ def from_checkpoint(
         ReszooError: the file is unreadable, or the zoo cannot describe its network.
     """
     top = boolean(include_top, where="from_checkpoint.include_top")
-    opened = open_weights(source, names=names, key=key)
+    opened = open_weights(source, names=names, key=key, prefix=prefix)
     if not top:
         changes["head"] = {"classes": None, "pooling": "none"}
     spec = zoo.spec(infer.specs(opened.translated)[0], **changes)

@@ -13,13 +13,13 @@ from reszoo.weights.sources import published_record
 from reszoo.weights.translate import translate
 
 
-def summary(path: str | Path, *, key: str | None = None) -> str:
+def summary(path: str | Path, *, key: str | None = None, prefix: str | None = None) -> str:
     """Returns a description of a checkpoint: format, library, network, size. Only names and shapes are read.
 
     Raises:
         ReszooError: the file cannot be read.
     """
-    checkpoint = read(path, key=key)
+    checkpoint = read(path)
     numbers = sum(tensor.size for tensor in checkpoint.tensors.values())
     lines = [
         f"{checkpoint.path}: {checkpoint.container}",
@@ -27,7 +27,7 @@ def summary(path: str | Path, *, key: str | None = None) -> str:
         *(f"  {note}" for note in checkpoint.notes),
     ]
     try:
-        translated = translate(checkpoint)
+        translated = translate(checkpoint, key=key, prefix=prefix)
         specs = infer.specs(translated)
     except ReszooError as error:
         return "\n".join([*lines, f"  not a network of the zoo: {error}"])

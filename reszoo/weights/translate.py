@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
-from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
-from reszoo.arch.recover import common_prefix
-from reszoo.config import check, read_yaml
 from reszoo.errors import ReszooError
-from reszoo.weights.dialects import IGNORED, Dialect, Template, dialects
+from reszoo.weights.dialects import IGNORED, Dialect, dialects
 from reszoo.weights.formats.checkpoint import Checkpoint, Tensor
-
-LayerNames: TypeAlias = Mapping[str, Any] | str | Path
-"""Our layer names -> those in a file, as a mapping or the path of a YAML file."""
+from reszoo.weights.layer_names import LayerNames, candidates, check_names
+from reszoo.weights.restore import check_parts, restored
+from reszoo.weights.select import Network, by_dicts, chosen, networks, restricted
 
 HARMLESS = {"in_chans", "num_classes", "drop_rate", "drop_path_rate", "zero_init_last", "global_pool"}
 """Arguments of timm's builders that do not change what the weights compute, or that shapes reveal."""
@@ -46,30 +41,50 @@ class Translated:
     """Keras files with our names: all layers."""
     prefix: str = ""
     """The common prefix of all names in the file."""
+    outside: tuple[str, ...] = ()
+    """Full names of the other tensors in the file, which do not have the prefix."""
+    others: tuple[str, ...] = ()
+    """Labels of the other networks in the file, as for `key=`."""
 
     def __repr__(self) -> str:
         return f"Translated({self.checkpoint.path.name!r}, {self.dialect.title}, {len(self.tensors)} tensors)"
 
 
-def translate(checkpoint: Checkpoint, names: LayerNames | None = None) -> Translated:
-    """Returns a checkpoint with our names; the dialect is detected from the names in the file.
+def translate(
+    checkpoint: Checkpoint,
+    names: LayerNames | None = None,
+    *,
+    key: str | None = None,
+    prefix: str | None = None,
+) -> Translated:
+    """Returns a network of a checkpoint with our names; the dialect is detected from the names in the file.
 
     Args:
         checkpoint: an opened file.
-        names: for files that no dialect fits: our layer (`stem_conv`, or with fields:
-            `stage{stage}_block{block}_unit{unit}_conv`) -> the name in the file, as a dict or a YAML file; and
+        names: our layer (`stem_conv`, or with fields: `stage{stage}_block{block}_unit{unit}_conv`) -> the name in the
+            file, as a dict or a YAML file; layers that are not listed have the names of the dialect that fits. Also
             `layout`, `torch` or `keras`, by default that of the file format.
+        key: which network to read, as a path: of dicts, of modules, or of both (`state_dict.module.encoder_q`).
+        prefix: the beginning of the network's names within its dict.
 
     Raises:
-        ReszooError: no dialect fits, or the one that fits belongs to an unsupported network.
+        ReszooError: no dialect fits, or the one that fits belongs to an unsupported network; or the file has several
+            networks and nothing tells which one is meant.
     """
-    candidates = [_custom_dialect(checkpoint, names)] if names is not None else dialects().values()
-    prefixes = ["", *_common_prefix(checkpoint)]
+    checkpoint = restored(checkpoint)
+    part = restricted(checkpoint, key=key, prefix=prefix)
+    known = candidates(checkpoint, names)
+    located = networks(part, known) or by_dicts(part)
+    network = chosen(part, located)
+    others = tuple(other.label for other in located if other is not network)
     best = max(
-        (_translate(checkpoint, dialect, prefix) for prefix in prefixes for dialect in candidates),
+        (_translate(part, dialect, network, others) for dialect in network.dialects or known),
         key=lambda translated: len(translated.tensors),
     )
     where, dialect = str(checkpoint.path), best.dialect
+    check_parts(checkpoint, best.unknown)
+    if names is not None:
+        check_names(best.checkpoint, names, best.prefix)
     if names is None and len(best.tensors) < max(2, len(best.unknown)):
         got = f"names of no known library ({', '.join(best.unknown[:4])}, ...)"
         expected = ", ".join(name for name, dialect in dialects().items() if not dialect.refuse)
@@ -80,30 +95,27 @@ def translate(checkpoint: Checkpoint, names: LayerNames | None = None) -> Transl
     return replace(best, dialect=_apply_config(checkpoint, dialect))
 
 
-def _custom_dialect(checkpoint: Checkpoint, names: LayerNames) -> Dialect:
-    rules = read_yaml(Path(names)) if isinstance(names, (str, Path)) else dict(names)
-    layout = rules.pop("layout", "keras" if "Keras" in checkpoint.container else "torch")
-    layers = dialects()["reszoo"].names
-    for ours in rules:
-        if not any(ours == layer or Template(layer).read(ours) is not None for layer in layers):
-            raise ReszooError("names", got=repr(ours), expected=", ".join(layers))
-    return check(Dialect, {"title": "custom names", "layout": layout, "names": rules}, where="names")
-
-
-def _common_prefix(checkpoint: Checkpoint) -> list[str]:
-    """Returns candidates for a prefix: the first part of most names, such as `model.` where a module holds the network
-    as an attribute, and the prefix with which one of our own networks was built."""
-    first = Counter(name.partition(".")[0] + "." for name in checkpoint.tensors if "." in name)
-    common = [prefix for prefix, count in first.most_common(1) if count > len(checkpoint.tensors) // 2]
-    return [*common, *filter(None, [common_prefix(name.partition("/")[0] for name in checkpoint.tensors)])]
-
-
-def _translate(checkpoint: Checkpoint, dialect: Dialect, prefix: str) -> Translated:
+def _translate(checkpoint: Checkpoint, dialect: Dialect, network: Network, others: tuple[str, ...]) -> Translated:
+    """Returns one network of a checkpoint in one dialect."""
+    prefix = network.prefix
+    separator = "/" if dialect.layout == "keras" else "."
+    # The names of Keras' layers keep their prefix: a configuration refers to them.
+    start = "" if dialect.layout == "keras" else prefix
+    apart = tuple(f"{other}{separator}" for other in others if other and len(other) > len(prefix))
+    inside = {
+        name.removeprefix(start): tensor
+        for name, tensor in checkpoint.tensors.items()
+        if name.startswith(prefix) and not (apart and name.startswith(apart))
+    }
+    outside = tuple(
+        name for name in checkpoint.tensors if not name.startswith(prefix) or (apart and name.startswith(apart))
+    )
     tensors: dict[str, NamedTensor] = {}
     unknown, ignored = [], []
-    separator = "/" if dialect.layout == "keras" else "."
-    for name, tensor in checkpoint.tensors.items():
-        layer, _, last = name.removeprefix(prefix).removeprefix(dialect.prefix).rpartition(separator)
+    for name, tensor in inside.items():
+        layer, _, last = (
+            name.removeprefix(prefix if not start else "").removeprefix(dialect.prefix).rpartition(separator)
+        )
         ours = dialect.ours(layer)
         variable = dialect.variable(ours, last) if ours else None
         if last in IGNORED:
@@ -114,11 +126,35 @@ def _translate(checkpoint: Checkpoint, dialect: Dialect, prefix: str) -> Transla
             tensor = _in_keras_layout(ours, tensor) if dialect.layout == "torch" else tensor
             tensors[f"{ours}/{variable}"] = NamedTensor(tensor, name)
     # A file that lists layers without weights lists all of them; a legacy file lists a sub-model, but not its layers.
-    weighted = {name.rpartition(separator)[0] for name in checkpoint.tensors}
+    weighted = {name.rpartition(separator)[0] for name in inside}
     lists_all = dialect is dialects()["reszoo"] and weighted < checkpoint.layers
     layers = checkpoint.layers if lists_all else frozenset()
     layers = frozenset(layer.removeprefix(prefix) for layer in layers)
-    return Translated(checkpoint, dialect, tensors, tuple(unknown), tuple(ignored), layers, prefix)
+    part = _part(checkpoint, inside, prefix, others) if start or outside else checkpoint
+    result = Translated(part, dialect, tensors, tuple(unknown), tuple(ignored), layers, prefix)
+    return replace(result, outside=outside, others=others)
+
+
+def _part(checkpoint: Checkpoint, inside: dict[str, Tensor], prefix: str, others: tuple[str, ...]) -> Checkpoint:
+    """Returns one network of a checkpoint by itself, with its names alone."""
+    label = prefix.rstrip("./")
+    attributes = {
+        path.removeprefix(prefix) if path != label else "": settings
+        for path, settings in checkpoint.attributes.items()
+        if path == label or path.startswith(prefix)
+    }
+    notes = checkpoint.notes
+    if label:
+        also = (
+            f"; also in the file: {', '.join(repr(other) for other in others)} (choose with key=...)" if others else ""
+        )
+        notes = (*notes, f"read from {label!r}{also}")
+    elif others:
+        notes = (
+            *notes,
+            f"read from the top level; also in the file: {', '.join(map(repr, others))} (choose with key=...)",
+        )
+    return replace(checkpoint, tensors=inside, attributes=attributes, notes=notes)
 
 
 def _in_keras_layout(layer: str, tensor: Tensor) -> Tensor:

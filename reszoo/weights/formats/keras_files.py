@@ -29,7 +29,7 @@ _PATH = 4000
 """The longest path of a group, in characters."""
 
 
-def read_h5(path: Path, _key: str | None = None) -> Checkpoint:
+def read_h5(path: Path) -> Checkpoint:
     """Returns the content of a Keras HDF5 file: legacy weights, a legacy model, or `.weights.h5`.
 
     Raises:
@@ -38,7 +38,7 @@ def read_h5(path: Path, _key: str | None = None) -> Checkpoint:
     return _open(path, 0, path.stat().st_size)
 
 
-def read_keras(path: Path, _key: str | None = None) -> Checkpoint:
+def read_keras(path: Path) -> Checkpoint:
     """Returns the content of a `.keras` archive.
 
     Raises:
