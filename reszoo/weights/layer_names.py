@@ -27,8 +27,16 @@ def candidates(checkpoint: Checkpoint, names: LayerNames | None) -> list[Dialect
         return known
     layout, rules = _rules(checkpoint, names)
     alone = check(Dialect, {"title": "custom names", "layout": layout, "names": rules}, where="names")
+
+    def title(dialect: Dialect) -> str:
+        return f"custom names and those of {dialect.title}"
+
     added = [
-        dialect.model_copy(update={"title": f"custom names and {dialect.title}", "names": {**dialect.names, **rules}})
+        check(
+            Dialect,
+            {**dialect.model_dump(), "title": title(dialect), "names": {**dialect.names, **rules}},
+            where="names",
+        )
         for dialect in known
         if dialect.layout == layout and not dialect.refuse
     ]

@@ -16,6 +16,7 @@ from reszoo.errors import ReszooError
 from reszoo.types import Array, KerasModel, Tensor as KerasTensor
 from reszoo.weights import infer
 from reszoo.weights.formats.checkpoint import Tensor
+from reszoo.weights.head import with_head
 from reszoo.weights.match import Match, Strict, match
 from reszoo.weights.origin import Origin, remember
 from reszoo.weights.report import Report
@@ -124,8 +125,11 @@ def from_checkpoint(
     matching = match(spec, opened.translated, strict=strict, inferred=True)
     from reszoo.arch.build import build
 
-    model = build(spec)
+    head = opened.translated.head if strict is True else ()
+    model = build(spec.replace(head={"pooling": "avg"}) if head else spec)
     place(model, matching, fresh=True)
+    if head:
+        model = with_head(model, head)
     remember(model, Origin(matching.report, opened.record, opened.translated.checkpoint))
     return Loaded(model, matching.report)
 

@@ -141,7 +141,14 @@ def _placements(spec: NetSpec, translated: Translated, strict: Strict) -> tuple[
         if target not in used:
             placements.append(Placement("ignored", "", named.source, named.tensor.shape, _unused(spec, target)))
     shapes = {name: tensor.shape for name, tensor in translated.checkpoint.tensors.items()}
-    placements += [Placement("ignored", "", name, shapes[name], "unknown name") for name in translated.unknown]
+    places = {
+        **dict.fromkeys(translated.foreign.beside, _BESIDE),
+        **dict.fromkeys(translated.foreign.head, _BEHIND),
+        **dict.fromkeys(translated.foreign.within, _WITHIN),
+    }
+    placements += [
+        Placement("ignored", "", name, shapes[name], places.get(name, "unknown name")) for name in translated.unknown
+    ]
     placements += [Placement("ignored", "", name, shapes[name]) for name in translated.ignored]
     return placements, tensors
 
@@ -153,6 +160,9 @@ def _unused(spec: NetSpec, target: str) -> str:
 
 
 _NO_CLASSIFIER = "the model has no classifier"
+_BESIDE = "no part of the network"
+_BEHIND = "behind the network's last block"
+_WITHIN = "inside of the network's blocks or between them"
 
 
 def _status(
@@ -201,9 +211,10 @@ def _refuse(
     *,
     inferred: bool,
 ) -> None:
-    if strict is False:
-        return
     where = translated.checkpoint.path.name + ("" if inferred else f" into {spec.name}")
+    if strict is False:
+        _warn(where, translated, placements)
+        return
     is_a = f"weights of {translated.dialect.title}"
     if mismatch and theirs is not None:
         name = infer.zoo_name(theirs)
@@ -213,18 +224,44 @@ def _refuse(
         raise ReszooError(where, got=got, hint=f"{hint}{_diff(placements)}")
     classes = [item for item in placements if item.status == "missing" and item.target.startswith("predictions/")]
     missing = [item for item in placements if item.status == "missing"]
-    extra = [item for item in placements if item.status == "ignored" and item.reason not in ("", _NO_CLASSIFIER)]
+    left_out = ("", _NO_CLASSIFIER, _BESIDE)
+    if strict == "trunk" or (spec.head.classes is None and not inferred):
+        left_out = (*left_out, _BEHIND)
+    extra = [item for item in placements if item.status == "ignored" and item.reason not in left_out]
     if not missing and not extra:
         return
+    if extra and not missing and all(item.reason == _BEHIND for item in extra):
+        got = f"{is_a} with other layers behind the last block ({', '.join(item.source for item in extra[:4])})"
+        hint = "include_top=False loads the network without them"
+        if not inferred:
+            hint = "strict='trunk' loads the rest"
+        raise ReszooError(where, got=got, expected="one linear layer", hint=hint)
     if missing and missing == classes and not extra:
         hint = "strict='trunk' loads the rest and keeps the classifier's initial values"
         got = f"{is_a}, {classes[0].reason or 'without a classifier'}"
         raise ReszooError(where, got=got, expected=f"{spec.head.classes} classes", hint=hint)
     got = f"{is_a} with {len(missing)} missing variables and {len(extra)} unexpected tensors"
-    remedy = "strict=False loads what fits"
-    if inferred:
+    # Loading what fits is worthless where kernels would be missing.
+    is_useful = not any(item.target.endswith("/kernel") for item in missing)
+    remedy = "strict=False loads what fits" if is_useful else "this is another network"
+    if any(item.reason == _WITHIN for item in extra):
+        remedy = "layers inside of the blocks that the zoo does not have: this is another network"
+    elif inferred and is_useful:
         remedy = "build that network and load what fits with load_weights(model, file, strict=False)"
     raise ReszooError(where, got=got, hint=f"{remedy}{_diff(placements)}")
+
+
+def _warn(where: str, translated: Translated, placements: list[Placement]) -> None:
+    """Warns of loading what fits where the result computes something else than the network in the file."""
+    within, missing = translated.foreign.within, [item for item in placements if item.status == "missing"]
+    if within:
+        some = ", ".join(within[:3])
+        message = f"{len(within)} tensors inside of the blocks are left out ({some}): the outputs are not the file's"
+        warnings.warn(f"{where}: {message}", stacklevel=5)
+    variables = [item for item in placements if item.target]
+    if 3 * len(missing) > len(variables):
+        message = f"{len(missing)} of {len(variables)} variables are not in the file and keep their initial values"
+        warnings.warn(f"{where}: {message}", stacklevel=5)
 
 
 def as_arguments(changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from typing import Any, NamedTuple
 
 from reszoo.errors import ReszooError
 from reszoo.weights.dialects import IGNORED, Dialect, dialects
+from reszoo.weights.foreign import NOTHING, Foreign, foreign, grouped, is_beside
 from reszoo.weights.formats.checkpoint import Checkpoint, Tensor
+from reszoo.weights.head import Linear, chain, described
 from reszoo.weights.layer_names import LayerNames, candidates, check_names
 from reszoo.weights.restore import check_parts, restored
 from reszoo.weights.select import Network, by_dicts, chosen, networks, restricted
@@ -45,6 +48,10 @@ class Translated:
     """Full names of the other tensors in the file, which do not have the prefix."""
     others: tuple[str, ...] = ()
     """Labels of the other networks in the file, as for `key=`."""
+    foreign: Foreign = NOTHING
+    """The unknown names by their place in the network."""
+    head: tuple[Linear, ...] = ()
+    """The layers of a head in place of the classifier, if it has several."""
 
     def __repr__(self) -> str:
         return f"Translated({self.checkpoint.path.name!r}, {self.dialect.title}, {len(self.tensors)} tensors)"
@@ -92,7 +99,72 @@ def translate(
         raise ReszooError(where, got=got, expected=expected, hint=hint)
     if dialect.refuse:
         raise ReszooError(where, got=f"weights of {dialect.title}", hint=dialect.refuse)
-    return replace(best, dialect=_apply_config(checkpoint, dialect))
+    best = _with_head(best, part)
+    return replace(best, dialect=_apply_config(checkpoint, dialect), checkpoint=_with_notes(best, part))
+
+
+def _with_notes(translated: Translated, whole: Checkpoint) -> Checkpoint:
+    """Returns the network's tensors with notes about where it was and what is left aside."""
+    notes, label = [*translated.checkpoint.notes], translated.prefix.rstrip("./")
+    others = ", ".join(map(repr, translated.others))
+    if label or others:
+        also = f"; also in the file: {others} (choose with key=...)" if others else ""
+        notes.append(f"read from {repr(label) if label else 'the top level'}{also}")
+    within = tuple(f"{other}{separator}" for other in translated.others for separator in "./")
+    beside = [name for name in translated.outside if not within or not name.startswith(within)]
+    beside += translated.foreign.beside
+    if beside:
+        notes.append(f"no part of the network: {grouped(beside, whole.tensors)}")
+    if translated.head:
+        head = described(translated.head)
+        notes.append(f"the head: {head}; the activations are not stored in the file")
+    return replace(translated.checkpoint, notes=tuple(notes))
+
+
+def _with_head(translated: Translated, whole: Checkpoint) -> Translated:
+    """Returns the network with its unknown tensors in their places, and a head of linear layers as its classifier."""
+    parts = foreign(translated.checkpoint, translated.unknown, translated.tensors)
+    translated = replace(translated, foreign=parts)
+    if "predictions/kernel" in translated.tensors or parts.within or not _blocks(translated):
+        return translated
+    tensors = translated.checkpoint.tensors
+    names = parts.head
+    beside = _beside(translated, whole)
+    if not names and beside:
+        names, tensors = beside, whole.tensors
+    kernels = [named.tensor for layer, named in sorted(translated.tensors.items()) if layer in _blocks(translated)]
+    layers = chain(names, tensors, kernels[-1].shape[-1], torch=translated.dialect.layout == "torch")
+    if not layers:
+        return translated
+    unknown = tuple(name for name in translated.unknown if name not in names)
+    outside = tuple(name for name in translated.outside if name not in names)
+    translated = replace(translated, unknown=unknown, outside=outside, foreign=parts._replace(head=()))
+    if len(layers) > 1:
+        return replace(translated, head=layers)
+    separator = "/" if translated.dialect.layout == "keras" else "."
+    added = {"kernel": layers[0].kernel, **({"bias": layers[0].bias} if layers[0].bias else {})}
+    sources = {"kernel": "kernel" if separator == "/" else "weight", "bias": "bias"}
+    classifier = {
+        f"predictions/{variable}": NamedTensor(tensor, f"{layers[0].name}{separator}{sources[variable]}")
+        for variable, tensor in added.items()
+    }
+    return replace(translated, tensors={**translated.tensors, **classifier})
+
+
+def _blocks(translated: Translated) -> list[str]:
+    return [layer for layer in translated.tensors if re.match(r"stage\d+_block\d+_unit\d+_(conv|dense)/kernel", layer)]
+
+
+def _beside(translated: Translated, whole: Checkpoint) -> tuple[str, ...]:
+    """Returns the tensors beside the network's module in its dict, such as `head.fc.weight` beside `backbone.`."""
+    label = translated.prefix.rstrip("./")
+    above = f"{label.rpartition('.')[0]}." if "." in label else ""
+    dicts = [key for key in whole.keys if key and (label == key or label.startswith(f"{key}."))]
+    if not label or any(len(f"{key}.") > len(above) for key in dicts):
+        return ()
+    within = tuple(f"{other}." for other in translated.others)
+    names = [name for name in translated.outside if name.startswith(above) and not (within and name.startswith(within))]
+    return tuple(name for name in names if not is_beside(name, whole.tensors[name]))
 
 
 def _translate(checkpoint: Checkpoint, dialect: Dialect, network: Network, others: tuple[str, ...]) -> Translated:
@@ -130,12 +202,12 @@ def _translate(checkpoint: Checkpoint, dialect: Dialect, network: Network, other
     lists_all = dialect is dialects()["reszoo"] and weighted < checkpoint.layers
     layers = checkpoint.layers if lists_all else frozenset()
     layers = frozenset(layer.removeprefix(prefix) for layer in layers)
-    part = _part(checkpoint, inside, prefix, others) if start or outside else checkpoint
+    part = _part(checkpoint, inside, prefix) if start or outside else checkpoint
     result = Translated(part, dialect, tensors, tuple(unknown), tuple(ignored), layers, prefix)
     return replace(result, outside=outside, others=others)
 
 
-def _part(checkpoint: Checkpoint, inside: dict[str, Tensor], prefix: str, others: tuple[str, ...]) -> Checkpoint:
+def _part(checkpoint: Checkpoint, inside: dict[str, Tensor], prefix: str) -> Checkpoint:
     """Returns one network of a checkpoint by itself, with its names alone."""
     label = prefix.rstrip("./")
     attributes = {
@@ -143,18 +215,7 @@ def _part(checkpoint: Checkpoint, inside: dict[str, Tensor], prefix: str, others
         for path, settings in checkpoint.attributes.items()
         if path == label or path.startswith(prefix)
     }
-    notes = checkpoint.notes
-    if label:
-        also = (
-            f"; also in the file: {', '.join(repr(other) for other in others)} (choose with key=...)" if others else ""
-        )
-        notes = (*notes, f"read from {label!r}{also}")
-    elif others:
-        notes = (
-            *notes,
-            f"read from the top level; also in the file: {', '.join(map(repr, others))} (choose with key=...)",
-        )
-    return replace(checkpoint, tensors=inside, attributes=attributes, notes=notes)
+    return replace(checkpoint, tensors=inside, attributes=attributes)
 
 
 def _in_keras_layout(layer: str, tensor: Tensor) -> Tensor:

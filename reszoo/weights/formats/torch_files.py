@@ -15,7 +15,7 @@ from reszoo.weights.formats import pickles
 from reszoo.weights.formats.archives import checked_zip, read_member
 from reszoo.weights.formats.checkpoint import ITEM_SIZES, BrokenFileError, Checkpoint, Tensor
 from reszoo.weights.formats.pickles import PickleRefusedError
-from reszoo.weights.formats.placeholders import Placeholder
+from reszoo.weights.formats.placeholders import Name, Placeholder
 from reszoo.weights.formats.torch_content import Modules, contents
 from reszoo.weights.formats.torch_globals import NAMES, QUANTIZED, Storage, View, storage_of
 from reszoo.weights.formats.torch_script import modules_of
@@ -102,8 +102,10 @@ def read_legacy(path: Path) -> Checkpoint:
     total = path.stat().st_size
     kinds: dict[str, str] = {}
 
-    def persistent(identifier: Any) -> Storage | Placeholder:
+    def persistent(identifier: Any) -> Storage | Placeholder | Name:
         storage = storage_of(identifier)
+        if isinstance(storage, Name):
+            return storage
         if isinstance(storage, Placeholder):
             kind = "a quantized network" if storage.name == QUANTIZED else f"tensors of type {storage.name}"
             raise PickleRefusedError(f"{kind}, whose legacy file cannot be read")

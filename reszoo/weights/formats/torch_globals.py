@@ -126,13 +126,17 @@ NAMES: dict[str, Any] = {
 """Names in a checkpoint -> their replacements. All other names become placeholders, and nothing is imported."""
 
 
-def storage_of(identifier: Any) -> Storage | Placeholder:
+def storage_of(identifier: Any) -> Storage | Placeholder | Name:
     """Returns the storage that a persistent id describes; a placeholder for numbers of an unsupported type.
+
+    Legacy files also refer to the classes of modules so, with their source code; these are returned by name.
 
     Raises:
         PickleRefusedError: it does not describe one.
     """
     match identifier:
+        case ("module", Name() as cls, *_):
+            return cls
         case ("storage", Name() as kind, *_):
             return Placeholder(QUANTIZED if re.match(r"torch\.Q\w*Storage", kind.name) else kind.name)
         case ("storage", _Kind(dtype), str(key), _, elements, *view) if _whole(elements):
