@@ -9,10 +9,11 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from reszoo.arch import zoo
+from reszoo.arch.layer_fields import LayerDescription, shortest_ratio
 from reszoo.arch.ops import Op
 from reszoo.arch.orders import ORDERS
 from reszoo.arch.plan import plan
-from reszoo.arch.recover import LayerDescription, shortest_ratio, spec_of_layers
+from reszoo.arch.recover import spec_of_layers
 from reszoo.arch.spec import NetSpec
 from reszoo.errors import ReszooError
 from reszoo.weights.dialects import Dialect, dialects
