@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -10,10 +11,12 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 from reszoo.arch.recover import common_prefix
+from reszoo.arch.spec import NetSpec
 from reszoo.config import check, read_yaml
 from reszoo.errors import ReszooError
 from reszoo.weights.dialects import IGNORED, Dialect, Template, dialects
 from reszoo.weights.formats.checkpoint import Checkpoint, Tensor
+from reszoo.weights.graph import NoResidualGraphError, read_graph
 
 LayerNames: TypeAlias = Mapping[str, Any] | str | Path
 """Our layer names -> those in a file, as a mapping or the path of a YAML file."""
@@ -46,6 +49,11 @@ class Translated:
     """Keras files with our names: all layers."""
     prefix: str = ""
     """The common prefix of all names in the file."""
+    spec: NetSpec | None = None
+    """The network, if the file contains its graph."""
+    is_inferred: bool = False
+    """Whether the layers were recognised without their names."""
+    notes: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return f"Translated({self.checkpoint.path.name!r}, {self.dialect.title}, {len(self.tensors)} tensors)"
@@ -70,6 +78,13 @@ def translate(checkpoint: Checkpoint, names: LayerNames | None = None) -> Transl
         key=lambda translated: len(translated.tensors),
     )
     where, dialect = str(checkpoint.path), best.dialect
+    is_known = len(best.tensors) >= max(2, len(best.unknown))
+    if _has_graph(checkpoint) and not (is_known and (dialect is dialects()["reszoo"] or dialect.refuse)):
+        try:
+            return _from_graph(checkpoint, best, is_known=is_known)
+        except NoResidualGraphError:
+            # Plain networks are recognised by their names.
+            pass
     if names is None and len(best.tensors) < max(2, len(best.unknown)):
         got = f"names of no known library ({', '.join(best.unknown[:4])}, ...)"
         expected = ", ".join(name for name, dialect in dialects().items() if not dialect.refuse)
@@ -78,6 +93,42 @@ def translate(checkpoint: Checkpoint, names: LayerNames | None = None) -> Transl
     if dialect.refuse:
         raise ReszooError(where, got=f"weights of {dialect.title}", hint=dialect.refuse)
     return replace(best, dialect=_apply_config(checkpoint, dialect))
+
+
+def _has_graph(checkpoint: Checkpoint) -> bool:
+    """Returns whether the file has the configuration of a Keras model of stock layers."""
+    inner = checkpoint.config.get("config")
+    return isinstance(inner, list) or (isinstance(inner, dict) and isinstance(inner.get("layers"), list))
+
+
+def _from_graph(checkpoint: Checkpoint, named: Translated, *, is_known: bool) -> Translated:
+    """Returns a checkpoint with our names by the graph of its Keras model.
+
+    Args:
+        checkpoint: the file.
+        named: the same by the names of its layers.
+        is_known: whether these are the names of a library.
+    """
+    where, config = str(checkpoint.path), checkpoint.config
+    read = read_graph(config, name=network_name(checkpoint.path), where=where)
+    theirs = {layer: ours for ours, layer in read.layers.items()}
+    tensors, unknown = {}, []
+    for name, tensor in checkpoint.tensors.items():
+        layer, _, variable = name.rpartition("/")
+        if layer in theirs:
+            tensors[f"{theirs[layer]}/{variable}"] = NamedTensor(tensor, name)
+        elif layer not in read.head:
+            unknown.append(name)
+    notes = (f"left out after the trunk: {', '.join(read.head)}",) if read.head else ()
+    dialect = Dialect(title="a Keras model read through its graph", layout="keras", names={})
+    if is_known:
+        dialect = named.dialect
+    return Translated(checkpoint, dialect, tensors, tuple(unknown), (), frozenset(), "", read.spec, not is_known, notes)
+
+
+def network_name(path: Path) -> str:
+    """Returns a name for the network in a file: that of the file."""
+    return re.sub(r"[^\w.-]", "_", path.name.partition(".")[0]) or "network"
 
 
 def _custom_dialect(checkpoint: Checkpoint, names: LayerNames) -> Dialect:
