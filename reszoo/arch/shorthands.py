@@ -37,6 +37,7 @@ WORDS: dict[str, dict[str | None, dict[str, Any]]] = {
         "deep": {"stem": {"kernel": 3, "stride": 2, "depth": 3, "pool": "max"}},
     },
     "norm": {kind: {"norm": {"kind": kind}} for kind in ("batch", "group", "none")},
+    "activation": {kind: {"activation": {"kind": kind}} for kind in ("relu", "leaky_relu", "silu", "gelu")},
     "shortcut": {
         "none": {"block": {"shortcut": "none", "start": "random", "drop_path": 0.0}},
         "A": {"block": {"shortcut": "pad"}},

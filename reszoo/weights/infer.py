@@ -9,14 +9,15 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from reszoo.arch import zoo
+from reszoo.arch.layer_fields import LayerDescription, shortest_ratio
 from reszoo.arch.ops import Op
 from reszoo.arch.orders import ORDERS
 from reszoo.arch.plan import plan
-from reszoo.arch.recover import LayerDescription, shortest_ratio, spec_of_layers
+from reszoo.arch.recover import spec_of_layers
 from reszoo.arch.spec import NetSpec
 from reszoo.errors import ReszooError
 from reszoo.weights.dialects import Dialect, dialects
-from reszoo.weights.translate import Translated
+from reszoo.weights.translate import Translated, network_name
 
 Shapes = Mapping[str, tuple[int, ...]]
 """`layer/variable` -> shape, in Keras layout."""
@@ -42,6 +43,8 @@ _SPECS: WeakKeyDictionary[Translated, tuple[NetSpec, ...]] = WeakKeyDictionary()
 
 
 def _specs(translated: Translated) -> tuple[NetSpec, ...]:
+    if translated.spec is not None:
+        return (_checked(translated.spec, translated),)
     if contains_spec(translated):
         return (_spec_in_file(translated),)
     where = f"{translated.checkpoint.path.name} ({translated.dialect.title})"
@@ -60,6 +63,15 @@ def _specs(translated: Translated) -> tuple[NetSpec, ...]:
     )
 
 
+def _checked(spec: NetSpec, translated: Translated) -> NetSpec:
+    """Returns the network of a file's graph after its weights were found in the file."""
+    missing = [name for name in weights_of(spec) if name not in translated.tensors]
+    if missing:
+        got = f"{len(missing)} weights of the graph without a tensor ({missing[0]}, ...)"
+        raise ReszooError(translated.checkpoint.path.name, got=got, hint="save the model again")
+    return spec
+
+
 def _nearest(candidates: list[NetSpec], translated: Translated, shapes: Shapes) -> str:
     """Returns a hint: variables of the nearest network (-) and tensors of the file (+) that differ, three of each."""
     in_file = {*shapes.items()}
@@ -72,6 +84,8 @@ def _nearest(candidates: list[NetSpec], translated: Translated, shapes: Shapes) 
 
 def contains_spec(translated: Translated) -> bool:
     """Returns whether the file contains its spec or the configuration of its Keras model."""
+    if translated.spec is not None:
+        return True
     config = translated.checkpoint.config
     has_config = translated.dialect is dialects()["reszoo"] and isinstance(config.get("config"), dict)
     return isinstance(config.get("reszoo_spec"), str) or has_config
@@ -156,7 +170,7 @@ def _fields(shapes: Shapes, translated: Translated) -> dict[str, Any]:
         reduces = pools = not dense and (len(stem) > 1 or kernel > 3)
     classes = layers["predictions"][-1] if "predictions" in layers else None
     return {
-        "name": re.sub(r"[^\w.-]", "_", translated.checkpoint.path.name.partition(".")[0]) or "network",
+        "name": network_name(translated.checkpoint.path),
         "input_shape": (stem[0][0],) if dense else (None, None, stem[0][2]),
         "stem": {
             "kernel": kernel,

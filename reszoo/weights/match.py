@@ -51,7 +51,7 @@ def match(spec: NetSpec, translated: Translated, *, strict: Strict = True, infer
     """
     if strict not in (True, False, "trunk"):
         raise ReszooError("strict", got=repr(strict), expected="True, 'trunk', False")
-    notes = list(translated.checkpoint.notes)
+    notes = [*translated.checkpoint.notes, *translated.notes]
     candidates = _candidates(translated)
     theirs = spec if inferred else min(candidates, key=lambda one: len(differences(spec, one)), default=None)
     mismatch = _without(infer.assumed_fields(translated), differences(spec, theirs)) if theirs else {}
@@ -107,8 +107,9 @@ def differences(ours: NetSpec, theirs: NetSpec) -> dict[str, Any]:
     for argument, field in (("depths", "depth"), ("widths", "width")):
         if [stage[field] for stage in one["stages"]] != [stage[field] for stage in other["stages"]]:
             changes[argument] = [stage[field] for stage in other["stages"]]
-    if ours.bias != theirs.bias:
-        changes["bias"] = theirs.bias
+    for field in ("bias", "padding"):
+        if one[field] != other[field]:
+            changes[field] = other[field]
     if ours.norm.kind != "group":
         changes.get("norm", {}).pop("groups", None)
     return {name: value for name, value in changes.items() if value != {}}
@@ -116,7 +117,8 @@ def differences(ours: NetSpec, theirs: NetSpec) -> dict[str, Any]:
 
 _COMPARED = {
     "stem": ("kernel", "width", "depth"),
-    "block": ("body", "order", "shortcut", "stride_at", "attention"),
+    "block": ("body", "order", "shortcut", "projection", "stride_at", "attention"),
+    "activation": ("kind", "slope"),
     "norm": ("kind", "epsilon", "groups"),
 }
 

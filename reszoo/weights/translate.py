@@ -2,59 +2,22 @@
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fnmatch import fnmatch
-from typing import Any, NamedTuple
+from typing import Any
 
 from reszoo.errors import ReszooError
+from reszoo.weights.classifier import placed, with_notes
 from reszoo.weights.dialects import IGNORED, Dialect, dialects
-from reszoo.weights.foreign import NOTHING, Foreign, foreign, grouped, is_beside
 from reszoo.weights.formats.checkpoint import Checkpoint, Tensor
-from reszoo.weights.head import Linear, chain, described
-from reszoo.weights.layer_names import LayerNames, candidates, check_names
+from reszoo.weights.graph import NoResidualGraphError, read_graph
+from reszoo.weights.layer_names import LayerNames as LayerNames, candidates, check_names
 from reszoo.weights.restore import check_parts, restored
 from reszoo.weights.select import Network, by_dicts, chosen, networks, restricted
+from reszoo.weights.translated import NamedTensor as NamedTensor, Translated as Translated, network_name as network_name
 
 HARMLESS = {"in_chans", "num_classes", "drop_rate", "drop_path_rate", "zero_init_last", "global_pool"}
 """Arguments of timm's builders that do not change what the weights compute, or that shapes reveal."""
-
-
-class NamedTensor(NamedTuple):
-    """A tensor in Keras layout, with its original name."""
-
-    tensor: Tensor
-    source: str
-    """The name in the file."""
-
-
-@dataclass(frozen=True, eq=False)
-class Translated:
-    """A checkpoint with our names and in Keras layout."""
-
-    checkpoint: Checkpoint
-    dialect: Dialect
-    tensors: dict[str, NamedTensor]
-    """`layer/variable` -> tensor."""
-    unknown: tuple[str, ...]
-    """Names in the file that are not in the dialect."""
-    ignored: tuple[str, ...]
-    """Names in the file of tensors that are not weights."""
-    layers: frozenset[str]
-    """Keras files with our names: all layers."""
-    prefix: str = ""
-    """The common prefix of all names in the file."""
-    outside: tuple[str, ...] = ()
-    """Full names of the other tensors in the file, which do not have the prefix."""
-    others: tuple[str, ...] = ()
-    """Labels of the other networks in the file, as for `key=`."""
-    foreign: Foreign = NOTHING
-    """The unknown names by their place in the network."""
-    head: tuple[Linear, ...] = ()
-    """The layers of a head in place of the classifier, if it has several."""
-
-    def __repr__(self) -> str:
-        return f"Translated({self.checkpoint.path.name!r}, {self.dialect.title}, {len(self.tensors)} tensors)"
 
 
 def translate(
@@ -92,6 +55,13 @@ def translate(
     check_parts(checkpoint, best.unknown)
     if names is not None:
         check_names(best.checkpoint, names, best.prefix)
+    is_known = len(best.tensors) >= max(2, len(best.unknown))
+    if _has_graph(checkpoint) and not (is_known and (dialect is dialects()["reszoo"] or dialect.refuse)):
+        try:
+            return _from_graph(checkpoint, best, is_known=is_known)
+        except NoResidualGraphError:
+            # Plain networks are recognised by their names.
+            pass
     if names is None and len(best.tensors) < max(2, len(best.unknown)):
         got = f"names of no known library ({', '.join(best.unknown[:4])}, ...)"
         expected = ", ".join(name for name, dialect in dialects().items() if not dialect.refuse)
@@ -99,72 +69,39 @@ def translate(
         raise ReszooError(where, got=got, expected=expected, hint=hint)
     if dialect.refuse:
         raise ReszooError(where, got=f"weights of {dialect.title}", hint=dialect.refuse)
-    best = _with_head(best, part)
-    return replace(best, dialect=_apply_config(checkpoint, dialect), checkpoint=_with_notes(best, part))
+    best = placed(best, part)
+    return replace(best, dialect=_apply_config(checkpoint, dialect), checkpoint=with_notes(best, part))
 
 
-def _with_notes(translated: Translated, whole: Checkpoint) -> Checkpoint:
-    """Returns the network's tensors with notes about where it was and what is left aside."""
-    notes, label = [*translated.checkpoint.notes], translated.prefix.rstrip("./")
-    others = ", ".join(map(repr, translated.others))
-    if label or others:
-        also = f"; also in the file: {others} (choose with key=...)" if others else ""
-        notes.append(f"read from {repr(label) if label else 'the top level'}{also}")
-    within = tuple(f"{other}{separator}" for other in translated.others for separator in "./")
-    beside = [name for name in translated.outside if not within or not name.startswith(within)]
-    beside += translated.foreign.beside
-    if beside:
-        notes.append(f"no part of the network: {grouped(beside, whole.tensors)}")
-    if translated.head:
-        head = described(translated.head)
-        notes.append(f"the head: {head}; the activations are not stored in the file")
-    return replace(translated.checkpoint, notes=tuple(notes))
+def _has_graph(checkpoint: Checkpoint) -> bool:
+    """Returns whether the file has the configuration of a Keras model of stock layers."""
+    inner = checkpoint.config.get("config")
+    return isinstance(inner, list) or (isinstance(inner, dict) and isinstance(inner.get("layers"), list))
 
 
-def _with_head(translated: Translated, whole: Checkpoint) -> Translated:
-    """Returns the network with its unknown tensors in their places, and a head of linear layers as its classifier."""
-    parts = foreign(translated.checkpoint, translated.unknown, translated.tensors)
-    translated = replace(translated, foreign=parts)
-    if "predictions/kernel" in translated.tensors or parts.within or not _blocks(translated):
-        return translated
-    tensors = translated.checkpoint.tensors
-    names = parts.head
-    beside = _beside(translated, whole)
-    if not names and beside:
-        names, tensors = beside, whole.tensors
-    kernels = [named.tensor for layer, named in sorted(translated.tensors.items()) if layer in _blocks(translated)]
-    layers = chain(names, tensors, kernels[-1].shape[-1], torch=translated.dialect.layout == "torch")
-    if not layers:
-        return translated
-    unknown = tuple(name for name in translated.unknown if name not in names)
-    outside = tuple(name for name in translated.outside if name not in names)
-    translated = replace(translated, unknown=unknown, outside=outside, foreign=parts._replace(head=()))
-    if len(layers) > 1:
-        return replace(translated, head=layers)
-    separator = "/" if translated.dialect.layout == "keras" else "."
-    added = {"kernel": layers[0].kernel, **({"bias": layers[0].bias} if layers[0].bias else {})}
-    sources = {"kernel": "kernel" if separator == "/" else "weight", "bias": "bias"}
-    classifier = {
-        f"predictions/{variable}": NamedTensor(tensor, f"{layers[0].name}{separator}{sources[variable]}")
-        for variable, tensor in added.items()
-    }
-    return replace(translated, tensors={**translated.tensors, **classifier})
+def _from_graph(checkpoint: Checkpoint, named: Translated, *, is_known: bool) -> Translated:
+    """Returns a checkpoint with our names by the graph of its Keras model.
 
-
-def _blocks(translated: Translated) -> list[str]:
-    return [layer for layer in translated.tensors if re.match(r"stage\d+_block\d+_unit\d+_(conv|dense)/kernel", layer)]
-
-
-def _beside(translated: Translated, whole: Checkpoint) -> tuple[str, ...]:
-    """Returns the tensors beside the network's module in its dict, such as `head.fc.weight` beside `backbone.`."""
-    label = translated.prefix.rstrip("./")
-    above = f"{label.rpartition('.')[0]}." if "." in label else ""
-    dicts = [key for key in whole.keys if key and (label == key or label.startswith(f"{key}."))]
-    if not label or any(len(f"{key}.") > len(above) for key in dicts):
-        return ()
-    within = tuple(f"{other}." for other in translated.others)
-    names = [name for name in translated.outside if name.startswith(above) and not (within and name.startswith(within))]
-    return tuple(name for name in names if not is_beside(name, whole.tensors[name]))
+    Args:
+        checkpoint: the file.
+        named: the same by the names of its layers.
+        is_known: whether these are the names of a library.
+    """
+    where, config = str(checkpoint.path), checkpoint.config
+    read = read_graph(config, name=network_name(checkpoint.path), where=where)
+    theirs = {layer: ours for ours, layer in read.layers.items()}
+    tensors, unknown = {}, []
+    for name, tensor in checkpoint.tensors.items():
+        layer, _, variable = name.rpartition("/")
+        if layer in theirs:
+            tensors[f"{theirs[layer]}/{variable}"] = NamedTensor(tensor, name)
+        elif layer not in read.head:
+            unknown.append(name)
+    notes = (f"left out after the trunk: {', '.join(read.head)}",) if read.head else ()
+    dialect = Dialect(title="a Keras model read through its graph", layout="keras", names={})
+    if is_known:
+        dialect = named.dialect
+    return Translated(checkpoint, dialect, tensors, tuple(unknown), (), frozenset(), "", read.spec, not is_known, notes)
 
 
 def _translate(checkpoint: Checkpoint, dialect: Dialect, network: Network, others: tuple[str, ...]) -> Translated:

@@ -1,0 +1,75 @@
+"""The place of a checkpoint's unknown tensors, and other heads as the network's classifier."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+from reszoo.weights.foreign import foreign, grouped, is_beside
+from reszoo.weights.formats.checkpoint import Checkpoint
+from reszoo.weights.head import chain, described
+from reszoo.weights.translated import NamedTensor, Translated
+
+
+def placed(translated: Translated, whole: Checkpoint) -> Translated:
+    """Returns the network with its unknown tensors in their places, and a head of linear layers as its classifier."""
+    parts = foreign(translated.checkpoint, translated.unknown, translated.tensors)
+    translated = replace(translated, foreign=parts)
+    if "predictions/kernel" in translated.tensors or parts.within or not _blocks(translated):
+        return translated
+    tensors = translated.checkpoint.tensors
+    names = parts.head
+    beside = _beside(translated, whole)
+    if not names and beside:
+        names, tensors = beside, whole.tensors
+    kernels = [named.tensor for layer, named in sorted(translated.tensors.items()) if layer in _blocks(translated)]
+    layers = chain(names, tensors, kernels[-1].shape[-1], torch=translated.dialect.layout == "torch")
+    if not layers:
+        return translated
+    unknown = tuple(name for name in translated.unknown if name not in names)
+    outside = tuple(name for name in translated.outside if name not in names)
+    translated = replace(translated, unknown=unknown, outside=outside, foreign=parts._replace(head=()))
+    if len(layers) > 1:
+        return replace(translated, head=layers)
+    separator = "/" if translated.dialect.layout == "keras" else "."
+    added = {"kernel": layers[0].kernel, **({"bias": layers[0].bias} if layers[0].bias else {})}
+    sources = {"kernel": "kernel" if separator == "/" else "weight", "bias": "bias"}
+    classifier = {
+        f"predictions/{variable}": NamedTensor(tensor, f"{layers[0].name}{separator}{sources[variable]}")
+        for variable, tensor in added.items()
+    }
+    return replace(translated, tensors={**translated.tensors, **classifier})
+
+
+def _blocks(translated: Translated) -> list[str]:
+    return [layer for layer in translated.tensors if re.match(r"stage\d+_block\d+_unit\d+_(conv|dense)/kernel", layer)]
+
+
+def _beside(translated: Translated, whole: Checkpoint) -> tuple[str, ...]:
+    """Returns the tensors beside the network's module in its dict, such as `head.fc.weight` beside `backbone.`."""
+    label = translated.prefix.rstrip("./")
+    above = f"{label.rpartition('.')[0]}." if "." in label else ""
+    dicts = [key for key in whole.keys if key and (label == key or label.startswith(f"{key}."))]
+    if not label or any(len(f"{key}.") > len(above) for key in dicts):
+        return ()
+    within = tuple(f"{other}." for other in translated.others)
+    names = [name for name in translated.outside if name.startswith(above) and not (within and name.startswith(within))]
+    return tuple(name for name in names if not is_beside(name, whole.tensors[name]))
+
+
+def with_notes(translated: Translated, whole: Checkpoint) -> Checkpoint:
+    """Returns the network's tensors with notes about where it was and what is left aside."""
+    notes, label = [*translated.checkpoint.notes], translated.prefix.rstrip("./")
+    others = ", ".join(map(repr, translated.others))
+    if label or others:
+        also = f"; also in the file: {others} (choose with key=...)" if others else ""
+        notes.append(f"read from {repr(label) if label else 'the top level'}{also}")
+    within = tuple(f"{other}{separator}" for other in translated.others for separator in "./")
+    beside = [name for name in translated.outside if not within or not name.startswith(within)]
+    beside += translated.foreign.beside
+    if beside:
+        notes.append(f"no part of the network: {grouped(beside, whole.tensors)}")
+    if translated.head:
+        head = described(translated.head)
+        notes.append(f"the head: {head}; the activations are not stored in the file")
+    return replace(translated.checkpoint, notes=tuple(notes))

@@ -1,0 +1,61 @@
+"""A network of a checkpoint with our names: the result of a translation."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from reszoo.arch.spec import NetSpec
+from reszoo.weights.dialects import Dialect
+from reszoo.weights.foreign import NOTHING, Foreign
+from reszoo.weights.formats.checkpoint import Checkpoint, Tensor
+from reszoo.weights.head import Linear
+
+
+class NamedTensor(NamedTuple):
+    """A tensor in Keras layout, with its original name."""
+
+    tensor: Tensor
+    source: str
+    """The name in the file."""
+
+
+@dataclass(frozen=True, eq=False)
+class Translated:
+    """A checkpoint with our names and in Keras layout."""
+
+    checkpoint: Checkpoint
+    dialect: Dialect
+    tensors: dict[str, NamedTensor]
+    """`layer/variable` -> tensor."""
+    unknown: tuple[str, ...]
+    """Names in the file that are not in the dialect."""
+    ignored: tuple[str, ...]
+    """Names in the file of tensors that are not weights."""
+    layers: frozenset[str]
+    """Keras files with our names: all layers."""
+    prefix: str = ""
+    """The common prefix of all names in the file."""
+    outside: tuple[str, ...] = ()
+    """Full names of the other tensors in the file, which do not have the prefix."""
+    others: tuple[str, ...] = ()
+    """Labels of the other networks in the file, as for `key=`."""
+    foreign: Foreign = NOTHING
+    """The unknown names by their place in the network."""
+    head: tuple[Linear, ...] = ()
+    """The layers of a head in place of the classifier, if it has several."""
+    spec: NetSpec | None = None
+    """The network, if the file contains its graph."""
+    is_inferred: bool = False
+    """Whether the layers were recognised without their names."""
+    notes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"Translated({self.checkpoint.path.name!r}, {self.dialect.title}, {len(self.tensors)} tensors)"
+
+
+def network_name(path: Path) -> str:
+    """Returns a name for the network in a file: that of the file."""
+    return re.sub(r"[^\w.-]", "_", path.name.partition(".")[0]) or "network"
