@@ -16,6 +16,7 @@ from reszoo.arch.plan import plan
 from reszoo.arch.recover import spec_of_layers
 from reszoo.arch.spec import NetSpec
 from reszoo.errors import ReszooError
+from reszoo.weights import attributes
 from reszoo.weights.dialects import Dialect, dialects
 from reszoo.weights.translate import Translated, network_name
 
@@ -43,6 +44,27 @@ _SPECS: WeakKeyDictionary[Translated, tuple[NetSpec, ...]] = WeakKeyDictionary()
 
 
 def _specs(translated: Translated) -> tuple[NetSpec, ...]:
+    if settings := attributes.changes(translated):
+        return _with_settings(translated, settings)
+    return _without_settings(translated)
+
+
+def _with_settings(translated: Translated, settings: Mapping[str, Any]) -> tuple[NetSpec, ...]:
+    """Returns the networks with the strides, norms and activations of the layer objects in the file."""
+    specs = _without_settings(translated)
+    at = settings.get("stride_at")
+    fitting = [spec for spec in specs if at is None or spec.block.stride_at == at] or list(specs)
+    changes = {field: value for field, value in settings.items() if field != "stride_at"}
+    if at is not None:
+        changes["block"] = {"stride_at": at}
+    if "strides" in changes:
+        strides = changes.pop("strides")
+        stages = [stage.model_dump() for stage in fitting[0].stages]
+        changes["stages"] = [stage | {"stride": stride} for stage, stride in zip(stages, strides, strict=True)]
+    return tuple(spec.replace(**changes) for spec in fitting)
+
+
+def _without_settings(translated: Translated) -> tuple[NetSpec, ...]:
     if translated.spec is not None:
         return (_checked(translated.spec, translated),)
     if contains_spec(translated):
@@ -96,7 +118,11 @@ def assumed_fields(translated: Translated) -> tuple[str, ...]:
     if contains_spec(translated) or not any(name.endswith("/gamma") for name in translated.tensors):
         return ()
     statistics = any(name.endswith("/moving_mean") for name in translated.tensors)
-    is_assumed = {"epsilon": translated.dialect.epsilon is None, "groups": not statistics}
+    known = attributes.changes(translated).get("norm", {})
+    is_assumed = {
+        "epsilon": translated.dialect.epsilon is None and "epsilon" not in known,
+        "groups": not statistics and "groups" not in known,
+    }
     return tuple(field for field, assumed in is_assumed.items() if assumed)
 
 

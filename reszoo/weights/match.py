@@ -13,6 +13,7 @@ from reszoo.arch.spec import NetSpec
 from reszoo.errors import ReszooError
 from reszoo.types import Array
 from reszoo.weights import infer
+from reszoo.weights.attributes import layer_settings
 from reszoo.weights.formats.checkpoint import Tensor
 from reszoo.weights.report import Placement, Report, Status
 from reszoo.weights.translate import NamedTensor, Translated
@@ -58,7 +59,7 @@ def match(spec: NetSpec, translated: Translated, *, strict: Strict = True, infer
     placements, tensors = _placements(spec, translated, strict)
     _refuse(spec, translated, placements, mismatch, theirs, strict, inferred=inferred)
     notes += _notes(translated, candidates, mismatch, spec)
-    if inferred and not spec.dense and not infer.contains_spec(translated):
+    if inferred and not spec.dense and not infer.contains_spec(translated) and not layer_settings(translated):
         stem = f"{spec.stem.stride}{' and a max pool' if spec.stem.pool == 'max' else ''}"
         strides = ", ".join(str(stage.stride) for stage in spec.stages)
         notes.append(f"strides are not stored in the file; assuming stem {stem}, stages {strides}")
