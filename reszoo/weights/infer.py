@@ -18,6 +18,7 @@ from reszoo.arch.spec import NetSpec
 from reszoo.errors import ReszooError
 from reszoo.weights import attributes
 from reszoo.weights.dialects import Dialect, dialects
+from reszoo.weights.kinds import likely_kind
 from reszoo.weights.translate import Translated, network_name
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -70,6 +71,11 @@ def _without_settings(translated: Translated) -> tuple[NetSpec, ...]:
     if contains_spec(translated):
         return (_spec_in_file(translated),)
     where = f"{translated.checkpoint.path.name} ({translated.dialect.title})"
+    if within := translated.foreign.within:
+        kind = likely_kind(within)
+        got = f"{kind or 'other layers'}: {', '.join(within[:3])}{', ...' if len(within) > 3 else ''}"
+        expected = "no layers inside of the blocks or between them that the zoo does not have"
+        raise ReszooError(where, got=got, expected=expected)
     shapes = {name: named.tensor.shape for name, named in translated.tensors.items()}
     try:
         fields = _fields(shapes, translated)
@@ -99,9 +105,37 @@ def _nearest(candidates: list[NetSpec], translated: Translated, shapes: Shapes) 
     in_file = {*shapes.items()}
     in_networks = [{*weights_of(spec).items()} for spec in candidates]
     nearest = min(in_networks, key=lambda in_network: len(in_network ^ in_file), default=in_file)
-    lines = [f"\n  - {name} {shape}" for name, shape in sorted(nearest - in_file)[:3]]
-    lines += [f"\n  + {translated.tensors[name].source} {shape}" for name, shape in sorted(in_file - nearest)[:3]]
+    if pruned := _pruned(nearest, in_file, translated):
+        return pruned
+    torch = translated.dialect.layout == "torch"
+    lines = [f"\n  - {name} {as_in_file(shape, torch=torch)}" for name, shape in sorted(nearest - in_file)[:3]]
+    lines += [
+        f"\n  + {translated.tensors[name].source} {as_in_file(shape, torch=torch)}"
+        for name, shape in sorted(in_file - nearest)[:3]
+    ]
     return f"the nearest one differs:{''.join(lines)}" if lines else "all blocks must have the same kind of units"
+
+
+def as_in_file(shape: tuple[int, ...], *, torch: bool) -> tuple[int, ...]:
+    """Returns a shape in Keras layout as the file has it."""
+    axes = {4: (3, 2, 0, 1), 2: (1, 0)}.get(len(shape)) if torch else None
+    return tuple(shape[axis] for axis in axes) if axes else shape
+
+
+def _pruned(nearest: set[Any], in_file: set[Any], translated: Translated) -> str:
+    """Returns a hint if the same variables have fewer channels in some blocks, or an empty string."""
+    ours, theirs = dict(nearest), dict(in_file)
+    differing = [name for name in ours if name in theirs and ours[name] != theirs[name]]
+    is_narrower = all(
+        len(ours[name]) == len(theirs[name])
+        and all(one >= two for one, two in zip(ours[name], theirs[name], strict=True))
+        for name in differing
+    )
+    if not differing or ours.keys() != theirs.keys() or not is_narrower:
+        return ""
+    name = min(differing)
+    source, widths = translated.tensors[name].source, f"{theirs[name][-1]} of {ours[name][-1]}"
+    return f"pruned: units of a block differ in width between blocks ({source} has {widths} channels)"
 
 
 def contains_spec(translated: Translated) -> bool:
