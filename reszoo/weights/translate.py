@@ -144,7 +144,8 @@ def _from_graph(checkpoint: Checkpoint, named: Translated, *, is_known: bool) ->
     dialect = Dialect(title="a Keras model read through its graph", layout="keras", names={})
     if is_known:
         dialect = named.dialect
-    return Translated(checkpoint, dialect, tensors, tuple(unknown), (), frozenset(), "", read.spec, not is_known, notes)
+    result = Translated(checkpoint, dialect, tensors, tuple(unknown), (), frozenset())
+    return replace(result, spec=read.spec, is_inferred=not is_known, notes=notes)
 
 
 def _translate(checkpoint: Checkpoint, dialect: Dialect, network: Network, others: tuple[str, ...]) -> Translated:
