@@ -5,10 +5,16 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
-from reszoo.weights.foreign import foreign, grouped, is_beside
+from reszoo.weights.foreign import foreign, grouped, is_beside, is_normalizer
 from reszoo.weights.formats.checkpoint import Checkpoint
 from reszoo.weights.head import chain, checked, described
 from reszoo.weights.translated import NamedTensor, Translated
+
+NORMALIZES = "the network in the file normalizes images itself"
+"""The beginning of a note that is also a warning."""
+
+ASSUMES = "its activations are not stored in the file, assuming ReLU"
+"""Part of such a note, too."""
 
 
 def placed(translated: Translated, whole: Checkpoint) -> Translated:
@@ -67,11 +73,16 @@ def with_notes(translated: Translated, whole: Checkpoint) -> Checkpoint:
         notes.append(f"read from {repr(label) if label else 'the top level'}{also}")
     within = tuple(f"{other}{separator}" for other in translated.others for separator in "./")
     beside = [name for name in translated.outside if not within or not name.startswith(within)]
-    beside += translated.foreign.beside
+    beside += [f"{translated.prefix}{name}" for name in translated.foreign.beside]
+    beside = [name for name in beside if name in whole.tensors]
+    normalizers = [name for name in beside if is_normalizer(name, whole.tensors[name])]
+    if normalizers:
+        notes.append(f"{NORMALIZES} ({', '.join(normalizers)}); the model does not")
+        beside = [name for name in beside if name not in normalizers]
     if beside:
         notes.append(f"no part of the network: {grouped(beside, whole.tensors)}")
     if translated.head:
         is_open = len(translated.head) > 1 and not translated.checkpoint.attributes
-        assumed = "; its activations are not stored in the file, assuming ReLU" if is_open else ""
+        assumed = f"; {ASSUMES}" if is_open else ""
         notes.append(f"the head: {described(translated.head)}{assumed}")
     return replace(translated.checkpoint, notes=tuple(notes))

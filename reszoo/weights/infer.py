@@ -45,7 +45,7 @@ _SPECS: WeakKeyDictionary[Translated, tuple[NetSpec, ...]] = WeakKeyDictionary()
 
 
 def _specs(translated: Translated) -> tuple[NetSpec, ...]:
-    if settings := attributes.changes(translated):
+    if settings := attributes.spec_changes(translated):
         return _with_settings(translated, settings)
     return _without_settings(translated)
 
@@ -152,7 +152,7 @@ def assumed_fields(translated: Translated) -> tuple[str, ...]:
     if contains_spec(translated) or not any(name.endswith("/gamma") for name in translated.tensors):
         return ()
     statistics = any(name.endswith("/moving_mean") for name in translated.tensors)
-    known = attributes.changes(translated).get("norm", {})
+    known = attributes.spec_changes(translated).get("norm", {})
     is_assumed = {
         "epsilon": translated.dialect.epsilon is None and "epsilon" not in known,
         "groups": not statistics and "groups" not in known,
