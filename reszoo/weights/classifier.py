@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from typing import Any
 
 from reszoo.weights.foreign import foreign, grouped, is_beside, is_normalizer
-from reszoo.weights.formats.checkpoint import Checkpoint
+from reszoo.weights.formats.checkpoint import Checkpoint, Tensor
 from reszoo.weights.head import chain, checked, described
 from reszoo.weights.translated import NamedTensor, Translated
 
@@ -19,6 +20,7 @@ ASSUMES = "its activations are not stored in the file, assuming ReLU"
 
 def placed(translated: Translated, whole: Checkpoint) -> Translated:
     """Returns the network with its unknown tensors in their places, and a head of linear layers as its classifier."""
+    translated = _with_bias(translated)
     parts = foreign(translated.checkpoint, translated.unknown, translated.tensors)
     translated = replace(translated, foreign=parts)
     if "predictions/kernel" in translated.tensors or parts.within or not _blocks(translated):
@@ -46,6 +48,25 @@ def placed(translated: Translated, whole: Checkpoint) -> Translated:
         for variable, tensor in added.items()
     }
     return replace(translated, tensors={**translated.tensors, **classifier})
+
+
+def _with_bias(translated: Translated) -> Translated:
+    """Returns the network with a bias of zeros for a classifier that has none."""
+    kernel = translated.tensors.get("predictions/kernel")
+    if kernel is None or "predictions/bias" in translated.tensors:
+        return translated
+    shape = kernel.tensor.shape[-1:]
+
+    def zeros() -> Any:
+        import numpy as np
+
+        return np.zeros(shape, "float32")
+
+    bias = NamedTensor(Tensor(shape, "float32", zeros), "")
+    checkpoint = replace(
+        translated.checkpoint, notes=(*translated.checkpoint.notes, "the classifier has no bias; zeros are placed")
+    )
+    return replace(translated, tensors={**translated.tensors, "predictions/bias": bias}, checkpoint=checkpoint)
 
 
 def _blocks(translated: Translated) -> list[str]:
@@ -80,7 +101,9 @@ def with_notes(translated: Translated, whole: Checkpoint) -> Checkpoint:
         notes.append(f"{NORMALIZES} ({', '.join(normalizers)}); the model does not")
         beside = [name for name in beside if name not in normalizers]
     if beside:
-        notes.append(f"no part of the network: {grouped(beside, whole.tensors)}")
+        start = max((f"{one}." for one in whole.keys if one and label.startswith(one)), key=len, default="")
+        within_dict = [name.removeprefix(start) for name in beside]
+        notes.append(f"no part of the network: {grouped(within_dict)}")
     if translated.head:
         is_open = len(translated.head) > 1 and not translated.checkpoint.attributes
         assumed = f"; {ASSUMES}" if is_open else ""

@@ -131,9 +131,10 @@ def _pruned(nearest: set[Any], in_file: set[Any], translated: Translated) -> str
         and all(one >= two for one, two in zip(ours[name], theirs[name], strict=True))
         for name in differing
     )
-    if not differing or ours.keys() != theirs.keys() or not is_narrower:
+    narrower = [name for name in differing if name.endswith("_conv/kernel") and ours[name][-1] != theirs[name][-1]]
+    if not narrower or ours.keys() != theirs.keys() or not is_narrower:
         return ""
-    name = min(differing)
+    name = min(narrower)
     source, widths = translated.tensors[name].source, f"{theirs[name][-1]} of {ours[name][-1]}"
     return f"pruned: units of a block differ in width between blocks ({source} has {widths} channels)"
 

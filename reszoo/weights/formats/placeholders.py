@@ -47,7 +47,7 @@ class Placeholder:
 
 _COMMANDS = re.compile(
     r"(os|posix|nt|pty)\.(system|popen\d?|exec\w*|spawn\w*|posix_spawn\w*|fork\w*|kill\w*|startfile|remove|unlink|rmdir"
-    r"|removedirs)|subprocess\.(Popen|run|call|check_call|check_output|getoutput|getstatusoutput)"
+    r"|removedirs)|(subprocess|commands)\.(Popen|run|call|check_call|check_output|getoutput|getstatusoutput)"
     r"|(builtins|__builtin__)\.(eval|exec|execfile|compile|__import__)|runpy\.\w+|shutil\.rmtree"
 )
 
