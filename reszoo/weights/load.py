@@ -14,7 +14,7 @@ from reszoo.arch.spec import NetSpec
 from reszoo.config import boolean
 from reszoo.errors import ReszooError
 from reszoo.types import Array, KerasModel, Tensor as KerasTensor
-from reszoo.weights import infer
+from reszoo.weights import infer, questions
 from reszoo.weights.formats.checkpoint import Tensor
 from reszoo.weights.head import with_head
 from reszoo.weights.match import Match, Strict, match
@@ -77,6 +77,7 @@ def load_weights(
     spec = spec_of(model)
     opened = open_weights(source, spec, names=names, key=key, prefix=prefix)
     matching = match(spec, opened.translated, strict=strict)
+    questions.warn_of_groups(opened.translated, spec)
     place(model, matching)
     remember(model, Origin(matching.report, opened.record, opened.translated.checkpoint))
     return matching.report
@@ -122,7 +123,10 @@ def from_checkpoint(
         changes["head"] = {"classes": None, "pooling": "none"}
     spec = zoo.spec(infer.specs(opened.translated)[0], **changes)
     strict: Strict = "trunk" if {"classes", "head"} & {*changes} else True
-    matching = match(spec, opened.translated, strict=strict, inferred=True)
+    still_open = questions.unanswered(questions.questions(opened.translated, spec), changes)
+    questions.refuse(opened.translated, spec, still_open)
+    matching = match(spec, opened.translated, strict=strict, inferred=True, notes=questions.notes(spec, still_open))
+    questions.warn_of(opened.translated, spec, still_open)
     from reszoo.arch.build import build
 
     head = opened.translated.head if strict is True else ()
@@ -144,6 +148,7 @@ def pretrained(
     """
     opened = open_weights(weights, spec)
     matching = match(spec, opened.translated, strict=strict)
+    questions.warn_of_groups(opened.translated, spec)
     from reszoo.arch.build import build
 
     model = build(spec, input_tensor=input_tensor, prefix=prefix)

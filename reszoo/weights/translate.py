@@ -11,7 +11,9 @@ from reszoo.weights.classifier import placed, with_notes
 from reszoo.weights.dialects import IGNORED, Dialect, dialects
 from reszoo.weights.formats.checkpoint import Checkpoint, Tensor
 from reszoo.weights.graph import NoResidualGraphError, read_graph
+from reszoo.weights.layer_list import variables_of
 from reszoo.weights.layer_names import LayerNames as LayerNames, candidates, check_names
+from reszoo.weights.order import read_order
 from reszoo.weights.restore import check_parts, restored
 from reszoo.weights.select import Network, by_dicts, chosen, networks, restricted
 from reszoo.weights.translated import NamedTensor as NamedTensor, Translated as Translated, network_name as network_name
@@ -62,11 +64,9 @@ def translate(
         except NoResidualGraphError:
             # Plain networks are recognised by their names.
             pass
-    if names is None and len(best.tensors) < max(2, len(best.unknown)):
-        got = f"names of no known library ({', '.join(best.unknown[:4])}, ...)"
-        expected = ", ".join(name for name, dialect in dialects().items() if not dialect.refuse)
-        hint = "pass the names in the file: names={'stem_conv': 'conv_1', ...}"
-        raise ReszooError(where, got=got, expected=expected, hint=hint)
+    if names is None and not is_known:
+        best = _from_order(best)
+        return replace(placed(best, part), checkpoint=with_notes(best, part))
     if dialect.refuse:
         raise ReszooError(where, got=f"weights of {dialect.title}", hint=dialect.refuse)
     best = placed(best, part)
@@ -101,7 +101,25 @@ def _from_graph(checkpoint: Checkpoint, named: Translated, *, is_known: bool) ->
     dialect = Dialect(title="a Keras model read through its graph", layout="keras", names={})
     if is_known:
         dialect = named.dialect
-    return Translated(checkpoint, dialect, tensors, tuple(unknown), (), frozenset(), "", read.spec, not is_known, notes)
+    result = Translated(checkpoint, dialect, tensors, tuple(unknown), (), frozenset())
+    return replace(result, spec=read.spec, is_inferred=not is_known, notes=notes)
+
+
+def _from_order(named: Translated) -> Translated:
+    """Returns a checkpoint with our names by the order and shapes of its tensors."""
+    checkpoint = named.checkpoint
+    layers = {theirs: ours for ours, theirs in read_order(checkpoint).items()}
+    tensors, unknown = {}, []
+    for name, tensor in checkpoint.tensors.items():
+        layer, _, variable = name.rpartition(".")
+        if layer not in layers:
+            unknown.append(name)
+        elif variable not in IGNORED:
+            ours = layers[layer]
+            tensors[f"{ours}/{variables_of(ours)[variable]}"] = NamedTensor(_in_keras_layout(ours, tensor), name)
+    dialect = Dialect(title="unknown names, read by the order and shapes of the tensors", activation="linear", names={})
+    ignored = tuple(name for name in checkpoint.tensors if name.rpartition(".")[2] in IGNORED)
+    return replace(named, dialect=dialect, tensors=tensors, unknown=tuple(unknown), ignored=ignored, is_inferred=True)
 
 
 def _translate(checkpoint: Checkpoint, dialect: Dialect, network: Network, others: tuple[str, ...]) -> Translated:
