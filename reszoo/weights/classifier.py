@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from reszoo.weights.foreign import foreign, grouped, is_beside
 from reszoo.weights.formats.checkpoint import Checkpoint
-from reszoo.weights.head import chain, described
+from reszoo.weights.head import chain, checked, described
 from reszoo.weights.translated import NamedTensor, Translated
 
 
@@ -24,15 +24,16 @@ def placed(translated: Translated, whole: Checkpoint) -> Translated:
         names, tensors = beside, whole.tensors
     kernels = [named.tensor for layer, named in sorted(translated.tensors.items()) if layer in _blocks(translated)]
     layers = chain(names, tensors, kernels[-1].shape[-1], torch=translated.dialect.layout == "torch")
+    layers = checked(layers, translated.checkpoint.attributes)
     if not layers:
         return translated
     unknown = tuple(name for name in translated.unknown if name not in names)
     outside = tuple(name for name in translated.outside if name not in names)
     translated = replace(translated, unknown=unknown, outside=outside, foreign=parts._replace(head=()))
-    if len(layers) > 1:
+    if len(layers) > 1 or layers[0].bias is None:
         return replace(translated, head=layers)
     separator = "/" if translated.dialect.layout == "keras" else "."
-    added = {"kernel": layers[0].kernel, **({"bias": layers[0].bias} if layers[0].bias else {})}
+    added = {"kernel": layers[0].kernel, "bias": layers[0].bias}
     sources = {"kernel": "kernel" if separator == "/" else "weight", "bias": "bias"}
     classifier = {
         f"predictions/{variable}": NamedTensor(tensor, f"{layers[0].name}{separator}{sources[variable]}")
@@ -70,6 +71,7 @@ def with_notes(translated: Translated, whole: Checkpoint) -> Checkpoint:
     if beside:
         notes.append(f"no part of the network: {grouped(beside, whole.tensors)}")
     if translated.head:
-        head = described(translated.head)
-        notes.append(f"the head: {head}; the activations are not stored in the file")
+        is_open = len(translated.head) > 1 and not translated.checkpoint.attributes
+        assumed = "; its activations are not stored in the file, assuming ReLU" if is_open else ""
+        notes.append(f"the head: {described(translated.head)}{assumed}")
     return replace(translated.checkpoint, notes=tuple(notes))

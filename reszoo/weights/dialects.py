@@ -20,7 +20,7 @@ TORCH = {
 COUNTER = "num_batches_tracked"
 """PyTorch's counter of training steps in every norm; outputs do not depend on it."""
 
-IGNORED = (COUNTER, "n_averaged")
+IGNORED = (COUNTER, "n_averaged", "total_ops", "total_params")
 """Last parts of names of tensors that are not weights."""
 
 

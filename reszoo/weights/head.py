@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 from reszoo.types import KerasModel
@@ -56,6 +57,34 @@ def _has_activation(first: str, second: str) -> bool:
     one, other = re.fullmatch(r"(.*?)(\d+)", first), re.fullmatch(r"(.*?)(\d+)", second)
     in_sequence = one and other and one[1] == other[1] and one[1].endswith(".")
     return not (one and other and in_sequence and int(other[2]) - int(one[2]) == 1)
+
+
+_PASSIVE = ("Linear", "ReLU", "Dropout", "Identity", "Flatten", "Sequential", "AdaptiveAvgPool2d")
+
+
+def checked(head: tuple[Linear, ...], attributes: Mapping[str, Mapping[str, Any]]) -> tuple[Linear, ...]:
+    """Returns a head with the activations of the layer objects in the file; none if it has other layers.
+
+    Args:
+        head: the linear layers.
+        attributes: path of a module -> its settings; without any, the head is returned unchanged.
+    """
+    above = {linear.name.rpartition(".")[0] for linear in head}
+    if not attributes or len(above) != 1 or not (parent := next(iter(above))):
+        return head
+    children = {path: str(one.get("class", "")) for path, one in attributes.items() if path.startswith(f"{parent}.")}
+    classes = {path: name.rpartition(".")[2] for path, name in children.items()}
+    if not {*classes.values()} <= {*_PASSIVE}:
+        return ()
+    order = [*classes]
+    result = [
+        one._replace(
+            activation="ReLU" in [classes[path] for path in order[order.index(one.name) : order.index(two.name)]]
+        )
+        for one, two in pairwise(head)
+        if one.name in classes and two.name in classes
+    ]
+    return (*result, head[-1]) if len(result) == len(head) - 1 else head
 
 
 def with_head(model: KerasModel, head: tuple[Linear, ...]) -> KerasModel:

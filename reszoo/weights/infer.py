@@ -16,7 +16,9 @@ from reszoo.arch.plan import plan
 from reszoo.arch.recover import spec_of_layers
 from reszoo.arch.spec import NetSpec
 from reszoo.errors import ReszooError
+from reszoo.weights import attributes
 from reszoo.weights.dialects import Dialect, dialects
+from reszoo.weights.kinds import likely_kind
 from reszoo.weights.translate import Translated, network_name
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -43,11 +45,37 @@ _SPECS: WeakKeyDictionary[Translated, tuple[NetSpec, ...]] = WeakKeyDictionary()
 
 
 def _specs(translated: Translated) -> tuple[NetSpec, ...]:
+    if settings := attributes.changes(translated):
+        return _with_settings(translated, settings)
+    return _without_settings(translated)
+
+
+def _with_settings(translated: Translated, settings: Mapping[str, Any]) -> tuple[NetSpec, ...]:
+    """Returns the networks with the strides, norms and activations of the layer objects in the file."""
+    specs = _without_settings(translated)
+    at = settings.get("stride_at")
+    fitting = [spec for spec in specs if at is None or spec.block.stride_at == at] or list(specs)
+    changes = {field: value for field, value in settings.items() if field != "stride_at"}
+    if at is not None:
+        changes["block"] = {"stride_at": at}
+    if "strides" in changes:
+        strides = changes.pop("strides")
+        stages = [stage.model_dump() for stage in fitting[0].stages]
+        changes["stages"] = [stage | {"stride": stride} for stage, stride in zip(stages, strides, strict=True)]
+    return tuple(spec.replace(**changes) for spec in fitting)
+
+
+def _without_settings(translated: Translated) -> tuple[NetSpec, ...]:
     if translated.spec is not None:
         return (_checked(translated.spec, translated),)
     if contains_spec(translated):
         return (_spec_in_file(translated),)
     where = f"{translated.checkpoint.path.name} ({translated.dialect.title})"
+    if within := translated.foreign.within:
+        kind = likely_kind(within)
+        got = f"{kind or 'other layers'}: {', '.join(within[:3])}{', ...' if len(within) > 3 else ''}"
+        expected = "no layers inside of the blocks or between them that the zoo does not have"
+        raise ReszooError(where, got=got, expected=expected)
     shapes = {name: named.tensor.shape for name, named in translated.tensors.items()}
     try:
         fields = _fields(shapes, translated)
@@ -77,9 +105,37 @@ def _nearest(candidates: list[NetSpec], translated: Translated, shapes: Shapes) 
     in_file = {*shapes.items()}
     in_networks = [{*weights_of(spec).items()} for spec in candidates]
     nearest = min(in_networks, key=lambda in_network: len(in_network ^ in_file), default=in_file)
-    lines = [f"\n  - {name} {shape}" for name, shape in sorted(nearest - in_file)[:3]]
-    lines += [f"\n  + {translated.tensors[name].source} {shape}" for name, shape in sorted(in_file - nearest)[:3]]
+    if pruned := _pruned(nearest, in_file, translated):
+        return pruned
+    torch = translated.dialect.layout == "torch"
+    lines = [f"\n  - {name} {as_in_file(shape, torch=torch)}" for name, shape in sorted(nearest - in_file)[:3]]
+    lines += [
+        f"\n  + {translated.tensors[name].source} {as_in_file(shape, torch=torch)}"
+        for name, shape in sorted(in_file - nearest)[:3]
+    ]
     return f"the nearest one differs:{''.join(lines)}" if lines else "all blocks must have the same kind of units"
+
+
+def as_in_file(shape: tuple[int, ...], *, torch: bool) -> tuple[int, ...]:
+    """Returns a shape in Keras layout as the file has it."""
+    axes = {4: (3, 2, 0, 1), 2: (1, 0)}.get(len(shape)) if torch else None
+    return tuple(shape[axis] for axis in axes) if axes else shape
+
+
+def _pruned(nearest: set[Any], in_file: set[Any], translated: Translated) -> str:
+    """Returns a hint if the same variables have fewer channels in some blocks, or an empty string."""
+    ours, theirs = dict(nearest), dict(in_file)
+    differing = [name for name in ours if name in theirs and ours[name] != theirs[name]]
+    is_narrower = all(
+        len(ours[name]) == len(theirs[name])
+        and all(one >= two for one, two in zip(ours[name], theirs[name], strict=True))
+        for name in differing
+    )
+    if not differing or ours.keys() != theirs.keys() or not is_narrower:
+        return ""
+    name = min(differing)
+    source, widths = translated.tensors[name].source, f"{theirs[name][-1]} of {ours[name][-1]}"
+    return f"pruned: units of a block differ in width between blocks ({source} has {widths} channels)"
 
 
 def contains_spec(translated: Translated) -> bool:
@@ -96,7 +152,11 @@ def assumed_fields(translated: Translated) -> tuple[str, ...]:
     if contains_spec(translated) or not any(name.endswith("/gamma") for name in translated.tensors):
         return ()
     statistics = any(name.endswith("/moving_mean") for name in translated.tensors)
-    is_assumed = {"epsilon": translated.dialect.epsilon is None, "groups": not statistics}
+    known = attributes.changes(translated).get("norm", {})
+    is_assumed = {
+        "epsilon": translated.dialect.epsilon is None and "epsilon" not in known,
+        "groups": not statistics and "groups" not in known,
+    }
     return tuple(field for field, assumed in is_assumed.items() if assumed)
 
 

@@ -21,7 +21,7 @@ from reszoo.weights.match import Match, Strict, match
 from reszoo.weights.origin import Origin, remember
 from reszoo.weights.report import Report
 from reszoo.weights.sources import open_weights
-from reszoo.weights.translate import LayerNames
+from reszoo.weights.translate import LayerNames, Translated
 
 
 class Loaded(NamedTuple):
@@ -121,7 +121,10 @@ def from_checkpoint(
     opened = open_weights(source, names=names, key=key, prefix=prefix)
     if not top:
         changes["head"] = {"classes": None, "pooling": "none"}
-    spec = zoo.spec(infer.specs(opened.translated)[0], **changes)
+    inferred = infer.specs(opened.translated)[0]
+    if top and not {"classes", "head"} & {*changes}:
+        _check_complete(inferred, opened.translated)
+    spec = zoo.spec(inferred, **changes)
     strict: Strict = "trunk" if {"classes", "head"} & {*changes} else True
     still_open = questions.unanswered(questions.questions(opened.translated, spec), changes)
     questions.refuse(opened.translated, spec, still_open)
@@ -136,6 +139,19 @@ def from_checkpoint(
         model = with_head(model, head)
     remember(model, Origin(matching.report, opened.record, opened.translated.checkpoint))
     return Loaded(model, matching.report)
+
+
+def _check_complete(spec: NetSpec, translated: Translated) -> None:
+    """Checks that a network without a classifier has all its stages.
+
+    Raises:
+        ReszooError: it has fewer than any published network with such a stem.
+    """
+    usual = 4 if spec.stem.kernel > 3 else 3
+    is_own = infer.contains_spec(translated) or translated.dialect.layout == "keras"
+    if spec.head.classes is None and not translated.head and not is_own and len(spec.stages) < min(usual, 3):
+        got = f"{len(spec.stages)} stages and no classifier: a part of a network"
+        raise ReszooError(translated.checkpoint.path.name, got=got, hint="include_top=False loads it as it is")
 
 
 def pretrained(
@@ -181,16 +197,18 @@ def place(model: KerasModel, matching: Match, *, fresh: bool = False) -> None:
     if not fresh:
         arrays = {target: tensor.read() for target, tensor in tensors.items()}
         tensors = {target: Tensor(tensors[target].shape, "", partial(arrays.pop, target)) for target in tensors}
-    not_finite = []
+    not_finite, negative = [], []
     for target, tensor in tensors.items():
         array = tensor.read()
         if not _is_finite(array):
             not_finite.append(target)
+        elif target.endswith("/moving_variance") and (array < 0).any():
+            negative.append(target)
         variables[target].assign(_without_bfloat16(array))
-    if not_finite:
-        names = ", ".join(not_finite[:3]) + (", ..." if len(not_finite) > 3 else "")
-        message = f"{matching.report.file}: {len(not_finite)} tensors contain NaN or infinity ({names})"
-        warnings.warn(message, stacklevel=3)
+    for targets, fault in ((not_finite, "contain NaN or infinity"), (negative, "contain negative variances")):
+        if targets:
+            names = ", ".join(targets[:3]) + (", ..." if len(targets) > 3 else "")
+            warnings.warn(f"{matching.report.file}: {len(targets)} tensors {fault} ({names})", stacklevel=3)
 
 
 def _is_finite(array: Array) -> bool:

@@ -13,6 +13,7 @@ from reszoo.arch.spec import NetSpec
 from reszoo.errors import ReszooError
 from reszoo.types import Array
 from reszoo.weights import infer
+from reszoo.weights.attributes import layer_settings
 from reszoo.weights.formats.checkpoint import Tensor
 from reszoo.weights.report import Placement, Report, Status
 from reszoo.weights.translate import NamedTensor, Translated
@@ -61,7 +62,7 @@ def match(
     placements, tensors = _placements(spec, translated, strict)
     _refuse(spec, translated, placements, mismatch, theirs, strict, inferred=inferred)
     notes += _notes(translated, candidates, mismatch, spec, inferred=inferred)
-    if inferred and not spec.dense and not infer.contains_spec(translated):
+    if inferred and not spec.dense and not infer.contains_spec(translated) and not layer_settings(translated):
         stem = f"{spec.stem.stride}{' and a max pool' if spec.stem.pool == 'max' else ''}"
         strides = ", ".join(str(stage.stride) for stage in spec.stages)
         notes.append(f"strides are not stored in the file; assuming stem {stem}, stages {strides}")
@@ -221,13 +222,14 @@ def _refuse(
     if strict is False:
         _warn(where, translated, placements)
         return
+    torch = translated.dialect.layout == "torch"
     is_a = f"weights of {translated.dialect.title}"
     if mismatch and theirs is not None:
         name = infer.zoo_name(theirs)
         arguments = ", ".join(f"{argument}={value!r}" for argument, value in as_arguments(mismatch).items())
         hint = f"build the model with {arguments}" + (f", or reszoo.{name}" if name else "")
         got = f"{is_a}, whose network differs from the model"
-        raise ReszooError(where, got=got, hint=f"{hint}{_diff(placements)}")
+        raise ReszooError(where, got=got, hint=f"{hint}{_diff(placements, torch=torch)}")
     classes = [item for item in placements if item.status == "missing" and item.target.startswith("predictions/")]
     missing = [item for item in placements if item.status == "missing"]
     left_out = ("", _NO_CLASSIFIER, _BESIDE)
@@ -254,7 +256,7 @@ def _refuse(
         remedy = "layers inside of the blocks that the zoo does not have: this is another network"
     elif inferred and is_useful:
         remedy = "build that network and load what fits with load_weights(model, file, strict=False)"
-    raise ReszooError(where, got=got, hint=f"{remedy}{_diff(placements)}")
+    raise ReszooError(where, got=got, hint=f"{remedy}{_diff(placements, torch=torch)}")
 
 
 def _warn(where: str, translated: Translated, placements: list[Placement]) -> None:
@@ -280,9 +282,16 @@ def as_arguments(changes: Mapping[str, Any]) -> dict[str, Any]:
     return arguments
 
 
-def _diff(placements: Iterable[Placement]) -> str:
-    """Returns missing variables of the model (-) and unexpected tensors of the file (+), ten of each, then counts."""
-    minus = [f"- {item.target} {item.shape}" for item in placements if item.status == "missing"]
+def _diff(placements: Iterable[Placement], *, torch: bool) -> str:
+    """Returns missing variables of the model (-) and unexpected tensors of the file (+), ten of each, then counts.
+
+    Shapes are written as the file has them.
+    """
+    minus = [
+        f"- {item.target} {infer.as_in_file(item.shape, torch=torch)}"
+        for item in placements
+        if item.status == "missing"
+    ]
     plus = [
         f"+ {item.source} {item.shape}"
         for item in placements

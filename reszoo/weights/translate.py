@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import glob
+import re
 from dataclasses import replace
 from fnmatch import fnmatch
 from typing import Any
@@ -11,6 +13,7 @@ from reszoo.weights.classifier import placed, with_notes
 from reszoo.weights.dialects import IGNORED, Dialect, dialects
 from reszoo.weights.formats.checkpoint import Checkpoint, Tensor
 from reszoo.weights.graph import NoResidualGraphError, read_graph
+from reszoo.weights.kinds import likely_kind
 from reszoo.weights.layer_list import variables_of
 from reszoo.weights.layer_names import LayerNames as LayerNames, candidates, check_names
 from reszoo.weights.order import read_order
@@ -43,6 +46,7 @@ def translate(
         ReszooError: no dialect fits, or the one that fits belongs to an unsupported network; or the file has several
             networks and nothing tells which one is meant.
     """
+    _check_file(checkpoint)
     checkpoint = restored(checkpoint)
     part = restricted(checkpoint, key=key, prefix=prefix)
     known = candidates(checkpoint, names)
@@ -55,6 +59,7 @@ def translate(
     )
     where, dialect = str(checkpoint.path), best.dialect
     check_parts(checkpoint, best.unknown)
+    _check_numbers(best)
     if names is not None:
         check_names(best.checkpoint, names, best.prefix)
     is_known = len(best.tensors) >= max(2, len(best.unknown))
@@ -64,6 +69,8 @@ def translate(
         except NoResidualGraphError:
             # Plain networks are recognised by their names.
             pass
+    if not is_known and (kind := likely_kind(best.unknown)):
+        raise ReszooError(where, got=kind, expected="a residual network", hint="the zoo has no such network")
     if names is None and not is_known:
         best = _from_order(best)
         return replace(placed(best, part), checkpoint=with_notes(best, part))
@@ -71,6 +78,42 @@ def translate(
         raise ReszooError(where, got=f"weights of {dialect.title}", hint=dialect.refuse)
     best = placed(best, part)
     return replace(best, dialect=_apply_config(checkpoint, dialect), checkpoint=with_notes(best, part))
+
+
+def _check_file(checkpoint: Checkpoint) -> None:
+    """Checks that a file is no part of another.
+
+    Raises:
+        ReszooError: its name says so.
+    """
+    part = re.search(r"-(\d{5})-of-(\d{5})", checkpoint.path.name)
+    if part and part[2] != "00001":
+        stem = checkpoint.path.name[: part.start()]
+        index = sorted(path.name for path in checkpoint.path.parent.glob(f"{glob.escape(stem)}*.index.json"))
+        hint = f"load {index[0] if index else 'the index of the parts, *.index.json,'} instead"
+        raise ReszooError(str(checkpoint.path), got=f"part {int(part[1])} of {int(part[2])}", hint=hint)
+
+
+def _check_numbers(translated: Translated) -> None:
+    """Checks that the kernels are those of a network of images, in floating point.
+
+    Raises:
+        ReszooError: they are not.
+    """
+    where = str(translated.checkpoint.path)
+    for name, (tensor, source) in translated.tensors.items():
+        if not name.endswith("/kernel"):
+            continue
+        axes = len(tensor.shape) - (2 if name.endswith("_conv/kernel") else len(tensor.shape))
+        if axes == 3:
+            hint = "the zoo has networks of images"
+            raise ReszooError(where, got=f"3-D convolutions, of video or volumes ({source})", hint=hint)
+        if axes == 1:
+            hint = "the zoo has networks of images"
+            raise ReszooError(where, got=f"1-D convolutions, of sequences ({source})", hint=hint)
+        if tensor.dtype not in ("float16", "bfloat16", "float32", "float64"):
+            got = f"a quantized network: {source} has whole numbers ({tensor.dtype})"
+            raise ReszooError(where, got=got, expected="weights in floating point")
 
 
 def _has_graph(checkpoint: Checkpoint) -> bool:
