@@ -23,8 +23,8 @@ class ReadGraph(NamedTuple):
     spec: NetSpec
     layers: dict[str, str]
     """Operation of our plan with weights -> layer of the file."""
-    head: tuple[str, ...] = ()
-    """Names of the layers after the trunk, if they are more than a classifier; the spec has none then."""
+    head: tuple[Step, ...] = ()
+    """The layers after the pooled trunk, if they are more than a classifier; the spec has none then."""
 
 
 def read_graph(config: Mapping[str, Any], *, name: str, where: str) -> ReadGraph:
@@ -66,7 +66,7 @@ class _Head(NamedTuple):
     pooling: str
     classes: int | None
     activation: str
-    foreign: tuple[str, ...]
+    foreign: tuple[Step, ...]
 
 
 def _without_padding(steps: Steps, where: str) -> Steps:
@@ -112,7 +112,9 @@ def _split(steps: Steps, where: str) -> tuple[Steps, _Head]:
     final = [step.settings.get("variant") for step in rest[1:]]
     if rest and rest[0].kind == "dense" and rest[0].settings["bias"] and final in ([], ["softmax"], ["sigmoid"]):
         return trunk, _Head(pooling, rest[0].settings["width"], final[0] if final else "linear", ())
-    return trunk, _Head(pooling if not rest else "none", None, "softmax", tuple(step.name for step in rest))
+    ends = rest[-1].settings.get("variant") if rest and rest[-1].kind == "act" else None
+    activation = ends if ends in ("softmax", "sigmoid") else "linear" if rest else "softmax"
+    return trunk, _Head(pooling if not rest else "none", None, activation, tuple(rest))
 
 
 def _covers(pool: Step, trunk: Steps) -> bool:

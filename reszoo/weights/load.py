@@ -20,6 +20,7 @@ from reszoo.weights.head import with_head
 from reszoo.weights.match import Match, Strict, match
 from reszoo.weights.origin import Origin, remember
 from reszoo.weights.report import Report
+from reszoo.weights.settle import Check, check_outputs, settled
 from reszoo.weights.sources import open_weights
 from reszoo.weights.translate import LayerNames, Translated
 
@@ -46,6 +47,7 @@ def load_weights(
     names: LayerNames | None = None,
     key: str | None = None,
     prefix: str | None = None,
+    check: Check | None = None,
 ) -> Report:
     """Returns the report of loading a checkpoint's weights into a model.
 
@@ -70,14 +72,19 @@ def load_weights(
             names the others.
         prefix: the beginning of the network's names, such as `model.backbone.`; by default it is located by the
             tensors themselves.
+        check: `(inputs, outputs)`: examples, channels last, and what the file's own code returns for them, logits or
+            probabilities. Weights that give other outputs in this model are refused.
 
     Raises:
-        ReszooError: the file is unreadable, or its network differs from the model's.
+        ReszooError: the file is unreadable, its network differs from the model's, or its outputs do.
     """
     spec = spec_of(model)
     opened = open_weights(source, spec, names=names, key=key, prefix=prefix)
     matching = match(spec, opened.translated, strict=strict)
-    questions.warn_of_groups(opened.translated, spec)
+    if check is None:
+        questions.warn_of_groups(opened.translated, spec)
+    else:
+        check_outputs(spec, matching.tensors, check, where=matching.report.file)
     place(model, matching)
     remember(model, Origin(matching.report, opened.record, opened.translated.checkpoint))
     return matching.report
@@ -91,6 +98,7 @@ def from_checkpoint(
     names: LayerNames | None = None,
     key: str | None = None,
     prefix: str | None = None,
+    check: Check | None = None,
     **changes: Any,
 ) -> Loaded:
     """Returns a model of the network in a checkpoint with its weights, and the report of loading them.
@@ -111,24 +119,30 @@ def from_checkpoint(
         names: see `load_weights`.
         key: see `load_weights`.
         prefix: see `load_weights`.
+        check: `(inputs, outputs)` as in `reszoo.settle`, which finds what the file does not tell.
         changes: overrides what is inferred, as in `NetSpec.replace`: `input_shape=(224, 224, 3)`, `shortcut="none"`.
             With other `classes` the classifier is new; with other channels the first convolution is adapted.
 
     Raises:
-        ReszooError: the file is unreadable, or the zoo cannot describe its network.
+        ReszooError: the file is unreadable; the zoo cannot describe its network; the file does not tell something that
+            has no usual answer; or no network has the outputs of `check`.
     """
     top = boolean(include_top, where="from_checkpoint.include_top")
     opened = open_weights(source, names=names, key=key, prefix=prefix)
     if not top:
         changes["head"] = {"classes": None, "pooling": "none"}
-    inferred = infer.specs(opened.translated)[0]
+    inferred, notes = infer.specs(opened.translated)[0], []
+    if check is not None:
+        answer = settled(opened.translated, *check, _without_head(changes), transforms=False)
+        inferred, notes = answer.spec, [f"settled by the outputs of {len(check[0])} examples: {answer!r}"]
     if top and not {"classes", "head"} & {*changes}:
         _check_complete(inferred, opened.translated)
     spec = zoo.spec(inferred, **changes)
     strict: Strict = "trunk" if {"classes", "head"} & {*changes} else True
-    still_open = questions.unanswered(questions.questions(opened.translated, spec), changes)
+    still_open = () if check is not None else questions.still_open(opened.translated, spec, changes)
     questions.refuse(opened.translated, spec, still_open)
-    matching = match(spec, opened.translated, strict=strict, inferred=True, notes=questions.notes(spec, still_open))
+    notes += questions.notes(spec, still_open)
+    matching = match(spec, opened.translated, strict=strict, inferred=True, notes=notes)
     questions.warn_of(opened.translated, spec, still_open)
     from reszoo.arch.build import build
 
@@ -139,6 +153,10 @@ def from_checkpoint(
         model = with_head(model, head)
     remember(model, Origin(matching.report, opened.record, opened.translated.checkpoint))
     return Loaded(model, matching.report)
+
+
+def _without_head(changes: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in changes.items() if name not in ("classes", "head")}
 
 
 def _check_complete(spec: NetSpec, translated: Translated) -> None:

@@ -14,7 +14,7 @@ from reszoo.arch.parts import PADS
 from reszoo.arch.shorthands import SHORTHANDS, WORDS
 from reszoo.arch.spec import NetSpec
 from reszoo.errors import ReszooError
-from reszoo.weights import infer
+from reszoo.weights import attributes, infer
 from reszoo.weights.translated import Translated
 
 Changes = dict[str, Any]
@@ -134,25 +134,27 @@ def _stride_questions(spec: NetSpec) -> Iterator[Question]:
     patterns = [[1] * count, [2] * count, [1] + [2] * (count - 1), [1] * (count - 1) + [2]]
     patterns += [[*assumed[:number], 3 - assumed[number], *assumed[number + 1 :]] for number in range(count)]
     unique = [list(each) for each in dict.fromkeys(map(tuple, patterns)) if list(each) != assumed]
-    stages = [stage.model_dump() for stage in spec.stages]
-    changes = [
-        {"stages": [stage | {"stride": stride} for stage, stride in zip(stages, each, strict=True)]} for each in unique
-    ]
-    yield Question(
-        "stages.stride", "strides of the stages", tuple(each for each in changes if _has_weights(spec, each))
-    )
+    changes = [{"strides": each} for each in unique]
+    alternatives = tuple(each for each in changes if _has_weights(spec, each))
+    yield Question("stages.stride", "strides of the stages", alternatives)
     strided = [number for number, unit in enumerate(spec.block.body, 1) if number != spec.block.stride_at]
     if len({unit.kernel for unit in spec.block.body}) > 1:
         units = tuple({"block": {"stride_at": number}} for number in strided)
         yield Question("block.stride_at", "unit with the stride", units)
 
 
-def unanswered(open_questions: Iterable[Question], changes: Mapping[str, Any]) -> tuple[Question, ...]:
-    """Returns the questions that changes by hand do not answer."""
-    fields = {*_fields(changes)}
+def still_open(translated: Translated, spec: NetSpec, changes: Mapping[str, Any]) -> tuple[Question, ...]:
+    """Returns the questions that neither changes by hand nor layer objects in the file answer.
+
+    Args:
+        translated: the file.
+        spec: the network with the assumed answers.
+        changes: the changes by hand.
+    """
+    fields = {*_fields(changes), *_fields(attributes.changes(translated))}
     return tuple(
         question
-        for question in open_questions
+        for question in questions(translated, spec)
         if question.field not in fields and question.field.partition(".")[0] not in fields
     )
 
@@ -168,17 +170,21 @@ def _fields(changes: Mapping[str, Any]) -> Iterator[str]:
             yield ".".join(SHORTHANDS[name].path)
         elif isinstance(value, Mapping):
             yield from (f"{name}.{field}" for field in value)
-        elif name == "stages":
-            yield "stages"
+        elif name in _FIELD_OF:
+            yield _FIELD_OF[name]
 
 
-def refuse(translated: Translated, spec: NetSpec, still_open: Iterable[Question]) -> None:
+_FIELD_OF = {"stages": "stages", "stride_at": "block.stride_at"}
+"""Name of a change, also of those in `attributes.changes` -> field of a question."""
+
+
+def refuse(translated: Translated, spec: NetSpec, unanswered: Iterable[Question]) -> None:
     """Refuses a file whose network has an open question without a usual answer.
 
     Raises:
         ReszooError: there is such a question.
     """
-    for question in still_open:
+    for question in unanswered:
         if question.is_usual:
             continue
         where = translated.checkpoint.path.name
@@ -199,10 +205,10 @@ def refuse(translated: Translated, spec: NetSpec, still_open: Iterable[Question]
         raise ReszooError(where, got=got, expected=expected, hint=hint)
 
 
-def notes(spec: NetSpec, still_open: Iterable[Question]) -> tuple[str, ...]:
+def notes(spec: NetSpec, unanswered: Iterable[Question]) -> tuple[str, ...]:
     """Returns the open questions as notes of a report."""
     result, others = [], []
-    for question in still_open:
+    for question in unanswered:
         if question.field == "block.shortcut":
             words = " or ".join([spec.block.shortcut, *(each["shortcut"] for each in question.alternatives)])
             result.append(f"the shortcut is not stored in the file ({words}); assuming {spec.block.shortcut}")
@@ -214,16 +220,16 @@ def notes(spec: NetSpec, still_open: Iterable[Question]) -> tuple[str, ...]:
 def _short(changes: Any) -> str:
     """Returns the values in changes, such as `2 max` or `1-1-2`."""
     if isinstance(changes, list):
-        return "-".join(str(stage["stride"]) for stage in changes)
+        return "-".join(map(str, changes))
     if isinstance(changes, Mapping):
         return " ".join(map(_short, changes.values()))
     return f"{changes:g}" if isinstance(changes, float) else str(changes)
 
 
-def warn_of(translated: Translated, spec: NetSpec, still_open: tuple[Question, ...]) -> None:
+def warn_of(translated: Translated, spec: NetSpec, unanswered: tuple[Question, ...]) -> None:
     """Warns of open questions with several common answers, and of all where the network is none of the zoo."""
     is_named = infer.zoo_name(spec) is not None or bool(translated.checkpoint.config)
-    listed = [question for question in still_open if question.warns or not is_named]
+    listed = [question for question in unanswered if question.warns or not is_named]
     if listed:
         subjects = ", ".join(f"{one.subject} ({'; '.join(map(_short, one.alternatives))})" for one in listed)
         advice = "check=(inputs, outputs) or reszoo.settle() finds the answer"
