@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -35,16 +36,21 @@ def _accuracy(record: Any) -> tuple[float | None, float | None]:
     return (record.accuracy[0].top1, record.accuracy[0].top5) if record.accuracy else (None, None)
 
 
-def info_of_weights(name: str) -> None:
+def info_of_weights(name: str, *, key: str | None = None, prefix: str | None = None, as_json: bool = False) -> None:
     """Prints a record of the catalogue, or the content of a checkpoint."""
     from reszoo.weights.catalogue import records
-    from reszoo.weights.summary import summary
+    from reszoo.weights.summary import details, summary
 
     if name in records():
         data = records()[name].model_dump(mode="json", exclude_defaults=True)
-        console.print(escaped(as_yaml(data)), soft_wrap=True)
+        if as_json:
+            print(json.dumps(data, indent=2))
+        else:
+            console.print(escaped(as_yaml(data)), soft_wrap=True)
+    elif as_json:
+        print(json.dumps(details(name, key=key, prefix=prefix), indent=2))
     else:
-        console.print(escaped(summary(name)), soft_wrap=True)
+        console.print(escaped(summary(name, key=key, prefix=prefix)), soft_wrap=True)
 
 
 @app.command()
@@ -56,6 +62,7 @@ def convert(
     ] = None,
     dtype: Annotated[str | None, typer.Option(help="float16 to halve the file size")] = None,
     key: Annotated[str | None, typer.Option(help="network to read from a file that holds several")] = None,
+    prefix: Annotated[str | None, typer.Option(help="the beginning of the network's names")] = None,
     names: Annotated[
         Path | None, typer.Option(help="YAML file: reszoo layer name -> layer name in the checkpoint")
     ] = None,
@@ -63,7 +70,7 @@ def convert(
     """Convert a checkpoint to another format and check that its outputs are the same."""
     from reszoo.weights.convert import convert as convert_checkpoint
 
-    result = convert_checkpoint(source, target, to=to, dtype=dtype, key=key, names=names)  # type: ignore[arg-type]
+    result = convert_checkpoint(source, target, to=to, dtype=dtype, key=key, prefix=prefix, names=names)  # type: ignore[arg-type]
     name = f"{result.path}: {result.spec.name}, {result.dialect}"
     difference = f"outputs differ by {result.difference:.1e} of the largest output"
     console.print(escaped(f"{name}; {difference}"), soft_wrap=True)

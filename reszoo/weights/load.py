@@ -150,7 +150,8 @@ def from_checkpoint(
     model = build(spec.replace(head={"pooling": "avg"}) if head else spec)
     place(model, matching, fresh=True)
     if head:
-        model = with_head(model, head)
+        activation = spec.head.activation if opened.translated.spec is not None else "linear"
+        model = with_head(model, head, activation=activation)
     remember(model, Origin(matching.report, opened.record, opened.translated.checkpoint))
     return Loaded(model, matching.report)
 

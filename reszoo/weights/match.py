@@ -232,9 +232,9 @@ def _refuse(
         raise ReszooError(where, got=got, hint=f"{hint}{_diff(placements, torch=torch)}")
     classes = [item for item in placements if item.status == "missing" and item.target.startswith("predictions/")]
     missing = [item for item in placements if item.status == "missing"]
-    left_out: tuple[str, ...] = ("", _NO_CLASSIFIER, _BESIDE)
+    left_out = {"", _NO_CLASSIFIER, _BESIDE}
     if strict == "trunk" or (spec.head.classes is None and not inferred):
-        left_out = (*left_out, _BEHIND)
+        left_out |= {_BEHIND}
     extra = [item for item in placements if item.status == "ignored" and item.reason not in left_out]
     if not missing and not extra:
         return

@@ -121,7 +121,9 @@ def chosen(checkpoint: Checkpoint, candidates: Sequence[Network]) -> Network:
     ranks = [_rank(path[common:]) for path in parts]
     best = min(ranks)
     if best == len(_PREFERRED) + 1 or ranks.count(best) > 1:
-        labels = ", ".join(repr(candidate.label) or "the top level" for candidate in candidates[:6])
+        labels = ", ".join(
+            repr(candidate.label) if candidate.label else "the top level" for candidate in candidates[:6]
+        )
         got = f"{len(candidates)} networks: {labels}"
         label = candidates[-1].label
         hint = f"choose one with key=..., such as key={label!r}, or with prefix=..."

@@ -59,3 +59,12 @@ class Translated:
 def network_name(path: Path) -> str:
     """Returns a name for the network in a file: that of the file."""
     return re.sub(r"[^\w.-]", "_", path.name.partition(".")[0]) or "network"
+
+
+def in_keras_layout(layer: str, tensor: Tensor) -> Tensor:
+    """Returns a tensor in PyTorch's layout in that of Keras."""
+    if layer == "predictions" and len(tensor.shape) == 4 and tensor.shape[2:] == (1, 1):
+        # A classifier may be stored as a 1x1 convolution.
+        tensor = tensor.reshaped(tensor.shape[:2])
+    axes = {4: (2, 3, 1, 0), 2: (1, 0)}.get(len(tensor.shape))
+    return tensor.permuted(axes) if axes else tensor

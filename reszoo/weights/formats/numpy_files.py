@@ -92,7 +92,7 @@ def _tensor(path: Path, name: str, head: bytes, size: int, content: Any) -> Tens
     def read() -> Any:
         import numpy as np
 
-        stored = np.dtype(dtype).newbyteorder(order)  # type: ignore[call-overload]
+        stored = np.dtype(dtype).newbyteorder(order)  # type: ignore[arg-type]
         array = np.frombuffer(content(), stored, count=math.prod(shape), offset=end)
         return array.reshape(shape, order="F" if fortran else "C")
 

@@ -70,7 +70,7 @@ class PickledArray:
             import numpy as np
 
             numbers = data.encode("latin-1", "replace") if isinstance(data, str) else data
-            array = np.frombuffer(numbers, np.dtype(dtype).newbyteorder(order))  # type: ignore[call-overload]
+            array = np.frombuffer(numbers, np.dtype(dtype).newbyteorder(order))  # type: ignore[arg-type]
             return array.reshape(shape, order="F" if fortran else "C")
 
         return Tensor(shape, dtype, read)
