@@ -24,6 +24,8 @@ class ReadGraph(NamedTuple):
     """The layers after the pooled trunk, if they are more than a classifier; the spec has none then."""
     pooling: str = ""
     """The pooling before the head."""
+    norms: Mapping[str, tuple[str, ...]] = {}
+    """Layer of the file -> variables of a norm, in the order in which Keras numbers them."""
 
 
 def read_graph(config: Mapping[str, Any], *, name: str, where: str) -> ReadGraph:
@@ -51,7 +53,8 @@ def read_graph(config: Mapping[str, Any], *, name: str, where: str) -> ReadGraph
     attempts = [(spec, *assign(spec, steps)) for spec in candidates]
     for spec, layers, count in attempts:
         if layers is not None and count == len(steps):
-            return ReadGraph(spec, layers, head.foreign, head.pooling)
+            norms = {step.name: _norm_variables(step) for step in trunk if step.kind == "norm"}
+            return ReadGraph(spec, layers, head.foreign, head.pooling, norms)
     if not attempts:
         raise ReszooError(where, got="a Keras model whose blocks no spec describes", expected="equal blocks")
     raise mismatch(max(attempts, key=lambda attempt: attempt[2])[0], steps, where)
@@ -266,6 +269,12 @@ def _norm(norms: list[dict[str, Any]]) -> dict[str, Any]:
     if norms[0]["variant"] == "group":
         return fields | {"groups": max(norm["groups"] for norm in norms)}
     return fields | {"momentum": norms[0]["momentum"]}
+
+
+def _norm_variables(step: Step) -> tuple[str, ...]:
+    parts = (("gamma", step.settings["scale"]), ("beta", step.settings["center"]))
+    statistics = ("moving_mean", "moving_variance") if step.settings["variant"] == "batch" else ()
+    return (*(name for name, has in parts if has), *statistics)
 
 
 def _activation(acts: list[dict[str, Any]]) -> dict[str, Any]:

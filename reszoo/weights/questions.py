@@ -78,13 +78,16 @@ _ACTIVATIONS: tuple[Changes, ...] = (
 
 def _norm_questions(translated: Translated, spec: NetSpec, variables: set[str]) -> Iterator[Question]:
     if spec.norm.kind == "group" and groups_in(translated) is None:
-        widths = {shape[0] for name, shape in infer.weights_of(spec).items() if name.endswith("/gamma")}
-        # With a group for every channel it is an instance norm.
-        numbers = dict.fromkeys([32, 16, 8, 4, 2, 1, math.lcm(*widths)])
+        numbers = dict.fromkeys([32, 16, 8, 4, 2, 1, _groups_of_instances(spec)])
         others = tuple({"norm": {"groups": number}} for number in numbers if number != spec.norm.groups)
         yield Question("norm.groups", "groups of the norms", others, is_usual=False)
     if spec.norm.kind == "none" and not spec.dense and not spec.bias:
         yield Question("norm.kind", "whether it has norms without weights", ({"norm": "none"},), is_usual=False)
+
+
+def _groups_of_instances(spec: NetSpec) -> int:
+    """Returns the number of groups that gives every channel its own: an instance norm."""
+    return math.lcm(*(shape[0] for name, shape in infer.weights_of(spec).items() if name.endswith("/gamma")))
 
 
 def groups_in(translated: Translated) -> int | None:
@@ -190,7 +193,7 @@ def refuse(translated: Translated, spec: NetSpec, unanswered: Iterable[Question]
         where = translated.checkpoint.path.name
         hint = "check=(inputs, outputs) or reszoo.settle(file, inputs, outputs) finds the answer"
         if question.field == "norm.groups":
-            instance = as_text(question.alternatives[-1])
+            instance = as_text({"norm": {"groups": _groups_of_instances(spec)}})
             got = "norms without running statistics: nothing in the file says how they normalise"
             expected = (
                 f"norm={{'groups': n}} for a group norm, {instance} for an instance norm; a batch norm without "

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 from reszoo.arch import zoo
+from reszoo.arch.plan import plan
 from reszoo.arch.spec import NetSpec
 from reszoo.errors import ReszooError
 from reszoo.types import Array
@@ -48,15 +49,13 @@ class Settled:
     """Largest difference of the outputs, relative to the largest output."""
     tried: int
     """Number of networks that were compared."""
-    ties: tuple[Mapping[str, Any], ...] = ()
-    """Other answers that give the same outputs on these examples."""
+    ties: tuple[str, ...] = ()
+    """Other answers and inputs, in words, that give the same outputs on these examples."""
 
     def __repr__(self) -> str:
-        answers = questions.as_text(self.answers) or "as assumed"
-        inputs = "" if self.inputs == _UNCHANGED else f", inputs with {self.inputs}"
-        ties = f"; equally: {' or '.join(questions.as_text(each) or 'as assumed' for each in self.ties[:4])}"
+        ties = f"; equally: {' or '.join(self.ties[:4])}" if self.ties else ""
         counts = f"difference {self.difference:.1e}, {self.tried} tried"
-        return f"Settled({answers}{inputs}; {counts}{ties if self.ties else ''})"
+        return f"Settled({_words(self.answers, self.inputs)}; {counts}{ties})"
 
 
 def settle(
@@ -119,11 +118,12 @@ def settled(
         raise ReszooError(translated.checkpoint.path.name, got=got, expected=f"at most {TOLERANCE:g}", hint=hint)
     best = fits[0]
     limit = max(DISTINCT * best.difference, NOISE)
-    ties = tuple(fit.answers for fit in fits[1:] if fit.difference <= limit)
+    others = [fit for fit in fits[1:] if fit.difference <= limit and not _is_same(fit, best)]
+    ties = tuple(_words(fit.answers, fit.inputs) for fit in others)
     result = Settled(best.spec, best.answers, best.inputs, best.difference, search.tried, ties)
     if ties:
-        others = " or ".join(questions.as_text(each) or "as assumed" for each in ties[:4])
-        message = f"several networks give these outputs: {questions.as_text(best.answers) or 'as assumed'} or {others}"
+        words = " or ".join((_words(best.answers, best.inputs), *ties[:4]))
+        message = f"several networks give these outputs: {words}"
         questions.warn(f"{translated.checkpoint.path.name}: {message}; more different examples decide")
     return result
 
@@ -200,7 +200,7 @@ class _Search:
             if fits:
                 # Further answers that change nothing on these examples are ties.
                 best = min(fits, key=lambda fit: fit.difference)
-                fits += [fit for each in self._more(best) if (fit := self._fit(each, best.inputs))]
+                fits += [fit for answers, inputs in self._more(best) if (fit := self._fit(answers, inputs))]
                 return sorted(fits, key=lambda fit: (fit.difference > NOISE, len(fit.answers), fit.difference))
         return []
 
@@ -225,11 +225,13 @@ class _Search:
                 inputs = str(answers.pop(_INPUTS, _UNCHANGED))
                 yield answers, inputs
 
-    def _more(self, best: _Fit) -> Iterator[Changes]:
+    def _more(self, best: _Fit) -> Iterator[tuple[Changes, str]]:
+        """Yields the best answers with one more answer, or with other inputs."""
+        yield from ((best.answers, name) for name in self.transforms if name != best.inputs)
         for alternatives in self._alternatives():
             for each in alternatives:
                 if not {*each} & {*best.answers}:
-                    yield _merged((best.answers, each))
+                    yield _merged((best.answers, each)), best.inputs
 
     def _fit(self, answers: Changes, inputs: str) -> _Fit | None:
         try:
@@ -246,6 +248,20 @@ class _Search:
             return None
         difference = _difference(spec, self.weights, x, self.y) if len(x) > 1 else first
         return _Fit(difference, spec, answers, inputs) if difference <= TOLERANCE else None
+
+
+def _words(answers: Mapping[str, Any], inputs: str) -> str:
+    words = questions.as_text(answers) or "as assumed"
+    return words if inputs == _UNCHANGED else f"{words}, inputs with {inputs}"
+
+
+def _is_same(one: _Fit, other: _Fit) -> bool:
+    """Whether two networks are the same operations: at stride 1 all paddings are."""
+    ops = [
+        [op if op.stride > 1 and op.kernel > 1 else op._replace(padding="both") for op in plan(fit.spec).ops]
+        for fit in (one, other)
+    ]
+    return one.inputs == other.inputs and ops[0] == ops[1]
 
 
 _UNCHANGED, _INPUTS = "unchanged", "inputs of the network"

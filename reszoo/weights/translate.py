@@ -22,6 +22,7 @@ from reszoo.weights.translated import (
     Translated as Translated,
     in_keras_layout,
     network_name as network_name,
+    with_constants,
 )
 from reszoo.weights.unnamed import from_graph, from_order
 
@@ -80,7 +81,7 @@ def translate(
         return replace(placed(best, part), checkpoint=with_notes(best, part))
     if dialect.refuse:
         raise ReszooError(where, got=f"weights of {dialect.title}", hint=dialect.refuse)
-    best = placed(best, part)
+    best = placed(with_constants(best), part)
     return replace(best, dialect=_apply_config(checkpoint, dialect), checkpoint=with_notes(best, part))
 
 

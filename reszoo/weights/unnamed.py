@@ -12,7 +12,7 @@ from reszoo.weights.graph import ReadGraph, read_graph
 from reszoo.weights.head import Linear
 from reszoo.weights.layer_list import variables_of
 from reszoo.weights.order import read_order
-from reszoo.weights.translated import NamedTensor, Translated, in_keras_layout, network_name
+from reszoo.weights.translated import NamedTensor, Translated, in_keras_layout, network_name, with_constants
 
 
 def from_graph(checkpoint: Checkpoint, named: Translated, *, is_known: bool) -> Translated:
@@ -32,6 +32,9 @@ def from_graph(checkpoint: Checkpoint, named: Translated, *, is_known: bool) -> 
     for name, tensor in checkpoint.tensors.items():
         layer, _, variable = name.rpartition("/")
         if layer in theirs:
+            if "HDF5" not in checkpoint.container and layer in read.norms:
+                # Numbered variables were named as if the norm had all of them.
+                variable = dict(zip(_NUMBERED, read.norms[layer], strict=False)).get(variable, variable)
             tensors[f"{theirs[layer]}/{variable}"] = NamedTensor(tensor, name)
         elif layer not in head_names:
             unknown.append(name)
@@ -42,7 +45,11 @@ def from_graph(checkpoint: Checkpoint, named: Translated, *, is_known: bool) -> 
     behind = {step.name for step in read.head} - head_names
     foreign = NOTHING._replace(head=tuple(name for name in unknown if name.rpartition("/")[0] in behind))
     notes = (f"left out behind the trunk: {', '.join(sorted(behind))}",) if behind else ()
-    return replace(result, spec=read.spec, is_inferred=not is_known, head=head, foreign=foreign, notes=notes)
+    result = replace(result, spec=read.spec, is_inferred=not is_known, head=head, foreign=foreign, notes=notes)
+    return with_constants(result)
+
+
+_NUMBERED = ("gamma", "beta", "moving_mean", "moving_variance")
 
 
 def from_order(named: Translated) -> Translated:
@@ -59,7 +66,8 @@ def from_order(named: Translated) -> Translated:
             tensors[f"{ours}/{variables_of(ours)[variable]}"] = NamedTensor(in_keras_layout(ours, tensor), name)
     dialect = Dialect(title="unknown names, read by the order and shapes of the tensors", activation="linear", names={})
     ignored = tuple(name for name in checkpoint.tensors if name.rpartition(".")[2] in IGNORED)
-    return replace(named, dialect=dialect, tensors=tensors, unknown=tuple(unknown), ignored=ignored, is_inferred=True)
+    result = replace(named, dialect=dialect, tensors=tensors, unknown=tuple(unknown), ignored=ignored)
+    return with_constants(replace(result, is_inferred=True))
 
 
 def _linear_head(read: ReadGraph, tensors: Mapping[str, Tensor]) -> tuple[Linear, ...]:
