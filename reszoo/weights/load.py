@@ -80,7 +80,7 @@ def load_weights(
     """
     spec = spec_of(model)
     opened = open_weights(source, spec, names=names, key=key, prefix=prefix)
-    matching = match(spec, opened.translated, strict=strict)
+    matching = match(spec, opened.translated, strict=strict, verified=check is not None)
     if check is None:
         questions.warn_of_groups(opened.translated, spec)
     else:

@@ -12,7 +12,7 @@ from reszoo.arch.plan import plan
 from reszoo.arch.spec import NetSpec
 from reszoo.errors import ReszooError
 from reszoo.types import Array
-from reszoo.weights import infer
+from reszoo.weights import infer, questions
 from reszoo.weights.attributes import layer_settings
 from reszoo.weights.formats.checkpoint import Tensor
 from reszoo.weights.report import Placement, Report, Status
@@ -37,7 +37,13 @@ class Match:
 
 
 def match(
-    spec: NetSpec, translated: Translated, *, strict: Strict = True, inferred: bool = False, notes: Iterable[str] = ()
+    spec: NetSpec,
+    translated: Translated,
+    *,
+    strict: Strict = True,
+    inferred: bool = False,
+    verified: bool = False,
+    notes: Iterable[str] = (),
 ) -> Match:
     """Returns the tensors of a file for the variables of a network.
 
@@ -48,6 +54,7 @@ def match(
             tensors that fit are loaded, the rest is reported. The first convolution is always adapted to another
             number of channels.
         inferred: whether the spec was inferred from this file, so that they need not be compared.
+        verified: whether outputs of the result are compared, so that nothing but tensors needs to agree.
         notes: further notes for the report.
 
     Raises:
@@ -59,6 +66,8 @@ def match(
     candidates = _candidates(translated)
     theirs = spec if inferred else min(candidates, key=lambda one: len(differences(spec, one)), default=None)
     mismatch = _without(infer.assumed_fields(translated), differences(spec, theirs)) if theirs else {}
+    if mismatch and theirs is not None:
+        mismatch = questions.without_open(translated, theirs, mismatch, verified=verified)
     placements, tensors = _placements(spec, translated, strict)
     _refuse(spec, translated, placements, mismatch, theirs, strict, inferred=inferred)
     notes += _notes(translated, candidates, mismatch, spec, inferred=inferred)

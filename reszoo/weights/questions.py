@@ -162,6 +162,28 @@ def still_open(translated: Translated, spec: NetSpec, changes: Mapping[str, Any]
     )
 
 
+def without_open(translated: Translated, spec: NetSpec, changes: Changes, *, verified: bool) -> Changes:
+    """Returns the changes between two networks without those that the file does not tell, and has no usual value for.
+
+    Args:
+        translated: the file.
+        spec: the network in the file, with the assumed answers.
+        changes: what differs in the model.
+        verified: whether outputs are compared, so that usual values may differ too.
+    """
+    asked = {question.field for question in questions(translated, spec)}
+    if not verified:
+        asked &= {"activation.kind", "block.shortcut"}
+    asked |= {"activation.slope"} if "activation.kind" in asked else set()
+    result: Changes = {}
+    for part, value in changes.items():
+        if isinstance(value, Mapping):
+            value = {field: value[field] for field in value if f"{part}.{field}" not in asked}
+        if value != {} and not (verified and part == "padding"):
+            result[part] = value
+    return result
+
+
 def _fields(changes: Mapping[str, Any]) -> Iterator[str]:
     """Yields the fields that changes set, with dots."""
     for name, value in changes.items():
