@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from reszoo.errors import ReszooError
@@ -18,6 +18,16 @@ _ACTIVATIONS = {
 }
 """Class of an activation -> its name in a spec; empty if the zoo has none."""
 
+_FUNCTIONS = {
+    f"torch.{place}{name}": cls
+    for place in ("nn.functional.", "_C._nn.", "")
+    for name, cls in {
+        **{"relu": "ReLU", "leaky_relu": "LeakyReLU", "silu": "SiLU", "gelu": "GELU", "elu": "ELU", "tanh": "Tanh"},
+        **{"mish": "Mish", "selu": "SELU", "hardswish": "Hardswish", "relu6": "ReLU6", "softplus": "Softplus"},
+    }.items()
+}
+"""Function that a module may hold as its activation -> the class of the same activation."""
+
 _UNSUPPORTED = re.compile(r"(BlurPool\w*|AdderNet\w*|adder2d|Adder2[dD]|DeformConv\w*|StochasticDepth2)")
 
 
@@ -30,7 +40,7 @@ def layer_settings(translated: Translated) -> dict[str, Mapping[str, Any]]:
     return {layer: attributes[path] for layer, path in paths.items() if path in attributes}
 
 
-def changes(translated: Translated) -> dict[str, Any]:
+def spec_changes(translated: Translated) -> dict[str, Any]:
     """Returns the fields of a spec that the layer objects tell: `stem`, `strides`, `stride_at`, `norm`, `activation`.
 
     Raises:
@@ -41,13 +51,15 @@ def changes(translated: Translated) -> dict[str, Any]:
         return {}
     where = translated.checkpoint.path.name
     result: dict[str, Any] = {}
-    classes = {str(one.get("class", "")).rpartition(".")[2] for one in translated.checkpoint.attributes.values()}
+    modules = _without_head(translated)
+    classes = {str(one.get("class", "")).rpartition(".")[2] for one in modules}
+    classes |= {_FUNCTIONS[value] for one in modules for value in one.values() if value in _FUNCTIONS}
     _check_convolutions(where, settings)
     if unsupported := sorted(filter(_UNSUPPORTED.fullmatch, classes)):
         raise ReszooError(where, got=f"a network with {unsupported[0]}", hint="the zoo has no such layer")
     if norm := _norm(where, settings):
         result["norm"] = norm
-    if activation := _activation(where, translated, classes):
+    if activation := _activation(where, modules, classes):
         result["activation"] = activation
     strides = {layer: one["stride"][0] for layer, one in settings.items() if isinstance(one.get("stride"), tuple)}
     if any(layer.startswith("stem_") for layer in strides):
@@ -60,6 +72,19 @@ def changes(translated: Translated) -> dict[str, Any]:
     if blocks := _block_strides(where, strides):
         result |= blocks
     return result
+
+
+def _without_head(translated: Translated) -> list[Mapping[str, Any]]:
+    """Returns the settings of the modules that are not in the head."""
+    head = [*translated.foreign.head, *(f"{linear.name}.weight" for linear in translated.head)]
+    head += [named.source for name, named in translated.tensors.items() if name.startswith("predictions/")]
+    trunk = {
+        named.source.partition(".")[0]
+        for name, named in translated.tensors.items()
+        if not name.startswith("predictions/")
+    }
+    above = {name.partition(".")[0] for name in head} - trunk
+    return [one for path, one in translated.checkpoint.attributes.items() if path.partition(".")[0] not in above]
 
 
 def _check_convolutions(where: str, settings: Mapping[str, Mapping[str, Any]]) -> None:
@@ -108,14 +133,14 @@ def _norm(where: str, settings: Mapping[str, Mapping[str, Any]]) -> dict[str, An
     return result
 
 
-def _activation(where: str, translated: Translated, classes: set[str]) -> dict[str, Any]:
+def _activation(where: str, modules: Sequence[Mapping[str, Any]], classes: set[str]) -> dict[str, Any]:
     named = sorted(classes & {*_ACTIVATIONS})
     if not named:
         return {}
     if len(named) > 1 or not _ACTIVATIONS[named[0]] or "ReLU" in classes:
         others = ["ReLU", *named] if "ReLU" in classes else named
         raise ReszooError(where, got=f"activations {', '.join(others)}", expected="ReLU, LeakyReLU, SiLU or GELU alone")
-    slopes = [one.get("negative_slope") for one in translated.checkpoint.attributes.values() if "negative_slope" in one]
+    slopes = [one.get("negative_slope") for one in modules if "negative_slope" in one]
     if len({*slopes}) > 1:
         raise ReszooError(where, got=f"slopes {sorted({*map(str, slopes)})}", expected="one slope")
     slope = {"slope": slopes[0]} if slopes and named[0] == "LeakyReLU" else {}

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from typing import Any
 
-from reszoo.weights.foreign import foreign, grouped, is_beside
-from reszoo.weights.formats.checkpoint import Checkpoint
+from reszoo.weights.foreign import foreign, grouped, is_beside, is_normalizer
+from reszoo.weights.formats.checkpoint import Checkpoint, Tensor
 from reszoo.weights.head import chain, checked, described
 from reszoo.weights.translated import NamedTensor, Translated
+
+NORMALIZES = "the network in the file normalizes images itself"
+"""The beginning of a note that is also a warning."""
+
+ASSUMES = "its activations are not stored in the file, assuming ReLU"
+"""Part of such a note, too."""
 
 
 def placed(translated: Translated, whole: Checkpoint) -> Translated:
     """Returns the network with its unknown tensors in their places, and a head of linear layers as its classifier."""
+    translated = _with_bias(translated)
     parts = foreign(translated.checkpoint, translated.unknown, translated.tensors)
     translated = replace(translated, foreign=parts)
     if "predictions/kernel" in translated.tensors or parts.within or not _blocks(translated):
@@ -42,6 +50,25 @@ def placed(translated: Translated, whole: Checkpoint) -> Translated:
     return replace(translated, tensors={**translated.tensors, **classifier})
 
 
+def _with_bias(translated: Translated) -> Translated:
+    """Returns the network with a bias of zeros for a classifier that has none."""
+    kernel = translated.tensors.get("predictions/kernel")
+    if kernel is None or "predictions/bias" in translated.tensors:
+        return translated
+    shape = kernel.tensor.shape[-1:]
+
+    def zeros() -> Any:
+        import numpy as np
+
+        return np.zeros(shape, "float32")
+
+    bias = NamedTensor(Tensor(shape, "float32", zeros), "")
+    checkpoint = replace(
+        translated.checkpoint, notes=(*translated.checkpoint.notes, "the classifier has no bias; zeros are placed")
+    )
+    return replace(translated, tensors={**translated.tensors, "predictions/bias": bias}, checkpoint=checkpoint)
+
+
 def _blocks(translated: Translated) -> list[str]:
     return [layer for layer in translated.tensors if re.match(r"stage\d+_block\d+_unit\d+_(conv|dense)/kernel", layer)]
 
@@ -67,11 +94,18 @@ def with_notes(translated: Translated, whole: Checkpoint) -> Checkpoint:
         notes.append(f"read from {repr(label) if label else 'the top level'}{also}")
     within = tuple(f"{other}{separator}" for other in translated.others for separator in "./")
     beside = [name for name in translated.outside if not within or not name.startswith(within)]
-    beside += translated.foreign.beside
+    beside += [f"{translated.prefix}{name}" for name in translated.foreign.beside]
+    beside = [name for name in beside if name in whole.tensors]
+    normalizers = [name for name in beside if is_normalizer(name, whole.tensors[name])]
+    if normalizers:
+        notes.append(f"{NORMALIZES} ({', '.join(normalizers)}); the model does not")
+        beside = [name for name in beside if name not in normalizers]
     if beside:
-        notes.append(f"no part of the network: {grouped(beside, whole.tensors)}")
+        start = max((f"{one}." for one in whole.keys if one and label.startswith(one)), key=len, default="")
+        within_dict = [name.removeprefix(start) for name in beside]
+        notes.append(f"no part of the network: {grouped(within_dict)}")
     if translated.head:
         is_open = len(translated.head) > 1 and not translated.checkpoint.attributes
-        assumed = "; its activations are not stored in the file, assuming ReLU" if is_open else ""
+        assumed = f"; {ASSUMES}" if is_open else ""
         notes.append(f"the head: {described(translated.head)}{assumed}")
     return replace(translated.checkpoint, notes=tuple(notes))

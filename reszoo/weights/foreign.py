@@ -90,6 +90,9 @@ def _blocks(tensors: Mapping[str, Named]) -> set[str]:
             groups.setdefault(match[1], []).append(parts)
             groups.setdefault(match[0], []).append(parts)
     prefixes = {group: "".join(_shared(paths)) for group, paths in groups.items()}
+    # A stage of one block has the prefix of the block; that of the stage ends before its number.
+    stages = {group: re.sub(r"(?<=\.)\d+\.$", "", prefix) for group, prefix in prefixes.items() if "_" not in group}
+    prefixes |= stages
     shared = Counter(prefixes[group] for group in prefixes if "_" not in group)
     return {prefix for prefix in prefixes.values() if prefix and shared[prefix] <= 1}
 
@@ -103,8 +106,8 @@ def _shared(paths: list[list[str]]) -> list[str]:
     return result
 
 
-def grouped(names: Iterable[str], tensors: Mapping[str, Tensor]) -> str:
+def grouped(names: Iterable[str]) -> str:
     """Returns names in words: their first two parts, and how many tensors each holds."""
-    counts = Counter(".".join(re.split(r"[./]", name)[:2]) if name in tensors else name for name in names)
+    counts = Counter(".".join(re.split(r"[./]", name)[:2]) for name in names)
     words = [f"{name} ({count} tensors)" if count > 1 else name for name, count in counts.items()]
     return ", ".join(words[:6]) + (f", ... ({len(words)})" if len(words) > 6 else "")

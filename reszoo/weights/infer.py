@@ -45,7 +45,7 @@ _SPECS: WeakKeyDictionary[Translated, tuple[NetSpec, ...]] = WeakKeyDictionary()
 
 
 def _specs(translated: Translated) -> tuple[NetSpec, ...]:
-    if settings := attributes.changes(translated):
+    if settings := attributes.spec_changes(translated):
         return _with_settings(translated, settings)
     return _without_settings(translated)
 
@@ -131,9 +131,10 @@ def _pruned(nearest: set[Any], in_file: set[Any], translated: Translated) -> str
         and all(one >= two for one, two in zip(ours[name], theirs[name], strict=True))
         for name in differing
     )
-    if not differing or ours.keys() != theirs.keys() or not is_narrower:
+    narrower = [name for name in differing if name.endswith("_conv/kernel") and ours[name][-1] != theirs[name][-1]]
+    if not narrower or ours.keys() != theirs.keys() or not is_narrower:
         return ""
-    name = min(differing)
+    name = min(narrower)
     source, widths = translated.tensors[name].source, f"{theirs[name][-1]} of {ours[name][-1]}"
     return f"pruned: units of a block differ in width between blocks ({source} has {widths} channels)"
 
@@ -152,7 +153,7 @@ def assumed_fields(translated: Translated) -> tuple[str, ...]:
     if contains_spec(translated) or not any(name.endswith("/gamma") for name in translated.tensors):
         return ()
     statistics = any(name.endswith("/moving_mean") for name in translated.tensors)
-    known = attributes.changes(translated).get("norm", {})
+    known = attributes.spec_changes(translated).get("norm", {})
     is_assumed = {
         "epsilon": translated.dialect.epsilon is None and "epsilon" not in known,
         "groups": not statistics and "groups" not in known,

@@ -13,7 +13,8 @@ from reszoo.arch.spec import NetSpec
 from reszoo.errors import ReszooError
 from reszoo.types import Array
 from reszoo.weights import infer, questions
-from reszoo.weights.attributes import layer_settings
+from reszoo.weights.attributes import layer_settings, spec_changes
+from reszoo.weights.classifier import ASSUMES, NORMALIZES
 from reszoo.weights.formats.checkpoint import Tensor
 from reszoo.weights.report import Placement, Report, Status
 from reszoo.weights.translate import NamedTensor, Translated
@@ -75,9 +76,19 @@ def match(
         stem = f"{spec.stem.stride}{' and a max pool' if spec.stem.pool == 'max' else ''}"
         strides = ", ".join(str(stage.stride) for stage in spec.stages)
         notes.append(f"strides are not stored in the file; assuming stem {stem}, stages {strides}")
+    if (
+        layer_settings(translated)
+        and spec.stem.pool == "max"
+        and "pool" not in spec_changes(translated).get("stem", {})
+    ):
+        notes.append("no pooling is among the layers in the file; assuming a max pool after the stem")
     if translated.dialect.shortcut == "pad" and spec.block.shortcut == "none":
         message = f"{translated.dialect.title} have shortcuts without weights; {spec.name} has no shortcuts"
         warnings.warn(f"{translated.checkpoint.path.name}: {message}", stacklevel=4)
+    is_top = spec.head.classes is not None or strict is True
+    for note in notes:
+        if note.startswith(NORMALIZES) or (is_top and ASSUMES in note):
+            warnings.warn(f"{translated.checkpoint.path.name}: {note}", stacklevel=4)
     checkpoint = translated.checkpoint
     report = Report(
         checkpoint.path.name,

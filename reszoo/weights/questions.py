@@ -154,7 +154,7 @@ def still_open(translated: Translated, spec: NetSpec, changes: Mapping[str, Any]
         spec: the network with the assumed answers.
         changes: the changes by hand.
     """
-    fields = {*_fields(changes), *_fields(attributes.changes(translated))}
+    fields = {*_fields(changes), *_fields(attributes.spec_changes(translated))}
     return tuple(
         question
         for question in questions(translated, spec)
@@ -200,7 +200,7 @@ def _fields(changes: Mapping[str, Any]) -> Iterator[str]:
 
 
 _FIELD_OF = {"stages": "stages", "stride_at": "block.stride_at"}
-"""Name of a change, also of those in `attributes.changes` -> field of a question."""
+"""Name of a change, also of those in `attributes.spec_changes` -> field of a question."""
 
 
 def refuse(translated: Translated, spec: NetSpec, unanswered: Iterable[Question]) -> None:

@@ -54,7 +54,7 @@ def details(path: str | Path, *, key: str | None = None, prefix: str | None = No
             **result,
             "network": None,
             "refused": str(error),
-            "groups": grouped(checkpoint.tensors, checkpoint.tensors),
+            "groups": grouped(checkpoint.tensors),
         }
     result |= {
         "read_from": translated.prefix.rstrip("./"),

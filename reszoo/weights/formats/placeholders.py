@@ -47,7 +47,7 @@ class Placeholder:
 
 _COMMANDS = re.compile(
     r"(os|posix|nt|pty)\.(system|popen\d?|exec\w*|spawn\w*|posix_spawn\w*|fork\w*|kill\w*|startfile|remove|unlink|rmdir"
-    r"|removedirs)|subprocess\.(Popen|run|call|check_call|check_output|getoutput|getstatusoutput)"
+    r"|removedirs)|(subprocess|commands)\.(Popen|run|call|check_call|check_output|getoutput|getstatusoutput)"
     r"|(builtins|__builtin__)\.(eval|exec|execfile|compile|__import__)|runpy\.\w+|shutil\.rmtree"
 )
 
@@ -70,8 +70,9 @@ def module_of(placeholder: Placeholder) -> Mapping[Any, Any] | None:
 
 
 def settings(attributes: Mapping[Any, Any]) -> dict[str, Any]:
-    """Returns the attributes that are numbers, words, or tuples of them, such as strides and epsilons."""
-    return {key: value for key, value in attributes.items() if isinstance(key, str) and _is_setting(value)}
+    """Returns the attributes that are numbers, words, tuples of them, or functions by name: strides, epsilons, ..."""
+    named = {key: value.name if isinstance(value, Name) else value for key, value in attributes.items()}
+    return {key: value for key, value in named.items() if isinstance(key, str) and _is_setting(value)}
 
 
 def _is_setting(value: Any) -> bool:

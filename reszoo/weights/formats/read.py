@@ -58,7 +58,7 @@ def _reader(path: Path) -> Callable[[Path], Checkpoint]:
         return _zip_reader(path)
     if head.startswith(b"\x89HDF\r\n\x1a\n"):
         return keras_files.read_h5
-    if head.startswith(torch_files.MAGIC):
+    if torch_files.is_legacy(head):
         return torch_files.read_legacy
     if head.startswith(numpy_files.MAGIC):
         return numpy_files.read_npy

@@ -17,11 +17,17 @@ from reszoo.weights.formats.checkpoint import ITEM_SIZES, BrokenFileError, Check
 from reszoo.weights.formats.pickles import PickleRefusedError
 from reszoo.weights.formats.placeholders import Name, Placeholder
 from reszoo.weights.formats.torch_content import Modules, contents
-from reszoo.weights.formats.torch_globals import NAMES, QUANTIZED, Storage, View, storage_of
+from reszoo.weights.formats.torch_globals import NAMES, OTHER_SIZES, Storage, View, storage_of
 from reszoo.weights.formats.torch_script import modules_of
 
 MAGIC = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
-"""The first bytes of a legacy file: a pickle of the magic number."""
+"""The first bytes of a legacy file: a pickle of the magic number, here in protocol 2."""
+
+
+def is_legacy(head: bytes) -> bool:
+    """Whether a file begins with a pickle of the magic number, in any protocol; newer ones put a frame around it."""
+    return head.startswith(PICKLE) and MAGIC[2:] in head[2 : 2 + 9 + len(MAGIC)]
+
 
 PICKLE = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 """The first bytes of a pickle of protocol 2 to 5."""
@@ -100,16 +106,20 @@ def read_legacy(path: Path) -> Checkpoint:
         BrokenFileError: the file is damaged, truncated or malicious.
     """
     total = path.stat().st_size
-    kinds: dict[str, str] = {}
+    kinds: dict[str, int] = {}
 
     def persistent(identifier: Any) -> Storage | Placeholder | Name:
         storage = storage_of(identifier)
         if isinstance(storage, Name):
             return storage
-        if isinstance(storage, Placeholder):
-            kind = "a quantized network" if storage.name == QUANTIZED else f"tensors of type {storage.name}"
-            raise PickleRefusedError(f"{kind}, whose legacy file cannot be read")
-        kinds[storage.key] = storage.dtype
+        if isinstance(storage, Storage):
+            kinds[storage.key] = ITEM_SIZES[storage.dtype]
+            return storage
+        # An unsupported type is skipped, which takes its size.
+        kind, key = identifier[1].name, identifier[2]
+        if kind not in OTHER_SIZES or not isinstance(key, str):
+            raise PickleRefusedError(f"tensors of type {kind[:80]}, which a legacy file must not hold")
+        kinds[key] = OTHER_SIZES[kind]
         return storage
 
     with path.open("rb") as stream:
@@ -121,7 +131,7 @@ def read_legacy(path: Path) -> Checkpoint:
             raise BrokenFileError(path, "a legacy file without a list of its storages")
         for storage in keys:
             head = stream.read(8)
-            size = int.from_bytes(head, "little", signed=True) * ITEM_SIZES[kinds.get(storage, "uint8")]
+            size = int.from_bytes(head, "little", signed=True) * kinds.get(storage, 1)
             start = stream.tell()
             if len(head) < 8 or size < 0 or start + size > total:
                 raise BrokenFileError(path, f"a file of {total:,} bytes that ends within storage {storage[:40]!r}")

@@ -41,6 +41,12 @@ class View(NamedTuple):
     stride: tuple[int, ...]
 
 
+OTHER_SIZES = {
+    **{"torch.ComplexHalfStorage": 4, "torch.ComplexFloatStorage": 8, "torch.ComplexDoubleStorage": 16},
+    **{"torch.QInt8Storage": 1, "torch.QUInt8Storage": 1, "torch.QInt32Storage": 4},
+}
+"""Unsupported kind of storage -> bytes of an element."""
+
 QUANTIZED = "quantized"
 """The name of a placeholder for a quantized tensor."""
 

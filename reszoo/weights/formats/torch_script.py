@@ -23,7 +23,7 @@ _CONVOLUTION = re.compile(
     r"(?:, (?:False|True), \[[\d, ]+\], (\d+)|, (\d+))?"
 )
 _BATCH_NORM = re.compile(r"torch\.batch_norm\([^()]*, ([\d.e-]+), ([\d.e-]+), (?:True|False)\)")
-_GROUP_NORM = re.compile(r"torch\.group_norm\([^,()]+, (\d+), [^()]*?([\d.e-]+)(?:, (?:True|False))?\)")
+_GROUP_NORM = re.compile(r"torch\.group_norm\([^,()]+, (\d+)(?:, \w+){0,2}(?:, ([\d.e-]+))?(?:, (?:True|False))?\)")
 _CONSTANT = re.compile(r"  (\w+) : Final\[[^\n]+?\] = ([^\n]+)")
 
 
@@ -59,7 +59,8 @@ def _settings(text: str) -> dict[str, Any]:
     if match := _BATCH_NORM.search(text):
         settings |= {"momentum": _number(match[1]), "eps": _number(match[2])}
     if match := _GROUP_NORM.search(text):
-        settings |= {"num_groups": int(match[1]), "eps": _number(match[2])}
+        # The code leaves out what is PyTorch's default.
+        settings |= {"num_groups": int(match[1]), "eps": _number(match[2]) if match[2] else 1e-5}
     for name, value in _CONSTANT.findall(text):
         if re.fullmatch(r"\([\d, ]+\)", value):
             settings[name] = tuple(int(number) for number in re.findall(r"\d+", value))
