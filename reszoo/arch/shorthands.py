@@ -25,6 +25,7 @@ SHORTHANDS = {
     "shortcut": Shorthand(("block", "shortcut"), "shortcut of the blocks; `A`, `B`, `C` as in He 2015"),
     "depths": Shorthand(("stages", "depth"), "blocks per stage; a single number for all stages"),
     "widths": Shorthand(("stages", "width"), "channels per stage; a single number for all stages"),
+    "strides": Shorthand(("stages", "stride"), "stride per stage; a single number for all stages"),
     "width_multiplier": Shorthand(("stages", "width"), "factor on the width of stem and stages"),
     "output_stride": Shorthand(("stages", "stride"), "total stride; later strides become dilation"),
 }
@@ -150,6 +151,7 @@ def _limit_stride(value: Any, data: dict[str, Any], where: str) -> dict[str, Any
 _STAGE_CHANGES: dict[str, Any] = {
     "depths": lambda value, data, where: _set_per_stage("depth", value, data, where),
     "widths": lambda value, data, where: _set_per_stage("width", value, data, where),
+    "strides": lambda value, data, where: _set_per_stage("stride", value, data, where),
     "width_multiplier": _scale_widths,
     "output_stride": _limit_stride,
 }

@@ -50,6 +50,8 @@ class Dialect(FrozenModel):
     epsilon: float | None = None
     momentum: float | None = None
     """In Keras' convention."""
+    groups: dict[str, int] = Field(default_factory=dict)
+    """Pattern of architecture names in `config.json` -> groups of their group norms."""
     weight_standardised: Literal["never", "without statistics"] = "never"
     """Whether norms without running statistics imply standardized kernels (BiT)."""
     architectures: Annotated[tuple[str, ...], Strict(False)] | None = None

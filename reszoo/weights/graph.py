@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from itertools import product
 from typing import Any, NamedTuple
 
 from reszoo.arch.layer_fields import shortest_ratio
-from reszoo.arch.ops import Op
 from reszoo.arch.orders import ORDERS
-from reszoo.arch.plan import plan
 from reszoo.arch.spec import NetSpec
 from reszoo.errors import ReszooError
+from reszoo.weights.graph_match import Steps, assign, mismatch
 from reszoo.weights.keras_graph import Step, steps_of
-
-Steps = Sequence[Step]
 
 
 class ReadGraph(NamedTuple):
@@ -23,8 +20,12 @@ class ReadGraph(NamedTuple):
     spec: NetSpec
     layers: dict[str, str]
     """Operation of our plan with weights -> layer of the file."""
-    head: tuple[str, ...] = ()
-    """Names of the layers after the trunk, if they are more than a classifier; the spec has none then."""
+    head: tuple[Step, ...] = ()
+    """The layers after the pooled trunk, if they are more than a classifier; the spec has none then."""
+    pooling: str = ""
+    """The pooling before the head."""
+    norms: Mapping[str, tuple[str, ...]] = {}
+    """Layer of the file -> variables of a norm, in the order in which Keras numbers them."""
 
 
 def read_graph(config: Mapping[str, Any], *, name: str, where: str) -> ReadGraph:
@@ -49,13 +50,14 @@ def read_graph(config: Mapping[str, Any], *, name: str, where: str) -> ReadGraph
         raise NoResidualGraphError(where, got=got, expected="a residual network of images")
     candidates = [*_specs(trunk, head, regions, name, where)]
     steps = trunk if head.foreign else steps
-    attempts = [(spec, *_assign(spec, steps)) for spec in candidates]
+    attempts = [(spec, *assign(spec, steps)) for spec in candidates]
     for spec, layers, count in attempts:
         if layers is not None and count == len(steps):
-            return ReadGraph(spec, layers, head.foreign)
+            norms = {step.name: _norm_variables(step) for step in trunk if step.kind == "norm"}
+            return ReadGraph(spec, layers, head.foreign, head.pooling, norms)
     if not attempts:
         raise ReszooError(where, got="a Keras model whose blocks no spec describes", expected="equal blocks")
-    raise _mismatch(max(attempts, key=lambda attempt: attempt[2])[0], steps, where)
+    raise mismatch(max(attempts, key=lambda attempt: attempt[2])[0], steps, where)
 
 
 class NoResidualGraphError(ReszooError):
@@ -66,7 +68,7 @@ class _Head(NamedTuple):
     pooling: str
     classes: int | None
     activation: str
-    foreign: tuple[str, ...]
+    foreign: tuple[Step, ...]
 
 
 def _without_padding(steps: Steps, where: str) -> Steps:
@@ -112,7 +114,9 @@ def _split(steps: Steps, where: str) -> tuple[Steps, _Head]:
     final = [step.settings.get("variant") for step in rest[1:]]
     if rest and rest[0].kind == "dense" and rest[0].settings["bias"] and final in ([], ["softmax"], ["sigmoid"]):
         return trunk, _Head(pooling, rest[0].settings["width"], final[0] if final else "linear", ())
-    return trunk, _Head(pooling if not rest else "none", None, "softmax", tuple(step.name for step in rest))
+    ends = rest[-1].settings.get("variant") if rest and rest[-1].kind == "act" else None
+    activation = ends if ends in ("softmax", "sigmoid") else "linear" if rest else "softmax"
+    return trunk, _Head(pooling, None, activation, tuple(rest))
 
 
 def _covers(pool: Step, trunk: Steps) -> bool:
@@ -199,7 +203,11 @@ def _specs(steps: Steps, head: _Head, regions: list[_Region], name: str, where: 
         "norm": _norm(norms),
         "activation": _activation(acts),
         "padding": "same" if same else "both",
-        "head": {"pooling": head.pooling, "classes": head.classes, "activation": head.activation},
+        "head": {
+            "pooling": "none" if head.foreign else head.pooling,
+            "classes": head.classes,
+            "activation": head.activation,
+        },
         "bias": stem[0].settings["bias"],
     }
     body = [
@@ -263,136 +271,14 @@ def _norm(norms: list[dict[str, Any]]) -> dict[str, Any]:
     return fields | {"momentum": norms[0]["momentum"]}
 
 
+def _norm_variables(step: Step) -> tuple[str, ...]:
+    parts = (("gamma", step.settings["scale"]), ("beta", step.settings["center"]))
+    statistics = ("moving_mean", "moving_variance") if step.settings["variant"] == "batch" else ()
+    return (*(name for name, has in parts if has), *statistics)
+
+
 def _activation(acts: list[dict[str, Any]]) -> dict[str, Any]:
     if not acts or acts[0]["variant"] in ("softmax", "sigmoid"):
         return {}
     leak = {"slope": acts[0]["slope"]} if "slope" in acts[0] else {}
     return {"kind": acts[0]["variant"], **leak}
-
-
-def _assign(spec: NetSpec, steps: Steps) -> tuple[dict[str, str] | None, int]:
-    """Returns the layer of every operation with weights if plan and graph are the same, and how many steps fit."""
-    readers: dict[int, list[int]] = {}
-    for number, step in enumerate(steps):
-        for each in step.inputs:
-            readers.setdefault(each, []).append(number)
-    ops = _merged(plan(spec).ops, steps)
-    fitting: dict[str, set[int]] = {"input": {0}}
-    count = 1
-    for op in ops:
-        fitting[op.name] = {
-            number
-            for source in fitting[op.inputs[0]]
-            for number in readers.get(source, ())
-            if is_same(op, steps[number]) and _inputs(op, steps[number], fitting) is not None
-        }
-        count += bool(fitting[op.name])
-        if not fitting[op.name]:
-            return None, count
-    # Backwards, every operation takes the step that its reader took.
-    chosen = {ops[-1].name: len(steps) - 1} if len(steps) - 1 in fitting[ops[-1].name] else {}
-    for op in reversed(ops):
-        if op.name not in chosen:
-            return None, count
-        inputs = _inputs(op, steps[chosen[op.name]], fitting) or ()
-        for name, number in zip(op.inputs, inputs, strict=True):
-            if chosen.setdefault(name, number) != number:
-                return None, count
-    layers = {op.name: steps[chosen[op.name]].name for op in ops if op.weights}
-    return layers, len({*chosen.values()})
-
-
-def _merged(ops: tuple[Op, ...], steps: Steps) -> list[Op]:
-    """Returns the operations in the form of the graph: flattening after a pool, and softmax after the classifier."""
-    result: list[Op] = []
-    for op in ops:
-        if op.kind == "dense" and op.variant != "linear" and op.variant:
-            result += [op._replace(variant="linear"), op._replace(kind="act", name=f"{op.name}_act", inputs=(op.name,))]
-        else:
-            result.append(op)
-        flattens = op.name == "head_pool" and any(step.kind == "flatten" for step in steps)
-        if flattens:
-            # Later operations read the flattened features under the name of the pool.
-            result[-1] = op._replace(name=f"{op.name}_map")
-            result.append(op._replace(kind="pad", variant="flatten", inputs=(f"{op.name}_map",)))
-    return result
-
-
-def _inputs(op: Op, step: Step, fitting: Mapping[str, set[int]]) -> tuple[int, ...] | None:
-    """Returns the step of every input of an operation, or None if they do not fit; additions commute."""
-    if len(step.inputs) != len(op.inputs):
-        return None
-    for inputs in (step.inputs, step.inputs[::-1]):
-        if all(number in fitting.get(name, ()) for name, number in zip(op.inputs, inputs, strict=True)):
-            return inputs
-    return None
-
-
-def is_same(op: Op, step: Step) -> bool:
-    """Returns whether a step computes what an operation computes."""
-    theirs = step.settings
-    if op.kind == "global_pool" and step.kind == "pool":
-        return bool(theirs["variant"] == op.variant)
-    if op.kind == "pad":
-        return op.variant == "flatten" == step.kind
-    if op.kind != step.kind:
-        return False
-    if op.kind in ("conv", "pool"):
-        fields = ("width", "kernel", "stride", "dilation", "groups", "bias", "variant")
-        return all(getattr(op, field) == theirs[field] for field in fields if field in theirs) and _pads(op, theirs)
-    if op.kind == "norm":
-        return (op.variant, op.groups) == (theirs["variant"], theirs["groups"]) and abs(
-            op.epsilon - theirs["epsilon"]
-        ) <= 1e-3 * op.epsilon
-    if op.kind == "dense":
-        return (op.width, op.bias) == (theirs["width"], theirs["bias"])
-    if op.kind == "act":
-        return op.variant == theirs["variant"] and abs(op.slope - theirs.get("slope", 0.0)) < 1e-9
-    return op.kind != "global_pool" or op.variant == theirs["variant"]
-
-
-def _pads(op: Op, theirs: Mapping[str, Any]) -> bool:
-    padding, reach = theirs["padding"], (op.kernel - 1) * op.dilation // 2
-    if reach == 0 and op.kernel == 1:
-        return padding in ("same", "valid", 0)
-    if op.kind == "pool" and op.variant == "avg":
-        return bool(padding == "same")
-    if op.stride == 1:
-        return padding in ("same", reach)
-    if op.padding == "same":
-        return bool(padding == "same")
-    # Zeros before a max pool are neutral only where nothing is negative.
-    return bool(padding == reach) and (op.kind == "conv" or op.input_sign == "nonnegative")
-
-
-def _mismatch(spec: NetSpec, steps: Steps, where: str) -> ReszooError:
-    """Returns the error that names the first operation of the nearest network that the graph lacks."""
-    fitting: dict[str, set[int]] = {"input": {0}}
-    for op in _merged(plan(spec).ops, steps):
-        sources = {number for name in op.inputs for number in fitting[name]}
-        readers = [step for step in steps if sources & {*step.inputs}]
-        same = {
-            number
-            for number, step in enumerate(steps)
-            if step in readers and is_same(op, step) and _inputs(op, step, fitting) is not None
-        }
-        if not same:
-            got = ", ".join(f"layer {step.name!r} ({_words(step)})" for step in readers[:2]) or "nothing"
-            return ReszooError(
-                where, got=f"{got} after {op.inputs[0]}", expected=f"{op.summary} ({op.name})", hint=_HINT
-            )
-        fitting[op.name] = same
-    return ReszooError(where, got="layers that no network of the zoo has", hint=_HINT)
-
-
-_HINT = "the file's network is not one that a spec describes"
-
-
-def _words(step: Step) -> str:
-    settings = step.settings
-    window = f"{settings['kernel']}x{settings['kernel']}/{settings['stride']} " if "kernel" in settings else ""
-    padding = settings.get("padding", "")
-    words = [step.kind, str(settings.get("variant", "")), window.strip(), f"padding {padding}" if window else ""]
-    words += [f"epsilon {settings['epsilon']:g}"] if "epsilon" in settings else []
-    words += ["bias"] if settings.get("bias") else []
-    return " ".join(filter(None, words))

@@ -87,15 +87,22 @@ def checked(head: tuple[Linear, ...], attributes: Mapping[str, Mapping[str, Any]
     return (*result, head[-1]) if len(result) == len(head) - 1 else head
 
 
-def with_head(model: KerasModel, head: tuple[Linear, ...]) -> KerasModel:
-    """Returns a model of a pooled trunk with the layers of a head behind it, and their weights."""
+def with_head(model: KerasModel, head: tuple[Linear, ...], *, activation: str = "linear") -> KerasModel:
+    """Returns a model of a pooled trunk with the layers of a head behind it, and their weights.
+
+    Args:
+        model: the trunk.
+        head: the layers.
+        activation: that of the last layer.
+    """
     import keras
 
     x: Any = model.output
     layers = []
     for number, linear in enumerate(head, 1):
         name = "predictions" if number == len(head) else f"head_dense{number}"
-        layer = keras.layers.Dense(linear.kernel.shape[1], use_bias=linear.bias is not None, name=name)
+        settings = {"activation": activation} if number == len(head) else {}
+        layer = keras.layers.Dense(linear.kernel.shape[1], use_bias=linear.bias is not None, name=name, **settings)
         x = layer(x)
         layers.append(layer)
         if linear.activation:

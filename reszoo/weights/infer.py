@@ -241,7 +241,11 @@ def _fields(shapes: Shapes, translated: Translated) -> dict[str, Any]:
             "pool": "max" if pools else "none",
         },
         "stages": stages,
-        "block": {"body": units, "attention": "se" if any("_se_" in layer for layer in layers) else "none"},
+        "block": {
+            "body": units,
+            "attention": "se" if any("_se_" in layer for layer in layers) else "none",
+            "projection": _projection(shapes),
+        },
         "norm": _norm(shapes, translated.dialect),
         "head": {
             "classes": classes,
@@ -250,6 +254,14 @@ def _fields(shapes: Shapes, translated: Translated) -> dict[str, Any]:
         },
         "bias": any(re.match(r"(stem|stage\d+_block\d+_unit).*/bias$", name) for name in shapes),
     }
+
+
+def _projection(shapes: Shapes) -> str:
+    """Returns `bare` if the projections have no norm although branches end with one."""
+    layers = {re.sub(r"\d+", "", name.partition("/")[0]) for name in shapes}
+    has_norms = "stage_block_unit_norm" in layers and "final_norm" not in layers
+    projects = "stage_block_shortcut_conv" in layers or "stage_block_shortcut_dense" in layers
+    return "bare" if has_norms and projects and "stage_block_shortcut_norm" not in layers else "norm"
 
 
 def _activation(translated: Translated) -> str:
@@ -300,10 +312,22 @@ def _stride(stage: int, window: int, translated: Translated) -> int:
     if window == 0:
         return 1
     if not translated.layers:
-        return 2 if stage > 1 else translated.dialect.first_stride
+        usual = 2 if stage > 1 else translated.dialect.first_stride
+        return _projected_stride(stage, translated) or usual
     # Our Keras files have padding layers before strided kernels larger than 1; a strided 1x1 has none.
     padded = any(re.match(rf"stage{stage}_block1_unit\d+_conv_pad", layer) for layer in translated.layers)
     return 2 if padded or (window == 1 and stage > 1) else 1
+
+
+def _projected_stride(stage: int, translated: Translated) -> int | None:
+    """Returns the stride of a stage that does not widen, which only a stride gives a projection; None if unknown."""
+    shapes = {name: named.tensor.shape for name, named in translated.tensors.items() if name.endswith("_conv/kernel")}
+    projects = {name.rpartition("_shortcut_")[0] for name in shapes if "_shortcut_" in name}
+    first, second = f"stage{stage}_block1", f"stage{stage}_block2"
+    units = [shapes[name] for name in sorted(shapes) if name.startswith(f"{first}_unit")]
+    if not projects or not units or second in projects or units[0][2] != units[-1][3]:
+        return None
+    return 2 if first in projects else 1
 
 
 def _norm(shapes: Shapes, dialect: Dialect) -> dict[str, Any]:

@@ -54,6 +54,8 @@ def steps_of(config: Config, where: str) -> tuple[Step, ...]:
     reader = _Reader(where)
     try:
         output = reader.model(config, None)
+    except ReszooError:
+        raise
     except (KeyError, IndexError, TypeError, ValueError, AttributeError, RecursionError) as error:
         got = f"an invalid configuration of a Keras model ({type(error).__name__}: {error})"
         raise ReszooError(where, got=got) from None
@@ -193,6 +195,8 @@ def _is_flat(config: Config) -> bool:
 
 def _detail(config: Config) -> str:
     function = config.get("function")
+    if config.get("activation") is not None:
+        return f" ({_text(config['activation'])!r})"
     return f" ({function})" if isinstance(function, str) and len(function) < 40 else ""
 
 

@@ -14,12 +14,13 @@ from reszoo.arch.spec import NetSpec
 from reszoo.config import boolean
 from reszoo.errors import ReszooError
 from reszoo.types import Array, KerasModel, Tensor as KerasTensor
-from reszoo.weights import infer
+from reszoo.weights import infer, questions
 from reszoo.weights.formats.checkpoint import Tensor
 from reszoo.weights.head import with_head
 from reszoo.weights.match import Match, Strict, match
 from reszoo.weights.origin import Origin, remember
 from reszoo.weights.report import Report
+from reszoo.weights.settle import Check, check_outputs, settled
 from reszoo.weights.sources import open_weights
 from reszoo.weights.translate import LayerNames, Translated
 
@@ -46,6 +47,7 @@ def load_weights(
     names: LayerNames | None = None,
     key: str | None = None,
     prefix: str | None = None,
+    check: Check | None = None,
 ) -> Report:
     """Returns the report of loading a checkpoint's weights into a model.
 
@@ -70,13 +72,19 @@ def load_weights(
             names the others.
         prefix: the beginning of the network's names, such as `model.backbone.`; by default it is located by the
             tensors themselves.
+        check: `(inputs, outputs)`: examples, channels last, and what the file's own code returns for them, logits or
+            probabilities. Weights that give other outputs in this model are refused.
 
     Raises:
-        ReszooError: the file is unreadable, or its network differs from the model's.
+        ReszooError: the file is unreadable, its network differs from the model's, or its outputs do.
     """
     spec = spec_of(model)
     opened = open_weights(source, spec, names=names, key=key, prefix=prefix)
-    matching = match(spec, opened.translated, strict=strict)
+    matching = match(spec, opened.translated, strict=strict, verified=check is not None)
+    if check is None:
+        questions.warn_of_groups(opened.translated, spec)
+    else:
+        check_outputs(spec, matching.tensors, check, where=matching.report.file)
     place(model, matching)
     remember(model, Origin(matching.report, opened.record, opened.translated.checkpoint))
     return matching.report
@@ -90,6 +98,7 @@ def from_checkpoint(
     names: LayerNames | None = None,
     key: str | None = None,
     prefix: str | None = None,
+    check: Check | None = None,
     **changes: Any,
 ) -> Loaded:
     """Returns a model of the network in a checkpoint with its weights, and the report of loading them.
@@ -110,31 +119,45 @@ def from_checkpoint(
         names: see `load_weights`.
         key: see `load_weights`.
         prefix: see `load_weights`.
+        check: `(inputs, outputs)` as in `reszoo.settle`, which finds what the file does not tell.
         changes: overrides what is inferred, as in `NetSpec.replace`: `input_shape=(224, 224, 3)`, `shortcut="none"`.
             With other `classes` the classifier is new; with other channels the first convolution is adapted.
 
     Raises:
-        ReszooError: the file is unreadable, or the zoo cannot describe its network.
+        ReszooError: the file is unreadable; the zoo cannot describe its network; the file does not tell something that
+            has no usual answer; or no network has the outputs of `check`.
     """
     top = boolean(include_top, where="from_checkpoint.include_top")
     opened = open_weights(source, names=names, key=key, prefix=prefix)
     if not top:
         changes["head"] = {"classes": None, "pooling": "none"}
-    inferred = infer.specs(opened.translated)[0]
+    inferred, notes = infer.specs(opened.translated)[0], []
+    if check is not None:
+        answer = settled(opened.translated, *check, _without_head(changes), transforms=False)
+        inferred, notes = answer.spec, [f"settled by the outputs of {len(check[0])} examples: {answer!r}"]
     if top and not {"classes", "head"} & {*changes}:
         _check_complete(inferred, opened.translated)
     spec = zoo.spec(inferred, **changes)
     strict: Strict = "trunk" if {"classes", "head"} & {*changes} else True
-    matching = match(spec, opened.translated, strict=strict, inferred=True)
+    still_open = () if check is not None else questions.still_open(opened.translated, spec, changes)
+    questions.refuse(opened.translated, spec, still_open)
+    notes += questions.notes(spec, still_open)
+    matching = match(spec, opened.translated, strict=strict, inferred=True, notes=notes)
+    questions.warn_of(opened.translated, spec, still_open)
     from reszoo.arch.build import build
 
     head = opened.translated.head if strict is True else ()
     model = build(spec.replace(head={"pooling": "avg"}) if head else spec)
     place(model, matching, fresh=True)
     if head:
-        model = with_head(model, head)
+        activation = spec.head.activation if opened.translated.spec is not None else "linear"
+        model = with_head(model, head, activation=activation)
     remember(model, Origin(matching.report, opened.record, opened.translated.checkpoint))
     return Loaded(model, matching.report)
+
+
+def _without_head(changes: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in changes.items() if name not in ("classes", "head")}
 
 
 def _check_complete(spec: NetSpec, translated: Translated) -> None:
@@ -160,6 +183,7 @@ def pretrained(
     """
     opened = open_weights(weights, spec)
     matching = match(spec, opened.translated, strict=strict)
+    questions.warn_of_groups(opened.translated, spec)
     from reszoo.arch.build import build
 
     model = build(spec, input_tensor=input_tensor, prefix=prefix)

@@ -12,7 +12,7 @@ from reszoo.arch.plan import plan
 from reszoo.arch.spec import NetSpec
 from reszoo.errors import ReszooError
 from reszoo.types import Array
-from reszoo.weights import infer
+from reszoo.weights import infer, questions
 from reszoo.weights.attributes import layer_settings, spec_changes
 from reszoo.weights.classifier import ASSUMES, NORMALIZES
 from reszoo.weights.formats.checkpoint import Tensor
@@ -37,7 +37,15 @@ class Match:
         return f"Match({len(self.tensors)} tensors, {self.report!r})"
 
 
-def match(spec: NetSpec, translated: Translated, *, strict: Strict = True, inferred: bool = False) -> Match:
+def match(
+    spec: NetSpec,
+    translated: Translated,
+    *,
+    strict: Strict = True,
+    inferred: bool = False,
+    verified: bool = False,
+    notes: Iterable[str] = (),
+) -> Match:
     """Returns the tensors of a file for the variables of a network.
 
     Args:
@@ -47,19 +55,23 @@ def match(spec: NetSpec, translated: Translated, *, strict: Strict = True, infer
             tensors that fit are loaded, the rest is reported. The first convolution is always adapted to another
             number of channels.
         inferred: whether the spec was inferred from this file, so that they need not be compared.
+        verified: whether outputs of the result are compared, so that nothing but tensors needs to agree.
+        notes: further notes for the report.
 
     Raises:
         ReszooError: the file has another network; the message has the arguments that make them agree, or a diff.
     """
     if strict not in (True, False, "trunk"):
         raise ReszooError("strict", got=repr(strict), expected="True, 'trunk', False")
-    notes = [*translated.checkpoint.notes, *translated.notes]
+    more, notes = notes, [*translated.checkpoint.notes, *translated.notes]
     candidates = _candidates(translated)
     theirs = spec if inferred else min(candidates, key=lambda one: len(differences(spec, one)), default=None)
     mismatch = _without(infer.assumed_fields(translated), differences(spec, theirs)) if theirs else {}
+    if mismatch and theirs is not None:
+        mismatch = questions.without_open(translated, theirs, mismatch, verified=verified)
     placements, tensors = _placements(spec, translated, strict)
     _refuse(spec, translated, placements, mismatch, theirs, strict, inferred=inferred)
-    notes += _notes(translated, candidates, mismatch, spec)
+    notes += _notes(translated, candidates, mismatch, spec, inferred=inferred)
     if inferred and not spec.dense and not infer.contains_spec(translated) and not layer_settings(translated):
         stem = f"{spec.stem.stride}{' and a max pool' if spec.stem.pool == 'max' else ''}"
         strides = ", ".join(str(stage.stride) for stage in spec.stages)
@@ -84,7 +96,8 @@ def match(spec: NetSpec, translated: Translated, *, strict: Strict = True, infer
         translated.dialect.title,
         theirs or spec,
         tuple(placements),
-        tuple(notes),
+        (*notes, *more),
+        translated.is_inferred,
     )
     return Match(tensors, report)
 
@@ -311,7 +324,12 @@ def _diff(placements: Iterable[Placement], *, torch: bool) -> str:
 
 
 def _notes(
-    translated: Translated, candidates: tuple[NetSpec, ...], mismatch: dict[str, Any], spec: NetSpec
+    translated: Translated,
+    candidates: tuple[NetSpec, ...],
+    mismatch: dict[str, Any],
+    spec: NetSpec,
+    *,
+    inferred: bool,
 ) -> list[str]:
     notes = []
     if not candidates:
@@ -320,7 +338,7 @@ def _notes(
         arguments = ", ".join(f"{name}={value!r}" for name, value in as_arguments(mismatch).items())
         notes.append(f"the file's network differs: {arguments}")
     shortcuts = sorted({candidate.block.shortcut for candidate in candidates})
-    if len(shortcuts) > 1:
+    if len(shortcuts) > 1 and not inferred:
         options = " or ".join(shortcuts)
         notes.append(f"the shortcut is not stored in the file ({options}); assuming {spec.block.shortcut}")
     fields = [field for field in infer.assumed_fields(translated) if _is_used(spec, field)]

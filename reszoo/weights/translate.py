@@ -12,12 +12,19 @@ from reszoo.errors import ReszooError
 from reszoo.weights.classifier import placed, with_notes
 from reszoo.weights.dialects import IGNORED, Dialect, dialects
 from reszoo.weights.formats.checkpoint import Checkpoint, Tensor
-from reszoo.weights.graph import NoResidualGraphError, read_graph
+from reszoo.weights.graph import NoResidualGraphError
 from reszoo.weights.kinds import likely_kind
 from reszoo.weights.layer_names import LayerNames as LayerNames, candidates, check_names
 from reszoo.weights.restore import check_parts, restored
 from reszoo.weights.select import Network, by_dicts, chosen, networks, restricted
-from reszoo.weights.translated import NamedTensor as NamedTensor, Translated as Translated, network_name as network_name
+from reszoo.weights.translated import (
+    NamedTensor as NamedTensor,
+    Translated as Translated,
+    in_keras_layout,
+    network_name as network_name,
+    with_constants,
+)
+from reszoo.weights.unnamed import from_graph, from_order
 
 HARMLESS = {"in_chans", "num_classes", "drop_rate", "drop_path_rate", "zero_init_last", "global_pool"}
 """Arguments of timm's builders that do not change what the weights compute, or that shapes reveal."""
@@ -63,20 +70,18 @@ def translate(
     is_known = len(best.tensors) >= max(2, len(best.unknown))
     if _has_graph(checkpoint) and not (is_known and (dialect is dialects()["reszoo"] or dialect.refuse)):
         try:
-            return _from_graph(checkpoint, best, is_known=is_known)
+            return from_graph(checkpoint, best, is_known=is_known)
         except NoResidualGraphError:
             # Plain networks are recognised by their names.
             pass
     if not is_known and (kind := likely_kind(best.unknown)):
         raise ReszooError(where, got=kind, expected="a residual network", hint="the zoo has no such network")
-    if names is None and len(best.tensors) < max(2, len(best.unknown)):
-        got = f"names of no known library ({', '.join(best.unknown[:4])}, ...)"
-        expected = ", ".join(name for name, dialect in dialects().items() if not dialect.refuse)
-        hint = "pass the names in the file: names={'stem_conv': 'conv_1', ...}"
-        raise ReszooError(where, got=got, expected=expected, hint=hint)
+    if names is None and not is_known:
+        best = from_order(best)
+        return replace(placed(best, part), checkpoint=with_notes(best, part))
     if dialect.refuse:
         raise ReszooError(where, got=f"weights of {dialect.title}", hint=dialect.refuse)
-    best = placed(best, part)
+    best = placed(with_constants(best), part)
     return replace(best, dialect=_apply_config(checkpoint, dialect), checkpoint=with_notes(best, part))
 
 
@@ -122,32 +127,6 @@ def _has_graph(checkpoint: Checkpoint) -> bool:
     return isinstance(inner, list) or (isinstance(inner, dict) and isinstance(inner.get("layers"), list))
 
 
-def _from_graph(checkpoint: Checkpoint, named: Translated, *, is_known: bool) -> Translated:
-    """Returns a checkpoint with our names by the graph of its Keras model.
-
-    Args:
-        checkpoint: the file.
-        named: the same by the names of its layers.
-        is_known: whether these are the names of a library.
-    """
-    where, config = str(checkpoint.path), checkpoint.config
-    read = read_graph(config, name=network_name(checkpoint.path), where=where)
-    theirs = {layer: ours for ours, layer in read.layers.items()}
-    tensors, unknown = {}, []
-    for name, tensor in checkpoint.tensors.items():
-        layer, _, variable = name.rpartition("/")
-        if layer in theirs:
-            tensors[f"{theirs[layer]}/{variable}"] = NamedTensor(tensor, name)
-        elif layer not in read.head:
-            unknown.append(name)
-    notes = (f"left out after the trunk: {', '.join(read.head)}",) if read.head else ()
-    dialect = Dialect(title="a Keras model read through its graph", layout="keras", names={})
-    if is_known:
-        dialect = named.dialect
-    result = Translated(checkpoint, dialect, tensors, tuple(unknown), (), frozenset())
-    return replace(result, spec=read.spec, is_inferred=not is_known, notes=notes)
-
-
 def _translate(checkpoint: Checkpoint, dialect: Dialect, network: Network, others: tuple[str, ...]) -> Translated:
     """Returns one network of a checkpoint in one dialect."""
     prefix = network.prefix
@@ -176,7 +155,7 @@ def _translate(checkpoint: Checkpoint, dialect: Dialect, network: Network, other
         elif ours is None or variable is None:
             unknown.append(name)
         else:
-            tensor = _in_keras_layout(ours, tensor) if dialect.layout == "torch" else tensor
+            tensor = in_keras_layout(ours, tensor) if dialect.layout == "torch" else tensor
             tensors[f"{ours}/{variable}"] = NamedTensor(tensor, name)
     # A file that lists layers without weights lists all of them; a legacy file lists a sub-model, but not its layers.
     weighted = {name.rpartition(separator)[0] for name in inside}
@@ -197,14 +176,6 @@ def _part(checkpoint: Checkpoint, inside: dict[str, Tensor], prefix: str) -> Che
         if path == label or path.startswith(prefix)
     }
     return replace(checkpoint, tensors=inside, attributes=attributes)
-
-
-def _in_keras_layout(layer: str, tensor: Tensor) -> Tensor:
-    if layer == "predictions" and len(tensor.shape) == 4 and tensor.shape[2:] == (1, 1):
-        # A classifier may be stored as a 1x1 convolution.
-        tensor = tensor.reshaped(tensor.shape[:2])
-    axes = {4: (2, 3, 1, 0), 2: (1, 0)}.get(len(tensor.shape))
-    return tensor.permuted(axes) if axes else tensor
 
 
 def _apply_config(checkpoint: Checkpoint, dialect: Dialect) -> Dialect:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
 from reszoo.arch.spec import NetSpec
+from reszoo.types import Array
 from reszoo.weights.dialects import Dialect
 from reszoo.weights.foreign import NOTHING, Foreign
 from reszoo.weights.formats.checkpoint import Checkpoint, Tensor
@@ -59,3 +60,36 @@ class Translated:
 def network_name(path: Path) -> str:
     """Returns a name for the network in a file: that of the file."""
     return re.sub(r"[^\w.-]", "_", path.name.partition(".")[0]) or "network"
+
+
+def in_keras_layout(layer: str, tensor: Tensor) -> Tensor:
+    """Returns a tensor in PyTorch's layout in that of Keras."""
+    if layer == "predictions" and len(tensor.shape) == 4 and tensor.shape[2:] == (1, 1):
+        # A classifier may be stored as a 1x1 convolution.
+        tensor = tensor.reshaped(tensor.shape[:2])
+    axes = {4: (2, 3, 1, 0), 2: (1, 0)}.get(len(tensor.shape))
+    return tensor.permuted(axes) if axes else tensor
+
+
+def with_constants(translated: Translated) -> Translated:
+    """Returns a checkpoint whose norms have scales of one and shifts of zero, if the file has none for any of them."""
+    tensors = translated.tensors
+    norms = {name.rpartition("/")[0]: named.tensor.shape for name, named in tensors.items() if name.endswith("_mean")}
+    added: dict[str, NamedTensor] = {}
+    for variable, value in (("gamma", 1.0), ("beta", 0.0)):
+        if norms and not any(f"{layer}/{variable}" in tensors for layer in norms):
+            added |= {f"{layer}/{variable}": NamedTensor(_constant(shape, value), "") for layer, shape in norms.items()}
+    if not added:
+        return translated
+    variables = " and ".join(sorted({name.rpartition("/")[2] for name in added}, reverse=True))
+    note = f"the norms of the file have no {variables}: scales are one, shifts are zero"
+    return replace(translated, tensors={**tensors, **added}, notes=(*translated.notes, note))
+
+
+def _constant(shape: tuple[int, ...], value: float) -> Tensor:
+    def read() -> Array:
+        import numpy as np
+
+        return np.full(shape, value, "float32")
+
+    return Tensor(shape, "float32", read)
