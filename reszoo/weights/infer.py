@@ -9,16 +9,17 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from reszoo.arch import zoo
-from reszoo.arch.layer_fields import LayerDescription, shortest_ratio
+from reszoo.arch.layer_fields import shortest_ratio
 from reszoo.arch.ops import Op
 from reszoo.arch.orders import ORDERS
 from reszoo.arch.plan import plan
-from reszoo.arch.recover import spec_of_layers
 from reszoo.arch.spec import NetSpec
 from reszoo.errors import ReszooError
 from reszoo.weights import attributes
 from reszoo.weights.dialects import Dialect, dialects
 from reszoo.weights.kinds import likely_kind
+from reszoo.weights.nearest import nearest
+from reszoo.weights.spec_in_file import spec_in_file
 from reszoo.weights.translate import Translated, network_name
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -46,34 +47,18 @@ _SPECS: WeakKeyDictionary[Translated, tuple[NetSpec, ...]] = WeakKeyDictionary()
 
 def _specs(translated: Translated) -> tuple[NetSpec, ...]:
     if settings := attributes.spec_changes(translated):
-        return _with_settings(translated, settings)
+        return attributes.with_settings(_without_settings(translated), settings)
     return _without_settings(translated)
-
-
-def _with_settings(translated: Translated, settings: Mapping[str, Any]) -> tuple[NetSpec, ...]:
-    """Returns the networks with the strides, norms and activations of the layer objects in the file."""
-    specs = _without_settings(translated)
-    at = settings.get("stride_at")
-    fitting = [spec for spec in specs if at is None or spec.block.stride_at == at] or list(specs)
-    changes = {field: value for field, value in settings.items() if field != "stride_at"}
-    if at is not None:
-        changes["block"] = {"stride_at": at}
-    if "strides" in changes:
-        strides = changes.pop("strides")
-        stages = [stage.model_dump() for stage in fitting[0].stages]
-        changes["stages"] = [stage | {"stride": stride} for stage, stride in zip(stages, strides, strict=True)]
-    return tuple(spec.replace(**changes) for spec in fitting)
 
 
 def _without_settings(translated: Translated) -> tuple[NetSpec, ...]:
     if translated.spec is not None:
         return (_checked(translated.spec, translated),)
     if contains_spec(translated):
-        return (_spec_in_file(translated),)
+        return (spec_in_file(translated),)
     where = f"{translated.checkpoint.path.name} ({translated.dialect.title})"
     if within := translated.foreign.within:
-        kind = likely_kind(within)
-        got = f"{kind or 'other layers'}: {', '.join(within[:3])}{', ...' if len(within) > 3 else ''}"
+        got = f"{likely_kind(within) or 'other layers'}: {', '.join(within[:3])}{', ...' if len(within) > 3 else ''}"
         expected = "no layers inside of the blocks or between them that the zoo does not have"
         raise ReszooError(where, got=got, expected=expected)
     shapes = {name: named.tensor.shape for name, named in translated.tensors.items()}
@@ -86,9 +71,8 @@ def _without_settings(translated: Translated) -> tuple[NetSpec, ...]:
     if fitting:
         # Without padding layers the strides are 1, or the strided kernels are 1x1: the latter is more likely.
         return tuple(sorted(fitting, key=lambda spec: -spec.stride))
-    raise ReszooError(
-        where, got="tensors that fit no network of the zoo", hint=_nearest(candidates, translated, shapes)
-    )
+    hint = nearest([weights_of(spec) for spec in candidates], translated, shapes)
+    raise ReszooError(where, got="tensors that fit no network of the zoo", hint=hint)
 
 
 def _checked(spec: NetSpec, translated: Translated) -> NetSpec:
@@ -98,45 +82,6 @@ def _checked(spec: NetSpec, translated: Translated) -> NetSpec:
         got = f"{len(missing)} weights of the graph without a tensor ({missing[0]}, ...)"
         raise ReszooError(translated.checkpoint.path.name, got=got, hint="save the model again")
     return spec
-
-
-def _nearest(candidates: list[NetSpec], translated: Translated, shapes: Shapes) -> str:
-    """Returns a hint: variables of the nearest network (-) and tensors of the file (+) that differ, three of each."""
-    in_file = {*shapes.items()}
-    in_networks = [{*weights_of(spec).items()} for spec in candidates]
-    nearest = min(in_networks, key=lambda in_network: len(in_network ^ in_file), default=in_file)
-    if pruned := _pruned(nearest, in_file, translated):
-        return pruned
-    torch = translated.dialect.layout == "torch"
-    lines = [f"\n  - {name} {as_in_file(shape, torch=torch)}" for name, shape in sorted(nearest - in_file)[:3]]
-    lines += [
-        f"\n  + {translated.tensors[name].source} {as_in_file(shape, torch=torch)}"
-        for name, shape in sorted(in_file - nearest)[:3]
-    ]
-    return f"the nearest one differs:{''.join(lines)}" if lines else "all blocks must have the same kind of units"
-
-
-def as_in_file(shape: tuple[int, ...], *, torch: bool) -> tuple[int, ...]:
-    """Returns a shape in Keras layout as the file has it."""
-    axes = {4: (3, 2, 0, 1), 2: (1, 0)}.get(len(shape)) if torch else None
-    return tuple(shape[axis] for axis in axes) if axes else shape
-
-
-def _pruned(nearest: set[Any], in_file: set[Any], translated: Translated) -> str:
-    """Returns a hint if the same variables have fewer channels in some blocks, or an empty string."""
-    ours, theirs = dict(nearest), dict(in_file)
-    differing = [name for name in ours if name in theirs and ours[name] != theirs[name]]
-    is_narrower = all(
-        len(ours[name]) == len(theirs[name])
-        and all(one >= two for one, two in zip(ours[name], theirs[name], strict=True))
-        for name in differing
-    )
-    narrower = [name for name in differing if name.endswith("_conv/kernel") and ours[name][-1] != theirs[name][-1]]
-    if not narrower or ours.keys() != theirs.keys() or not is_narrower:
-        return ""
-    name = min(narrower)
-    source, widths = translated.tensors[name].source, f"{theirs[name][-1]} of {ours[name][-1]}"
-    return f"pruned: units of a block differ in width between blocks ({source} has {widths} channels)"
 
 
 def contains_spec(translated: Translated) -> bool:
@@ -184,37 +129,6 @@ def _architecture(spec: NetSpec) -> dict[str, Any]:
     for field in ("start", "dropout", "residual_dropout", "drop_path"):
         data["block"].pop(field)
     return data
-
-
-def _spec_in_file(translated: Translated) -> NetSpec:
-    """Returns the spec in the metadata of a file, or that of the Keras model in its configuration."""
-    config = translated.checkpoint.config
-    if isinstance(config.get("reszoo_spec"), str):
-        try:
-            return NetSpec.model_validate_json(config["reszoo_spec"])
-        except ValueError as error:
-            raise ReszooError(str(translated.checkpoint.path), got=f"an invalid spec ({error})") from None
-    try:
-        layers = dict(_layers(config, translated))
-    except (KeyError, TypeError, AttributeError, RecursionError) as error:
-        got = f"an invalid configuration of a Keras model ({type(error).__name__}: {error})"
-        raise ReszooError(str(translated.checkpoint.path), got=got) from None
-    return spec_of_layers(str(config["config"].get("name", "network")), layers)
-
-
-def _layers(config: Mapping[str, Any], translated: Translated) -> Iterator[tuple[str, LayerDescription]]:
-    layers = config["config"]["layers"]
-    # A legacy file has no `build_config`: only its input layer has the shape that the first layer needs.
-    inputs = [layer["config"].get("batch_shape") for layer in layers if layer["class_name"] == "InputLayer"]
-    for layer in layers:
-        if "layers" in layer["config"]:
-            yield from _layers(layer, translated)
-        else:
-            name = layer["config"]["name"].removeprefix(translated.prefix)
-            shapes = [named.tensor.shape for key, named in translated.tensors.items() if key.startswith(f"{name}/")]
-            shape = (layer.get("build_config") or {}).get("input_shape") or next(iter(inputs), None) or [None]
-            shape = shape[0] if isinstance(shape[0], list) else shape
-            yield name, LayerDescription(layer["class_name"], layer["config"], shapes, tuple(shape[1:]))
 
 
 def _fields(shapes: Shapes, translated: Translated) -> dict[str, Any]:
