@@ -6,7 +6,6 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from reszoo.arch.spec import NetSpec
 from reszoo.errors import ReszooError
 from reszoo.weights.translated import Translated
 
@@ -166,17 +165,3 @@ def _block_strides(where: str, strides: Mapping[str, int]) -> dict[str, Any]:
     if not stages:
         return {}
     return {"strides": [stages[stage] for stage in sorted(stages)], **({"stride_at": units.pop()} if units else {})}
-
-
-def with_settings(specs: Sequence[NetSpec], settings: Mapping[str, Any]) -> tuple[NetSpec, ...]:
-    """Returns the networks with the strides, norms and activations of the layer objects in the file."""
-    at = settings.get("stride_at")
-    fitting = [spec for spec in specs if at is None or spec.block.stride_at == at] or list(specs)
-    changes = {field: value for field, value in settings.items() if field != "stride_at"}
-    if at is not None:
-        changes["block"] = {"stride_at": at}
-    if "strides" in changes:
-        strides = changes.pop("strides")
-        stages = [stage.model_dump() for stage in fitting[0].stages]
-        changes["stages"] = [stage | {"stride": stride} for stage, stride in zip(stages, strides, strict=True)]
-    return tuple(spec.replace(**changes) for spec in fitting)

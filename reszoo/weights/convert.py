@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -15,9 +16,9 @@ from reszoo.notebook import html_table
 from reszoo.types import Array, KerasModel
 from reszoo.weights import infer
 from reszoo.weights.dialects import COUNTER, Dialect, dialects, variable_name
+from reszoo.weights.differences import as_arguments, differences
 from reszoo.weights.formats.write import write_safetensors, write_torch
 from reszoo.weights.load import from_checkpoint
-from reszoo.weights.match import as_arguments, differences
 from reszoo.weights.sources import open_weights
 from reszoo.weights.translate import LayerNames
 
@@ -182,7 +183,12 @@ def _compare(model: KerasModel, spec: NetSpec, file: Path, target: Path, dialect
     else:
         # If no shortcut has weights, a plain network and option A have the same tensors.
         changes: dict[str, Any] = {} if _projects(spec) else {"block": {"shortcut": spec.block.shortcut}}
-        copy, report = from_checkpoint(file, **changes)
+        if spec.norm.kind != "batch":
+            changes["norm"] = {"kind": spec.norm.kind, "groups": spec.norm.groups}
+        with warnings.catch_warnings():
+            # What the copy does not tell is compared here.
+            warnings.simplefilter("ignore", UserWarning)
+            copy, report = from_checkpoint(file, **changes)
         copy_spec = report.spec
     mismatch = differences(spec, copy_spec)
     if mismatch:

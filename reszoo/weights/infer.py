@@ -9,21 +9,18 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from reszoo.arch import zoo
-from reszoo.arch.layer_fields import shortest_ratio
+from reszoo.arch.layer_fields import LayerDescription
 from reszoo.arch.ops import Op
 from reszoo.arch.orders import ORDERS
 from reszoo.arch.plan import plan
+from reszoo.arch.recover import spec_of_layers
 from reszoo.arch.spec import NetSpec
 from reszoo.errors import ReszooError
 from reszoo.weights import attributes
-from reszoo.weights.dialects import Dialect, dialects
+from reszoo.weights.dialects import dialects
 from reszoo.weights.kinds import likely_kind
-from reszoo.weights.nearest import nearest
-from reszoo.weights.spec_in_file import spec_in_file
-from reszoo.weights.translate import Translated, network_name
-
-Shapes = Mapping[str, tuple[int, ...]]
-"""`layer/variable` -> shape, in Keras layout."""
+from reszoo.weights.shape_fields import Shapes, shape_fields, stage_stride
+from reszoo.weights.translate import Translated
 
 
 def specs(translated: Translated) -> tuple[NetSpec, ...]:
@@ -47,23 +44,39 @@ _SPECS: WeakKeyDictionary[Translated, tuple[NetSpec, ...]] = WeakKeyDictionary()
 
 def _specs(translated: Translated) -> tuple[NetSpec, ...]:
     if settings := attributes.spec_changes(translated):
-        return attributes.with_settings(_without_settings(translated), settings)
+        return _with_settings(translated, settings)
     return _without_settings(translated)
+
+
+def _with_settings(translated: Translated, settings: Mapping[str, Any]) -> tuple[NetSpec, ...]:
+    """Returns the networks with the strides, norms and activations of the layer objects in the file."""
+    specs = _without_settings(translated)
+    at = settings.get("stride_at")
+    fitting = [spec for spec in specs if at is None or spec.block.stride_at == at] or list(specs)
+    changes = {field: value for field, value in settings.items() if field != "stride_at"}
+    if at is not None:
+        changes["block"] = {"stride_at": at}
+    if "strides" in changes:
+        strides = changes.pop("strides")
+        stages = [stage.model_dump() for stage in fitting[0].stages]
+        changes["stages"] = [stage | {"stride": stride} for stage, stride in zip(stages, strides, strict=True)]
+    return tuple(spec.replace(**changes) for spec in fitting)
 
 
 def _without_settings(translated: Translated) -> tuple[NetSpec, ...]:
     if translated.spec is not None:
         return (_checked(translated.spec, translated),)
     if contains_spec(translated):
-        return (spec_in_file(translated),)
+        return (_spec_in_file(translated),)
     where = f"{translated.checkpoint.path.name} ({translated.dialect.title})"
     if within := translated.foreign.within:
-        got = f"{likely_kind(within) or 'other layers'}: {', '.join(within[:3])}{', ...' if len(within) > 3 else ''}"
+        kind = likely_kind(within)
+        got = f"{kind or 'other layers'}: {', '.join(within[:3])}{', ...' if len(within) > 3 else ''}"
         expected = "no layers inside of the blocks or between them that the zoo does not have"
         raise ReszooError(where, got=got, expected=expected)
     shapes = {name: named.tensor.shape for name, named in translated.tensors.items()}
     try:
-        fields = _fields(shapes, translated)
+        fields = shape_fields(shapes, translated)
     except (KeyError, IndexError) as missing:
         raise ReszooError(where, got=f"no {missing.args[0]}", expected="a complete residual network") from None
     candidates = list(_candidates(fields, shapes, translated))
@@ -71,8 +84,9 @@ def _without_settings(translated: Translated) -> tuple[NetSpec, ...]:
     if fitting:
         # Without padding layers the strides are 1, or the strided kernels are 1x1: the latter is more likely.
         return tuple(sorted(fitting, key=lambda spec: -spec.stride))
-    hint = nearest([weights_of(spec) for spec in candidates], translated, shapes)
-    raise ReszooError(where, got="tensors that fit no network of the zoo", hint=hint)
+    raise ReszooError(
+        where, got="tensors that fit no network of the zoo", hint=_nearest(candidates, translated, shapes)
+    )
 
 
 def _checked(spec: NetSpec, translated: Translated) -> NetSpec:
@@ -82,6 +96,45 @@ def _checked(spec: NetSpec, translated: Translated) -> NetSpec:
         got = f"{len(missing)} weights of the graph without a tensor ({missing[0]}, ...)"
         raise ReszooError(translated.checkpoint.path.name, got=got, hint="save the model again")
     return spec
+
+
+def _nearest(candidates: list[NetSpec], translated: Translated, shapes: Shapes) -> str:
+    """Returns a hint: variables of the nearest network (-) and tensors of the file (+) that differ, three of each."""
+    in_file = {*shapes.items()}
+    in_networks = [{*weights_of(spec).items()} for spec in candidates]
+    nearest = min(in_networks, key=lambda in_network: len(in_network ^ in_file), default=in_file)
+    if pruned := _pruned(nearest, in_file, translated):
+        return pruned
+    torch = translated.dialect.layout == "torch"
+    lines = [f"\n  - {name} {as_in_file(shape, torch=torch)}" for name, shape in sorted(nearest - in_file)[:3]]
+    lines += [
+        f"\n  + {translated.tensors[name].source} {as_in_file(shape, torch=torch)}"
+        for name, shape in sorted(in_file - nearest)[:3]
+    ]
+    return f"the nearest one differs:{''.join(lines)}" if lines else "all blocks must have the same kind of units"
+
+
+def as_in_file(shape: tuple[int, ...], *, torch: bool) -> tuple[int, ...]:
+    """Returns a shape in Keras layout as the file has it."""
+    axes = {4: (3, 2, 0, 1), 2: (1, 0)}.get(len(shape)) if torch else None
+    return tuple(shape[axis] for axis in axes) if axes else shape
+
+
+def _pruned(nearest: set[Any], in_file: set[Any], translated: Translated) -> str:
+    """Returns a hint if the same variables have fewer channels in some blocks, or an empty string."""
+    ours, theirs = dict(nearest), dict(in_file)
+    differing = [name for name in ours if name in theirs and ours[name] != theirs[name]]
+    is_narrower = all(
+        len(ours[name]) == len(theirs[name])
+        and all(one >= two for one, two in zip(ours[name], theirs[name], strict=True))
+        for name in differing
+    )
+    narrower = [name for name in differing if name.endswith("_conv/kernel") and ours[name][-1] != theirs[name][-1]]
+    if not narrower or ours.keys() != theirs.keys() or not is_narrower:
+        return ""
+    name = min(narrower)
+    source, widths = translated.tensors[name].source, f"{theirs[name][-1]} of {ours[name][-1]}"
+    return f"pruned: units of a block differ in width between blocks ({source} has {widths} channels)"
 
 
 def contains_spec(translated: Translated) -> bool:
@@ -131,130 +184,35 @@ def _architecture(spec: NetSpec) -> dict[str, Any]:
     return data
 
 
-def _fields(shapes: Shapes, translated: Translated) -> dict[str, Any]:
-    """Returns the fields of a spec that names and shapes reveal; strides of stages and block settings are open."""
-    layers = {name.partition("/")[0]: shape for name, shape in shapes.items() if name.endswith("/kernel")}
-    stem = [layers[name] for name in _stem_layers(layers)]
-    dense = len(stem[0]) == 2
-    stages, units = _stages(layers)
-    kernel = 0 if dense else stem[0][0]
-    if translated.layers:
-        reduces = bool({"stem_conv_pad", "stem_unit1_conv_pad"} & translated.layers)
-        pools = "stem_pool" in translated.layers
-    else:
-        reduces = pools = not dense and (len(stem) > 1 or kernel > 3)
-    classes = layers["predictions"][-1] if "predictions" in layers else None
-    return {
-        "name": network_name(translated.checkpoint.path),
-        "input_shape": (stem[0][0],) if dense else (None, None, stem[0][2]),
-        "stem": {
-            "kernel": kernel,
-            "width": stem[-1][-1],
-            "stride": 2 if reduces else 1,
-            "depth": len(stem),
-            "pool": "max" if pools else "none",
-        },
-        "stages": stages,
-        "block": {
-            "body": units,
-            "attention": "se" if any("_se_" in layer for layer in layers) else "none",
-            "projection": _projection(shapes),
-        },
-        "norm": _norm(shapes, translated.dialect),
-        "head": {
-            "classes": classes,
-            "pooling": "avg" if classes is not None or dense else "none",
-            "activation": _activation(translated),
-        },
-        "bias": any(re.match(r"(stem|stage\d+_block\d+_unit).*/bias$", name) for name in shapes),
-    }
+def _spec_in_file(translated: Translated) -> NetSpec:
+    """Returns the spec in the metadata of a file, or that of the Keras model in its configuration."""
+    config = translated.checkpoint.config
+    if isinstance(config.get("reszoo_spec"), str):
+        try:
+            return NetSpec.model_validate_json(config["reszoo_spec"])
+        except ValueError as error:
+            raise ReszooError(str(translated.checkpoint.path), got=f"an invalid spec ({error})") from None
+    try:
+        layers = dict(_layers(config, translated))
+    except (KeyError, TypeError, AttributeError, RecursionError) as error:
+        got = f"an invalid configuration of a Keras model ({type(error).__name__}: {error})"
+        raise ReszooError(str(translated.checkpoint.path), got=got) from None
+    return spec_of_layers(str(config["config"].get("name", "network")), layers)
 
 
-def _projection(shapes: Shapes) -> str:
-    """Returns `bare` if the projections have no norm although branches end with one."""
-    layers = {re.sub(r"\d+", "", name.partition("/")[0]) for name in shapes}
-    has_norms = "stage_block_unit_norm" in layers and "final_norm" not in layers
-    projects = "stage_block_shortcut_conv" in layers or "stage_block_shortcut_dense" in layers
-    return "bare" if has_norms and projects and "stage_block_shortcut_norm" not in layers else "norm"
-
-
-def _activation(translated: Translated) -> str:
-    """Returns the activation of the classifier: that in the Keras configuration, or else the library's."""
-    source = translated.tensors["predictions/kernel"].source if "predictions/kernel" in translated.tensors else ""
-    inner = translated.checkpoint.config.get("config")
-    layers = inner.get("layers") if isinstance(inner, dict) else None
-    for layer in layers if isinstance(layers, list) else ():
-        config = layer.get("config") if isinstance(layer, dict) else None
-        if not isinstance(config, dict) or config.get("name") != source.partition("/")[0]:
-            continue
-        if config.get("activation") in ("softmax", "sigmoid", "linear"):
-            return str(config["activation"])
-    return translated.dialect.activation or "softmax"
-
-
-def _stem_layers(layers: Mapping[str, Any]) -> list[str]:
-    names = [name for name in layers if name.startswith("stem_")]
-    if not names:
-        raise KeyError("first layer (stem)")
-    return sorted(names)
-
-
-def _stages(layers: Mapping[str, tuple[int, ...]]) -> tuple[list[Any], list[Any]]:
-    """Returns the stages without strides, and the units of a block."""
-    blocks: dict[int, dict[int, list[tuple[int, tuple[int, ...]]]]] = {}
-    for name, shape in layers.items():
-        if match := re.fullmatch(r"stage(\d+)_block(\d+)_unit(\d+)_(conv|dense)", name):
-            stage, block, unit = (int(number) for number in match.groups()[:3])
-            blocks.setdefault(stage, {}).setdefault(block, []).append((unit, shape))
-    if not blocks:
-        raise KeyError("residual block")
-    first = [[shape for _, shape in sorted(blocks[stage][min(blocks[stage])])] for stage in sorted(blocks)]
-    widths = [units[-1][-1] for units in first]
-    dense = len(first[0][0]) == 2
-    stages = [{"depth": len(blocks[stage]), "width": w} for stage, w in zip(sorted(blocks), widths, strict=True)]
-    units = []
-    for number in range(min(len(units) for units in first)):
-        kernel = 0 if dense else first[0][number][0]
-        channels = first[0][number - 1][-1] if number else layers[_stem_layers(layers)[-1]][-1]
-        ratio = shortest_ratio([(width, units[number][-1]) for width, units in zip(widths, first, strict=True)])
-        units.append({"kernel": kernel, "ratio": ratio, "groups": 1 if dense else channels // first[0][number][2] or 1})
-    return stages, units
-
-
-def _stride(stage: int, window: int, translated: Translated) -> int:
-    """Returns the stride of a stage if its strided unit has a kernel of this size."""
-    if window == 0:
-        return 1
-    if not translated.layers:
-        usual = 2 if stage > 1 else translated.dialect.first_stride
-        return _projected_stride(stage, translated) or usual
-    # Our Keras files have padding layers before strided kernels larger than 1; a strided 1x1 has none.
-    padded = any(re.match(rf"stage{stage}_block1_unit\d+_conv_pad", layer) for layer in translated.layers)
-    return 2 if padded or (window == 1 and stage > 1) else 1
-
-
-def _projected_stride(stage: int, translated: Translated) -> int | None:
-    """Returns the stride of a stage that does not widen, which only a stride gives a projection; None if unknown."""
-    shapes = {name: named.tensor.shape for name, named in translated.tensors.items() if name.endswith("_conv/kernel")}
-    projects = {name.rpartition("_shortcut_")[0] for name in shapes if "_shortcut_" in name}
-    first, second = f"stage{stage}_block1", f"stage{stage}_block2"
-    units = [shapes[name] for name in sorted(shapes) if name.startswith(f"{first}_unit")]
-    if not projects or not units or second in projects or units[0][2] != units[-1][3]:
-        return None
-    return 2 if first in projects else 1
-
-
-def _norm(shapes: Shapes, dialect: Dialect) -> dict[str, Any]:
-    if not any(name.endswith("/gamma") for name in shapes):
-        return {"kind": "none"}
-    settings = {"epsilon": dialect.epsilon or 1e-5, "momentum": dialect.momentum or 0.9}
-    if any(name.endswith("/moving_mean") for name in shapes):
-        return {"kind": "batch", **settings}
-    if dialect.weight_standardised == "without statistics":
-        got = f"weights of {dialect.title} with norms without running statistics"
-        hint = "such networks (BiT) use standardized kernels, which the zoo does not support"
-        raise ReszooError("norm", got=got, hint=hint)
-    return {"kind": "group", **settings}
+def _layers(config: Mapping[str, Any], translated: Translated) -> Iterator[tuple[str, LayerDescription]]:
+    layers = config["config"]["layers"]
+    # A legacy file has no `build_config`: only its input layer has the shape that the first layer needs.
+    inputs = [layer["config"].get("batch_shape") for layer in layers if layer["class_name"] == "InputLayer"]
+    for layer in layers:
+        if "layers" in layer["config"]:
+            yield from _layers(layer, translated)
+        else:
+            name = layer["config"]["name"].removeprefix(translated.prefix)
+            shapes = [named.tensor.shape for key, named in translated.tensors.items() if key.startswith(f"{name}/")]
+            shape = (layer.get("build_config") or {}).get("input_shape") or next(iter(inputs), None) or [None]
+            shape = shape[0] if isinstance(shape[0], list) else shape
+            yield name, LayerDescription(layer["class_name"], layer["config"], shapes, tuple(shape[1:]))
 
 
 def _candidates(fields: dict[str, Any], shapes: Shapes, translated: Translated) -> Iterator[NetSpec]:
@@ -275,7 +233,9 @@ def _candidates(fields: dict[str, Any], shapes: Shapes, translated: Translated) 
     for order, shortcut, stride_at in product(orders, shortcuts, strided_units):
         block = fields["block"] | {"order": order, "shortcut": shortcut, "stride_at": stride_at}
         window = body[stride_at - 1]["kernel"]
-        stages = [stage | {"stride": _stride(i, window, translated)} for i, stage in enumerate(fields["stages"], 1)]
+        stages = [
+            stage | {"stride": stage_stride(i, window, translated)} for i, stage in enumerate(fields["stages"], 1)
+        ]
         try:
             yield NetSpec.model_validate(fields | {"block": block, "stages": stages})
         except ValueError:

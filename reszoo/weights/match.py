@@ -15,16 +15,9 @@ from reszoo.types import Array
 from reszoo.weights import infer, questions
 from reszoo.weights.attributes import layer_settings, spec_changes
 from reszoo.weights.classifier import ASSUMES, NORMALIZES
+from reszoo.weights.differences import as_arguments, differences, without_norm_fields
 from reszoo.weights.formats.checkpoint import Tensor
-from reszoo.weights.refusal import (
-    BEHIND,
-    BESIDE,
-    NO_CLASSIFIER,
-    WITHIN,
-    Strict as Strict,
-    as_arguments as as_arguments,
-    refuse,
-)
+from reszoo.weights.refusal import BEHIND, BESIDE, NO_CLASSIFIER, WITHIN, Strict as Strict, refuse
 from reszoo.weights.report import Placement, Report, Status
 from reszoo.weights.translate import NamedTensor, Translated
 
@@ -70,7 +63,7 @@ def match(
     more, notes = notes, [*translated.checkpoint.notes, *translated.notes]
     candidates = _candidates(translated)
     theirs = spec if inferred else min(candidates, key=lambda one: len(differences(spec, one)), default=None)
-    mismatch = _without(infer.assumed_fields(translated), differences(spec, theirs)) if theirs else {}
+    mismatch = without_norm_fields(infer.assumed_fields(translated), differences(spec, theirs)) if theirs else {}
     if mismatch and theirs is not None:
         mismatch = questions.without_open(translated, theirs, mismatch, verified=verified)
     placements, tensors = _placements(spec, translated, strict)
@@ -112,44 +105,6 @@ def _candidates(translated: Translated) -> tuple[NetSpec, ...]:
     except ReszooError:
         # Single names and shapes may still fit; if not, the diff is more helpful than this error.
         return ()
-
-
-def _without(fields: tuple[str, ...], changes: dict[str, Any]) -> dict[str, Any]:
-    norm = {field: value for field, value in changes.get("norm", {}).items() if field not in fields}
-    return {name: value for name, value in (changes | {"norm": norm}).items() if value != {}}
-
-
-def differences(ours: NetSpec, theirs: NetSpec) -> dict[str, Any]:
-    """Returns the changes that make a spec compute the same as another with the same weights.
-
-    Ignored are strides and dilations of stages, the stem's pool, settings for training only, and the classifier:
-    networks that differ in them can share weights.
-    """
-    one, other = ours.model_dump(), theirs.model_dump()
-    changes: dict[str, Any] = {}
-    for part, fields in _COMPARED.items():
-        differing = {field: other[part][field] for field in fields if one[part][field] != other[part][field]}
-        if differing:
-            changes[part] = differing
-    if ours.norm.kind == "none" or theirs.norm.kind != ours.norm.kind:
-        changes.get("norm", {}).pop("epsilon", None)
-    for argument, field in (("depths", "depth"), ("widths", "width")):
-        if [stage[field] for stage in one["stages"]] != [stage[field] for stage in other["stages"]]:
-            changes[argument] = [stage[field] for stage in other["stages"]]
-    for field in ("bias", "padding"):
-        if one[field] != other[field]:
-            changes[field] = other[field]
-    if ours.norm.kind != "group":
-        changes.get("norm", {}).pop("groups", None)
-    return {name: value for name, value in changes.items() if value != {}}
-
-
-_COMPARED = {
-    "stem": ("kernel", "width", "depth"),
-    "block": ("body", "order", "shortcut", "projection", "stride_at", "attention"),
-    "activation": ("kind", "slope"),
-    "norm": ("kind", "epsilon", "groups"),
-}
 
 
 def _placements(spec: NetSpec, translated: Translated, strict: Strict) -> tuple[list[Placement], dict[str, Tensor]]:
@@ -244,12 +199,8 @@ def _notes(
     if len(shortcuts) > 1 and not inferred:
         options = " or ".join(shortcuts)
         notes.append(f"the shortcut is not stored in the file ({options}); assuming {spec.block.shortcut}")
-    fields = [field for field in infer.assumed_fields(translated) if _is_used(spec, field)]
+    fields = [field for field in infer.assumed_fields(translated) if field == "epsilon" or spec.norm.kind == "group"]
     if fields:
         values = ", ".join(f"{field}={getattr(spec.norm, field):g}" for field in fields)
         notes.append(f"not stored in the file; assuming {values}")
     return notes
-
-
-def _is_used(spec: NetSpec, field: str) -> bool:
-    return field == "epsilon" or spec.norm.kind == "group"

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any, Literal
 
 from reszoo.arch.spec import NetSpec
 from reszoo.errors import ReszooError
 from reszoo.weights import infer
-from reszoo.weights.nearest import as_in_file
+from reszoo.weights.differences import as_arguments
 from reszoo.weights.report import Placement
 from reszoo.weights.translate import Translated
 
@@ -93,23 +93,15 @@ def _warn(where: str, translated: Translated, placements: list[Placement]) -> No
         warnings.warn(f"{where}: {message}", stacklevel=5)
 
 
-def as_arguments(changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns changes as arguments of a builder, without defaults of units."""
-    arguments = dict(changes)
-    if "body" in arguments.get("block", {}):
-        units = arguments["block"]["body"]
-        body = [{key: unit[key] for key in unit if key == "kernel" or unit[key] != 1} for unit in units]
-        arguments["block"] = {**arguments["block"], "body": body}
-    return arguments
-
-
 def _diff(placements: Iterable[Placement], *, torch: bool) -> str:
     """Returns missing variables of the model (-) and unexpected tensors of the file (+), ten of each, then counts.
 
     Shapes are written as the file has them.
     """
     minus = [
-        f"- {item.target} {as_in_file(item.shape, torch=torch)}" for item in placements if item.status == "missing"
+        f"- {item.target} {infer.as_in_file(item.shape, torch=torch)}"
+        for item in placements
+        if item.status == "missing"
     ]
     plus = [
         f"+ {item.source} {item.shape}"

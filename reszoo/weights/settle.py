@@ -14,6 +14,7 @@ from reszoo.arch.spec import NetSpec
 from reszoo.errors import ReszooError
 from reszoo.types import Array
 from reszoo.weights import infer, questions
+from reszoo.weights.examples import UNCHANGED, check_shapes, transformed
 from reszoo.weights.formats.checkpoint import Tensor
 from reszoo.weights.forward import forward
 from reszoo.weights.questions import Changes
@@ -141,7 +142,7 @@ def check_outputs(spec: NetSpec, tensors: Mapping[str, Tensor], check: Check, *,
     if missing:
         hint = "check= needs a file with all weights"
         raise ReszooError(f"{where}: check", got=f"no weights for {missing[0]}", expected="all weights", hint=hint)
-    _check_shapes(spec, inputs, outputs, where)
+    check_shapes(spec, inputs, outputs, where)
     weights = {name: tensor.read().astype("float32") for name, tensor in tensors.items()}
     difference = _difference(spec, weights, inputs, outputs)
     if not difference <= TOLERANCE:
@@ -188,9 +189,9 @@ class _Search:
         self.translated, self.changes = translated, changes
         self.x, self.y = np.asarray(inputs), np.asarray(outputs)
         self.base = zoo.spec(infer.specs(translated)[0], **changes)
-        _check_shapes(self.base, self.x, self.y, translated.checkpoint.path.name)
+        check_shapes(self.base, self.x, self.y, translated.checkpoint.path.name)
         self.weights = {name: named.tensor.read().astype("float32") for name, named in translated.tensors.items()}
-        self.transforms = _transforms(self.x) if transforms else {_UNCHANGED: self.x}
+        self.transforms = transformed(self.x) if transforms else {UNCHANGED: self.x}
         self.tried, self.nearest = 0, float("inf")
 
     def fits(self) -> list[_Fit]:
@@ -218,11 +219,11 @@ class _Search:
         return [*alternatives, tuple(each for each in blocks if each["block"])]
 
     def _candidates(self, depth: int) -> Iterator[tuple[Changes, str]]:
-        alternatives = [*self._alternatives(), tuple({_INPUTS: name} for name in self.transforms if name != _UNCHANGED)]
+        alternatives = [*self._alternatives(), tuple({INPUTS: name} for name in self.transforms if name != UNCHANGED)]
         for group in combinations([each for each in alternatives if each], depth):
             for choice in product(*group):
                 answers = _merged(choice)
-                inputs = str(answers.pop(_INPUTS, _UNCHANGED))
+                inputs = str(answers.pop(INPUTS, UNCHANGED))
                 yield answers, inputs
 
     def _more(self, best: _Fit) -> Iterator[tuple[Changes, str]]:
@@ -252,7 +253,7 @@ class _Search:
 
 def _words(answers: Mapping[str, Any], inputs: str) -> str:
     words = questions.as_text(answers) or "as assumed"
-    return words if inputs == _UNCHANGED else f"{words}, inputs with {inputs}"
+    return words if inputs == UNCHANGED else f"{words}, inputs with {inputs}"
 
 
 def _is_same(one: _Fit, other: _Fit) -> bool:
@@ -264,36 +265,7 @@ def _is_same(one: _Fit, other: _Fit) -> bool:
     return one.inputs == other.inputs and ops[0] == ops[1]
 
 
-_UNCHANGED, _INPUTS = "unchanged", "inputs of the network"
-
-
-def _transforms(x: Array) -> dict[str, Array]:
-    """Returns the inputs with other orders of channels and other scaling, by name."""
-    import numpy as np
-
-    result = {_UNCHANGED: x}
-    if x.ndim != 4:
-        return result
-    mean, std = np.array([0.485, 0.456, 0.406], "float32"), np.array([0.229, 0.224, 0.225], "float32")
-    scaled = {"": x, "values divided by 255": x / 255.0}
-    if x.shape[-1] == 3:
-        result["channels reversed"] = x[..., ::-1]
-        scaled["the mean and deviation of ImageNet"] = (x - mean) / std
-        scaled["values divided by 255, the mean and deviation of ImageNet"] = (x / 255.0 - mean) / std
-    scaled["values from -1 to 1 in place of 0 to 1"] = 2.0 * x - 1.0
-    scaled["values from -1 to 1 in place of 0 to 255"] = x / 127.5 - 1.0
-    return result | {name: np.ascontiguousarray(value) for name, value in scaled.items() if name}
-
-
-def _check_shapes(spec: NetSpec, x: Array, y: Array, where: str) -> None:
-    shape = spec.input_shape
-    fits = x.ndim == len(shape) + 1 and all(one in (None, two) for one, two in zip(shape, x.shape[1:], strict=True))
-    if not fits or len(x) == 0:
-        expected = f"(examples, {', '.join('any' if side is None else str(side) for side in shape)}), channels last"
-        raise ReszooError(f"{where}: inputs", got=f"shape {x.shape}", expected=expected)
-    if len(y) != len(x) or (spec.head.classes and y.shape != (len(x), spec.head.classes)):
-        expected = f"({len(x)}, {spec.head.classes or '...'}), one row for each example"
-        raise ReszooError(f"{where}: outputs", got=f"shape {y.shape}", expected=expected)
+INPUTS = "inputs of the network"
 
 
 def _differing(one: NetSpec, other: NetSpec) -> Changes:

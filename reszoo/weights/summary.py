@@ -14,7 +14,6 @@ from reszoo.weights import infer
 from reszoo.weights.dialects import dialects
 from reszoo.weights.foreign import grouped
 from reszoo.weights.formats.read import read
-from reszoo.weights.nearest import as_in_file
 from reszoo.weights.select import networks
 from reszoo.weights.sources import published_record
 from reszoo.weights.translate import Translated, translate
@@ -82,7 +81,7 @@ def _layers(translated: Translated) -> Iterator[dict[str, Any]]:
         layer = target.partition("/")[0]
         if layer not in seen:
             seen.add(layer)
-            shape = as_in_file(named.tensor.shape, torch=torch)
+            shape = infer.as_in_file(named.tensor.shape, torch=torch)
             yield {"layer": layer, "source": named.source, "shape": list(shape)}
 
 
