@@ -136,7 +136,7 @@ def _norm(where: str, settings: Mapping[str, Mapping[str, Any]]) -> dict[str, An
 def _activation(where: str, modules: Sequence[Mapping[str, Any]], classes: set[str]) -> dict[str, Any]:
     named = sorted(classes & {*_ACTIVATIONS})
     if not named:
-        return {}
+        return {"kind": "relu"} if "ReLU" in classes else {}
     if len(named) > 1 or not _ACTIVATIONS[named[0]] or "ReLU" in classes:
         others = ["ReLU", *named] if "ReLU" in classes else named
         raise ReszooError(where, got=f"activations {', '.join(others)}", expected="ReLU, LeakyReLU, SiLU or GELU alone")

@@ -46,7 +46,7 @@ def read_msgpack(path: Path) -> Checkpoint:
             if stream.tell() != reader.total:
                 raise _DamagedError("more bytes than values")
         except (_DamagedError, struct.error, UnicodeDecodeError, IndexError) as error:
-            raise BrokenFileError(path, f"a damaged or truncated msgpack file ({error})") from None
+            raise BrokenFileError(path, f"a damaged or truncated msgpack file of Flax ({error})") from None
     if not tensors:
         raise BrokenFileError(path, "a msgpack file without arrays", expected="weights saved by Flax")
     return Checkpoint(path, "Flax msgpack", tensors)
