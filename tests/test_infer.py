@@ -560,3 +560,16 @@ def test_projection_of_the_first_stage_tells_its_stride(tmp_path):
         warnings.simplefilter("ignore")
         model, _ = reszoo.from_checkpoint(saved(net.state_dict(), tmp_path / "net.pth"))
     agree(model, logits(net))
+
+
+def test_kernels_in_the_order_of_theano_are_named(tmp_path):
+    from reszoo.weights.graph import read_graph
+
+    config = {"name": "a", "nb_filter": 8, "nb_row": 3, "nb_col": 3, "dim_ordering": "th"}
+    layers = [{"class_name": "Convolution2D", "config": config}]
+    with refused(["Theano"]):
+        read_graph({"class_name": "Sequential", "config": layers}, name="net", where="net.h5")
+    shapes = {"stem_conv/kernel": (8, 3, 7, 7), "stage1_block1_unit1_conv/kernel": (8, 8, 3, 3)}
+    write_safetensors({name: np.zeros(shape, "float32") for name, shape in shapes.items()}, tmp_path / "a.safetensors")
+    with refused(["Theano"]):
+        reszoo.from_checkpoint(tmp_path / "a.safetensors")
