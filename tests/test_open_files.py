@@ -316,6 +316,14 @@ def test_a_network_at_any_depth(tmp_path):
     loads_same(save(tmp_path, content))
 
 
+def test_a_network_at_the_top_level_beside_another(tmp_path):
+    translated = loads_same(save(tmp_path, {**SD, **under("teacher.", OLD)}))
+    assert translated.others == ("teacher",)
+    assert not translated.unknown and len(translated.tensors) == 47
+    averaged = translate(read(save(tmp_path, {**OLD, **under("ema.", SD)})))
+    assert averaged.prefix == "ema." and averaged.others == ("",)
+
+
 def test_a_preferred_key_names_the_others(tmp_path):
     translated = loads_same(save(tmp_path, {"best": OLD, "state_dict": SD}))
     assert translated.others == ("best",)

@@ -105,7 +105,7 @@ def with_notes(translated: Translated, whole: Checkpoint) -> Checkpoint:
         within_dict = [name.removeprefix(start) for name in beside]
         notes.append(f"no part of the network: {grouped(within_dict)}")
     if translated.head:
-        is_open = len(translated.head) > 1 and not translated.checkpoint.attributes
+        is_open = any(one.activation for one in translated.head) and not translated.checkpoint.attributes
         assumed = f"; {ASSUMES}" if is_open else ""
         notes.append(f"the head: {described(translated.head)}{assumed}")
     return replace(translated.checkpoint, notes=tuple(notes))

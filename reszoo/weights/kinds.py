@@ -1,4 +1,4 @@
-"""Other kinds of networks, told by the names of their tensors."""
+"""Other kinds of networks, by the names of their tensors."""
 
 from __future__ import annotations
 

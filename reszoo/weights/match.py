@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from reszoo.arch.ops import Op
 from reszoo.arch.plan import plan
@@ -17,13 +17,9 @@ from reszoo.weights.attributes import layer_settings, spec_changes
 from reszoo.weights.classifier import ASSUMES, NORMALIZES
 from reszoo.weights.differences import as_arguments, differences, without_norm_fields
 from reszoo.weights.formats.checkpoint import Tensor
+from reszoo.weights.refusal import BEHIND, BESIDE, NO_CLASSIFIER, WITHIN, Strict as Strict, refuse
 from reszoo.weights.report import Placement, Report, Status
 from reszoo.weights.translate import NamedTensor, Translated
-
-Strict = bool | Literal["trunk"]
-
-SHOWN = 10
-"""Most names on each side of a diff."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +66,7 @@ def match(
     mismatch = without_norm_fields(infer.assumed_fields(translated), differences(spec, theirs)) if theirs else {}
     mismatch = questions.without_open(translated, theirs, mismatch, verified=verified) if theirs else {}
     placements, tensors = _placements(spec, translated, strict)
-    _refuse(spec, translated, placements, mismatch, theirs, strict, inferred=inferred)
+    refuse(spec, translated, placements, mismatch, theirs, strict, inferred=inferred)
     notes += _notes(translated, candidates, mismatch, spec, inferred=inferred)
     if inferred and not spec.dense and not infer.contains_spec(translated) and not layer_settings(translated):
         stem = f"{spec.stem.stride}{' and a max pool' if spec.stem.pool == 'max' else ''}"
@@ -131,9 +127,9 @@ def _placements(spec: NetSpec, translated: Translated, strict: Strict) -> tuple[
             placements.append(Placement("ignored", "", named.source, named.tensor.shape, _unused(spec, target)))
     shapes = {name: tensor.shape for name, tensor in translated.checkpoint.tensors.items()}
     places = {
-        **dict.fromkeys(translated.foreign.beside, _BESIDE),
-        **dict.fromkeys(translated.foreign.head, _BEHIND),
-        **dict.fromkeys(translated.foreign.within, _WITHIN),
+        **dict.fromkeys(translated.foreign.beside, BESIDE),
+        **dict.fromkeys(translated.foreign.head, BEHIND),
+        **dict.fromkeys(translated.foreign.within, WITHIN),
     }
     placements += [
         Placement("ignored", "", name, shapes[name], places.get(name, "unknown name")) for name in translated.unknown
@@ -144,14 +140,8 @@ def _placements(spec: NetSpec, translated: Translated, strict: Strict) -> tuple[
 
 def _unused(spec: NetSpec, target: str) -> str:
     if target.startswith("predictions/") and spec.head.classes is None:
-        return _NO_CLASSIFIER
+        return NO_CLASSIFIER
     return "the model has no such variable"
-
-
-_NO_CLASSIFIER = "the model has no classifier"
-_BESIDE = "no part of the network"
-_BEHIND = "behind the network's last block"
-_WITHIN = "inside of the network's blocks or between them"
 
 
 def _status(
@@ -188,91 +178,6 @@ def _to_channels(tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
         return repeated * np.float32(before / after)
 
     return Tensor(shape, "float32", read)
-
-
-def _refuse(
-    spec: NetSpec,
-    translated: Translated,
-    placements: list[Placement],
-    mismatch: dict[str, Any],
-    theirs: NetSpec | None,
-    strict: Strict,
-    *,
-    inferred: bool,
-) -> None:
-    where = translated.checkpoint.path.name + ("" if inferred else f" into {spec.name}")
-    if strict is False:
-        _warn(where, translated, placements)
-        return
-    torch = translated.dialect.layout == "torch"
-    is_a = f"weights of {translated.dialect.title}"
-    if mismatch and theirs is not None:
-        name = infer.zoo_name(theirs)
-        arguments = ", ".join(f"{argument}={value!r}" for argument, value in as_arguments(mismatch).items())
-        hint = f"build the model with {arguments}" + (f", or reszoo.{name}" if name else "")
-        got = f"{is_a}, whose network differs from the model"
-        raise ReszooError(where, got=got, hint=f"{hint}{_diff(placements, torch=torch)}")
-    classes = [item for item in placements if item.status == "missing" and item.target.startswith("predictions/")]
-    missing = [item for item in placements if item.status == "missing"]
-    left_out = {"", _NO_CLASSIFIER, _BESIDE}
-    if strict == "trunk" or (spec.head.classes is None and not inferred):
-        left_out |= {_BEHIND}
-    extra = [item for item in placements if item.status == "ignored" and item.reason not in left_out]
-    if not missing and not extra:
-        return
-    if extra and not missing and all(item.reason == _BEHIND for item in extra):
-        got = f"{is_a} with other layers behind the last block ({', '.join(item.source for item in extra[:4])})"
-        hint = "include_top=False loads the network without them"
-        if not inferred:
-            hint = "strict='trunk' loads the rest"
-        raise ReszooError(where, got=got, expected="one linear layer", hint=hint)
-    if missing and missing == classes and not extra:
-        hint = "strict='trunk' loads the rest and keeps the classifier's initial values"
-        got = f"{is_a}, {classes[0].reason or 'without a classifier'}"
-        raise ReszooError(where, got=got, expected=f"{spec.head.classes} classes", hint=hint)
-    got = f"{is_a} with {len(missing)} missing variables and {len(extra)} unexpected tensors"
-    # Loading what fits is worthless where kernels would be missing.
-    is_useful = not any(item.target.endswith("/kernel") for item in missing)
-    remedy = "strict=False loads what fits" if is_useful else "this is another network"
-    if any(item.reason == _WITHIN for item in extra):
-        remedy = "layers inside of the blocks that the zoo does not have: this is another network"
-    elif inferred and is_useful:
-        remedy = "build that network and load what fits with load_weights(model, file, strict=False)"
-    raise ReszooError(where, got=got, hint=f"{remedy}{_diff(placements, torch=torch)}")
-
-
-def _warn(where: str, translated: Translated, placements: list[Placement]) -> None:
-    """Warns of loading what fits where the result computes something else than the network in the file."""
-    within, missing = translated.foreign.within, [item for item in placements if item.status == "missing"]
-    if within:
-        some = ", ".join(within[:3])
-        message = f"{len(within)} tensors inside of the blocks are left out ({some}): the outputs are not the file's"
-        warnings.warn(f"{where}: {message}", stacklevel=5)
-    variables = [item for item in placements if item.target]
-    if 3 * len(missing) > len(variables):
-        message = f"{len(missing)} of {len(variables)} variables are not in the file and keep their initial values"
-        warnings.warn(f"{where}: {message}", stacklevel=5)
-
-
-def _diff(placements: Iterable[Placement], *, torch: bool) -> str:
-    """Returns missing variables of the model (-) and unexpected tensors of the file (+), ten of each, then counts.
-
-    Shapes are written as the file has them.
-    """
-    minus = [
-        f"- {item.target} {infer.as_in_file(item.shape, torch=torch)}"
-        for item in placements
-        if item.status == "missing"
-    ]
-    plus = [
-        f"+ {item.source} {item.shape}"
-        for item in placements
-        if item.status == "ignored" and item.reason not in ("", _NO_CLASSIFIER)
-    ]
-    lines = []
-    for side in (minus, plus):
-        lines += side[:SHOWN] + ([f"{side[0][0]} ... and {len(side) - SHOWN} more"] if len(side) > SHOWN else [])
-    return "".join(f"\n  {line}" for line in lines)
 
 
 def _notes(

@@ -42,9 +42,12 @@ def networks(checkpoint: Checkpoint, dialects: Iterable[Dialect]) -> list[Networ
         located: dict[str, list[Dialect]] = {}
         for name in checkpoint.tensors:
             for ending, candidates in endings.items():
+                if not name.endswith(ending):
+                    continue
                 # A prefix of names with dots ends with one; Keras' may end anywhere.
-                if name.endswith(ending) and (ending.endswith("/kernel") or name[-len(ending) - 1 :][:1] in (".", "")):
-                    place = located.setdefault(name.removesuffix(ending), [])
+                before = name.removesuffix(ending)
+                if not before or before.endswith(".") or ending.endswith("/kernel"):
+                    place = located.setdefault(before, [])
                     place += [dialect for dialect in candidates if dialect not in place]
         if located:
             return [Network(*_normal(prefix, candidates)) for prefix, candidates in located.items()]
