@@ -119,7 +119,7 @@ GRAPHS = {
 
 
 @pytest.mark.parametrize("name", GRAPHS)
-@pytest.mark.parametrize("end", [".keras", ".h5"])
+@pytest.mark.parametrize("end", [".keras", pytest.param(".h5", marks=pytest.mark.slow)])
 def test_keras_file_is_read_through_its_graph(tmp_path, name, end):
     model = randomise(GRAPHS[name]())
     model.save(tmp_path / f"net{end}")
@@ -127,8 +127,14 @@ def test_keras_file_is_read_through_its_graph(tmp_path, name, end):
     agree(loaded, outputs(model))
     assert report.is_inferred and "stem_conv" in str(report)
     assert [note for note in report.notes if "no gamma" not in note] == []
-    trunk, _ = reszoo.from_checkpoint(tmp_path / f"net{end}", include_top=False)
-    assert len(trunk.output_shape) == 4
+
+
+def test_trunk_of_a_keras_file_is_loaded(tmp_path):
+    model = randomise(nested())
+    model.save(tmp_path / "net.keras")
+    trunk, _ = reszoo.from_checkpoint(tmp_path / "net.keras", include_top=False)
+    inner = next(layer for layer in model.layers if isinstance(layer, keras.Model))
+    agree(trunk, outputs(keras.Model(inner.input, inner.layers[-2].output)))
 
 
 def test_names_by_hand_do_not_overrule_the_graph(tmp_path):
@@ -525,6 +531,7 @@ def test_examples_that_decide_nothing_say_so(tmp_path):
 
 
 @TORCH
+@pytest.mark.slow
 def test_check_of_load_weights_refuses_other_outputs_and_keeps_the_model(tmp_path):
     net = torch_net(strides=(1, 1))
     path = saved(net.state_dict(), tmp_path / "net.pth")
@@ -560,3 +567,16 @@ def test_projection_of_the_first_stage_tells_its_stride(tmp_path):
         warnings.simplefilter("ignore")
         model, _ = reszoo.from_checkpoint(saved(net.state_dict(), tmp_path / "net.pth"))
     agree(model, logits(net))
+
+
+def test_kernels_in_the_order_of_theano_are_named(tmp_path):
+    from reszoo.weights.graph import read_graph
+
+    config = {"name": "a", "nb_filter": 8, "nb_row": 3, "nb_col": 3, "dim_ordering": "th"}
+    layers = [{"class_name": "Convolution2D", "config": config}]
+    with refused(["Theano"]):
+        read_graph({"class_name": "Sequential", "config": layers}, name="net", where="net.h5")
+    shapes = {"stem_conv/kernel": (8, 3, 7, 7), "stage1_block1_unit1_conv/kernel": (8, 8, 3, 3)}
+    write_safetensors({name: np.zeros(shape, "float32") for name, shape in shapes.items()}, tmp_path / "a.safetensors")
+    with refused(["Theano"]):
+        reszoo.from_checkpoint(tmp_path / "a.safetensors")

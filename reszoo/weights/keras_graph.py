@@ -137,7 +137,8 @@ class _Reader:
         if kind in IDENTITIES or (kind == "Reshape" and _is_flat(config)):
             return inputs[0]
         if config.get("data_format") == "channels_first" or config.get("dim_ordering") == "th":
-            raise UnsupportedLayerError(self.where, got=f"layer {name!r} with channels first", expected="channels last")
+            order = "channels first, as in Theano" if "dim_ordering" in config else "channels first"
+            raise UnsupportedLayerError(self.where, got=f"layer {name!r} with {order}", expected="channels last")
         try:
             step, settings = description(kind, config)
         except UnusualSetting as unusual:

@@ -64,8 +64,7 @@ def match(
     candidates = _candidates(translated)
     theirs = spec if inferred else min(candidates, key=lambda one: len(differences(spec, one)), default=None)
     mismatch = without_norm_fields(infer.assumed_fields(translated), differences(spec, theirs)) if theirs else {}
-    if mismatch and theirs is not None:
-        mismatch = questions.without_open(translated, theirs, mismatch, verified=verified)
+    mismatch = questions.without_open(translated, theirs, mismatch, verified=verified) if theirs else {}
     placements, tensors = _placements(spec, translated, strict)
     refuse(spec, translated, placements, mismatch, theirs, strict, inferred=inferred)
     notes += _notes(translated, candidates, mismatch, spec, inferred=inferred)

@@ -116,6 +116,10 @@ def _check_numbers(translated: Translated) -> None:
         if axes == 1:
             hint = "the zoo has networks of images"
             raise ReszooError(where, got=f"1-D convolutions, of sequences ({source})", hint=hint)
+        if len(tensor.shape) == 4 and tensor.shape[0] != tensor.shape[1]:
+            is_first = tensor.shape[2] == tensor.shape[3]
+            got = "kernels in the order of Theano, channels first" if is_first else f"kernels of {tensor.shape[:2]}"
+            raise ReszooError(where, got=f"{got} ({source})", expected="square kernels, channels last")
         if tensor.dtype not in ("float16", "bfloat16", "float32", "float64"):
             got = f"a quantized network: {source} has whole numbers ({tensor.dtype})"
             raise ReszooError(where, got=got, expected="weights in floating point")
