@@ -173,7 +173,8 @@ def without_open(translated: Translated, spec: NetSpec, changes: Changes, *, ver
     """
     asked = {question.field for question in questions(translated, spec)}
     if not verified:
-        asked &= {"activation.kind", "block.shortcut"}
+        # A file that lists its layers without weights tells the shortcut by them.
+        asked &= {"activation.kind"} if translated.layers else {"activation.kind", "block.shortcut"}
     asked |= {"activation.slope"} if "activation.kind" in asked else set()
     result: Changes = {}
     for part, value in changes.items():
