@@ -123,3 +123,4 @@ from .weights.load import Loaded as Loaded, from_checkpoint as from_checkpoint, 
 from .weights.origin import Origin as Origin, origin as origin
 from .weights.preprocessing import preprocessing as preprocessing
 from .weights.report import Placement as Placement, Report as Report
+from .weights.settle import Settled as Settled, settle as settle

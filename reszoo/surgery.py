@@ -40,6 +40,9 @@ def deepen(model: KerasModel, /, *, stage: int, blocks: int = 1) -> KerasModel:
     if spec.block.shortcut == "project_all":
         got, expected = "shortcut project_all", "shortcuts that are the identity within a stage"
         raise ReszooError(f"deepen: {spec.name}", got=got, expected=expected)
+    if spec.activation.kind != "relu" and spec.block.order == "post":
+        got, expected = f"{spec.activation.kind} after the addition", "ReLU: a second one changes nothing"
+        raise ReszooError(f"deepen: {spec.name}", got=got, expected=expected)
     if not 1 <= stage <= len(spec.stages):
         raise ReszooError("deepen.stage", got=stage, expected=f"1 to {len(spec.stages)}")
     if blocks < 1:

@@ -336,7 +336,8 @@ def test_plain_and_option_a_have_the_same_tensors(tmp_path):
     with pytest.warns(UserWarning, match="have shortcuts without weights"):
         reszoo.load_weights(reszoo.create(spec), tmp_path / "option_a.pth")
     model, report = reszoo.from_checkpoint(tmp_path / "option_a.pth")
-    assert reszoo.spec_of(model).block.shortcut == "pad" and "(none or pad); assuming pad" in str(report)
+    assert reszoo.spec_of(model).block.shortcut == "pad" and "; assuming pad" in str(report)
+    assert "(pad or pad_behind or pool_pad or pool_pad_behind or none)" in str(report)
     with pytest.warns(UserWarning, match="have shortcuts"):
         model, _ = reszoo.from_checkpoint(tmp_path / "option_a.pth", shortcut="none")
     assert reszoo.spec_of(model).block.shortcut == "none"
@@ -347,11 +348,14 @@ def test_assumed_fields_are_noted_and_may_differ(tmp_path):
     model = reszoo.create(spec)
     model.save_weights(tmp_path / "only.weights.h5")
     assert "not stored in the file" in str(reszoo.load_weights(reszoo.create(spec), tmp_path / "only.weights.h5"))
-    notes = reszoo.from_checkpoint(tmp_path / "only.weights.h5").report.notes
-    assert any("assuming epsilon=1e-05, groups=32" in note for note in notes)
+    with refused(["norms without running statistics", "norm={'groups': n}"]):
+        reszoo.from_checkpoint(tmp_path / "only.weights.h5")
+    notes = reszoo.from_checkpoint(tmp_path / "only.weights.h5", norm={"groups": 4}).report.notes
+    assert any("assuming epsilon=1e-05, groups=4" in note for note in notes)
     write_torch(in_dialect(spec, dialects()["torchvision"]), tmp_path / "group.pth")
     again = small(norm={"kind": "group", "groups": 4})
-    assert "groups=4" in str(reszoo.load_weights(reszoo.create(again), tmp_path / "group.pth"))
+    with pytest.warns(UserWarning, match="normalises in 4 groups"):
+        assert "groups=4" in str(reszoo.load_weights(reszoo.create(again), tmp_path / "group.pth"))
 
 
 def test_include_top_false(tmp_path):
@@ -386,8 +390,10 @@ def test_custom_names(tmp_path, kind):
     spec, names = small(), CUSTOM_NAMES
     dialect = Dialect(title="custom", names=names)
     write_torch(in_dialect(spec, dialect), tmp_path / "weights.pth")
-    with refused(["no known library", "names="]):
-        reszoo.load_weights(reszoo.create(spec), tmp_path / "weights.pth")
+    assert reszoo.load_weights(reszoo.create(spec), tmp_path / "weights.pth").is_inferred
+    write_safetensors(in_dialect(spec, dialect), tmp_path / "sorted.safetensors")
+    with refused(["no known library", "sorted by name", "names="]):
+        reszoo.load_weights(reszoo.create(spec), tmp_path / "sorted.safetensors")
     if kind == "yaml":
         (tmp_path / "names.yaml").write_text(json.dumps(names))
         names = tmp_path / "names.yaml"
@@ -415,7 +421,8 @@ def test_norms_without_statistics_mean_standardized_kernels_in_bit(tmp_path):
     with refused(["standardized kernels"]):
         reszoo.from_checkpoint(tmp_path / "bit.safetensors")
     write_safetensors(in_dialect(small(norm="group"), dialects()["torchvision"]), tmp_path / "group.safetensors")
-    assert reszoo.from_checkpoint(tmp_path / "group.safetensors").report.spec.norm.kind == "group"
+    loaded = reszoo.from_checkpoint(tmp_path / "group.safetensors", norm={"groups": 32})
+    assert loaded.report.spec.norm.kind == "group"
 
 
 CONFIGS = [

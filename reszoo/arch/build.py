@@ -10,7 +10,7 @@ from typing import Any
 import keras
 from keras import initializers, layers
 
-from reszoo.arch.layers import LooksLinear, batch_normalization
+from reszoo.arch.layers import LooksLinear, activation, batch_normalization
 from reszoo.arch.ops import Op, Segment
 from reszoo.arch.plan import plan
 from reszoo.arch.recover import prefix_of, spec_of
@@ -234,8 +234,8 @@ def _conv(op: Op, name: str) -> LayerCall:
 
 
 def _dense(op: Op, name: str) -> LayerCall:
-    activation = {"activation": op.variant, "dtype": _head_dtype()} if op.variant else {}
-    return layers.Dense(op.width, use_bias=op.bias, kernel_initializer=_initializer(op), name=name, **activation)
+    head = {"activation": op.variant, "dtype": _head_dtype()} if op.variant else {}
+    return layers.Dense(op.width, use_bias=op.bias, kernel_initializer=_initializer(op), name=name, **head)
 
 
 def _norm(op: Op, name: str) -> LayerCall:
@@ -254,10 +254,12 @@ def _pool(op: Op, name: str) -> LayerCall:
     if op.variant == "avg":
         # A window of 2 starts at its output pixel and ignores values beyond the border, as in ResNet-D.
         return layers.AveragePooling2D(op.kernel, op.stride, padding="same" if op.kernel > 1 else "valid", name=name)
+    if op.padding == "same":
+        return layers.MaxPooling2D(op.kernel, op.stride, padding="same", name=name)
     if op.input_sign == "nonnegative":
         pad = layers.ZeroPadding2D((op.kernel - 1) // 2, name=f"{name}_pad")
         return _sequential(pad, layers.MaxPooling2D(op.kernel, op.stride, name=name))
-    # Zero padding is not neutral here. "same" at stride 1 pads both sides with the lowest number; then subsample.
+    # Zero padding is not neutral here; "same" pads with the lowest number, on both sides at stride 1.
     window = layers.MaxPooling2D(op.kernel, 1, padding="same", name=f"{name}_window")
     return _sequential(window, layers.MaxPooling2D(1, op.stride, name=name))
 
@@ -269,9 +271,8 @@ def _global_pool(op: Op, name: str) -> LayerCall:
 
 
 def _pad(op: Op, name: str) -> LayerCall:
-    """Pads zero channels, half before and half after: option A of He 2015, as in its checkpoints."""
-    extra = op.width - op.width_in
-    before_after = (extra // 2, extra - extra // 2)
+    """Pads zero channels, half before and half after: option A of He 2015, as in its checkpoints; or all behind."""
+    before_after = (op.zeros_before, op.width - op.width_in - op.zeros_before)
     # ZeroPadding2D pads two axes; with the opposite data format the channels are one of them.
     if channels_first():
         return layers.ZeroPadding2D((before_after, (0, 0)), data_format="channels_last", name=name)
@@ -286,7 +287,7 @@ LAYERS: dict[str, Callable[[Op, str], LayerCall]] = {
     "conv": _conv,
     "dense": _dense,
     "norm": _norm,
-    "act": lambda op, name: layers.Activation(op.variant, name=name),
+    "act": lambda op, name: activation(op.variant, op.slope, name=name),
     "pool": _pool,
     "global_pool": _global_pool,
     "pad": _pad,

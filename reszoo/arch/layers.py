@@ -1,4 +1,4 @@
-"""A faster batch norm and an additional initializer, both saved as the stock Keras classes.
+"""A faster batch norm, activations and an additional initializer, all saved as the stock Keras classes.
 
 To Keras, to pickle and in `type()` they are the stock classes: saved files open in plain Keras without reszoo and then
 use the stock implementation. Copies, clones and loaded layers are stock layers.
@@ -27,6 +27,11 @@ def batch_normalization(**settings: Any) -> keras.layers.BatchNormalization:
     if keras.backend.backend() == "tensorflow":
         layer.call = MethodType(_call_fused_or_stock, layer)
     return layer
+
+
+def activation(kind: str, slope: float = 0.0, *, name: str) -> keras.layers.Layer:
+    """Returns the stock layer of an activation; a slope is that of a leaky one."""
+    return keras.layers.LeakyReLU(slope, name=name) if slope else keras.layers.Activation(kind, name=name)
 
 
 def _call_fused_or_stock(layer: Any, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from reszoo.arch.layer_fields import shortest_ratio
 from reszoo.arch.ops import Op, Plan
 from reszoo.arch.plan import plan
-from reszoo.arch.recover import shortest_ratio
 from reszoo.arch.spec import NetSpec
 from reszoo.errors import ReszooError
 
@@ -56,13 +56,14 @@ def _norm_value(op: Op, inputs: list[Any], weights: Mapping[str, Any]) -> Any:
 
 
 def _activation_value(op: Op, inputs: list[Any], weights: Mapping[str, Any]) -> Any:
-    # The sigmoid of a gate is never zero.
-    return np.maximum(inputs[0], 0) if op.variant == "relu" else np.full(op.width, np.nan)
+    if op.variant in ("relu", "leaky_relu"):
+        return np.where(inputs[0] < 0, op.slope * inputs[0], inputs[0])
+    # SiLU and GELU of zero are zero; the sigmoid of a gate never is.
+    return np.where((inputs[0] == 0) & (op.variant != "sigmoid"), 0.0, np.nan)
 
 
 def _pad_value(op: Op, inputs: list[Any], weights: Mapping[str, Any]) -> Any:
-    before = (op.width - op.width_in) // 2
-    return np.pad(inputs[0], (before, op.width - op.width_in - before))
+    return np.pad(inputs[0], (op.zeros_before, op.width - op.width_in - op.zeros_before))
 
 
 def _pool_value(op: Op, inputs: list[Any], weights: Mapping[str, Any]) -> Any:
@@ -171,13 +172,15 @@ class _Axes:
 
     def _removable_behind(self, op: Op) -> Any:
         """Which of the channels that a pad passes on are removable in its output."""
-        before = (op.width - op.width_in) // 2
+        before = op.zeros_before
         return self.removable[self.of[op.name]][before : before + op.width_in]
 
     def _align(self, op: Op) -> None:
         """Keeps the channels that a pad passes on, and equally many padded channels on either side."""
-        removable, before = self.removable[self.of[op.name]], (op.width - op.width_in) // 2
+        removable, before = self.removable[self.of[op.name]], op.zeros_before
         removable[before : before + op.width_in] = self.removable[self.of[op.inputs[0]]]
+        if op.variant == "behind":
+            return
         sides = removable[:before], removable[before + op.width_in :]
         first, second = (int((~side).sum()) for side in sides)
         extra = max(2 * first, 2 * second - 1, 0)

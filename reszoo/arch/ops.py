@@ -41,6 +41,10 @@ class Op(NamedTuple):
     """Initial value of the kernel or of the norm's scale."""
     gain: float | None = None
     """Factor on the initial value; None for no factor."""
+    padding: Literal["both", "same"] = "both"
+    """Padding of a strided window, in the words of `NetSpec.padding`."""
+    slope: float = 0.0
+    """Factor of a leaky activation on values below zero."""
 
     @property
     def width(self) -> int:
@@ -72,7 +76,12 @@ class Op(NamedTuple):
     @property
     def padded(self) -> bool:
         """Whether a separate layer pads the input: Keras pads strided windows on one side only."""
-        return self.kind == "conv" and self.stride > 1 and self.kernel > 1
+        return self.kind == "conv" and self.stride > 1 and self.kernel > 1 and self.padding == "both"
+
+    @property
+    def zeros_before(self) -> int:
+        """Channels of zeros that a pad adds before the others; the rest is added behind."""
+        return 0 if self.variant == "behind" else (self.width - self.width_in) // 2
 
     @property
     def summary(self) -> str:
@@ -81,7 +90,9 @@ class Op(NamedTuple):
         numbers = {"dilation": self.dilation, "groups": self.groups}
         extra = [f"{name} {number}" for name, number in numbers.items() if number != 1]
         extra += [f"rate {self.rate:g}"] if self.rate else []
+        extra += [f"slope {self.slope:g}"] if self.slope else []
         extra += ["bias"] if self.bias else []
+        extra += ["same"] if self.padding == "same" and self.stride > 1 and self.kernel > 1 else []
         return " ".join(filter(None, [self.kind, self.variant, window, *extra, self.init and f"from {self.init}"]))
 
 

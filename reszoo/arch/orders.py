@@ -1,4 +1,4 @@
-"""Positions of norms, activations and dropouts around the weighted layers of a block: a table of the four orders."""
+"""Positions of norms, activations and dropouts around the weighted layers of a block: a table of the orders."""
 
 from __future__ import annotations
 
@@ -20,6 +20,10 @@ class Order(NamedTuple):
     """After the addition."""
     final: tuple[str, ...] = ()
     """After the last block."""
+    first_lead: bool = True
+    """Whether the first block of the network has the layers of `lead`; if not, those of the stem take their place."""
+    projection_reads: Literal["input", "lead"] = "input"
+    """What a projection reads: the input of the block, or that after the layers of `lead`."""
     between_belongs_to: Literal["unit before", "unit after"] = "unit before"
     """The unit that gives the layers between two units their names."""
 
@@ -34,6 +38,16 @@ ORDERS = {
         lead=("norm", "act"),
         between=("norm", "act", "dropout"),
         final=("norm", "act"),
+        projection_reads="lead",
+        between_belongs_to="unit after",
+    ),
+    # Keras' example ResNet v2: stem -> norm act -> conv -> norm act conv -> add, and so on
+    "pre_raw": Order(
+        stem=("norm", "act"),
+        lead=("norm", "act"),
+        between=("norm", "act", "dropout"),
+        final=("norm", "act"),
+        first_lead=False,
         between_belongs_to="unit after",
     ),
     # Gorishniy 2021, 3.2: x -> norm linear act -> linear -> add

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 from reszoo.arch.ops import Op, Piece, Plan, RepeatedSegments, Shape
 from reszoo.arch.orders import ORDERS
-from reszoo.arch.spec import Block, Head, NetSpec, Norm, Stem, Unit
+from reszoo.arch.parts import PADS, Activation, Block, Head, Norm, Stem, Unit
+from reszoo.arch.spec import NetSpec
 
 SE_REDUCTION, SE_LEAST = 16, 8
 """Reduction 16 (Hu et al. 2018, section 6.1), and at least 8 channels, as in timm."""
@@ -22,6 +23,8 @@ class _BlockContext:
 
     block: Block
     norm: Norm
+    activation: Activation
+    padding: str
     bias: bool
     init: str
     dense: bool
@@ -45,6 +48,8 @@ class _BlockPosition(NamedTuple):
     """Dilation of the preceding blocks."""
     dilation: int
     rate: float
+    lead: bool
+    """Whether it has the layers before the first unit."""
 
 
 @lru_cache(maxsize=256)
@@ -57,11 +62,13 @@ def lower(spec: NetSpec) -> Plan:
     """Returns the same as `plan`, but caches only the pieces: for loops over thousands of networks."""
     total = sum(stage.depth for stage in spec.stages)
     gain = 1 / math.sqrt(total) if spec.block.start == "scaled" else None
-    context = _block_context(spec.block, spec.norm, spec.bias, spec.init, spec.dense, gain)
+    context = _block_context(
+        spec.block, spec.norm, spec.activation, spec.padding, spec.bias, spec.init, spec.dense, gain
+    )
     piece = _stem(context, spec.stem, spec.input_shape)
     runs = [RepeatedSegments("stem", piece)]
     rates = _rates(spec.block.drop_path, total)
-    dilation = 1
+    dilation, first_lead = 1, ORDERS[spec.block.order].first_lead
     for number, stage in enumerate(spec.stages, 1):
         part = f"stage{number}"
         index, stride = 1, stage.stride
@@ -69,8 +76,9 @@ def lower(spec: NetSpec) -> Plan:
         while index <= stage.depth:
             rate = next(rates)
             before = piece
+            lead = first_lead or (number, index) != (1, 1)
             position = _BlockPosition(
-                piece.shape, piece.output_sign, stage.width, widths, stride, dilation, stage.dilation, rate
+                piece.shape, piece.output_sign, stage.width, widths, stride, dilation, stage.dilation, rate, lead
             )
             piece = _block(context, position)
             # The second and later blocks of a stage are equal, unless drop path gives each its own rate.
@@ -123,6 +131,7 @@ class _SegmentBuilder:
         if kernel == 0:
             return self.emit("dense", f"{owner}dense", x, shape=(width,), bias=bias, init=init, **window)
         shape = (*_strided(self._shapes[x], window.get("stride", 1)), width)
+        window["padding"] = self.context.padding
         return self.emit("conv", f"{owner}conv", x, shape=shape, kernel=kernel, bias=bias, init=init, **window)
 
     def sequence(
@@ -136,7 +145,9 @@ class _SegmentBuilder:
                 settings: dict[str, Any] = {"epsilon": norm.epsilon, "momentum": norm.momentum, "groups": groups}
                 x = self.emit("norm", f"{owner}norm", x, variant=norm.kind, init=scale, gain=gain, **settings)
             elif word == "act":
-                x = self.emit("act", f"{owner}act", x, variant="relu")
+                kind, slope = self.context.activation.kind, self.context.activation.slope
+                leak: dict[str, Any] = {"slope": slope} if kind == "leaky_relu" else {}
+                x = self.emit("act", f"{owner}act", x, variant=kind, **leak)
             elif word == "dropout":
                 x = self.dropout("dropout", f"{owner}dropout", x, self.context.block.dropout)
         return x
@@ -146,13 +157,13 @@ class _SegmentBuilder:
 
 
 def _strided(shape: Shape, stride: int) -> Shape:
-    """Height and width after a layer that pads (kernel - 1) // 2 on both sides."""
+    """Height and width after a layer that pads (kernel - 1) // 2 on both sides, or `same`."""
     return tuple(None if size is None else (size - 1) // stride + 1 for size in shape[:-1])
 
 
 def _sign_after(op: Op) -> Any:
     if op.kind == "act":
-        return "nonnegative"
+        return "nonnegative" if op.variant in ("relu", "sigmoid") else "signed"
     return op.input_sign if op.kind in ("pool", "global_pool", "dropout") else "signed"
 
 
@@ -170,7 +181,7 @@ def _stem(context: _BlockContext, stem: Stem, shape: Shape) -> Piece:
         x = builder.sequence(order.stem if last else ("norm", "act"), owner, x)
     if stem.pool == "max":
         shape = (*_strided(builder.shape(x), 2), stem.width)
-        builder.emit("pool", "pool", x, shape=shape, variant="max", kernel=3, stride=2)
+        builder.emit("pool", "pool", x, shape=shape, variant="max", kernel=3, stride=2, padding=context.padding)
     return builder.piece()
 
 
@@ -178,7 +189,7 @@ def _stem(context: _BlockContext, stem: Stem, shape: Shape) -> Piece:
 def _block(context: _BlockContext, position: _BlockPosition) -> Piece:
     block, order = context.block, ORDERS[context.block.order]
     builder = _SegmentBuilder(context, position.shape, position.input_sign)
-    first = x = builder.sequence(order.lead, "unit1_", "input")
+    first = x = builder.sequence(order.lead if position.lead else (), "unit1_", "input")
     # A block that changes the shape does not start at zero. In padded channels the sum would be exactly 0 for every
     # example; the following ReLU has no gradient there, so nothing behind these channels would ever learn. With a
     # projection the network trains faster this way (benchmarks/starts.py).
@@ -204,7 +215,7 @@ def _block(context: _BlockContext, position: _BlockPosition) -> Piece:
     branch = x = builder.dropout("drop_path", "drop_path", x, position.rate)
     if block.shortcut != "none":
         # He 2016, Fig. 1b and appendix: a shortcut other than the identity reads the shared pre-activation.
-        shortcut = _shortcut(builder, "input", first if "act" in order.lead else "input", position)
+        shortcut = _shortcut(builder, "input", first if order.projection_reads == "lead" else "input", position)
         x = builder.emit("add", "add", x, shortcut)
     builder.sequence(order.after, "", x)
     return builder.piece(branch)
@@ -230,22 +241,25 @@ def _changes(builder: _SegmentBuilder, position: _BlockPosition) -> bool:
 def _shortcut(builder: _SegmentBuilder, identity: str, x: str, position: _BlockPosition) -> str:
     context, width, stride = builder.context, position.width, position.stride
     kind, order = context.block.shortcut, ORDERS[context.block.order]
+    window: dict[str, Any]
     if not _changes(builder, position) and kind != "project_all":
         return identity
     smaller = (*_strided(builder.shape(x), stride), builder.shape(x)[-1])
-    if kind == "pad":
+    if kind in PADS:
         if stride > 1:
-            x = builder.emit("pool", "shortcut_pool", x, shape=smaller, variant="avg", kernel=1, stride=stride)
+            window = {"kernel": 2 if kind.startswith("pool") else 1, "stride": stride}
+            x = builder.emit("pool", "shortcut_pool", x, shape=smaller, variant="avg", **window)
         if builder.shape(x)[-1] == width:
             return x
-        return builder.emit("pad", "shortcut_pad", x, shape=(*builder.shape(x)[:-1], width))
+        variant = "behind" if kind.endswith("behind") else ""
+        return builder.emit("pad", "shortcut_pad", x, shape=(*builder.shape(x)[:-1], width), variant=variant)
     if kind == "pool_project":
         if stride > 1 or position.before != position.dilation:
             x = builder.emit("pool", "shortcut_pool", x, shape=smaller, variant="avg", kernel=2, stride=stride)
         stride = 1
-    window: dict[str, Any] = {} if context.dense else {"stride": stride}
+    window = {} if context.dense else {"stride": stride}
     x = builder.add_weighted_layer("shortcut_", x, 0 if context.dense else 1, width, init=context.init, **window)
-    return builder.sequence(order.trail, "shortcut_", x)
+    return x if context.block.projection == "bare" else builder.sequence(order.trail, "shortcut_", x)
 
 
 def _squeeze_excite(builder: _SegmentBuilder, x: str) -> str:

@@ -25,6 +25,7 @@ SHORTHANDS = {
     "shortcut": Shorthand(("block", "shortcut"), "shortcut of the blocks; `A`, `B`, `C` as in He 2015"),
     "depths": Shorthand(("stages", "depth"), "blocks per stage; a single number for all stages"),
     "widths": Shorthand(("stages", "width"), "channels per stage; a single number for all stages"),
+    "strides": Shorthand(("stages", "stride"), "stride per stage; a single number for all stages"),
     "width_multiplier": Shorthand(("stages", "width"), "factor on the width of stem and stages"),
     "output_stride": Shorthand(("stages", "stride"), "total stride; later strides become dilation"),
 }
@@ -37,6 +38,7 @@ WORDS: dict[str, dict[str | None, dict[str, Any]]] = {
         "deep": {"stem": {"kernel": 3, "stride": 2, "depth": 3, "pool": "max"}},
     },
     "norm": {kind: {"norm": {"kind": kind}} for kind in ("batch", "group", "none")},
+    "activation": {kind: {"activation": {"kind": kind}} for kind in ("relu", "leaky_relu", "silu", "gelu")},
     "shortcut": {
         "none": {"block": {"shortcut": "none", "start": "random", "drop_path": 0.0}},
         "A": {"block": {"shortcut": "pad"}},
@@ -149,6 +151,7 @@ def _limit_stride(value: Any, data: dict[str, Any], where: str) -> dict[str, Any
 _STAGE_CHANGES: dict[str, Any] = {
     "depths": lambda value, data, where: _set_per_stage("depth", value, data, where),
     "widths": lambda value, data, where: _set_per_stage("width", value, data, where),
+    "strides": lambda value, data, where: _set_per_stage("stride", value, data, where),
     "width_multiplier": _scale_widths,
     "output_stride": _limit_stride,
 }

@@ -8,116 +8,23 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, Strict, model_validator
 
+from reszoo.arch.parts import (
+    PADS,
+    Activation,
+    Block as Block,
+    Count as Count,
+    Head as Head,
+    Init,
+    Norm as Norm,
+    Rate as Rate,
+    Stage as Stage,
+    Stem as Stem,
+    Unit as Unit,
+)
 from reszoo.arch.shorthands import SHORTHANDS, expand
 from reszoo.config import FrozenModel, check
 from reszoo.errors import ReszooError
 from reszoo.notebook import html_fields
-
-Count = Annotated[int, Field(ge=1)]
-Rate = Annotated[float, Field(ge=0, lt=1)]
-Init = Literal["he", "glorot", "orthogonal", "looks_linear"]
-
-
-class Unit(FrozenModel):
-    """One weighted layer of a block."""
-
-    kernel: Annotated[int, Field(ge=0)]
-    """Side of the convolution's window, odd; 0 means Dense."""
-    ratio: Annotated[float, Field(gt=0)] = 1.0
-    """Width of this unit over the width of its block."""
-    groups: Count = 1
-    """Groups of a grouped convolution (ResNeXt's cardinality)."""
-
-
-class Block(FrozenModel):
-    """The residual block: its branch F(x) and the shortcut around it."""
-
-    body: Annotated[tuple[Unit, ...], Strict(False), Field(min_length=1)]
-    """The weighted layers of the branch."""
-    order: Literal["post", "pre", "inner", "norm_first"] = "post"
-    """Positions of norms and activations: `post` He 2015; `pre` He 2016; `inner` as post, nothing after the addition;
-    `norm_first` Gorishniy 2021."""
-    shortcut: Literal["none", "pad", "project", "project_all", "pool_project"] = "project"
-    """`none` gives the plain twin; `pad`, `project`, `project_all` are options A, B, C of He 2015, 3.3; `pool_project`
-    is ResNet-D's."""
-    stride_at: Count = 1
-    """Unit of a stage's first block that has the stride, from 1."""
-    start: Literal["identity", "scaled", "random"] = "random"
-    """Initial value of the branch's last norm scale, or of its last kernel where there is no norm. `identity`: zero, so
-    that the block is initially the identity (Goyal 2017, 5.1), but full scale in a block that changes the shape: it
-    cannot be the identity, and padded channels would never learn. `scaled`: divided by the square root of the number of
-    blocks (Hanin 2018; De 2020). `random`: full scale."""
-    attention: Literal["none", "se"] = "none"
-    """`se`: squeeze-and-excitation with reduction 16 at the end of the branch (Hu 2018)."""
-    dropout: Rate = 0.0
-    """Rate between the units (Zagoruyko 2016, 2.4; Gorishniy 2021)."""
-    residual_dropout: Rate = 0.0
-    """Rate at the end of the branch (Gorishniy 2021)."""
-    drop_path: Rate = 0.0
-    """Drop rate of the last block's branch; block l of L has l/L of it (Huang 2016, section 3)."""
-
-
-class Stage(FrozenModel):
-    """Blocks of one width."""
-
-    depth: Count
-    """Number of blocks."""
-    width: Count
-    """Output channels of every block."""
-    stride: Count = 1
-    """Stride of the first block."""
-    dilation: Count = 1
-    """Dilation of the convolutions after the unit that has the stride."""
-    inner: Annotated[float, Field(gt=0)] = 1.0
-    """Factor on the width of every unit but the last of a block; 1.0 in the first stage (Li 2017, 3.2)."""
-
-    def unit_widths(self, body: tuple[Unit, ...]) -> tuple[int, ...]:
-        """Returns the output channels of each unit of a block of this stage."""
-        return (
-            *(round(self.width * unit.ratio * self.inner) for unit in body[:-1]),
-            round(self.width * body[-1].ratio),
-        )
-
-
-class Stem(FrozenModel):
-    """The layers before the first block."""
-
-    kernel: Annotated[int, Field(ge=0)]
-    """Side of the convolution's window, odd; 0 means Dense."""
-    width: Count
-    """Output channels of the stem."""
-    stride: Count = 1
-    """Stride of the first convolution."""
-    depth: Count = 1
-    """Number of convolutions; those before the last are half as wide (He T. 2019, ResNet-C)."""
-    pool: Literal["none", "max"] = "none"
-    """`max`: a 3x3 max pool of stride 2 at the end."""
-
-
-class Norm(FrozenModel):
-    """The normalisation layers."""
-
-    kind: Literal["batch", "group", "none"] = "batch"
-    """`batch` (Ioffe 2015), `group` (Wu 2018), or `none` for no norms."""
-    epsilon: Annotated[float, Field(gt=0)] = 1e-5
-    """Added to the variance."""
-    momentum: Rate = 0.9
-    """Momentum of the moving statistics, in Keras' convention (PyTorch's is one minus this)."""
-    groups: Count = 32
-    """Groups of a group norm; where they do not divide the width of a layer, the greatest common divisor is used."""
-
-
-class Head(FrozenModel):
-    """The layers after the last block."""
-
-    pooling: Literal["avg", "max", "none"] = "avg"
-    """Global pooling of the last feature map."""
-    classes: Count | None = 1000
-    """Width of the classifier; None for a network without one."""
-    activation: Literal["softmax", "sigmoid", "linear"] = "softmax"
-    """Activation of the classifier."""
-    dropout: Rate = 0.0
-    """Rate before the classifier."""
 
 
 class NetSpec(FrozenModel):
@@ -131,7 +38,11 @@ class NetSpec(FrozenModel):
     block: Block
     stages: Annotated[tuple[Stage, ...], Strict(False), Field(min_length=1)]
     norm: Norm = Norm()
+    activation: Activation = Activation()
     head: Head = Head()
+    padding: Literal["both", "same"] = "both"
+    """Padding of strided windows: `both` sides by (kernel - 1) // 2, as in PyTorch; `same` as Keras' option of this
+    name: only as much as the size of the map needs, and the odd pixel behind."""
     bias: bool = False
     """Whether the weighted layers of stem and blocks have a bias (the classifier always has one)."""
     init: Init = "he"
@@ -196,7 +107,7 @@ def replace(spec: NetSpec, changes: Mapping[str, Any], *, where: str, also: Iter
 
 def impossible(spec: NetSpec) -> list[ReszooError]:
     """Returns an error for every contradiction between the fields of a spec, in the order of its parts."""
-    problems = [*_kernel_problems(spec), *_shape_problems(spec), *_block_problems(spec)]
+    problems = [*_kernel_problems(spec), *_shape_problems(spec), *_block_problems(spec), *_word_problems(spec)]
     if spec.dense:
         problems += _dense_problems(spec)
     elif spec.head.pooling == "none" and spec.head.classes:
@@ -245,10 +156,25 @@ def _block_problems(spec: NetSpec) -> Iterator[ReszooError]:
         yield ReszooError("block.drop_path", got=block.drop_path, expected="0.0 in a plain net", hint=hint)
     widths = [spec.stem.width, *(stage.width for stage in spec.stages)]
     for number, (before, width) in enumerate(pairwise(widths), 1):
-        if block.shortcut == "pad" and width < before:
+        if block.shortcut in PADS and width < before:
             name = f"stage {number - 1}" if number > 1 else "the stem (stem.width)"
             hint = f"padding only adds channels, and stage {number}, {width}, is narrower than {name}, {before}"
-            yield ReszooError("block.shortcut", got="pad", expected="project", hint=hint)
+            yield ReszooError("block.shortcut", got=block.shortcut, expected="project", hint=hint)
+
+
+def _word_problems(spec: NetSpec) -> Iterator[ReszooError]:
+    """Words that would have no effect, or another one than their name."""
+    block, activation = spec.block, spec.activation
+    has_norm = spec.norm.kind != "none" and block.order in ("post", "inner")
+    if block.projection == "bare" and not (has_norm and "project" in block.shortcut):
+        expected = "norm: only the orders post and inner have norms in their projections"
+        yield ReszooError("block.projection", got="bare", expected=expected)
+    if activation.kind != "leaky_relu" and activation.slope != Activation().slope:
+        expected = f"{Activation().slope} where activation.kind is not leaky_relu"
+        yield ReszooError("activation.slope", got=activation.slope, expected=expected)
+    if activation.kind != "relu" and spec.init == "looks_linear":
+        hint = "its pairs (z, -z) are linear only behind ReLU"
+        yield ReszooError("init", got=spec.init, expected="he, glorot, orthogonal", hint=hint)
 
 
 def _dense_problems(spec: NetSpec) -> Iterator[ReszooError]:
@@ -257,6 +183,7 @@ def _dense_problems(spec: NetSpec) -> Iterator[ReszooError]:
         ("block.attention", spec.block.attention, ("none",)),
         ("stem.pool", spec.stem.pool, ("none",)),
         ("stem.stride", spec.stem.stride, (1,)),
+        ("padding", spec.padding, ("both",)),
         *(("stages.stride", stage.stride, (1,)) for stage in spec.stages),
         *(("stages.dilation", stage.dilation, (1,)) for stage in spec.stages),
         *(("block.body.groups", unit.groups, (1,)) for unit in spec.block.body),

@@ -50,10 +50,15 @@ def info(
         list[str] | None,
         typer.Option("--net", "--set", help="change to the network: --net depths=[2,2,2,2] --net stem=cifar"),
     ] = None,
+    key: Annotated[
+        str | None, typer.Option(help="checkpoints: network to describe, of a file that holds several")
+    ] = None,
+    prefix: Annotated[str | None, typer.Option(help="checkpoints: the beginning of the network's names")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="checkpoints: print JSON")] = False,
 ) -> None:
     """Show a network (spec, cost of its parts, source, plain twin) or the content of a checkpoint."""
     if ("." in name or Path(name).exists()) and not name.rpartition(":")[0]:
-        info_of_weights(name)
+        info_of_weights(name, key=key, prefix=prefix, as_json=as_json)
         return
     entry = zoo.entry(name)
     spec = zoo.spec(entry.spec, **changes_of(change or []))

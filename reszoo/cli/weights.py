@@ -10,6 +10,7 @@ import typer
 from reszoo.arch import zoo
 from reszoo.cli.screen import app, as_yaml, console, say
 from reszoo.report.tables import table
+from reszoo.strict_json import strict_json
 
 
 def list_weights(pattern: str, family: str | None) -> None:
@@ -35,16 +36,18 @@ def _accuracy(record: Any) -> tuple[float | None, float | None]:
     return (record.accuracy[0].top1, record.accuracy[0].top5) if record.accuracy else (None, None)
 
 
-def info_of_weights(name: str) -> None:
+def info_of_weights(name: str, *, key: str | None = None, prefix: str | None = None, as_json: bool = False) -> None:
     """Prints a record of the catalogue, or the content of a checkpoint."""
     from reszoo.weights.catalogue import records
-    from reszoo.weights.summary import summary
+    from reszoo.weights.summary import details, summary
 
     if name in records():
         data = records()[name].model_dump(mode="json", exclude_defaults=True)
-        say(as_yaml(data))
+        say(strict_json(data, indent=2) if as_json else as_yaml(data))
+    elif as_json:
+        say(strict_json(details(name, key=key, prefix=prefix), indent=2))
     else:
-        say(summary(name))
+        say(summary(name, key=key, prefix=prefix))
 
 
 @app.command()
@@ -56,6 +59,7 @@ def convert(
     ] = None,
     dtype: Annotated[str | None, typer.Option(help="float16 to halve the file size")] = None,
     key: Annotated[str | None, typer.Option(help="network to read from a file that holds several")] = None,
+    prefix: Annotated[str | None, typer.Option(help="the beginning of the network's names")] = None,
     names: Annotated[
         Path | None, typer.Option(help="YAML file: reszoo layer name -> layer name in the checkpoint")
     ] = None,
@@ -63,7 +67,7 @@ def convert(
     """Convert a checkpoint to another format and check that its outputs are the same."""
     from reszoo.weights.convert import convert as convert_checkpoint
 
-    result = convert_checkpoint(source, target, to=to, dtype=dtype, key=key, names=names)  # type: ignore[arg-type]
+    result = convert_checkpoint(source, target, to=to, dtype=dtype, key=key, prefix=prefix, names=names)  # type: ignore[arg-type]
     name = f"{result.path}: {result.spec.name}, {result.dialect}"
     difference = f"outputs differ by {result.difference:.1e} of the largest output"
     say(f"{name}; {difference}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -15,9 +16,9 @@ from reszoo.notebook import html_table
 from reszoo.types import Array, KerasModel
 from reszoo.weights import infer
 from reszoo.weights.dialects import COUNTER, Dialect, dialects, variable_name
+from reszoo.weights.differences import as_arguments, differences
 from reszoo.weights.formats.write import write_safetensors, write_torch
 from reszoo.weights.load import from_checkpoint
-from reszoo.weights.match import as_arguments, differences
 from reszoo.weights.sources import open_weights
 from reszoo.weights.translate import LayerNames
 
@@ -58,6 +59,7 @@ def convert(
     dtype: Literal["float16"] | None = None,
     names: LayerNames | None = None,
     key: str | None = None,
+    prefix: str | None = None,
     **changes: Any,
 ) -> Converted:
     """Returns the result of writing a checkpoint in another format, after both files computed the same outputs.
@@ -77,6 +79,7 @@ def convert(
         dtype: `float16` halves the size of a `.safetensors` or `.pth`; by default types do not change.
         names: see `load_weights`.
         key: see `load_weights`.
+        prefix: see `load_weights`.
         changes: overrides what is inferred from the file, as in `from_checkpoint`.
 
     Raises:
@@ -90,7 +93,7 @@ def convert(
     if dtype not in TOLERANCE or (dtype and not has_dtype):
         expected = "float16 for .safetensors and .pth, or None"
         raise ReszooError(f"convert to {target.name}: dtype", got=repr(dtype), expected=expected)
-    loaded = from_checkpoint(source, names=names, key=key, **changes)
+    loaded = from_checkpoint(source, names=names, key=key, prefix=prefix, **changes)
     spec = loaded.report.spec
     with atomic_write(target) as temporary:
         if target.name.endswith((".keras", ".weights.h5")):
@@ -100,7 +103,7 @@ def convert(
             save = loaded.model.save if target.suffix == ".keras" else loaded.model.save_weights
             save(temporary)
         else:
-            translated = open_weights(source, names=names, key=key).translated
+            translated = open_weights(source, names=names, key=key, prefix=prefix).translated
             dialect = _choose_dialect(spec, to or ("reszoo" if target.suffix == ".safetensors" else None), target)
             arrays = {name: named.tensor.read() for name, named in translated.tensors.items()}
             metadata = {"reszoo_spec": spec.model_dump_json()} if dialect is dialects()["reszoo"] else None
@@ -180,7 +183,12 @@ def _compare(model: KerasModel, spec: NetSpec, file: Path, target: Path, dialect
     else:
         # If no shortcut has weights, a plain network and option A have the same tensors.
         changes: dict[str, Any] = {} if _projects(spec) else {"block": {"shortcut": spec.block.shortcut}}
-        copy, report = from_checkpoint(file, **changes)
+        if spec.norm.kind != "batch":
+            changes["norm"] = {"kind": spec.norm.kind, "groups": spec.norm.groups}
+        with warnings.catch_warnings():
+            # What the copy does not tell is compared here.
+            warnings.simplefilter("ignore", UserWarning)
+            copy, report = from_checkpoint(file, **changes)
         copy_spec = report.spec
     mismatch = differences(spec, copy_spec)
     if mismatch:

@@ -20,7 +20,7 @@ TORCH = {
 COUNTER = "num_batches_tracked"
 """PyTorch's counter of training steps in every norm; outputs do not depend on it."""
 
-IGNORED = (COUNTER, "n_averaged")
+IGNORED = (COUNTER, "n_averaged", "total_ops", "total_params")
 """Last parts of names of tensors that are not weights."""
 
 
@@ -50,6 +50,8 @@ class Dialect(FrozenModel):
     epsilon: float | None = None
     momentum: float | None = None
     """In Keras' convention."""
+    groups: dict[str, int] = Field(default_factory=dict)
+    """Pattern of architecture names in `config.json` -> groups of their group norms."""
     weight_standardised: Literal["never", "without statistics"] = "never"
     """Whether norms without running statistics imply standardized kernels (BiT)."""
     architectures: Annotated[tuple[str, ...], Strict(False)] | None = None

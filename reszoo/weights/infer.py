@@ -9,17 +9,18 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from reszoo.arch import zoo
+from reszoo.arch.layer_fields import LayerDescription
 from reszoo.arch.ops import Op
 from reszoo.arch.orders import ORDERS
 from reszoo.arch.plan import plan
-from reszoo.arch.recover import LayerDescription, shortest_ratio, spec_of_layers
+from reszoo.arch.recover import spec_of_layers
 from reszoo.arch.spec import NetSpec
 from reszoo.errors import ReszooError
-from reszoo.weights.dialects import Dialect, dialects
+from reszoo.weights import attributes
+from reszoo.weights.dialects import dialects
+from reszoo.weights.kinds import likely_kind
+from reszoo.weights.shape_fields import Shapes, shape_fields, stage_stride
 from reszoo.weights.translate import Translated
-
-Shapes = Mapping[str, tuple[int, ...]]
-"""`layer/variable` -> shape, in Keras layout."""
 
 
 def specs(translated: Translated) -> tuple[NetSpec, ...]:
@@ -42,12 +43,40 @@ _SPECS: WeakKeyDictionary[Translated, tuple[NetSpec, ...]] = WeakKeyDictionary()
 
 
 def _specs(translated: Translated) -> tuple[NetSpec, ...]:
+    if settings := attributes.spec_changes(translated):
+        return _with_settings(translated, settings)
+    return _without_settings(translated)
+
+
+def _with_settings(translated: Translated, settings: Mapping[str, Any]) -> tuple[NetSpec, ...]:
+    """Returns the networks with the strides, norms and activations of the layer objects in the file."""
+    specs = _without_settings(translated)
+    at = settings.get("stride_at")
+    fitting = [spec for spec in specs if at is None or spec.block.stride_at == at] or list(specs)
+    changes = {field: value for field, value in settings.items() if field != "stride_at"}
+    if at is not None:
+        changes["block"] = {"stride_at": at}
+    if "strides" in changes:
+        strides = changes.pop("strides")
+        stages = [stage.model_dump() for stage in fitting[0].stages]
+        changes["stages"] = [stage | {"stride": stride} for stage, stride in zip(stages, strides, strict=True)]
+    return tuple(spec.replace(**changes) for spec in fitting)
+
+
+def _without_settings(translated: Translated) -> tuple[NetSpec, ...]:
+    if translated.spec is not None:
+        return (_checked(translated.spec, translated),)
     if contains_spec(translated):
         return (_spec_in_file(translated),)
     where = f"{translated.checkpoint.path.name} ({translated.dialect.title})"
+    if within := translated.foreign.within:
+        kind = likely_kind(within)
+        got = f"{kind or 'other layers'}: {', '.join(within[:3])}{', ...' if len(within) > 3 else ''}"
+        expected = "no layers inside of the blocks or between them that the zoo does not have"
+        raise ReszooError(where, got=got, expected=expected)
     shapes = {name: named.tensor.shape for name, named in translated.tensors.items()}
     try:
-        fields = _fields(shapes, translated)
+        fields = shape_fields(shapes, translated)
     except (KeyError, IndexError) as missing:
         raise ReszooError(where, got=f"no {missing.args[0]}", expected="a complete residual network") from None
     candidates = list(_candidates(fields, shapes, translated))
@@ -60,18 +89,58 @@ def _specs(translated: Translated) -> tuple[NetSpec, ...]:
     )
 
 
+def _checked(spec: NetSpec, translated: Translated) -> NetSpec:
+    """Returns the network of a file's graph after its weights were found in the file."""
+    missing = [name for name in weights_of(spec) if name not in translated.tensors]
+    if missing:
+        got = f"{len(missing)} weights of the graph without a tensor ({missing[0]}, ...)"
+        raise ReszooError(translated.checkpoint.path.name, got=got, hint="save the model again")
+    return spec
+
+
 def _nearest(candidates: list[NetSpec], translated: Translated, shapes: Shapes) -> str:
     """Returns a hint: variables of the nearest network (-) and tensors of the file (+) that differ, three of each."""
     in_file = {*shapes.items()}
     in_networks = [{*weights_of(spec).items()} for spec in candidates]
     nearest = min(in_networks, key=lambda in_network: len(in_network ^ in_file), default=in_file)
-    lines = [f"\n  - {name} {shape}" for name, shape in sorted(nearest - in_file)[:3]]
-    lines += [f"\n  + {translated.tensors[name].source} {shape}" for name, shape in sorted(in_file - nearest)[:3]]
+    if pruned := _pruned(nearest, in_file, translated):
+        return pruned
+    torch = translated.dialect.layout == "torch"
+    lines = [f"\n  - {name} {as_in_file(shape, torch=torch)}" for name, shape in sorted(nearest - in_file)[:3]]
+    lines += [
+        f"\n  + {translated.tensors[name].source} {as_in_file(shape, torch=torch)}"
+        for name, shape in sorted(in_file - nearest)[:3]
+    ]
     return f"the nearest one differs:{''.join(lines)}" if lines else "all blocks must have the same kind of units"
+
+
+def as_in_file(shape: tuple[int, ...], *, torch: bool) -> tuple[int, ...]:
+    """Returns a shape in Keras layout as the file has it."""
+    axes = {4: (3, 2, 0, 1), 2: (1, 0)}.get(len(shape)) if torch else None
+    return tuple(shape[axis] for axis in axes) if axes else shape
+
+
+def _pruned(nearest: set[Any], in_file: set[Any], translated: Translated) -> str:
+    """Returns a hint if the same variables have fewer channels in some blocks, or an empty string."""
+    ours, theirs = dict(nearest), dict(in_file)
+    differing = [name for name in ours if name in theirs and ours[name] != theirs[name]]
+    is_narrower = all(
+        len(ours[name]) == len(theirs[name])
+        and all(one >= two for one, two in zip(ours[name], theirs[name], strict=True))
+        for name in differing
+    )
+    narrower = [name for name in differing if name.endswith("_conv/kernel") and ours[name][-1] != theirs[name][-1]]
+    if not narrower or ours.keys() != theirs.keys() or not is_narrower:
+        return ""
+    name = min(narrower)
+    source, widths = translated.tensors[name].source, f"{theirs[name][-1]} of {ours[name][-1]}"
+    return f"pruned: units of a block differ in width between blocks ({source} has {widths} channels)"
 
 
 def contains_spec(translated: Translated) -> bool:
     """Returns whether the file contains its spec or the configuration of its Keras model."""
+    if translated.spec is not None:
+        return True
     config = translated.checkpoint.config
     has_config = translated.dialect is dialects()["reszoo"] and isinstance(config.get("config"), dict)
     return isinstance(config.get("reszoo_spec"), str) or has_config
@@ -82,7 +151,11 @@ def assumed_fields(translated: Translated) -> tuple[str, ...]:
     if contains_spec(translated) or not any(name.endswith("/gamma") for name in translated.tensors):
         return ()
     statistics = any(name.endswith("/moving_mean") for name in translated.tensors)
-    is_assumed = {"epsilon": translated.dialect.epsilon is None, "groups": not statistics}
+    known = attributes.spec_changes(translated).get("norm", {})
+    is_assumed = {
+        "epsilon": translated.dialect.epsilon is None and "epsilon" not in known,
+        "groups": not statistics and "groups" not in known,
+    }
     return tuple(field for field, assumed in is_assumed.items() if assumed)
 
 
@@ -142,108 +215,6 @@ def _layers(config: Mapping[str, Any], translated: Translated) -> Iterator[tuple
             yield name, LayerDescription(layer["class_name"], layer["config"], shapes, tuple(shape[1:]))
 
 
-def _fields(shapes: Shapes, translated: Translated) -> dict[str, Any]:
-    """Returns the fields of a spec that names and shapes reveal; strides of stages and block settings are open."""
-    layers = {name.partition("/")[0]: shape for name, shape in shapes.items() if name.endswith("/kernel")}
-    stem = [layers[name] for name in _stem_layers(layers)]
-    dense = len(stem[0]) == 2
-    stages, units = _stages(layers)
-    kernel = 0 if dense else stem[0][0]
-    if translated.layers:
-        reduces = bool({"stem_conv_pad", "stem_unit1_conv_pad"} & translated.layers)
-        pools = "stem_pool" in translated.layers
-    else:
-        reduces = pools = not dense and (len(stem) > 1 or kernel > 3)
-    classes = layers["predictions"][-1] if "predictions" in layers else None
-    return {
-        "name": re.sub(r"[^\w.-]", "_", translated.checkpoint.path.name.partition(".")[0]) or "network",
-        "input_shape": (stem[0][0],) if dense else (None, None, stem[0][2]),
-        "stem": {
-            "kernel": kernel,
-            "width": stem[-1][-1],
-            "stride": 2 if reduces else 1,
-            "depth": len(stem),
-            "pool": "max" if pools else "none",
-        },
-        "stages": stages,
-        "block": {"body": units, "attention": "se" if any("_se_" in layer for layer in layers) else "none"},
-        "norm": _norm(shapes, translated.dialect),
-        "head": {
-            "classes": classes,
-            "pooling": "avg" if classes is not None or dense else "none",
-            "activation": _activation(translated),
-        },
-        "bias": any(re.match(r"(stem|stage\d+_block\d+_unit).*/bias$", name) for name in shapes),
-    }
-
-
-def _activation(translated: Translated) -> str:
-    """Returns the activation of the classifier: that in the Keras configuration, or else the library's."""
-    source = translated.tensors["predictions/kernel"].source if "predictions/kernel" in translated.tensors else ""
-    inner = translated.checkpoint.config.get("config")
-    layers = inner.get("layers") if isinstance(inner, dict) else None
-    for layer in layers if isinstance(layers, list) else ():
-        config = layer.get("config") if isinstance(layer, dict) else None
-        if not isinstance(config, dict) or config.get("name") != source.partition("/")[0]:
-            continue
-        if config.get("activation") in ("softmax", "sigmoid", "linear"):
-            return str(config["activation"])
-    return translated.dialect.activation or "softmax"
-
-
-def _stem_layers(layers: Mapping[str, Any]) -> list[str]:
-    names = [name for name in layers if name.startswith("stem_")]
-    if not names:
-        raise KeyError("first layer (stem)")
-    return sorted(names)
-
-
-def _stages(layers: Mapping[str, tuple[int, ...]]) -> tuple[list[Any], list[Any]]:
-    """Returns the stages without strides, and the units of a block."""
-    blocks: dict[int, dict[int, list[tuple[int, tuple[int, ...]]]]] = {}
-    for name, shape in layers.items():
-        if match := re.fullmatch(r"stage(\d+)_block(\d+)_unit(\d+)_(conv|dense)", name):
-            stage, block, unit = (int(number) for number in match.groups()[:3])
-            blocks.setdefault(stage, {}).setdefault(block, []).append((unit, shape))
-    if not blocks:
-        raise KeyError("residual block")
-    first = [[shape for _, shape in sorted(blocks[stage][min(blocks[stage])])] for stage in sorted(blocks)]
-    widths = [units[-1][-1] for units in first]
-    dense = len(first[0][0]) == 2
-    stages = [{"depth": len(blocks[stage]), "width": w} for stage, w in zip(sorted(blocks), widths, strict=True)]
-    units = []
-    for number in range(min(len(units) for units in first)):
-        kernel = 0 if dense else first[0][number][0]
-        channels = first[0][number - 1][-1] if number else layers[_stem_layers(layers)[-1]][-1]
-        ratio = shortest_ratio([(width, units[number][-1]) for width, units in zip(widths, first, strict=True)])
-        units.append({"kernel": kernel, "ratio": ratio, "groups": 1 if dense else channels // first[0][number][2] or 1})
-    return stages, units
-
-
-def _stride(stage: int, window: int, translated: Translated) -> int:
-    """Returns the stride of a stage if its strided unit has a kernel of this size."""
-    if window == 0:
-        return 1
-    if not translated.layers:
-        return 2 if stage > 1 else translated.dialect.first_stride
-    # Our Keras files have padding layers before strided kernels larger than 1; a strided 1x1 has none.
-    padded = any(re.match(rf"stage{stage}_block1_unit\d+_conv_pad", layer) for layer in translated.layers)
-    return 2 if padded or (window == 1 and stage > 1) else 1
-
-
-def _norm(shapes: Shapes, dialect: Dialect) -> dict[str, Any]:
-    if not any(name.endswith("/gamma") for name in shapes):
-        return {"kind": "none"}
-    settings = {"epsilon": dialect.epsilon or 1e-5, "momentum": dialect.momentum or 0.9}
-    if any(name.endswith("/moving_mean") for name in shapes):
-        return {"kind": "batch", **settings}
-    if dialect.weight_standardised == "without statistics":
-        got = f"weights of {dialect.title} with norms without running statistics"
-        hint = "such networks (BiT) use standardized kernels, which the zoo does not support"
-        raise ReszooError("norm", got=got, hint=hint)
-    return {"kind": "group", **settings}
-
-
 def _candidates(fields: dict[str, Any], shapes: Shapes, translated: Translated) -> Iterator[NetSpec]:
     """Yields specs with all block settings that the dialect permits, most likely first."""
     dialect, body = translated.dialect, fields["block"]["body"]
@@ -262,7 +233,9 @@ def _candidates(fields: dict[str, Any], shapes: Shapes, translated: Translated) 
     for order, shortcut, stride_at in product(orders, shortcuts, strided_units):
         block = fields["block"] | {"order": order, "shortcut": shortcut, "stride_at": stride_at}
         window = body[stride_at - 1]["kernel"]
-        stages = [stage | {"stride": _stride(i, window, translated)} for i, stage in enumerate(fields["stages"], 1)]
+        stages = [
+            stage | {"stride": stage_stride(i, window, translated)} for i, stage in enumerate(fields["stages"], 1)
+        ]
         try:
             yield NetSpec.model_validate(fields | {"block": block, "stages": stages})
         except ValueError:

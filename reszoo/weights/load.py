@@ -14,13 +14,15 @@ from reszoo.arch.spec import NetSpec
 from reszoo.config import boolean
 from reszoo.errors import ReszooError
 from reszoo.types import Array, KerasModel, Tensor as KerasTensor
-from reszoo.weights import infer
+from reszoo.weights import infer, questions
 from reszoo.weights.formats.checkpoint import Tensor
+from reszoo.weights.head import with_head
 from reszoo.weights.match import Match, Strict, match
 from reszoo.weights.origin import Origin, remember
 from reszoo.weights.report import Report
+from reszoo.weights.settle import Check, check_outputs, settled
 from reszoo.weights.sources import open_weights
-from reszoo.weights.translate import LayerNames
+from reszoo.weights.translate import LayerNames, Translated
 
 
 class Loaded(NamedTuple):
@@ -44,6 +46,8 @@ def load_weights(
     strict: Strict = True,
     names: LayerNames | None = None,
     key: str | None = None,
+    prefix: str | None = None,
+    check: Check | None = None,
 ) -> Report:
     """Returns the report of loading a checkpoint's weights into a model.
 
@@ -62,15 +66,25 @@ def load_weights(
             published weights: `tv2_in1k`, `resnet50.tv2_in1k`.
         strict: True: variables and tensors must correspond one to one; `trunk`: the classifier may keep its initial
             values; False: tensors that fit are loaded, the rest is reported.
-        names: our layer names -> those in the file, if it uses the names of no known library (see `translate`).
-        key: which network to read from a PyTorch file that holds several.
+        names: our layer names -> those in the file, where they differ from those of a known library (see `translate`).
+        key: which network to read from a file that holds several, as a path of any depth: `model_ema`,
+            `state_dict.module.encoder_q`. The default are averaged weights, then `state_dict`, `model`, ...; the report
+            names the others.
+        prefix: the beginning of the network's names, such as `model.backbone.`; by default it is located by the
+            tensors themselves.
+        check: `(inputs, outputs)`: examples, channels last, and what the file's own code returns for them, logits or
+            probabilities. Weights that give other outputs in this model are refused.
 
     Raises:
-        ReszooError: the file is unreadable, or its network differs from the model's.
+        ReszooError: the file is unreadable, its network differs from the model's, or its outputs do.
     """
     spec = spec_of(model)
-    opened = open_weights(source, spec, names=names, key=key)
-    matching = match(spec, opened.translated, strict=strict)
+    opened = open_weights(source, spec, names=names, key=key, prefix=prefix)
+    matching = match(spec, opened.translated, strict=strict, verified=check is not None)
+    if check is None:
+        questions.warn_of_groups(opened.translated, spec)
+    else:
+        check_outputs(spec, matching.tensors, check, where=matching.report.file)
     place(model, matching)
     remember(model, Origin(matching.report, opened.record, opened.translated.checkpoint))
     return matching.report
@@ -83,6 +97,8 @@ def from_checkpoint(
     include_top: bool = True,
     names: LayerNames | None = None,
     key: str | None = None,
+    prefix: str | None = None,
+    check: Check | None = None,
     **changes: Any,
 ) -> Loaded:
     """Returns a model of the network in a checkpoint with its weights, and the report of loading them.
@@ -102,25 +118,59 @@ def from_checkpoint(
         include_top: whether the model ends with the classifier.
         names: see `load_weights`.
         key: see `load_weights`.
+        prefix: see `load_weights`.
+        check: `(inputs, outputs)` as in `reszoo.settle`, which finds what the file does not tell.
         changes: overrides what is inferred, as in `NetSpec.replace`: `input_shape=(224, 224, 3)`, `shortcut="none"`.
             With other `classes` the classifier is new; with other channels the first convolution is adapted.
 
     Raises:
-        ReszooError: the file is unreadable, or the zoo cannot describe its network.
+        ReszooError: the file is unreadable; the zoo cannot describe its network; the file does not tell something that
+            has no usual answer; or no network has the outputs of `check`.
     """
     top = boolean(include_top, where="from_checkpoint.include_top")
-    opened = open_weights(source, names=names, key=key)
+    opened = open_weights(source, names=names, key=key, prefix=prefix)
     if not top:
         changes["head"] = {"classes": None, "pooling": "none"}
-    spec = zoo.spec(infer.specs(opened.translated)[0], **changes)
+    inferred, notes = infer.specs(opened.translated)[0], []
+    if check is not None:
+        answer = settled(opened.translated, *check, _without_head(changes), transforms=False)
+        inferred, notes = answer.spec, [f"settled by the outputs of {len(check[0])} examples: {answer!r}"]
+    if top and not {"classes", "head"} & {*changes}:
+        _check_complete(inferred, opened.translated)
+    spec = zoo.spec(inferred, **changes)
     strict: Strict = "trunk" if {"classes", "head"} & {*changes} else True
-    matching = match(spec, opened.translated, strict=strict, inferred=True)
+    still_open = () if check is not None else questions.still_open(opened.translated, spec, changes)
+    questions.refuse(opened.translated, spec, still_open)
+    notes += questions.notes(spec, still_open)
+    matching = match(spec, opened.translated, strict=strict, inferred=True, notes=notes)
+    questions.warn_of(opened.translated, spec, still_open)
     from reszoo.arch.build import build
 
-    model = build(spec)
+    head = opened.translated.head if strict is True else ()
+    model = build(spec.replace(head={"pooling": "avg"}) if head else spec)
     place(model, matching, fresh=True)
+    if head:
+        activation = spec.head.activation if opened.translated.spec is not None else "linear"
+        model = with_head(model, head, activation=activation)
     remember(model, Origin(matching.report, opened.record, opened.translated.checkpoint))
     return Loaded(model, matching.report)
+
+
+def _without_head(changes: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in changes.items() if name not in ("classes", "head")}
+
+
+def _check_complete(spec: NetSpec, translated: Translated) -> None:
+    """Checks that a network without a classifier has all its stages.
+
+    Raises:
+        ReszooError: it has fewer than any published network with such a stem.
+    """
+    usual = 4 if spec.stem.kernel > 3 else 3
+    is_own = infer.contains_spec(translated) or translated.dialect.layout == "keras"
+    if spec.head.classes is None and not translated.head and not is_own and len(spec.stages) < min(usual, 3):
+        got = f"{len(spec.stages)} stages and no classifier: a part of a network"
+        raise ReszooError(translated.checkpoint.path.name, got=got, hint="include_top=False loads it as it is")
 
 
 def pretrained(
@@ -133,6 +183,7 @@ def pretrained(
     """
     opened = open_weights(weights, spec)
     matching = match(spec, opened.translated, strict=strict)
+    questions.warn_of_groups(opened.translated, spec)
     from reszoo.arch.build import build
 
     model = build(spec, input_tensor=input_tensor, prefix=prefix)
@@ -165,16 +216,18 @@ def place(model: KerasModel, matching: Match, *, fresh: bool = False) -> None:
     if not fresh:
         arrays = {target: tensor.read() for target, tensor in tensors.items()}
         tensors = {target: Tensor(tensors[target].shape, "", partial(arrays.pop, target)) for target in tensors}
-    not_finite = []
+    not_finite, negative = [], []
     for target, tensor in tensors.items():
         array = tensor.read()
         if not _is_finite(array):
             not_finite.append(target)
+        elif target.endswith("/moving_variance") and (array < 0).any():
+            negative.append(target)
         variables[target].assign(_without_bfloat16(array))
-    if not_finite:
-        names = ", ".join(not_finite[:3]) + (", ..." if len(not_finite) > 3 else "")
-        message = f"{matching.report.file}: {len(not_finite)} tensors contain NaN or infinity ({names})"
-        warnings.warn(message, stacklevel=3)
+    for targets, fault in ((not_finite, "contain NaN or infinity"), (negative, "contain negative variances")):
+        if targets:
+            names = ", ".join(targets[:3]) + (", ..." if len(targets) > 3 else "")
+            warnings.warn(f"{matching.report.file}: {len(targets)} tensors {fault} ({names})", stacklevel=3)
 
 
 def _is_finite(array: Array) -> bool:

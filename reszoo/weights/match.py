@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from reszoo.arch.ops import Op
 from reszoo.arch.plan import plan
 from reszoo.arch.spec import NetSpec
 from reszoo.errors import ReszooError
 from reszoo.types import Array
-from reszoo.weights import infer
+from reszoo.weights import infer, questions
+from reszoo.weights.attributes import layer_settings, spec_changes
+from reszoo.weights.classifier import ASSUMES, NORMALIZES
+from reszoo.weights.differences import as_arguments, differences, without_norm_fields
 from reszoo.weights.formats.checkpoint import Tensor
+from reszoo.weights.refusal import BEHIND, BESIDE, NO_CLASSIFIER, WITHIN, Strict as Strict, refuse
 from reszoo.weights.report import Placement, Report, Status
 from reszoo.weights.translate import NamedTensor, Translated
-
-Strict = bool | Literal["trunk"]
-
-SHOWN = 10
-"""Most names on each side of a diff."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,15 @@ class Match:
         return f"Match({len(self.tensors)} tensors, {self.report!r})"
 
 
-def match(spec: NetSpec, translated: Translated, *, strict: Strict = True, inferred: bool = False) -> Match:
+def match(
+    spec: NetSpec,
+    translated: Translated,
+    *,
+    strict: Strict = True,
+    inferred: bool = False,
+    verified: bool = False,
+    notes: Iterable[str] = (),
+) -> Match:
     """Returns the tensors of a file for the variables of a network.
 
     Args:
@@ -45,26 +52,39 @@ def match(spec: NetSpec, translated: Translated, *, strict: Strict = True, infer
             tensors that fit are loaded, the rest is reported. The first convolution is always adapted to another
             number of channels.
         inferred: whether the spec was inferred from this file, so that they need not be compared.
+        verified: whether outputs of the result are compared, so that nothing but tensors needs to agree.
+        notes: further notes for the report.
 
     Raises:
         ReszooError: the file has another network; the message has the arguments that make them agree, or a diff.
     """
     if strict not in (True, False, "trunk"):
         raise ReszooError("strict", got=repr(strict), expected="True, 'trunk', False")
-    notes = list(translated.checkpoint.notes)
+    more, notes = notes, [*translated.checkpoint.notes, *translated.notes]
     candidates = _candidates(translated)
     theirs = spec if inferred else min(candidates, key=lambda one: len(differences(spec, one)), default=None)
-    mismatch = _without(infer.assumed_fields(translated), differences(spec, theirs)) if theirs else {}
+    mismatch = without_norm_fields(infer.assumed_fields(translated), differences(spec, theirs)) if theirs else {}
+    mismatch = questions.without_open(translated, theirs, mismatch, verified=verified) if theirs else {}
     placements, tensors = _placements(spec, translated, strict)
-    _refuse(spec, translated, placements, mismatch, theirs, strict, inferred=inferred)
-    notes += _notes(translated, candidates, mismatch, spec)
-    if inferred and not spec.dense and not infer.contains_spec(translated):
+    refuse(spec, translated, placements, mismatch, theirs, strict, inferred=inferred)
+    notes += _notes(translated, candidates, mismatch, spec, inferred=inferred)
+    if inferred and not spec.dense and not infer.contains_spec(translated) and not layer_settings(translated):
         stem = f"{spec.stem.stride}{' and a max pool' if spec.stem.pool == 'max' else ''}"
         strides = ", ".join(str(stage.stride) for stage in spec.stages)
         notes.append(f"strides are not stored in the file; assuming stem {stem}, stages {strides}")
+    if (
+        layer_settings(translated)
+        and spec.stem.pool == "max"
+        and "pool" not in spec_changes(translated).get("stem", {})
+    ):
+        notes.append("no pooling is among the layers in the file; assuming a max pool after the stem")
     if translated.dialect.shortcut == "pad" and spec.block.shortcut == "none":
         message = f"{translated.dialect.title} have shortcuts without weights; {spec.name} has no shortcuts"
         warnings.warn(f"{translated.checkpoint.path.name}: {message}", stacklevel=4)
+    is_top = spec.head.classes is not None or strict is True
+    for note in notes:
+        if note.startswith(NORMALIZES) or (is_top and ASSUMES in note):
+            warnings.warn(f"{translated.checkpoint.path.name}: {note}", stacklevel=4)
     checkpoint = translated.checkpoint
     report = Report(
         checkpoint.path.name,
@@ -72,7 +92,8 @@ def match(spec: NetSpec, translated: Translated, *, strict: Strict = True, infer
         translated.dialect.title,
         theirs or spec,
         tuple(placements),
-        tuple(notes),
+        (*notes, *more),
+        translated.is_inferred,
     )
     return Match(tensors, report)
 
@@ -83,42 +104,6 @@ def _candidates(translated: Translated) -> tuple[NetSpec, ...]:
     except ReszooError:
         # Single names and shapes may still fit; if not, the diff is more helpful than this error.
         return ()
-
-
-def _without(fields: tuple[str, ...], changes: dict[str, Any]) -> dict[str, Any]:
-    norm = {field: value for field, value in changes.get("norm", {}).items() if field not in fields}
-    return {name: value for name, value in (changes | {"norm": norm}).items() if value != {}}
-
-
-def differences(ours: NetSpec, theirs: NetSpec) -> dict[str, Any]:
-    """Returns the changes that make a spec compute the same as another with the same weights.
-
-    Ignored are strides and dilations of stages, the stem's pool, settings for training only, and the classifier:
-    networks that differ in them can share weights.
-    """
-    one, other = ours.model_dump(), theirs.model_dump()
-    changes: dict[str, Any] = {}
-    for part, fields in _COMPARED.items():
-        differing = {field: other[part][field] for field in fields if one[part][field] != other[part][field]}
-        if differing:
-            changes[part] = differing
-    if ours.norm.kind == "none" or theirs.norm.kind != ours.norm.kind:
-        changes.get("norm", {}).pop("epsilon", None)
-    for argument, field in (("depths", "depth"), ("widths", "width")):
-        if [stage[field] for stage in one["stages"]] != [stage[field] for stage in other["stages"]]:
-            changes[argument] = [stage[field] for stage in other["stages"]]
-    if ours.bias != theirs.bias:
-        changes["bias"] = theirs.bias
-    if ours.norm.kind != "group":
-        changes.get("norm", {}).pop("groups", None)
-    return {name: value for name, value in changes.items() if value != {}}
-
-
-_COMPARED = {
-    "stem": ("kernel", "width", "depth"),
-    "block": ("body", "order", "shortcut", "stride_at", "attention"),
-    "norm": ("kind", "epsilon", "groups"),
-}
 
 
 def _placements(spec: NetSpec, translated: Translated, strict: Strict) -> tuple[list[Placement], dict[str, Tensor]]:
@@ -141,18 +126,22 @@ def _placements(spec: NetSpec, translated: Translated, strict: Strict) -> tuple[
         if target not in used:
             placements.append(Placement("ignored", "", named.source, named.tensor.shape, _unused(spec, target)))
     shapes = {name: tensor.shape for name, tensor in translated.checkpoint.tensors.items()}
-    placements += [Placement("ignored", "", name, shapes[name], "unknown name") for name in translated.unknown]
+    places = {
+        **dict.fromkeys(translated.foreign.beside, BESIDE),
+        **dict.fromkeys(translated.foreign.head, BEHIND),
+        **dict.fromkeys(translated.foreign.within, WITHIN),
+    }
+    placements += [
+        Placement("ignored", "", name, shapes[name], places.get(name, "unknown name")) for name in translated.unknown
+    ]
     placements += [Placement("ignored", "", name, shapes[name]) for name in translated.ignored]
     return placements, tensors
 
 
 def _unused(spec: NetSpec, target: str) -> str:
     if target.startswith("predictions/") and spec.head.classes is None:
-        return _NO_CLASSIFIER
+        return NO_CLASSIFIER
     return "the model has no such variable"
-
-
-_NO_CLASSIFIER = "the model has no classifier"
 
 
 def _status(
@@ -191,68 +180,13 @@ def _to_channels(tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
     return Tensor(shape, "float32", read)
 
 
-def _refuse(
-    spec: NetSpec,
+def _notes(
     translated: Translated,
-    placements: list[Placement],
+    candidates: tuple[NetSpec, ...],
     mismatch: dict[str, Any],
-    theirs: NetSpec | None,
-    strict: Strict,
+    spec: NetSpec,
     *,
     inferred: bool,
-) -> None:
-    if strict is False:
-        return
-    where = translated.checkpoint.path.name + ("" if inferred else f" into {spec.name}")
-    is_a = f"weights of {translated.dialect.title}"
-    if mismatch and theirs is not None:
-        name = infer.zoo_name(theirs)
-        arguments = ", ".join(f"{argument}={value!r}" for argument, value in as_arguments(mismatch).items())
-        hint = f"build the model with {arguments}" + (f", or reszoo.{name}" if name else "")
-        got = f"{is_a}, whose network differs from the model"
-        raise ReszooError(where, got=got, hint=f"{hint}{_diff(placements)}")
-    classes = [item for item in placements if item.status == "missing" and item.target.startswith("predictions/")]
-    missing = [item for item in placements if item.status == "missing"]
-    extra = [item for item in placements if item.status == "ignored" and item.reason not in ("", _NO_CLASSIFIER)]
-    if not missing and not extra:
-        return
-    if missing and missing == classes and not extra:
-        hint = "strict='trunk' loads the rest and keeps the classifier's initial values"
-        got = f"{is_a}, {classes[0].reason or 'without a classifier'}"
-        raise ReszooError(where, got=got, expected=f"{spec.head.classes} classes", hint=hint)
-    got = f"{is_a} with {len(missing)} missing variables and {len(extra)} unexpected tensors"
-    remedy = "strict=False loads what fits"
-    if inferred:
-        remedy = "build that network and load what fits with load_weights(model, file, strict=False)"
-    raise ReszooError(where, got=got, hint=f"{remedy}{_diff(placements)}")
-
-
-def as_arguments(changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns changes as arguments of a builder, without defaults of units."""
-    arguments = dict(changes)
-    if "body" in arguments.get("block", {}):
-        units = arguments["block"]["body"]
-        body = [{key: unit[key] for key in unit if key == "kernel" or unit[key] != 1} for unit in units]
-        arguments["block"] = {**arguments["block"], "body": body}
-    return arguments
-
-
-def _diff(placements: Iterable[Placement]) -> str:
-    """Returns missing variables of the model (-) and unexpected tensors of the file (+), ten of each, then counts."""
-    minus = [f"- {item.target} {item.shape}" for item in placements if item.status == "missing"]
-    plus = [
-        f"+ {item.source} {item.shape}"
-        for item in placements
-        if item.status == "ignored" and item.reason not in ("", _NO_CLASSIFIER)
-    ]
-    lines = []
-    for side in (minus, plus):
-        lines += side[:SHOWN] + ([f"{side[0][0]} ... and {len(side) - SHOWN} more"] if len(side) > SHOWN else [])
-    return "".join(f"\n  {line}" for line in lines)
-
-
-def _notes(
-    translated: Translated, candidates: tuple[NetSpec, ...], mismatch: dict[str, Any], spec: NetSpec
 ) -> list[str]:
     notes = []
     if not candidates:
@@ -261,15 +195,11 @@ def _notes(
         arguments = ", ".join(f"{name}={value!r}" for name, value in as_arguments(mismatch).items())
         notes.append(f"the file's network differs: {arguments}")
     shortcuts = sorted({candidate.block.shortcut for candidate in candidates})
-    if len(shortcuts) > 1:
+    if len(shortcuts) > 1 and not inferred:
         options = " or ".join(shortcuts)
         notes.append(f"the shortcut is not stored in the file ({options}); assuming {spec.block.shortcut}")
-    fields = [field for field in infer.assumed_fields(translated) if _is_used(spec, field)]
+    fields = [field for field in infer.assumed_fields(translated) if field == "epsilon" or spec.norm.kind == "group"]
     if fields:
         values = ", ".join(f"{field}={getattr(spec.norm, field):g}" for field in fields)
         notes.append(f"not stored in the file; assuming {values}")
     return notes
-
-
-def _is_used(spec: NetSpec, field: str) -> bool:
-    return field == "epsilon" or spec.norm.kind == "group"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -37,6 +38,19 @@ class Report:
     """The network in the file."""
     placements: tuple[Placement, ...]
     notes: tuple[str, ...] = ()
+    is_inferred: bool = False
+    """Whether the names in the file were unknown, so that `table` was inferred."""
+
+    @property
+    def table(self) -> tuple[str, ...]:
+        """Our layer, the layer in the file and its shape, a line for each layer with a kernel or norm."""
+        rows: dict[str, tuple[str, str]] = {}
+        for item in self.placements:
+            layer, _, _ = item.target.rpartition("/")
+            if layer and item.source and layer not in rows:
+                rows[layer] = re.split(r"[./](?=[^./]*$)", item.source)[0], "x".join(map(str, item.shape))
+        width = max(map(len, rows), default=0)
+        return tuple(f"{layer:{width}}  {source} ({shape})" for layer, (source, shape) in rows.items())
 
     def names(self, status: Status) -> tuple[str, ...]:
         """Returns the names of the variables with a status; of `ignored`, those of the file's tensors."""
@@ -70,6 +84,8 @@ class Report:
     def __str__(self) -> str:
         lines = [f"{self.file} ({self.container}; {self.dialect})", f"  {self._counts()}"]
         lines += [f"  {line}" for line in _reasons(self.placements)]
+        if self.is_inferred:
+            lines += ["  names unknown; inferred:", *(f"    {row}" for row in self.table)]
         return "\n".join([*lines, *(f"  note: {note}" for note in self.notes)])
 
     def __repr__(self) -> str:

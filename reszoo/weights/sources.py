@@ -31,6 +31,7 @@ def open_weights(
     *,
     names: LayerNames | None = None,
     key: str | None = None,
+    prefix: str | None = None,
 ) -> SourceWeights:
     """Returns the opened checkpoint that `weights` refers to, with its record.
 
@@ -39,7 +40,8 @@ def open_weights(
             (`resnet50.tv2_in1k`; with a spec also `tv2_in1k` and `imagenet`).
         spec: the network whose tags are looked up.
         names: our layer names -> those in the file (see `translate`).
-        key: which network to read from a PyTorch file that holds several.
+        key: which network to read from a file that holds several (see `translate`).
+        prefix: the beginning of the network's names (see `translate`).
 
     Raises:
         ReszooError: the weights do not exist, cannot be downloaded, or cannot be read.
@@ -49,7 +51,7 @@ def open_weights(
         raise ReszooError(where, got=repr(weights), expected=WEIGHTS)
     text = str(weights)
     if isinstance(weights, Path) or Path(text).expanduser().exists():
-        return SourceWeights(translate(read(weights, key=key), names), published_record(text))
+        return SourceWeights(translate(read(weights), names, key=key, prefix=prefix), published_record(text))
     if re.match(r"https?://|hf://", text):
         return SourceWeights(
             _download(f"from_{hashlib.sha256(text.encode()).hexdigest()[:12]}", (file_at(text),)), None
@@ -88,6 +90,9 @@ def _download(name: str, files: tuple[File, ...]) -> Translated:
 
 
 def _write_copy(translated: Translated, copy: Path) -> None:
+    if translated.is_inferred or translated.head:
+        # Under our names the file would look like one whose network is known.
+        return
     try:
         specs = infer.specs(translated)
         arrays = {name: named.tensor.read() for name, named in translated.tensors.items()}

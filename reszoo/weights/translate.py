@@ -2,108 +2,156 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+import glob
+import re
+from dataclasses import replace
 from fnmatch import fnmatch
-from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any
 
-from reszoo.arch.recover import common_prefix
-from reszoo.config import check, read_yaml
 from reszoo.errors import ReszooError
-from reszoo.weights.dialects import IGNORED, Dialect, Template, dialects
+from reszoo.weights.classifier import placed, with_notes
+from reszoo.weights.dialects import IGNORED, Dialect, dialects
 from reszoo.weights.formats.checkpoint import Checkpoint, Tensor
-
-LayerNames: TypeAlias = Mapping[str, Any] | str | Path
-"""Our layer names -> those in a file, as a mapping or the path of a YAML file."""
+from reszoo.weights.graph import NoResidualGraphError
+from reszoo.weights.kinds import likely_kind
+from reszoo.weights.layer_names import LayerNames as LayerNames, candidates, check_names
+from reszoo.weights.restore import check_parts, restored
+from reszoo.weights.select import Network, by_dicts, chosen, networks, restricted
+from reszoo.weights.translated import (
+    NamedTensor as NamedTensor,
+    Translated as Translated,
+    in_keras_layout,
+    network_name as network_name,
+    with_constants,
+)
+from reszoo.weights.unnamed import from_graph, from_order
 
 HARMLESS = {"in_chans", "num_classes", "drop_rate", "drop_path_rate", "zero_init_last", "global_pool"}
 """Arguments of timm's builders that do not change what the weights compute, or that shapes reveal."""
 
 
-class NamedTensor(NamedTuple):
-    """A tensor in Keras layout, with its original name."""
-
-    tensor: Tensor
-    source: str
-    """The name in the file."""
-
-
-@dataclass(frozen=True, eq=False)
-class Translated:
-    """A checkpoint with our names and in Keras layout."""
-
-    checkpoint: Checkpoint
-    dialect: Dialect
-    tensors: dict[str, NamedTensor]
-    """`layer/variable` -> tensor."""
-    unknown: tuple[str, ...]
-    """Names in the file that are not in the dialect."""
-    ignored: tuple[str, ...]
-    """Names in the file of tensors that are not weights."""
-    layers: frozenset[str]
-    """Keras files with our names: all layers."""
-    prefix: str = ""
-    """The common prefix of all names in the file."""
-
-    def __repr__(self) -> str:
-        return f"Translated({self.checkpoint.path.name!r}, {self.dialect.title}, {len(self.tensors)} tensors)"
-
-
-def translate(checkpoint: Checkpoint, names: LayerNames | None = None) -> Translated:
-    """Returns a checkpoint with our names; the dialect is detected from the names in the file.
+def translate(
+    checkpoint: Checkpoint,
+    names: LayerNames | None = None,
+    *,
+    key: str | None = None,
+    prefix: str | None = None,
+) -> Translated:
+    """Returns a network of a checkpoint with our names; the dialect is detected from the names in the file.
 
     Args:
         checkpoint: an opened file.
-        names: for files that no dialect fits: our layer (`stem_conv`, or with fields:
-            `stage{stage}_block{block}_unit{unit}_conv`) -> the name in the file, as a dict or a YAML file; and
+        names: our layer (`stem_conv`, or with fields: `stage{stage}_block{block}_unit{unit}_conv`) -> the name in the
+            file, as a dict or a YAML file; layers that are not listed have the names of the dialect that fits. Also
             `layout`, `torch` or `keras`, by default that of the file format.
+        key: which network to read, as a path: of dicts, of modules, or of both (`state_dict.module.encoder_q`).
+        prefix: the beginning of the network's names within its dict.
 
     Raises:
-        ReszooError: no dialect fits, or the one that fits belongs to an unsupported network.
+        ReszooError: no dialect fits, or the one that fits belongs to an unsupported network; or the file has several
+            networks and nothing tells which one is meant.
     """
-    candidates = [_custom_dialect(checkpoint, names)] if names is not None else dialects().values()
-    prefixes = ["", *_common_prefix(checkpoint)]
+    _check_file(checkpoint)
+    checkpoint = restored(checkpoint)
+    part = restricted(checkpoint, key=key, prefix=prefix)
+    known = candidates(checkpoint, names)
+    located = networks(part, known) or by_dicts(part)
+    network = chosen(part, located)
+    others = tuple(other.label for other in located if other is not network)
     best = max(
-        (_translate(checkpoint, dialect, prefix) for prefix in prefixes for dialect in candidates),
+        (_translate(part, dialect, network, others) for dialect in network.dialects or known),
         key=lambda translated: len(translated.tensors),
     )
     where, dialect = str(checkpoint.path), best.dialect
-    if names is None and len(best.tensors) < max(2, len(best.unknown)):
-        got = f"names of no known library ({', '.join(best.unknown[:4])}, ...)"
-        expected = ", ".join(name for name, dialect in dialects().items() if not dialect.refuse)
-        hint = "pass the names in the file: names={'stem_conv': 'conv_1', ...}"
-        raise ReszooError(where, got=got, expected=expected, hint=hint)
+    check_parts(checkpoint, best.unknown)
+    _check_numbers(best)
+    if names is not None:
+        check_names(best.checkpoint, names, best.prefix)
+    is_known = len(best.tensors) >= max(2, len(best.unknown))
+    if _has_graph(checkpoint) and not (is_known and (dialect is dialects()["reszoo"] or dialect.refuse)):
+        try:
+            return from_graph(checkpoint, best, is_known=is_known)
+        except NoResidualGraphError:
+            # Plain networks are recognised by their names.
+            pass
+    if not is_known and (kind := likely_kind(best.unknown)):
+        raise ReszooError(where, got=kind, expected="a residual network", hint="the zoo has no such network")
+    if names is None and not is_known:
+        best = from_order(best)
+        return replace(placed(best, part), checkpoint=with_notes(best, part))
     if dialect.refuse:
         raise ReszooError(where, got=f"weights of {dialect.title}", hint=dialect.refuse)
-    return replace(best, dialect=_apply_config(checkpoint, dialect))
+    best = placed(with_constants(best), part)
+    return replace(best, dialect=_apply_config(checkpoint, dialect), checkpoint=with_notes(best, part))
 
 
-def _custom_dialect(checkpoint: Checkpoint, names: LayerNames) -> Dialect:
-    rules = read_yaml(Path(names)) if isinstance(names, (str, Path)) else dict(names)
-    layout = rules.pop("layout", "keras" if "Keras" in checkpoint.container else "torch")
-    layers = dialects()["reszoo"].names
-    for ours in rules:
-        if not any(ours == layer or Template(layer).read(ours) is not None for layer in layers):
-            raise ReszooError("names", got=repr(ours), expected=", ".join(layers))
-    return check(Dialect, {"title": "custom names", "layout": layout, "names": rules}, where="names")
+def _check_file(checkpoint: Checkpoint) -> None:
+    """Checks that a file is no part of another.
+
+    Raises:
+        ReszooError: its name says so.
+    """
+    part = re.search(r"-(\d{5})-of-(\d{5})", checkpoint.path.name)
+    if part and part[2] != "00001":
+        stem = checkpoint.path.name[: part.start()]
+        index = sorted(path.name for path in checkpoint.path.parent.glob(f"{glob.escape(stem)}*.index.json"))
+        hint = f"load {index[0] if index else 'the index of the parts, *.index.json,'} instead"
+        raise ReszooError(str(checkpoint.path), got=f"part {int(part[1])} of {int(part[2])}", hint=hint)
 
 
-def _common_prefix(checkpoint: Checkpoint) -> list[str]:
-    """Returns candidates for a prefix: the first part of most names, such as `model.` where a module holds the network
-    as an attribute, and the prefix with which one of our own networks was built."""
-    first = Counter(name.partition(".")[0] + "." for name in checkpoint.tensors if "." in name)
-    common = [prefix for prefix, count in first.most_common(1) if count > len(checkpoint.tensors) // 2]
-    return [*common, *filter(None, [common_prefix(name.partition("/")[0] for name in checkpoint.tensors)])]
+def _check_numbers(translated: Translated) -> None:
+    """Checks that the kernels are those of a network of images, in floating point.
+
+    Raises:
+        ReszooError: they are not.
+    """
+    where = str(translated.checkpoint.path)
+    for name, (tensor, source) in translated.tensors.items():
+        if not name.endswith("/kernel"):
+            continue
+        axes = len(tensor.shape) - (2 if name.endswith("_conv/kernel") else len(tensor.shape))
+        if axes == 3:
+            hint = "the zoo has networks of images"
+            raise ReszooError(where, got=f"3-D convolutions, of video or volumes ({source})", hint=hint)
+        if axes == 1:
+            hint = "the zoo has networks of images"
+            raise ReszooError(where, got=f"1-D convolutions, of sequences ({source})", hint=hint)
+        if len(tensor.shape) == 4 and tensor.shape[0] != tensor.shape[1]:
+            is_first = tensor.shape[2] == tensor.shape[3]
+            got = "kernels in the order of Theano, channels first" if is_first else f"kernels of {tensor.shape[:2]}"
+            raise ReszooError(where, got=f"{got} ({source})", expected="square kernels, channels last")
+        if tensor.dtype not in ("float16", "bfloat16", "float32", "float64"):
+            got = f"a quantized network: {source} has whole numbers ({tensor.dtype})"
+            raise ReszooError(where, got=got, expected="weights in floating point")
 
 
-def _translate(checkpoint: Checkpoint, dialect: Dialect, prefix: str) -> Translated:
+def _has_graph(checkpoint: Checkpoint) -> bool:
+    """Returns whether the file has the configuration of a Keras model of stock layers."""
+    inner = checkpoint.config.get("config")
+    return isinstance(inner, list) or (isinstance(inner, dict) and isinstance(inner.get("layers"), list))
+
+
+def _translate(checkpoint: Checkpoint, dialect: Dialect, network: Network, others: tuple[str, ...]) -> Translated:
+    """Returns one network of a checkpoint in one dialect."""
+    prefix = network.prefix
+    separator = "/" if dialect.layout == "keras" else "."
+    # The names of Keras' layers keep their prefix: a configuration refers to them.
+    start = "" if dialect.layout == "keras" else prefix
+    apart = tuple(f"{other}{separator}" for other in others if other and len(other) > len(prefix))
+    inside = {
+        name.removeprefix(start): tensor
+        for name, tensor in checkpoint.tensors.items()
+        if name.startswith(prefix) and not (apart and name.startswith(apart))
+    }
+    outside = tuple(
+        name for name in checkpoint.tensors if not name.startswith(prefix) or (apart and name.startswith(apart))
+    )
     tensors: dict[str, NamedTensor] = {}
     unknown, ignored = [], []
-    separator = "/" if dialect.layout == "keras" else "."
-    for name, tensor in checkpoint.tensors.items():
-        layer, _, last = name.removeprefix(prefix).removeprefix(dialect.prefix).rpartition(separator)
+    for name, tensor in inside.items():
+        layer, _, last = (
+            name.removeprefix(prefix if not start else "").removeprefix(dialect.prefix).rpartition(separator)
+        )
         ours = dialect.ours(layer)
         variable = dialect.variable(ours, last) if ours else None
         if last in IGNORED:
@@ -111,22 +159,27 @@ def _translate(checkpoint: Checkpoint, dialect: Dialect, prefix: str) -> Transla
         elif ours is None or variable is None:
             unknown.append(name)
         else:
-            tensor = _in_keras_layout(ours, tensor) if dialect.layout == "torch" else tensor
+            tensor = in_keras_layout(ours, tensor) if dialect.layout == "torch" else tensor
             tensors[f"{ours}/{variable}"] = NamedTensor(tensor, name)
     # A file that lists layers without weights lists all of them; a legacy file lists a sub-model, but not its layers.
-    weighted = {name.rpartition(separator)[0] for name in checkpoint.tensors}
+    weighted = {name.rpartition(separator)[0] for name in inside}
     lists_all = dialect is dialects()["reszoo"] and weighted < checkpoint.layers
     layers = checkpoint.layers if lists_all else frozenset()
     layers = frozenset(layer.removeprefix(prefix) for layer in layers)
-    return Translated(checkpoint, dialect, tensors, tuple(unknown), tuple(ignored), layers, prefix)
+    part = _part(checkpoint, inside, prefix) if start or outside else checkpoint
+    result = Translated(part, dialect, tensors, tuple(unknown), tuple(ignored), layers, prefix)
+    return replace(result, outside=outside, others=others)
 
 
-def _in_keras_layout(layer: str, tensor: Tensor) -> Tensor:
-    if layer == "predictions" and len(tensor.shape) == 4 and tensor.shape[2:] == (1, 1):
-        # A classifier may be stored as a 1x1 convolution.
-        tensor = tensor.reshaped(tensor.shape[:2])
-    axes = {4: (2, 3, 1, 0), 2: (1, 0)}.get(len(tensor.shape))
-    return tensor.permuted(axes) if axes else tensor
+def _part(checkpoint: Checkpoint, inside: dict[str, Tensor], prefix: str) -> Checkpoint:
+    """Returns one network of a checkpoint by itself, with its names alone."""
+    label = prefix.rstrip("./")
+    attributes = {
+        path.removeprefix(prefix) if path != label else "": settings
+        for path, settings in checkpoint.attributes.items()
+        if path == label or path.startswith(prefix)
+    }
+    return replace(checkpoint, tensors=inside, attributes=attributes)
 
 
 def _apply_config(checkpoint: Checkpoint, dialect: Dialect) -> Dialect:

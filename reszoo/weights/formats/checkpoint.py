@@ -64,6 +64,12 @@ class Checkpoint:
     """Content of the `reszoo.json` in a Keras file: what the network knows of its inputs and classes."""
     notes: tuple[str, ...] = ()
     """Choices made by the reader, such as which of several wrapped networks was read."""
+    keys: tuple[str, ...] = ("",)
+    """Paths of the dicts and modules that hold the tensors; a tensor's name begins with one of them."""
+    attributes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Files of whole models: path of a module -> its class (`class`) and settings, such as `stride` and `eps`."""
+    aside: Mapping[str, str] = field(default_factory=dict)
+    """Path -> class of the objects beside the tensors that were not read, such as an optimizer."""
 
     @property
     def dtypes(self) -> str:

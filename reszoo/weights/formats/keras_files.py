@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from itertools import chain, count, takewhile
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ _PATH = 4000
 """The longest path of a group, in characters."""
 
 
-def read_h5(path: Path, _key: str | None = None) -> Checkpoint:
+def read_h5(path: Path) -> Checkpoint:
     """Returns the content of a Keras HDF5 file: legacy weights, a legacy model, or `.weights.h5`.
 
     Raises:
@@ -41,7 +42,7 @@ def read_h5(path: Path, _key: str | None = None) -> Checkpoint:
     return _open(path, 0, path.stat().st_size)
 
 
-def read_keras(path: Path, _key: str | None = None) -> Checkpoint:
+def read_keras(path: Path) -> Checkpoint:
     """Returns the content of a `.keras` archive.
 
     Raises:
@@ -67,9 +68,13 @@ def _open(path: Path, start: int, size: int) -> Checkpoint:
             if layers is not None:
                 kind, weights = "Keras legacy HDF5", _legacy_weights(root, layers)
             tensors: dict[str, Tensor] = {}
-            for name, full, node in weights:
-                # Layers nested in layers of an unknown class may share a name.
-                tensors[full if name in tensors else name] = _tensor(path, name, node, start, size)
+            listed = [*weights]
+            times = Counter(name for name, _, _ in listed)
+            for name, full, node in listed:
+                # Layers nested in layers of an unknown class, and those of two models, may share a name.
+                unique = name if times[name] == 1 else f"{_model_of(full)}/{name}"
+                tensors[full if unique in tensors else unique] = _tensor(path, name, node, start, size)
+            _check_backend(path, root, tensors)
             if not tensors:
                 members = ", ".join(map(repr, [*top.members][:5])) or "empty"
                 raise BrokenFileError(
@@ -85,6 +90,25 @@ def _open(path: Path, start: int, size: int) -> Checkpoint:
         reason = str(error) if isinstance(error, Hdf5Error) else type(error).__name__
         raise BrokenFileError(path, f"a damaged HDF5 file ({reason})") from None
     return Checkpoint(path, kind, tensors, config, frozenset(layers))
+
+
+def _model_of(full: str) -> str:
+    """Returns the model that holds a layer: the first part of a legacy path, or the part before the last `layers`."""
+    before = full.rpartition("/layers/")[0] if "/layers/" in full else full.partition("/")[0]
+    return before.rpartition("/")[2]
+
+
+def _check_backend(path: Path, root: Node, tensors: Mapping[str, Tensor]) -> None:
+    backend = _texts(root, "backend") or []
+    turned = [
+        name
+        for name, tensor in tensors.items()
+        if name.endswith("/kernel") and len(tensor.shape) == 4 and tensor.shape[2] == tensor.shape[3] < tensor.shape[0]
+    ]
+    kernels = sum(name.endswith("/kernel") and len(tensor.shape) == 4 for name, tensor in tensors.items())
+    if "theano" in backend or (kernels and 2 * len(turned) > kernels):
+        got = "weights of Keras with Theano, whose kernels have other axes or are flipped"
+        raise BrokenFileError(path, got, expected="weights of the TensorFlow backend")
 
 
 def _tensor(path: Path, name: str, node: Node | None, start: int, total: int) -> Tensor:

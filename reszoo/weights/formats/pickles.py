@@ -1,8 +1,9 @@
-"""A restricted pickle reader: a stack machine with an allowlist of names, which imports and calls nothing else.
+"""A pickle reader that executes nothing: a stack machine with replacements for known names and placeholders for others.
 
 Python's `pickle` executes arbitrary code by design, and even a restricted `Unpickler` allocates whatever a file claims
 (a memo index of 2**30, a bytearray of any length). `pickletools` parses the opcodes and checks every length against
-the file; this module implements the few opcodes that checkpoints use.
+the file; this module implements the opcodes that checkpoints use. Objects of classes that it does not know become
+inert placeholders (`reszoo.weights.formats.placeholders`): nothing is imported or called for them.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from collections.abc import Callable, Mapping
 from itertools import islice
 from typing import IO, Any, cast
 
+from reszoo.weights.formats.placeholders import Name, Placeholder, runs_commands
+
 Constructor = Callable[..., Any]
 
 
@@ -19,41 +22,32 @@ class PickleRefusedError(Exception):
     """A pickle that is damaged or holds something other than data."""
 
 
-class UnknownGlobalError(PickleRefusedError):
-    """A pickle that refers to a name outside the allowlist; the name was not imported."""
+class ForbiddenNameError(PickleRefusedError):
+    """A pickle that refers to a function that runs commands; the function was not imported."""
 
     def __init__(self, name: str):
         self.name = name
-        super().__init__(f"it refers to {name!r}, which is not data; nothing of it was executed")
-
-
-class Inert:
-    """Placeholder for an object whose content is irrelevant, such as the arguments of a training script."""
-
-
-def inert(*_: Any) -> Inert:
-    """Returns a placeholder, whatever the arguments."""
-    return Inert()
+        super().__init__(f"it refers to {name!r}, which runs commands; nothing of it was executed")
 
 
 LIMIT = 1 << 26
-"""Largest pickle, in bytes. The numbers of tensors are stored outside the pickle."""
+"""Largest pickle in a compressed member, in bytes. Others are limited by the size of their file."""
 
 _OPERATIONS = 1 << 22
 """Most opcodes in one pickle; a network of a thousand layers takes a few hundred thousand."""
 
 
 class _Bounded:
-    """A stream that raises when a pickle claims more than `LIMIT` bytes."""
+    """A stream that raises when a pickle claims more than a number of bytes."""
 
-    def __init__(self, stream: IO[bytes]):
+    def __init__(self, stream: IO[bytes], limit: int):
         self._stream = stream
-        self._remaining = LIMIT
+        self._limit = self._remaining = limit
 
     def read(self, size: int) -> bytes:
         self._remaining -= size
         if self._remaining < 0:
-            raise PickleRefusedError(f"a pickle that claims more than {LIMIT:,} bytes")
+            raise PickleRefusedError(f"a pickle that claims more than {self._limit:,} bytes")
         return self._stream.read(size)
 
     def readline(self) -> bytes:
@@ -62,20 +56,21 @@ class _Bounded:
         return line
 
 
-def load(stream: IO[bytes], names: Mapping[str, Any], persistent: Constructor) -> Any:
-    """Returns the object in one pickle: dicts, lists, tuples, numbers, text, and what `names` constructs.
+def load(stream: IO[bytes], names: Mapping[str, Any], persistent: Constructor, *, limit: int = LIMIT) -> Any:
+    """Returns the object in one pickle: dicts, lists, tuples, numbers, text, what `names` constructs, placeholders.
 
     Args:
         stream: read up to the end of the pickle and no further.
         names: `module.name` -> its replacement; called where the pickle calls the original.
         persistent: returns the replacement for a persistent id.
+        limit: most bytes of the pickle.
 
     Raises:
         PickleRefusedError: the pickle is damaged, or uses a name or an opcode that is not allowed.
     """
     machine = _Machine(names, persistent)
     try:
-        operations: Any = pickletools.genops(cast(IO[bytes], _Bounded(stream)))
+        operations: Any = pickletools.genops(cast(IO[bytes], _Bounded(stream, limit)))
         for opcode, argument, _ in islice(operations, _OPERATIONS):
             if opcode.name == "STOP":
                 return machine.stack.pop()
@@ -92,11 +87,11 @@ _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 _LITERALS = {
     *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"),
     *("UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "STRING", "BINSTRING", "SHORT_BINSTRING"),
-    *("BINBYTES", "SHORT_BINBYTES", "BINBYTES8"),
+    *("BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"),
 }
 _EMPTY: dict[str, Constructor] = {"EMPTY_DICT": dict, "EMPTY_LIST": list, "EMPTY_TUPLE": tuple, "EMPTY_SET": list}
 _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
-_NOTHING = {"PROTO", "FRAME"}
+_NOTHING = {"PROTO", "FRAME", "READONLY_BUFFER"}
 
 
 class _Machine:
@@ -149,8 +144,9 @@ class _Machine:
         self.stack.append(items)
 
     def _dict(self, _: Any) -> None:
-        items = self._since_mark()
-        self.stack.append(_with_items({}, items))
+        result: dict[Any, Any] = {}
+        _with_items(result, self._since_mark())
+        self.stack.append(result)
 
     def _append(self, _: Any) -> None:
         item = self.stack.pop()
@@ -173,49 +169,84 @@ class _Machine:
         items = self._since_mark()
         _with_items(self.stack[-1], items)
 
+    def _frozenset(self, _: Any) -> None:
+        items = self._since_mark()
+        self.stack.append(items)
+
     def _global(self, argument: str) -> None:
-        self._push_global(argument.replace(" ", ".", 1))
+        self.stack.append(self._named(argument.replace(" ", ".", 1)))
 
     def _stack_global(self, _: Any) -> None:
         name, module = self.stack.pop(), self.stack.pop()
         if not isinstance(name, str) or not isinstance(module, str):
             raise PickleRefusedError("a pickle with a name that is not text")
-        self._push_global(f"{module}.{name}")
+        self.stack.append(self._named(f"{module}.{name}"))
 
-    def _push_global(self, name: str) -> None:
-        if name not in self._names:
-            raise UnknownGlobalError(name[:200])
-        self.stack.append(self._names[name])
+    def _named(self, name: str) -> Any:
+        if name in self._names:
+            return self._names[name]
+        if runs_commands(name):
+            raise ForbiddenNameError(name[:200])
+        return Name(name[:200])
 
-    def _reduce(self, _: Any) -> None:
-        arguments, function = self.stack.pop(), self.stack.pop()
+    def _call(self, function: Any, arguments: Any) -> None:
+        if isinstance(function, (Name, Placeholder)):
+            self.stack.append(Placeholder(function.name, arguments if isinstance(arguments, tuple) else ()))
+            return
         if not callable(function) or function not in self._names.values():
             raise PickleRefusedError("a pickle that calls something that is not on the allowlist")
         if not isinstance(arguments, tuple) or len(arguments) > 64:
             raise PickleRefusedError("a pickle that calls a name with unsupported arguments")
         self.stack.append(function(*arguments))
 
+    def _reduce(self, _: Any) -> None:
+        arguments, function = self.stack.pop(), self.stack.pop()
+        self._call(function, arguments)
+
     _newobj = _reduce
 
-    def _build(self, _: Any) -> None:
-        # Discards attributes, such as the version numbers that torch attaches to a state_dict.
+    def _newobj_ex(self, _: Any) -> None:
         self.stack.pop()
+        self._reduce(None)
+
+    def _inst(self, argument: str) -> None:
+        arguments = self._since_mark()
+        self._call(self._named(argument.replace(" ", ".", 1)), tuple(arguments))
+
+    def _obj(self, _: Any) -> None:
+        function, *arguments = self._since_mark()
+        self._call(function, tuple(arguments))
+
+    def _build(self, _: Any) -> None:
+        # Known objects discard their attributes, such as the version numbers that torch attaches to a state_dict.
+        state = self.stack.pop()
+        if hasattr(self.stack[-1], "fill"):
+            self.stack[-1].fill(state)
 
     def _pop(self, _: Any) -> None:
-        self.stack.pop()
+        # A mark on top is popped like an object.
+        if self.stack:
+            self.stack.pop()
+        else:
+            self._since_mark()
+
+    def _pop_mark(self, _: Any) -> None:
+        self._since_mark()
+
+    def _dup(self, _: Any) -> None:
+        self.stack.append(self.stack[-1])
 
     def _binpersid(self, _: Any) -> None:
         self.stack.append(self._persistent(self.stack.pop()))
 
 
-def _with_items(target: Any, items: list[Any]) -> Any:
+def _with_items(target: Any, items: list[Any]) -> None:
+    if isinstance(target, Placeholder):
+        target = target.items
     if not isinstance(target, dict):
-        if isinstance(target, Inert):
-            return target
         raise PickleRefusedError("a pickle that sets an item of something that is not a dict")
     for key, value in zip(items[::2], items[1::2], strict=True):
         # Hashing deeply nested tuples takes forever, and so does inserting a million large integers with one hash.
         if not isinstance(key, str) and not (isinstance(key, int) and abs(key) < 1 << 60):
             key = f"a {type(key).__name__}"
         target[key] = value
-    return target

@@ -2,69 +2,97 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from reszoo.errors import ReszooError
-from reszoo.weights.formats import keras_files, torch_files
+from reszoo.weights.formats import keras_files, msgpack_files, numpy_files, torch_files
 from reszoo.weights.formats.archives import checked_zip
-from reszoo.weights.formats.checkpoint import JSON_LIMIT, REDOWNLOAD, BrokenFileError, Checkpoint, Tensor, json_object
+from reszoo.weights.formats.checkpoint import JSON_LIMIT, BrokenFileError, Checkpoint, Tensor, json_object
+from reszoo.weights.formats.kinds import describe, describe_folder
 
 KNOWN = (
-    "PyTorch (.pth .pt .th .bin, zip or legacy), .safetensors, Keras (.keras .weights.h5 .h5), a Hugging Face folder"
+    "PyTorch (.pth .pt .th .bin, zip or legacy), .safetensors, Keras (.keras .weights.h5 .h5), NumPy (.npz), "
+    "Flax (.msgpack), a Hugging Face folder"
 )
 
 
-def read(path: str | Path, *, key: str | None = None) -> Checkpoint:
+def read(path: str | Path) -> Checkpoint:
     """Returns an opened checkpoint with names, shapes and types of its tensors; arrays are read on demand.
 
-    No foreign library is needed, and no code in the file is executed.
+    All tensors are listed by their full names (`state_dict.module.conv1.weight`), those of optimizers excepted;
+    `reszoo.weights.select` chooses the network among them. No foreign library is needed, and no code in the file is
+    executed.
 
     Args:
         path: a file, a `*.index.json` of shards, or a folder that holds one of these and, in Hugging Face's layout,
             a `config.json`.
-        key: which network to read from a PyTorch file that holds several, such as `model_ema`.
 
     Raises:
         ReszooError: the file does not exist.
         BrokenFileError: the file is truncated, damaged, malicious or not a checkpoint.
     """
-    checkpoint = _open(Path(path).expanduser(), key)
-    return replace(checkpoint, tensors=_without_prefix(checkpoint.tensors))
+    return _open(Path(path).expanduser())
 
 
-def _open(path: Path, key: str | None) -> Checkpoint:
+def _open(path: Path) -> Checkpoint:
     if path.is_dir():
-        return _read_folder(path, key)
+        return _read_folder(path)
     if not path.is_file():
         raise ReszooError(str(path), got="no such file", expected=KNOWN)
     try:
         reader = _reader(path)
-        checkpoint = _read_shards(path, key) if reader is _read_shards else _check(reader(path, key))
+        checkpoint = _read_shards(path) if reader is _read_shards else _check(reader(path))
         return _with_config(checkpoint, path.parent) if path.name in _IN_FOLDER else checkpoint
     except OSError as error:
         hint = "check the file's permissions and its disk"
         raise BrokenFileError(path, f"an unreadable file ({error})", hint=hint) from None
 
 
-def _reader(path: Path) -> Callable[[Path, str | None], Checkpoint]:
+def _reader(path: Path) -> Callable[[Path], Checkpoint]:
     with path.open("rb") as stream:
         head = stream.read(512)
     if head.startswith(b"PK"):
-        names = {*checked_zip(path).namelist()}
-        return keras_files.read_keras if {"config.json", "model.weights.h5"} <= names else torch_files.read_zip
+        return _zip_reader(path)
     if head.startswith(b"\x89HDF\r\n\x1a\n"):
         return keras_files.read_h5
-    if head.startswith(torch_files.MAGIC):
+    if torch_files.is_legacy(head):
         return torch_files.read_legacy
+    if head.startswith(numpy_files.MAGIC):
+        return numpy_files.read_npy
     if path.name.endswith(".index.json"):
         return _read_shards
-    if head[8:9] == b"{":
+    # The length of the header comes first; JSON text has no zero byte.
+    if head[8:9] == b"{" and b"\0" in head[:8]:
         return _read_safetensors
-    got, hint = _describe(head)
+    if head.startswith(torch_files.PICKLE) or (path.suffix in _PICKLES and head.startswith((b"(", b"}", b"]"))):
+        return torch_files.read_pickle
+    if msgpack_files.is_msgpack(head, path.suffix):
+        return msgpack_files.read_msgpack
+    got, hint = describe(path, head)
     raise BrokenFileError(path, got, expected=KNOWN, hint=hint)
+
+
+def _zip_reader(path: Path) -> Callable[[Path], Checkpoint]:
+    archive = checked_zip(path)
+    names = {*archive.namelist()}
+    if {"config.json", "model.weights.h5"} <= names:
+        return keras_files.read_keras
+    if numpy_files.is_npz(archive):
+        return numpy_files.read_npz
+    if not any(name.rpartition("/")[2] == "data.pkl" for name in names):
+        got = f"a zip archive without a checkpoint ({', '.join(sorted(names)[:4])})"
+        weights = [name for name in names if name.endswith((".pth", ".pt", ".h5", ".safetensors", ".bin", ".keras"))]
+        hint = f"unpack it and load {weights[0]!r}" if weights else ""
+        if any(name.endswith("model_weights_config.json") for name in names):
+            got, hint = "a program of torch.export", "save its state: torch.save(program.state_dict, path)"
+        raise BrokenFileError(path, got, expected=KNOWN, hint=hint)
+    return torch_files.read_zip
+
+
+_PICKLES = (".pkl", ".pickle", ".p")
 
 
 _NAME = 1000
@@ -103,21 +131,7 @@ def _with_name(path: Path, name: str, tensor: Tensor) -> Tensor:
     return replace(tensor, read=read)
 
 
-def _describe(head: bytes) -> tuple[str, str]:
-    """Returns what a file that is not a checkpoint appears to be, and a hint."""
-    text = head.lstrip().lower()
-    if text.startswith((b"<!doctype", b"<html", b"<?xml")):
-        return "a web page, not a checkpoint: the download failed", REDOWNLOAD
-    if text.startswith(b"version https://git-lfs"):
-        return "a Git LFS pointer, not the file itself", "fetch the file with `git lfs pull`"
-    if not head:
-        return "an empty file", REDOWNLOAD
-    if head.startswith(b"\x80"):
-        return "a pickle not written by torch.save", "save the weights with torch.save(model.state_dict(), path)"
-    return "not a checkpoint", ""
-
-
-def _read_safetensors(path: Path, _key: str | None = None) -> Checkpoint:
+def _read_safetensors(path: Path) -> Checkpoint:
     from safetensors import safe_open
 
     # The library validates header and offsets against the file before it reads any tensor.
@@ -148,7 +162,7 @@ _DTYPES = {
 }
 
 
-def _read_shards(path: Path, key: str | None = None) -> Checkpoint:
+def _read_shards(path: Path) -> Checkpoint:
     shards = _json(path).get("weight_map")
     if not isinstance(shards, dict) or not shards or not all(isinstance(name, str) for name in shards.values()):
         raise BrokenFileError(path, "an invalid index of shards", expected="a weight_map from tensors to files")
@@ -159,7 +173,7 @@ def _read_shards(path: Path, key: str | None = None) -> Checkpoint:
             raise BrokenFileError(path, f"the shard {name!r}", expected="names of files in the same folder")
         if not (path.parent / name).is_file():
             raise BrokenFileError(path, f"a missing shard {name!r}", hint=f"put it into {path.parent}")
-    parts = {name: _open(path.parent / name, key) for name in names}
+    parts = {name: _open(path.parent / name) for name in names}
     for tensor, name in shards.items():
         if tensor not in parts[name].tensors:
             raise BrokenFileError(path, f"tensor {tensor!r}, which is not in its shard {name!r}")
@@ -173,14 +187,15 @@ _IN_FOLDER = (
 )
 
 
-def _read_folder(folder: Path, key: str | None) -> Checkpoint:
+def _read_folder(folder: Path) -> Checkpoint:
     file = next((folder / name for name in _IN_FOLDER if (folder / name).is_file()), None)
     if file is None:
-        raise ReszooError(str(folder), got="a folder without a checkpoint", expected=", ".join(_IN_FOLDER))
-    checkpoint = _open(file, key)
+        got, hint = describe_folder(folder)
+        raise ReszooError(str(folder), got=got, expected=", ".join(_IN_FOLDER), hint=hint)
+    checkpoint = _open(file)
     # KerasHub stores the classifier in a separate file.
     task = folder / "task.weights.h5"
-    classifier = _open(task, key).tensors if task.is_file() else {}
+    classifier = _open(task).tensors if task.is_file() else {}
     return replace(checkpoint, tensors={**checkpoint.tensors, **classifier})
 
 
@@ -193,19 +208,3 @@ def _with_config(checkpoint: Checkpoint, folder: Path) -> Checkpoint:
 def _json(path: Path) -> dict[str, Any]:
     with path.open("rb") as stream:
         return json_object(path, stream.read(JSON_LIMIT + 1), path.name)
-
-
-_WRAPPERS = ("module.", "_orig_mod.")
-"""Prefixes that DistributedDataParallel and torch.compile put before every name."""
-
-
-def _without_prefix(tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    # A majority is enough: averaged weights come with a counter that has no prefix.
-    while prefixes := [
-        prefix for prefix in _WRAPPERS if 2 * sum(name.startswith(prefix) for name in tensors) > len(tensors)
-    ]:
-        bare = {name.removeprefix(prefixes[0]): tensor for name, tensor in tensors.items()}
-        if len(bare) < len(tensors):
-            break
-        tensors = bare
-    return tensors

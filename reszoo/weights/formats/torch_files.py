@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import math
 import sys
-from collections.abc import Callable, Iterator, Mapping
+import zipfile
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,22 @@ from reszoo.weights.formats import pickles
 from reszoo.weights.formats.archives import checked_zip, read_member
 from reszoo.weights.formats.checkpoint import ITEM_SIZES, BrokenFileError, Checkpoint, Tensor
 from reszoo.weights.formats.pickles import PickleRefusedError
-from reszoo.weights.formats.torch_globals import NAMES, Storage, View, storage_of
+from reszoo.weights.formats.placeholders import Name, Placeholder
+from reszoo.weights.formats.torch_content import Modules, contents
+from reszoo.weights.formats.torch_globals import NAMES, OTHER_SIZES, Storage, View, storage_of
+from reszoo.weights.formats.torch_script import modules_of
 
 MAGIC = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
-"""The first bytes of a legacy file: a pickle of the magic number."""
+"""The first bytes of a legacy file: a pickle of the magic number, here in protocol 2."""
+
+
+def is_legacy(head: bytes) -> bool:
+    """Whether a file begins with a pickle of the magic number, in any protocol; newer ones put a frame around it."""
+    return head.startswith(PICKLE) and MAGIC[2:] in head[2 : 2 + 9 + len(MAGIC)]
+
+
+PICKLE = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+"""The first bytes of a pickle of protocol 2 to 5."""
 
 
 def _numpy_dtype(name: str, byteorder: str) -> Any:
@@ -53,7 +66,7 @@ def _tensor(view: View, read_storage: ReadStorage, byteorder: str) -> Tensor:
     return Tensor(view.shape, view.storage.dtype, read)
 
 
-def read_zip(path: Path, key: str | None = None) -> Checkpoint:
+def read_zip(path: Path) -> Checkpoint:
     """Returns the content of a PyTorch zip archive.
 
     Raises:
@@ -68,7 +81,10 @@ def read_zip(path: Path, key: str | None = None) -> Checkpoint:
     order = read_member(path, archive, f"{root}byteorder", limit=9) if f"{root}byteorder" in sizes else b"little"
     if order not in (b"little", b"big"):
         raise BrokenFileError(path, f"numbers in the byte order {order!r}", expected="little, big")
-    content = _load(path, io.BytesIO(read_member(path, archive, pickled[0], limit=pickles.LIMIT)))
+    # A stored member is no longer than the file; a compressed one could be.
+    is_stored = archive.getinfo(pickled[0]).compress_type == zipfile.ZIP_STORED
+    limit = max(pickles.LIMIT, path.stat().st_size if is_stored else 0)
+    content = _load(path, io.BytesIO(read_member(path, archive, pickled[0], limit=limit)), limit=limit)
 
     @lru_cache(maxsize=1)
     def read_storage(key: str) -> bytes:
@@ -78,32 +94,44 @@ def read_zip(path: Path, key: str | None = None) -> Checkpoint:
     storages = {
         name.removeprefix(f"{root}data/"): size for name, size in sizes.items() if name.startswith(f"{root}data/")
     }
-    return _checkpoint(path, "PyTorch zip", content, key, storages, read_storage, order.decode())
+    scripted = any(name.startswith(f"{root}code/") for name in sizes)
+    container, modules = ("TorchScript", modules_of(path, archive, root)) if scripted else ("PyTorch zip", None)
+    return _checkpoint(path, container, content, storages, read_storage, order.decode(), modules)
 
 
-def read_legacy(path: Path, key: str | None = None) -> Checkpoint:
+def read_legacy(path: Path) -> Checkpoint:
     """Returns the content of a file written by PyTorch before 1.6: five pickles, then the storages.
 
     Raises:
         BrokenFileError: the file is damaged, truncated or malicious.
     """
     total = path.stat().st_size
-    kinds: dict[str, str] = {}
+    kinds: dict[str, int] = {}
 
-    def persistent(identifier: Any) -> Storage:
+    def persistent(identifier: Any) -> Storage | Placeholder | Name:
         storage = storage_of(identifier)
-        kinds[storage.key] = storage.dtype
+        if isinstance(storage, Name):
+            return storage
+        if isinstance(storage, Storage):
+            kinds[storage.key] = ITEM_SIZES[storage.dtype]
+            return storage
+        # An unsupported type is skipped, which takes its size.
+        kind, key = identifier[1].name, identifier[2]
+        if kind not in OTHER_SIZES or not isinstance(key, str):
+            raise PickleRefusedError(f"tensors of type {kind[:80]}, which a legacy file must not hold")
+        kinds[key] = OTHER_SIZES[kind]
         return storage
 
     with path.open("rb") as stream:
-        _magic, _protocol, _system, content, keys = (_load(path, stream, persistent) for _ in range(5))
+        parts = (_load(path, stream, persistent, limit=total) for _ in range(5))
+        _magic, _protocol, _system, content, keys = parts
         offsets: dict[str, int] = {}
         sizes: dict[str, int] = {}
         if not isinstance(keys, list) or not all(isinstance(storage, str) for storage in keys):
             raise BrokenFileError(path, "a legacy file without a list of its storages")
         for storage in keys:
             head = stream.read(8)
-            size = int.from_bytes(head, "little", signed=True) * ITEM_SIZES[kinds.get(storage, "uint8")]
+            size = int.from_bytes(head, "little", signed=True) * kinds.get(storage, 1)
             start = stream.tell()
             if len(head) < 8 or size < 0 or start + size > total:
                 raise BrokenFileError(path, f"a file of {total:,} bytes that ends within storage {storage[:40]!r}")
@@ -118,17 +146,29 @@ def read_legacy(path: Path, key: str | None = None) -> Checkpoint:
             return stream.read(sizes[key])
 
     # Legacy files are little-endian on every machine.
-    return _checkpoint(path, "PyTorch legacy pickle", content, key, sizes, read_storage, "little")
+    return _checkpoint(path, "PyTorch legacy pickle", content, sizes, read_storage, "little")
 
 
-def _load(path: Path, stream: Any, persistent: Callable[[Any], Any] = storage_of) -> Any:
+def read_pickle(path: Path) -> Checkpoint:
+    """Returns the content of a plain pickle with arrays of NumPy.
+
+    Raises:
+        BrokenFileError: the pickle is damaged, truncated or malicious.
+    """
+
+    def no_storage(key: str) -> bytes:
+        raise BrokenFileError(path, f"a pickle without storage {key[:40]!r}")
+
+    with path.open("rb") as stream:
+        content = _load(path, stream, limit=path.stat().st_size)
+    return _checkpoint(path, "pickle", content, {}, no_storage, "little")
+
+
+def _load(path: Path, stream: Any, persistent: Callable[[Any], Any] = storage_of, *, limit: int = pickles.LIMIT) -> Any:
     try:
-        return pickles.load(stream, NAMES, persistent)
-    except pickles.UnknownGlobalError as error:
-        module = error.name.partition(".")[0]
-        hint = "save model.state_dict() instead of the whole model"
-        if module == "__torch__":
-            hint = "load it with TorchScript and save its model.state_dict()"
+        return pickles.load(stream, NAMES, persistent, limit=limit)
+    except pickles.ForbiddenNameError as error:
+        hint = "save model.state_dict() instead"
         raise BrokenFileError(path, str(error), expected="tensors, numbers, text, dicts and lists", hint=hint) from None
     except PickleRefusedError as error:
         raise BrokenFileError(path, str(error)) from None
@@ -138,18 +178,26 @@ def _checkpoint(
     path: Path,
     container: str,
     content: Any,
-    key: str | None,
     sizes: Mapping[str, int],
     read_storage: ReadStorage,
     order: str,
+    modules: Modules | None = None,
 ) -> Checkpoint:
-    where, views, notes = _state_dict(path, content, key)
+    parts = contents(content, modules)
+    if parts.quantized:
+        got, hint = f"a quantized network ({parts.quantized[0]!r})", "save the network before its quantization"
+        raise BrokenFileError(path, got, expected="weights in floating point", hint=hint)
     tensors = {}
-    for name, view in views.items():
-        if fault := _fault(view, sizes.get(view.storage.key)):
-            raise BrokenFileError(path, f"tensor {name!r} {fault}")
-        tensors[name] = _tensor(view, read_storage, order)
-    return Checkpoint(path, container + (f", key {where!r}" if where else ""), tensors, notes=notes)
+    for name, view in parts.tensors.items():
+        if isinstance(view, View):
+            if fault := _fault(view, sizes.get(view.storage.key)):
+                raise BrokenFileError(path, f"tensor {name!r} {fault}")
+            tensors[name] = _tensor(view, read_storage, order)
+        else:
+            tensors[name] = view
+    if not tensors:
+        raise BrokenFileError(path, f"no tensors{parts.description()}", expected="a network's weights")
+    return Checkpoint(path, container, tensors, keys=parts.keys, attributes=parts.attributes, aside=parts.aside)
 
 
 def _fault(view: View, available: int | None) -> str:
@@ -167,52 +215,3 @@ def _fault(view: View, available: int | None) -> str:
         # NumPy limits the axes of an empty array too.
         fits = math.prod(filter(None, view.shape)) < 1 << 60
     return "" if fits else f"of shape {view.shape} in a storage of {storage.elements:,} elements"
-
-
-_PREFERRED = ("state_dict_ema", "model_ema", "ema", "state_dict", "model", "module", "net", "network", "weights", "")
-"""Keys of a network, in order of preference. Averaged weights come first, as in timm: they are what is evaluated."""
-
-
-def _state_dict(path: Path, content: Any, key: str | None) -> tuple[str, dict[str, View], tuple[str, ...]]:
-    """Returns the key of the network, its tensors and notes; dicts are searched three levels deep."""
-    candidates = dict(_dicts(content))
-    ranked = sorted(filter(_usual, candidates), key=_rank)
-    if not candidates:
-        raise BrokenFileError(path, "no tensors", expected="a state_dict", hint="save model.state_dict()")
-    if key is None and not ranked and len(candidates) > 1:
-        got = f"tensors under {', '.join(map(repr, [*candidates][:6]))}"
-        raise BrokenFileError(path, got, expected="one network", hint="choose one with key=...")
-    where = key if key is not None else [*ranked, *candidates][0]
-    if where not in candidates:
-        expected = ", ".join(map(repr, [*candidates][:6]))
-        raise BrokenFileError(path, f"no tensors under key {key!r}", expected=expected, hint="choose one of them")
-    others = ", ".join(repr(other) + ("" if other else " (the top level)") for other in ranked[:6] if other != where)
-    notes = (f"read from key {where!r}; also in the file: {others} (choose with key=...)",) if others else ()
-    return where, candidates[where], notes
-
-
-def _rank(where: str) -> int:
-    """Returns the rank of a key; 0 is preferred most."""
-    return min(_PREFERRED.index(part) for part in where.split(".") if part in _PREFERRED)
-
-
-def _usual(where: str) -> bool:
-    return where.rpartition(".")[2] in _PREFERRED
-
-
-def _dicts(content: Any) -> Iterator[tuple[str, dict[str, View]]]:
-    """Yields key and content of the dicts of tensors, outer ones first, each once even if referenced repeatedly."""
-    level, seen = [("", content)], {id(content)}
-    for _ in range(3):
-        inner = []
-        for where, items in level:
-            if not isinstance(items, dict):
-                continue
-            named = {key: value for key, value in items.items() if isinstance(key, str)}
-            if views := {key: value for key, value in named.items() if isinstance(value, View)}:
-                yield where, views
-            for key, value in named.items():
-                if isinstance(value, dict) and "optim" not in key and len(key) < 100 and id(value) not in seen:
-                    seen.add(id(value))
-                    inner.append((f"{where}.{key}" if where else key, value))
-        level = inner

@@ -1,11 +1,14 @@
-"""The allowlist of names in a PyTorch pickle, with replacements that describe views of storages and execute nothing."""
+"""The names in a PyTorch pickle that describe tensors, with replacements that describe views and execute nothing."""
 
 from __future__ import annotations
 
+import re
 from typing import Any, NamedTuple
 
 from reszoo.weights.formats.checkpoint import ITEM_SIZES
-from reszoo.weights.formats.pickles import PickleRefusedError, inert
+from reszoo.weights.formats.numpy_pickles import NUMPY
+from reszoo.weights.formats.pickles import PickleRefusedError
+from reszoo.weights.formats.placeholders import Name, Placeholder
 
 _DTYPES = {
     **{"Float": "float32", "Double": "float64", "Half": "float16", "BFloat16": "bfloat16"},
@@ -38,7 +41,19 @@ class View(NamedTuple):
     stride: tuple[int, ...]
 
 
-def _rebuild_tensor(storage: Any, offset: Any, shape: Any, stride: Any, *_: Any) -> View:
+OTHER_SIZES = {
+    **{"torch.ComplexHalfStorage": 4, "torch.ComplexFloatStorage": 8, "torch.ComplexDoubleStorage": 16},
+    **{"torch.QInt8Storage": 1, "torch.QUInt8Storage": 1, "torch.QInt32Storage": 4},
+}
+"""Unsupported kind of storage -> bytes of an element."""
+
+QUANTIZED = "quantized"
+"""The name of a placeholder for a quantized tensor."""
+
+
+def _rebuild_tensor(storage: Any, offset: Any, shape: Any, stride: Any, *_: Any) -> View | Placeholder:
+    if isinstance(storage, Placeholder):
+        return storage
     if not isinstance(storage, Storage) or not isinstance(shape, tuple) or not isinstance(stride, tuple):
         raise PickleRefusedError("a tensor that is not a view of a storage")
     if len(shape) != len(stride) or len(shape) > 32:
@@ -55,6 +70,8 @@ def _whole(number: Any) -> bool:
 def _rebuild_typed(
     storage: Any, offset: Any, shape: Any, stride: Any, _grad: Any, _hooks: Any, kind: Any, *_: Any
 ) -> Any:
+    if isinstance(kind, Name):
+        return Placeholder(kind.name)
     if not isinstance(storage, Storage) or storage.offset or not isinstance(kind, _Kind):
         raise PickleRefusedError("a tensor that is not a view of a storage")
     elements = storage.elements * ITEM_SIZES[storage.dtype] // ITEM_SIZES[kind.dtype]
@@ -65,7 +82,13 @@ def _first(first: Any = None, *_: Any) -> Any:
     return first
 
 
+def _quantized(*_: Any) -> Placeholder:
+    return Placeholder(QUANTIZED)
+
+
 def _from_type(function: Any, _type: Any, arguments: Any, *_: Any) -> Any:
+    if isinstance(function, Name):
+        return Placeholder(function.name)
     if function not in (_rebuild_tensor, _rebuild_typed, _first) or not isinstance(arguments, tuple):
         raise PickleRefusedError("a tensor constructed by an unsupported function")
     return function(*arguments)
@@ -79,6 +102,11 @@ def _dict(items: Any = (), *_: Any) -> dict[Any, Any]:
     # The list can be used once: a million dicts from one list of a million pairs would never end.
     items.clear()
     return result
+
+
+def _list(items: Any = (), *_: Any) -> list[Any]:
+    """Returns a list in place of a set, whose items a pickle may choose so that hashing them takes forever."""
+    return items if isinstance(items, list) else []
 
 
 NAMES: dict[str, Any] = {
@@ -97,22 +125,26 @@ NAMES: dict[str, Any] = {
     **{f"torch.cuda.{word}Storage": _Kind(dtype) for word, dtype in _DTYPES.items()},
     **{f"torch.{dtype}": _Kind(dtype) for dtype in ITEM_SIZES},
     "torch.storage.UntypedStorage": _Kind("uint8"),
-    # The state of a training run may be stored beside the weights: it is parsed, and its content ignored.
-    **dict.fromkeys(("torch.device", "argparse.Namespace", "types.SimpleNamespace", "pathlib.PosixPath"), inert),
-    **dict.fromkeys(("numpy.dtype", "numpy.ndarray", "_codecs.encode"), inert),
-    **{f"numpy.{core}.multiarray.{name}": inert for core in ("core", "_core") for name in ("scalar", "_reconstruct")},
-    **{f"{module}.{name}": inert for module in ("builtins", "__builtin__") for name in ("set", "slice", "complex")},
+    "torch._utils._rebuild_qtensor": _quantized,
+    **NUMPY,
+    **{f"{module}.{name}": _list for module in ("builtins", "__builtin__") for name in ("set", "frozenset", "list")},
 }
-"""Names that a checkpoint may refer to -> their replacements. Nothing else is accepted, and nothing is imported."""
+"""Names in a checkpoint -> their replacements. All other names become placeholders, and nothing is imported."""
 
 
-def storage_of(identifier: Any) -> Storage:
-    """Returns the storage that a persistent id describes.
+def storage_of(identifier: Any) -> Storage | Placeholder | Name:
+    """Returns the storage that a persistent id describes; a placeholder for numbers of an unsupported type.
+
+    Legacy files also refer to the classes of modules so, with their source code; these are returned by name.
 
     Raises:
         PickleRefusedError: it does not describe one.
     """
     match identifier:
+        case ("module", Name() as cls, *_):
+            return cls
+        case ("storage", Name() as kind, *_):
+            return Placeholder(QUANTIZED if re.match(r"torch\.Q\w*Storage", kind.name) else kind.name)
         case ("storage", _Kind(dtype), str(key), _, elements, *view) if _whole(elements):
             match view:
                 case [] | [None]:

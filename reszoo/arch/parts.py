@@ -1,0 +1,132 @@
+"""The parts of a spec: stem, blocks, stages, norms, activations and head."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, Strict
+
+from reszoo.config import FrozenModel
+
+Count = Annotated[int, Field(ge=1)]
+Rate = Annotated[float, Field(ge=0, lt=1)]
+Init = Literal["he", "glorot", "orthogonal", "looks_linear"]
+Shortcut = Literal["none", "pad", "project", "project_all", "pool_project", "pad_behind", "pool_pad", "pool_pad_behind"]
+PADS = ("pad", "pad_behind", "pool_pad", "pool_pad_behind")
+"""Shortcuts without weights that add channels of zeros."""
+
+
+class Unit(FrozenModel):
+    """One weighted layer of a block."""
+
+    kernel: Annotated[int, Field(ge=0)]
+    """Side of the convolution's window, odd; 0 means Dense."""
+    ratio: Annotated[float, Field(gt=0)] = 1.0
+    """Width of this unit over the width of its block."""
+    groups: Count = 1
+    """Groups of a grouped convolution (ResNeXt's cardinality)."""
+
+
+class Block(FrozenModel):
+    """The residual block: its branch F(x) and the shortcut around it."""
+
+    body: Annotated[tuple[Unit, ...], Strict(False), Field(min_length=1)]
+    """The weighted layers of the branch."""
+    order: Literal["post", "pre", "pre_raw", "inner", "norm_first"] = "post"
+    """Positions of norms and activations: `post` He 2015; `pre` He 2016; `pre_raw` as pre, but projections read the raw
+    input of the block, and norm and activation of the first block end the stem (Keras' example ResNet v2); `inner` as
+    post, nothing after the addition; `norm_first` Gorishniy 2021."""
+    shortcut: Shortcut = "project"
+    """`none` gives the plain twin; `pad`, `project`, `project_all` are options A, B, C of He 2015, 3.3; `pool_project`
+    is ResNet-D's. `pad` takes every second pixel and adds half of the zero channels before and half behind;
+    `pad_behind` adds all of them behind (fb.resnet.torch); `pool_pad` and `pool_pad_behind` average 2x2 pixels."""
+    projection: Literal["norm", "bare"] = "norm"
+    """`bare`: projections have no norm, where those of the order have one (Keras' example ResNet v1)."""
+    stride_at: Count = 1
+    """Unit of a stage's first block that has the stride, from 1."""
+    start: Literal["identity", "scaled", "random"] = "random"
+    """Initial value of the branch's last norm scale, or of its last kernel where there is no norm. `identity`: zero, so
+    that the block is initially the identity (Goyal 2017, 5.1), but full scale in a block that changes the shape: it
+    cannot be the identity, and padded channels would never learn. `scaled`: divided by the square root of the number of
+    blocks (Hanin 2018; De 2020). `random`: full scale."""
+    attention: Literal["none", "se"] = "none"
+    """`se`: squeeze-and-excitation with reduction 16 at the end of the branch (Hu 2018)."""
+    dropout: Rate = 0.0
+    """Rate between the units (Zagoruyko 2016, 2.4; Gorishniy 2021)."""
+    residual_dropout: Rate = 0.0
+    """Rate at the end of the branch (Gorishniy 2021)."""
+    drop_path: Rate = 0.0
+    """Drop rate of the last block's branch; block l of L has l/L of it (Huang 2016, section 3)."""
+
+
+class Stage(FrozenModel):
+    """Blocks of one width."""
+
+    depth: Count
+    """Number of blocks."""
+    width: Count
+    """Output channels of every block."""
+    stride: Count = 1
+    """Stride of the first block."""
+    dilation: Count = 1
+    """Dilation of the convolutions after the unit that has the stride."""
+    inner: Annotated[float, Field(gt=0)] = 1.0
+    """Factor on the width of every unit but the last of a block; 1.0 in the first stage (Li 2017, 3.2: filters pruned
+    stage by stage)."""
+
+    def unit_widths(self, body: tuple[Unit, ...]) -> tuple[int, ...]:
+        """Returns the output channels of each unit of a block of this stage."""
+        return (
+            *(round(self.width * unit.ratio * self.inner) for unit in body[:-1]),
+            round(self.width * body[-1].ratio),
+        )
+
+
+class Stem(FrozenModel):
+    """The layers before the first block."""
+
+    kernel: Annotated[int, Field(ge=0)]
+    """Side of the convolution's window, odd; 0 means Dense."""
+    width: Count
+    """Output channels of the stem."""
+    stride: Count = 1
+    """Stride of the first convolution."""
+    depth: Count = 1
+    """Number of convolutions; those before the last are half as wide (He T. 2019, ResNet-C)."""
+    pool: Literal["none", "max"] = "none"
+    """`max`: a 3x3 max pool of stride 2 at the end."""
+
+
+class Norm(FrozenModel):
+    """The normalisation layers."""
+
+    kind: Literal["batch", "group", "none"] = "batch"
+    """`batch` (Ioffe 2015), `group` (Wu 2018), or `none` for no norms."""
+    epsilon: Annotated[float, Field(gt=0)] = 1e-5
+    """Added to the variance."""
+    momentum: Rate = 0.9
+    """Momentum of the moving statistics, in Keras' convention (PyTorch's is one minus this)."""
+    groups: Count = 32
+    """Groups of a group norm; where they do not divide the width of a layer, the greatest common divisor is used."""
+
+
+class Activation(FrozenModel):
+    """The activations of stem and blocks."""
+
+    kind: Literal["relu", "leaky_relu", "silu", "gelu"] = "relu"
+    """`relu`, `leaky_relu` (Maas 2013), `silu` (Elfwing 2018; also called swish), `gelu` (Hendrycks 2016, exact)."""
+    slope: Annotated[float, Field(gt=0, lt=1)] = 0.01
+    """Factor of `leaky_relu` on values below zero."""
+
+
+class Head(FrozenModel):
+    """The layers after the last block."""
+
+    pooling: Literal["avg", "max", "none"] = "avg"
+    """Global pooling of the last feature map."""
+    classes: Count | None = 1000
+    """Width of the classifier; None for a network without one."""
+    activation: Literal["softmax", "sigmoid", "linear"] = "softmax"
+    """Activation of the classifier."""
+    dropout: Rate = 0.0
+    """Rate before the classifier."""

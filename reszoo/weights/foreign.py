@@ -1,0 +1,113 @@
+"""Tensors of a file that are no layers of its network: what they are, and whether they can be left out."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple, Protocol
+
+from reszoo.weights.formats.checkpoint import Checkpoint, Tensor
+
+
+class Named(Protocol):
+    """A tensor with its name in the file."""
+
+    @property
+    def tensor(self) -> Tensor:
+        """The tensor in Keras layout."""
+
+    @property
+    def source(self) -> str:
+        """The name in the file."""
+
+
+class Foreign(NamedTuple):
+    """Names of the tensors between the network's own that no layer of it has, by their place."""
+
+    within: tuple[str, ...]
+    """Inside of blocks or between them: without them the network computes something else."""
+    head: tuple[str, ...]
+    """Behind the last block: another head."""
+    beside: tuple[str, ...]
+    """Of a loss, a metric or a queue, or too small to matter: no part of the network."""
+
+
+_TRAINING = re.compile(
+    r"(^|[._])(loss|losses|criterion|criterions?|metrics?|acc|accuracy|auroc|f1|precision|recall|confmat|confusion|map"
+    r"|queue|queue_ptr|center|centers|ema_counter|step|steps|epoch|temperature|logit_scale|class_weights?)([._\d]|$)"
+)
+
+_NORMALIZER = re.compile(r"(^|[._])(pixel_|image_|input_)?(mean|std)$")
+
+
+NOTHING = Foreign((), (), ())
+
+
+def foreign(checkpoint: Checkpoint, unknown: Iterable[str], tensors: Mapping[str, Named]) -> Foreign:
+    """Returns the unknown names of a network by their place.
+
+    Args:
+        checkpoint: the tensors of the network alone.
+        unknown: names that no layer has.
+        tensors: `layer/variable` -> tensor of the network.
+    """
+    parts: dict[str, list[str]] = {"within": [], "head": [], "beside": []}
+    inner = tuple(_blocks(tensors))
+    order = {name: number for number, name in enumerate(checkpoint.tensors)}
+    last = max((order.get(named.source, 0) for layer, named in tensors.items() if layer.startswith("stage")), default=0)
+    # In a file that is sorted by name, as .safetensors are, the order tells nothing.
+    is_sorted = [*order] == sorted(order) or "/" in next(iter(order), "")
+    for name in unknown:
+        tensor = checkpoint.tensors[name]
+        if inner and name.startswith(inner):
+            parts["within"].append(name)
+        elif is_beside(name, tensor):
+            parts["beside"].append(name)
+        elif "." in name and not is_sorted and order[name] < last:
+            parts["within"].append(name)
+        else:
+            parts["head"].append(name)
+    return Foreign(*(tuple(names) for names in parts.values()))
+
+
+def is_beside(name: str, tensor: Tensor) -> bool:
+    """Returns whether a tensor belongs to a loss or a metric, is a single number, or counts something."""
+    return bool(_TRAINING.search(name.lower())) or tensor.size <= 1 or is_normalizer(name, tensor)
+
+
+def is_normalizer(name: str, tensor: Tensor) -> bool:
+    """Returns whether a tensor is the mean or deviation by which images are normalized before the network."""
+    return bool(_NORMALIZER.search(name)) and tensor.size <= 4
+
+
+def _blocks(tensors: Mapping[str, Named]) -> set[str]:
+    """Returns the prefixes of the names in each block, and of those in each stage."""
+    groups: dict[str, list[list[str]]] = {}
+    for layer, named in tensors.items():
+        if match := re.match(r"(stage\d+)_(block\d+)", layer):
+            parts = re.split(r"(?<=[./])", named.source)[:-1]
+            groups.setdefault(match[1], []).append(parts)
+            groups.setdefault(match[0], []).append(parts)
+    prefixes = {group: "".join(_shared(paths)) for group, paths in groups.items()}
+    # A stage of one block has the prefix of the block; that of the stage ends before its number.
+    stages = {group: re.sub(r"(?<=\.)\d+\.$", "", prefix) for group, prefix in prefixes.items() if "_" not in group}
+    prefixes |= stages
+    shared = Counter(prefixes[group] for group in prefixes if "_" not in group)
+    return {prefix for prefix in prefixes.values() if prefix and shared[prefix] <= 1}
+
+
+def _shared(paths: list[list[str]]) -> list[str]:
+    result = []
+    for parts in zip(*paths, strict=False):
+        if len({*parts}) > 1:
+            break
+        result.append(parts[0])
+    return result
+
+
+def grouped(names: Iterable[str]) -> str:
+    """Returns names in words: their first two parts, and how many tensors each holds."""
+    counts = Counter(".".join(re.split(r"[./]", name)[:2]) for name in names)
+    words = [f"{name} ({count} tensors)" if count > 1 else name for name, count in counts.items()]
+    return ", ".join(words[:6]) + (f", ... ({len(words)})" if len(words) > 6 else "")

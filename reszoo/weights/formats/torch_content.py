@@ -1,0 +1,144 @@
+"""The tensors in the object that a checkpoint's pickle describes: dicts at any depth, lists, whole models."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple, TypeAlias
+
+from reszoo.weights.formats.checkpoint import Tensor
+from reszoo.weights.formats.numpy_pickles import PickledArray
+from reszoo.weights.formats.placeholders import Placeholder, module_of, settings
+from reszoo.weights.formats.torch_globals import QUANTIZED, View
+
+Modules: TypeAlias = Callable[[str], Mapping[str, Any]]
+"""Returns the settings of a TorchScript class, which are not attributes of its objects."""
+
+OPTIMIZER = "an optimizer"
+
+_PATH = 1000
+"""Longest path of a dict or module, in characters. Deeper ones are not searched."""
+
+
+class Contents(NamedTuple):
+    """The tensors of a file by their full names, and what else was met."""
+
+    tensors: dict[str, View | Tensor]
+    keys: tuple[str, ...]
+    """Paths of the dicts that hold tensors, and of whole models."""
+    attributes: dict[str, dict[str, Any]]
+    """Path of a module -> its class and settings."""
+    aside: dict[str, str]
+    """Path -> class of other objects."""
+    quantized: list[str]
+    """Names of quantized tensors and modules."""
+
+    def description(self) -> str:
+        """Returns what a file without tensors holds instead, as the end of a sentence."""
+        if OPTIMIZER in self.aside.values():
+            return " (an optimizer, no weights)"
+        names = ", ".join(dict.fromkeys(self.aside.values()))
+        return f" (objects of {names[:200]})" if names else ""
+
+
+def contents(content: Any, modules: Modules | None = None) -> Contents:
+    """Returns the tensors in an object by their full names, such as `state_dict.conv1.weight`.
+
+    Tensors of optimizers and of objects that are no modules do not count. If there are no others, the items of
+    placeholders for classes derived from dict do.
+    """
+    found = _search(content, modules or (lambda _: {}), in_items=False)
+    return found if found.tensors or found.quantized else _search(content, modules or (lambda _: {}), in_items=True)
+
+
+class _Place(NamedTuple):
+    """A value to visit."""
+
+    path: str
+    value: Any
+    within: str
+    """`data`: tensors count; `model`: they count, and its path is known; `object`: only whole models count."""
+
+
+def _search(content: Any, modules: Modules, *, in_items: bool) -> Contents:
+    result = Contents({}, (), {}, {}, [])
+    keys: dict[str, None] = {}
+    waiting, seen = [_Place("", content, "data")], {id(content)}
+    while waiting:
+        place = waiting.pop()
+        inner = []
+        for child in _children(place, result, modules, in_items=in_items):
+            tensor = child.value.tensor() if isinstance(child.value, PickledArray) else child.value
+            if isinstance(tensor, (View, Tensor)):
+                if child.within != "object":
+                    result.tensors[child.path] = tensor
+                    if place.within == "data":
+                        keys[place.path] = None
+            elif id(tensor) not in seen and isinstance(tensor, (dict, list, tuple, Placeholder)):
+                seen.add(id(tensor))
+                inner.append(child)
+        waiting += reversed(inner)
+    models = [path for path in result.attributes if not path or _above(path) not in result.attributes]
+    return result._replace(keys=(*dict.fromkeys([*keys, *models]),))
+
+
+def _above(path: str) -> str:
+    return path.rpartition(".")[0]
+
+
+def _children(place: _Place, result: Contents, modules: Modules, *, in_items: bool) -> Iterator[_Place]:
+    path, value, within = place
+    if len(path) > _PATH:
+        return
+    if isinstance(value, Placeholder):
+        yield from _of_placeholder(place, result, modules, in_items=in_items)
+    elif isinstance(value, dict):
+        if isinstance(value.get("param_groups"), list) and "state" in value:
+            result.aside[path] = OPTIMIZER
+            return
+        for key, item in value.items():
+            if isinstance(key, str) and ("optim" in key or len(key) > _PATH):
+                result.aside[_join(path, key[:100])] = OPTIMIZER
+            else:
+                yield _Place(_join(path, key), item, within)
+    elif isinstance(value, (list, tuple)):
+        for number, item in enumerate(value):
+            yield _Place(_join(path, number), item, within)
+
+
+def _of_placeholder(place: _Place, result: Contents, modules: Modules, *, in_items: bool) -> Iterator[_Place]:
+    path, value, within = place
+    state = module_of(value)
+    if value.name == QUANTIZED or (state is not None and ".quantized." in f".{value.name}."):
+        if within != "object":
+            result.quantized.append(path)
+        return
+    if state is None:
+        if within == "data" and len(result.aside) < _PATH:
+            result.aside[path] = value.name
+        for key, item in value.attributes.items():
+            yield _Place(_join(path, key), item, "object")
+        for key, item in value.items.items():
+            yield _Place(_join(path, key), item, within if in_items else "object")
+        return
+    result.attributes[path] = {"class": value.name, **settings(state), **modules(value.name)}
+    parts: list[Any] = [state]
+    if isinstance(state.get("_modules"), dict):
+        left_out = state.get("_non_persistent_buffers_set")
+        buffers = {
+            key: item
+            for key, item in _dict(state.get("_buffers")).items()
+            if not (isinstance(left_out, list) and key in left_out)
+        }
+        parts = [_dict(state.get("_parameters")), buffers, _dict(state.get("_modules"))]
+    for part in parts:
+        for key, item in part.items():
+            if isinstance(item, (View, PickledArray, Placeholder)):
+                yield _Place(_join(path, key), item, "model")
+
+
+def _dict(value: Any) -> dict[Any, Any]:
+    return value if isinstance(value, dict) else value.items if isinstance(value, Placeholder) else {}
+
+
+def _join(path: str, key: Any) -> str:
+    return f"{path}.{key}" if path else str(key)

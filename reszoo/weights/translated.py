@@ -1,0 +1,95 @@
+"""A network of a checkpoint with our names: the result of a translation."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+from reszoo.arch.spec import NetSpec
+from reszoo.types import Array
+from reszoo.weights.dialects import Dialect
+from reszoo.weights.foreign import NOTHING, Foreign
+from reszoo.weights.formats.checkpoint import Checkpoint, Tensor
+from reszoo.weights.head import Linear
+
+
+class NamedTensor(NamedTuple):
+    """A tensor in Keras layout, with its original name."""
+
+    tensor: Tensor
+    source: str
+    """The name in the file."""
+
+
+@dataclass(frozen=True, eq=False)
+class Translated:
+    """A checkpoint with our names and in Keras layout."""
+
+    checkpoint: Checkpoint
+    dialect: Dialect
+    tensors: dict[str, NamedTensor]
+    """`layer/variable` -> tensor."""
+    unknown: tuple[str, ...]
+    """Names in the file that are not in the dialect."""
+    ignored: tuple[str, ...]
+    """Names in the file of tensors that are not weights."""
+    layers: frozenset[str]
+    """Keras files with our names: all layers."""
+    prefix: str = ""
+    """The common prefix of all names in the file."""
+    outside: tuple[str, ...] = ()
+    """Full names of the other tensors in the file, which do not have the prefix."""
+    others: tuple[str, ...] = ()
+    """Labels of the other networks in the file, as for `key=`."""
+    foreign: Foreign = NOTHING
+    """The unknown names by their place in the network."""
+    head: tuple[Linear, ...] = ()
+    """The layers of a head in place of the classifier, if it has several."""
+    spec: NetSpec | None = None
+    """The network, if the file contains its graph."""
+    is_inferred: bool = False
+    """Whether the layers were recognised without their names."""
+    notes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"Translated({self.checkpoint.path.name!r}, {self.dialect.title}, {len(self.tensors)} tensors)"
+
+
+def network_name(path: Path) -> str:
+    """Returns a name for the network in a file: that of the file."""
+    return re.sub(r"[^\w.-]", "_", path.name.partition(".")[0]) or "network"
+
+
+def in_keras_layout(layer: str, tensor: Tensor) -> Tensor:
+    """Returns a tensor in PyTorch's layout in that of Keras."""
+    if layer == "predictions" and len(tensor.shape) == 4 and tensor.shape[2:] == (1, 1):
+        # A classifier may be stored as a 1x1 convolution.
+        tensor = tensor.reshaped(tensor.shape[:2])
+    axes = {4: (2, 3, 1, 0), 2: (1, 0)}.get(len(tensor.shape))
+    return tensor.permuted(axes) if axes else tensor
+
+
+def with_constants(translated: Translated) -> Translated:
+    """Returns a checkpoint whose norms have scales of one and shifts of zero, if the file has none for any of them."""
+    tensors = translated.tensors
+    norms = {name.rpartition("/")[0]: named.tensor.shape for name, named in tensors.items() if name.endswith("_mean")}
+    added: dict[str, NamedTensor] = {}
+    for variable, value in (("gamma", 1.0), ("beta", 0.0)):
+        if norms and not any(f"{layer}/{variable}" in tensors for layer in norms):
+            added |= {f"{layer}/{variable}": NamedTensor(_constant(shape, value), "") for layer, shape in norms.items()}
+    if not added:
+        return translated
+    variables = " and ".join(sorted({name.rpartition("/")[2] for name in added}, reverse=True))
+    note = f"the norms of the file have no {variables}: scales are one, shifts are zero"
+    return replace(translated, tensors={**tensors, **added}, notes=(*translated.notes, note))
+
+
+def _constant(shape: tuple[int, ...], value: float) -> Tensor:
+    def read() -> Array:
+        import numpy as np
+
+        return np.full(shape, value, "float32")
+
+    return Tensor(shape, "float32", read)
