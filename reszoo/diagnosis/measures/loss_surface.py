@@ -50,7 +50,7 @@ def predictiveness(
     x: Tensor,
     y: Tensor,
     *,
-    loss: Loss | None = None,
+    loss: Loss | str | None = None,
     steps: tuple[float, ...] = (1e-4, 1e-3, 1e-2),
     statistics: Statistics = "batch",
     seed: int = 0,
@@ -70,8 +70,8 @@ def predictiveness(
     Args:
         model: a Keras model or its `Anatomy`.
         x: a batch of inputs.
-        y: class indices, or what `loss` takes.
-        loss: a function of true values and outputs, instead of cross-entropy.
+        y: what the compiled loss takes; class indices for a model without one.
+        loss: a function of true values and outputs, instead of the compiled loss (without one, cross-entropy).
         steps: lengths of the steps over the norm of the weights.
         statistics: which statistics batch norms use: `batch` as in training, or `moving`.
         seed: random seed of the direction.
@@ -80,7 +80,7 @@ def predictiveness(
         ReszooError: the model cannot be analyzed, or has no trainable weights.
     """
     network = take_apart(model)
-    labels = network.labels(y, loss)
+    labels = network.targets(y, loss)
     variables = _trainable(network)
     weights = [ops.convert_to_numpy(variable).astype("float64") for variable in variables]
     length = _norm(weights)
@@ -143,7 +143,7 @@ def loss_slice(
     x: Tensor,
     y: Tensor,
     *,
-    loss: Loss | None = None,
+    loss: Loss | str | None = None,
     points: int = 11,
     reach: float = 1.0,
     directions: int = 2,
@@ -165,8 +165,8 @@ def loss_slice(
     Args:
         model: a Keras model or its `Anatomy`.
         x: a batch of inputs.
-        y: class indices, or what `loss` takes.
-        loss: a function of true values and outputs, instead of cross-entropy.
+        y: what the compiled loss takes; class indices for a model without one.
+        loss: a function of true values and outputs, instead of the compiled loss (without one, cross-entropy).
         points: number of points of a slice, odd.
         reach: distance to both sides, in lengths of the weights.
         directions: number of directions.
@@ -177,12 +177,12 @@ def loss_slice(
         ReszooError: the model cannot be analyzed, or has no trainable weights.
     """
     network = take_apart(model)
-    labels = network.labels(y, loss)
+    labels = network.targets(y, loss)
     variables = [variable for variable in _trainable(network) if len(variable.shape) > 1]
     weights = [ops.convert_to_numpy(variable).astype("float64") for variable in variables]
     random = np.random.default_rng(seed)
     positions = np.linspace(-reach, reach, points)
-    logits = network.graph.logits
+    scored = network.scored(loss)
     rows = []
     with preserve_variables(network.graph.model), without_gradient():
         for _ in range(directions):
@@ -191,13 +191,13 @@ def loss_slice(
             for position in positions:
                 triples = zip(variables, weights, direction, strict=True)
                 values = [(v, (w + position * d).astype("float32")) for v, w, d in triples]
-                outputs = network.graph.run(x, outputs=[logits], statistics=statistics, weights=values)
-                row.append(float(network.loss(outputs[logits], labels, loss)))
+                outputs = network.graph.run(x, outputs=[scored], statistics=statistics, weights=values)
+                row.append(float(network.loss(outputs[scored], labels, loss)))
             rows.append(tuple(row))
     curvature = np.array([np.diff(row, 2) for row in rows])
     share = float((curvature < 0).mean())
     ends = float(np.mean([(row[0], row[-1]) for row in rows]))
-    classes = max(network.graph.shapes[logits][-1] or 2, 2)
+    classes = max((network.graph.shapes[network.graph.logits] or (2,))[-1] or 2, 2)
     return LossSlice(
         model=network.name,
         level="unknown",

@@ -1,0 +1,66 @@
+"""Compiled copies of a model, for trials that must not touch the user's own."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import keras
+import numpy as np
+
+from reszoo.types import KerasLayer, KerasModel
+
+Remake = Callable[[KerasLayer, dict[str, Any]], dict[str, Any]]
+"""Returns the configuration of a layer's copy, given the layer and its own configuration."""
+
+
+def copy_of(model: KerasModel, *, weights: bool, remake: Remake | None = None) -> KerasModel:
+    """Returns a copy of a functional or Sequential model, not compiled.
+
+    Args:
+        model: the model; it does not change.
+        weights: whether the copy gets its weights; otherwise it starts with fresh ones.
+        remake: changes the configuration of layers.
+
+    Raises:
+        Exception: whatever a custom layer raises that cannot be made anew from its configuration.
+    """
+
+    def clone(layer: KerasLayer) -> KerasLayer:
+        if isinstance(layer, keras.layers.Lambda):
+            # Its configuration holds code, which is not loaded again.
+            copy = keras.layers.Lambda(layer.function, arguments=layer.arguments, name=layer.name)
+            copy._output_shape = layer._output_shape
+            return copy
+        config = layer.get_config()
+        copy = type(layer).from_config(config if remake is None else remake(layer, config))
+        if remake is None:
+            copy.trainable = layer.trainable
+        return copy
+
+    copy = keras.models.clone_model(model, clone_function=clone)
+    if weights:
+        copy.set_weights(model.get_weights())
+    return copy
+
+
+def optimizer_of(model: KerasModel, *, rate: float) -> Any:
+    """Returns a new optimizer of the model's kind and settings, with a constant learning rate."""
+    config = dict(model.optimizer.get_config())
+    config["learning_rate"] = rate
+    return type(model.optimizer).from_config(config)
+
+
+@contextmanager
+def own_randomness(seed: int) -> Iterator[None]:
+    """Returns a context in which Python's and NumPy's random states are seeded, and as before afterwards."""
+    before, numpy_before = random.getstate(), np.random.get_state()
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    try:
+        yield
+    finally:
+        random.setstate(before)
+        np.random.set_state(numpy_before)
