@@ -7,7 +7,9 @@ from .arch.spec import NetSpec as NetSpec
 from .arch.zoo import cost as cost, plan as plan, spec as spec
 from .data.sources import Data as Data, open_data as open_data
 from .diagnosis.callback import GradientFlow as GradientFlow
+from .diagnosis.causes import Cause as Cause
 from .diagnosis.diagnose import Diagnosis as Diagnosis, diagnose as diagnose
+from .diagnosis.doctor import Doctor as Doctor
 from .diagnosis.prune import Pruned as Pruned, prune_depth as prune_depth
 from .errors import ReszooError as ReszooError
 from .experiments.compare import compare as compare

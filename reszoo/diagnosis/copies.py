@@ -12,8 +12,8 @@ import numpy as np
 
 from reszoo.types import KerasLayer, KerasModel
 
-Remake = Callable[[KerasLayer, dict[str, Any]], dict[str, Any]]
-"""Returns the configuration of a layer's copy, given the layer and its own configuration."""
+Remake = Callable[[KerasLayer], "KerasLayer | None"]
+"""Returns another layer in place of one; None for a copy of it."""
 
 
 def copy_of(model: KerasModel, *, weights: bool, remake: Remake | None = None) -> KerasModel:
@@ -22,7 +22,7 @@ def copy_of(model: KerasModel, *, weights: bool, remake: Remake | None = None) -
     Args:
         model: the model; it does not change.
         weights: whether the copy gets its weights; otherwise it starts with fresh ones.
-        remake: changes the configuration of layers.
+        remake: returns other layers in place of some.
 
     Raises:
         Exception: whatever a custom layer raises that cannot be made anew from its configuration.
@@ -34,11 +34,8 @@ def copy_of(model: KerasModel, *, weights: bool, remake: Remake | None = None) -
             copy = keras.layers.Lambda(layer.function, arguments=layer.arguments, name=layer.name)
             copy._output_shape = layer._output_shape
             return copy
-        config = layer.get_config()
-        copy = type(layer).from_config(config if remake is None else remake(layer, config))
-        if remake is None:
-            copy.trainable = layer.trainable
-        return copy
+        other = remake(layer) if remake is not None else None
+        return type(layer).from_config(layer.get_config()) if other is None else other
 
     copy = keras.models.clone_model(model, clone_function=clone)
     if weights:

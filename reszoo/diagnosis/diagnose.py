@@ -13,7 +13,7 @@ from keras import tree
 from reszoo.diagnosis.advice import Advice, advice_for
 from reszoo.diagnosis.anatomy import Anatomy, Loss
 from reszoo.diagnosis.causes import Cause, ranked
-from reszoo.diagnosis.examination import examine
+from reszoo.diagnosis.examination import EXAMPLES, examine
 from reszoo.diagnosis.measurements import anatomy_of, description
 from reszoo.diagnosis.measures.result import TONES, Result, control_text, plain
 from reszoo.diagnosis.program import read_program
@@ -27,8 +27,6 @@ from reszoo.types import KerasModel, Tensor
 
 NUMBERS = 2_500_000
 """Greatest size of the inputs, in numbers: 16 images of 224x224x3."""
-EXAMPLES = 512
-"""Greatest number of examples."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -184,6 +182,7 @@ def diagnose(
     found = examine(program, loss=loss, count=count, trial=compiled if trial is None else trial, seed=seed)
     causes = ranked(found.causes)
     network, _ = anatomy_of(program.graph)
+    mended = repaired(program, causes, trial=found.trial, seed=seed) if repair else None
     return Diagnosis(
         model=network.name,
         network=description(network),
@@ -191,11 +190,11 @@ def diagnose(
         results=tuple(found.results),
         skipped=tuple(found.skipped),
         advice=tuple(advice_for(network, found.results)),
-        causes=causes,
+        causes=causes if mended is None else mended.causes,
         loss=found.loss,
         constant_loss=found.constant,
         trial=found.trial,
-        repair=repaired(program, causes, trial=found.trial, seed=seed) if repair else None,
+        repair=mended,
         seconds=perf_counter() - start,
     )
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from keras import tree
 
-from reszoo.diagnosis.causes import Cause
+from reszoo.diagnosis.causes import Cause, ranked
 from reszoo.diagnosis.checks.data import bad_values, label_causes, scale_causes, unrelated_labels
 from reszoo.diagnosis.checks.layers import activation_causes, frozen_causes, regularization_causes, weight_causes
 from reszoo.diagnosis.checks.measured import depth_causes, norm_causes, unit_causes, weight_values
@@ -27,9 +27,11 @@ from reszoo.diagnosis.trial import FEWEST, Trainee, Trial, sweep
 from reszoo.errors import ReszooError
 from reszoo.types import Array
 
+EXAMPLES = 512
+"""Greatest number of examples that are measured."""
 WORKS = 0.5
-"""Share of a constant prediction's loss below which a network evidently works: then nothing is suspected of its weights,
-activations, inputs or learning rate."""
+"""Share of a constant prediction's loss below which a network evidently works: then nothing is suspected of its
+weights, activations, inputs or learning rate."""
 LONGEST_TRIAL = 20.0
 """Seconds that a trial may take at least; where it would take longer, it is left out."""
 
@@ -88,6 +90,15 @@ def examine(program: Program, *, loss: Any, count: int, trial: bool, seed: int) 
     return found
 
 
+def read_causes(program: Program) -> Iterator[Cause]:
+    """Yields what can be read from a program and its data, without training."""
+    found = Examination(program, program.finite_rows[:EXAMPLES])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        _read(found)
+    yield from ranked(found.causes)
+
+
 def _read(found: Examination) -> None:
     """Adds what can be read from the program, and the loss."""
     program = found.program
@@ -99,15 +110,17 @@ def _read(found: Examination) -> None:
             found.loss, found.constant = losses_of(program, found.rows)
         except Exception as error:
             # The backends raise errors of many classes for labels or shapes that do not fit.
-            message = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-            found.skipped.append(("loss", f"it cannot be computed: {message}"))
+            found.skipped.append(("loss", f"it cannot be computed: {_message(error)}"))
         found.seconds = perf_counter() - begun
-    found.causes += regularization_causes(program, baseline=found.constant)
-    found.causes += batch_causes(program)
+    found.causes += [*regularization_causes(program, baseline=found.constant), *batch_causes(program)]
     if not found.works:
         found.causes += [*scale_causes(program), *activation_causes(program)]
         if not program.steps_taken:
             found.causes += weight_causes(program)
+
+
+def _message(error: Exception) -> str:
+    return str(error).splitlines()[0][:200] if str(error) else type(error).__name__
 
 
 def _measure(found: Examination, loss: Any, seed: int) -> None:
@@ -159,8 +172,7 @@ def _try(found: Examination, seed: int) -> None:
             found.trial = sweep(trainee)
         except Exception as error:
             # A custom layer or loss may raise anything when it is made anew or differentiated.
-            message = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-            reason = f"a copy of the model does not train: {message}"
+            reason = f"a copy of the model does not train: {_message(error)}"
         else:
             found.causes += _rates(found, found.trial, trainee)
     if reason:
@@ -192,4 +204,3 @@ def _no_trial(found: Examination) -> str:
     if step * FEWEST * 3 > LONGEST_TRIAL:
         return f"a training step takes about {step:.1f} s"
     return ""
-

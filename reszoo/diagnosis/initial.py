@@ -56,7 +56,9 @@ def size_of(step: Step) -> Size | None:
 def looks_initial(layer: KerasLayer) -> bool:
     """Returns whether all kernels in a layer look as their initializers made them."""
     parts = [part for part in layer._flatten_layers() if getattr(part, "kernel", None) is not None]
-    kernels = [(np.asarray(part.kernel.numpy(), "float64"), getattr(part, "kernel_initializer", None)) for part in parts]
+    kernels = [
+        (np.asarray(part.kernel.numpy(), "float64"), getattr(part, "kernel_initializer", None)) for part in parts
+    ]
     return bool(kernels) and all(_matches(value, initializer) for value, initializer in kernels)
 
 

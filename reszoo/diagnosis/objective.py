@@ -101,4 +101,3 @@ def penalty(model: KerasModel) -> float:
         if getattr(variable, "regularizer", None) is not None:
             total += float(ops.convert_to_numpy(variable.regularizer(variable)))
     return total
-

@@ -14,6 +14,7 @@ from keras import ops, tree
 from reszoo.diagnosis.flatten import flatten
 from reszoo.diagnosis.graph import Graph, Slot, Step
 from reszoo.diagnosis.objective import (
+    CATEGORICAL,
     DISTANCES,
     Loss,
     compiled_losses,
@@ -96,7 +97,9 @@ class Output:
             return "probabilities" if (y >= 0).all() and np.allclose(sums, 1, atol=1e-3) else "values"
         if bits:
             return "binary"
-        return "classes" if whole and not (self.loss_name in DISTANCES and self.activation not in _BOUNDED) else "values"
+        return (
+            "classes" if whole and not (self.loss_name in DISTANCES and self.activation not in _BOUNDED) else "values"
+        )
 
 
 _BOUNDED = ("softmax", "sigmoid")
@@ -216,7 +219,9 @@ def read_program(
         raise ReszooError("diagnose.y", got=f"{len(parts)} arrays", expected=expected)
     losses = [loss] if loss is not None and len(names) == 1 else compiled_losses(model)
     rows = zip(names, graphs, losses, parts, strict=True)
-    outputs = tuple(Output(name, graph, one, np.asarray(part)) for name, graph, one, part in rows)
+    outputs = tuple(
+        Output(name, graph, one, _rows_of_classes(np.asarray(part), graph, one)) for name, graph, one, part in rows
+    )
     return Program(model, tree.map_structure(_array, x), outputs, batch_size, epochs)
 
 
@@ -264,6 +269,18 @@ def constant_loss(output: Output, function: Loss, y: Array) -> float:
             candidates = [one - np.log(np.clip(1 - np.exp(one), 1e-7, None)) for one in candidates]
     values = [float(ops.convert_to_numpy(function(y, ops.convert_to_tensor(one, "float32")))) for one in candidates]
     return min(values)
+
+
+def _rows_of_classes(y: Array, graph: Graph, loss: Any) -> Array:
+    """Returns class indices as one-hot rows, if the loss takes those; `fit` itself would refuse the indices."""
+    shape = graph.shapes[graph.output]
+    units = shape[-1] if len(shape) == 1 else None
+    if loss_name(loss) not in CATEGORICAL or (units or 1) < 2 or y.size != len(y) or y.dtype.kind not in "iuf":
+        return y
+    flat = y.reshape(-1)
+    if not np.isfinite(flat).all() or (flat != np.round(flat)).any() or flat.min() < 0 or flat.max() >= units:
+        return y
+    return np.eye(units, dtype="float32")[flat.astype(int)]
 
 
 def _array(part: Any) -> Array:

@@ -1,4 +1,4 @@
-"""A trial: a copy of the program trains for a few steps at several learning rates, from the same weights and batches."""
+"""A trial: a copy of the program trains for a few steps at several learning rates, from the same weights."""
 
 from __future__ import annotations
 
@@ -89,17 +89,17 @@ class Trial:
 class Trainee:
     """A compiled copy of a program that trains from the same weights again and again."""
 
-    def __init__(self, program: Program, copy: KerasModel, *, rate: float, loss: Any, seed: int):
+    def __init__(self, program: Program, copy: KerasModel, *, rate: float, loss: Any, seed: int, optimizer: Any = None):
         self.model, self.rate = copy, rate
         self._program = program
-        copy.compile(optimizer_of(program.model, rate=rate), loss=loss, jit_compile=False)
+        copy.compile(optimizer or optimizer_of(program.model, rate=rate), loss=loss, jit_compile=False)
         copy.optimizer.build(copy.trainable_variables)
         self._variables = [*copy.variables, *copy.optimizer.variables]
         self._before = [np.array(ops.convert_to_numpy(variable)) for variable in self._variables]
         valid = program.finite_rows
         self.batch = min(program.batch_size or 32, BATCH, len(valid))
         random = np.random.default_rng(seed)
-        laps = -(-4 * STEPS * self.batch // len(valid))
+        laps = 1 + 4 * STEPS * self.batch // len(valid)
         order = np.concatenate([random.permutation(valid) for _ in range(laps)])
         self._order = order[: len(order) // self.batch * self.batch].reshape(-1, self.batch)
         graphs = [flatten(copy, output=number) for number in range(len(program.outputs))]
@@ -152,7 +152,7 @@ class Trainee:
 
 
 def sweep(trainee: Trainee, *, seconds: float = SECONDS) -> Trial:
-    """Returns short trainings at the program's own rate, at ten times and a tenth of it, and further where those help."""
+    """Returns short trainings at the program's own rate, ten times and a tenth of it, and further where those help."""
     rate = trainee.rate
     start, constant = trainee.scores()
     trainee.start(rate=rate)
@@ -170,6 +170,8 @@ def sweep(trainee: Trainee, *, seconds: float = SECONDS) -> Trial:
         run(factor)
     while len(runs) < RATES:
         best = min(runs, key=lambda factor: runs[factor].end)
+        if isfinite(runs[1.0].end) and constant - runs[1.0].end > (constant - runs[best].end) / 2 > 0:
+            break
         if best == min(runs) or not isfinite(runs[best].end):
             run(min(runs) / 10)
         elif best == max(runs):

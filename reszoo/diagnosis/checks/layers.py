@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 import keras
 import numpy as np
@@ -17,10 +18,10 @@ from reszoo.diagnosis.units import activation_name
 from reszoo.types import Array
 
 GREAT, LITTLE = 4.0, 0.1
-"""Deviation of initial weights over that of He (2015) or Glorot (2010): beyond these the signal grows or shrinks so much
-in every layer."""
+"""Deviation of initial weights over that of He (2015) or Glorot (2010): beyond these the signal grows or shrinks in
+every layer."""
 DROPOUT = 0.8
-"""Share of dropped units from which on a layer hardly passes anything; 0.5 is the greatest usual one (Srivastava 2014)."""
+"""Share of dropped units from which on a layer hardly passes anything; 0.5 is usual at most (Srivastava 2014)."""
 
 
 def weight_causes(program: Program) -> Iterator[Cause]:
@@ -35,7 +36,7 @@ def weight_causes(program: Program) -> Iterator[Cause]:
     ]
     for name, rows in (("large", great), ("small", little)):
         if rows:
-            step, size = rows[0]
+            _, size = rows[0]
             usual = size.great if name == "large" else size.little
             yield Cause(
                 "initialization",
@@ -64,7 +65,7 @@ def _matters(program: Program, step: Step, size: Size) -> bool:
 def _symmetric(program: Program) -> Iterator[Step]:
     """Yields hidden layers whose units have equal weights, going in and coming out."""
     steps = [step for step in program.weighted if getattr(step.layer, "kernel", None) is not None]
-    for step, after in zip(steps, steps[1:], strict=False):
+    for step, after in pairwise(steps):
         kernel, following = (ops.convert_to_numpy(one.layer.kernel) for one in (step, after))
         alike = kernel.shape[-1] > 1 and np.ptp(kernel, axis=-1).max() == 0
         if alike and following.ndim > 1 and np.ptp(following, axis=-2).max() == 0 and not program.adds:
@@ -114,7 +115,10 @@ def _is_linear(program: Program) -> bool:
     graph = program.graph
     if any(hasattr(layer, "embeddings") for layer in program.layers) or program.count < 2:
         return False
-    if any(np.asarray(part).dtype.kind != "f" and np.asarray(part).dtype.kind not in "iub" for part in tree.flatten(program.x)):
+    if any(
+        np.asarray(part).dtype.kind != "f" and np.asarray(part).dtype.kind not in "iub"
+        for part in tree.flatten(program.x)
+    ):
         return False
     end = program.weighted[-1]
     slot = graph.logits if graph.logits in end.outputs else end.outputs[0]

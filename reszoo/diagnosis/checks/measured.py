@@ -19,9 +19,9 @@ from reszoo.diagnosis.program import Program
 from reszoo.types import Array
 
 FLAT = 0.5
-"""Share of values of sigmoid or tanh without slope from which a layer counts as saturated."""
+"""Share of values of sigmoid or tanh without slope from which on a layer is saturated."""
 SHALLOW = 8
-"""Number of blocks up to which a vanishing gradient is not due to depth: 0.3 a block, as bad initial weights give it."""
+"""Number of blocks up to which a vanishing gradient is not put down to depth."""
 
 
 def unit_causes(census: Census) -> Iterator[Cause]:
@@ -49,8 +49,8 @@ def unit_causes(census: Census) -> Iterator[Cause]:
         share = float(np.mean([layer.flat for layer in flat]))
         yield Cause(
             "saturation",
-            f"{share:.0%} of the values of {', '.join(layer.layer for layer in flat[:3])} are where {flat[0].activation} "
-            "is flat (slope below 5 % of the greatest)",
+            f"{share:.0%} of the values of {', '.join(layer.layer for layer in flat[:3])} are where "
+            f"{flat[0].activation} is flat (slope below 5 % of the greatest)",
             "the gradient is multiplied by that slope",
             "kernel_initializer='glorot_uniform', inputs of about 1, or activation='relu'",
             evidence={"share without slope": share, "expected at most": FLAT},

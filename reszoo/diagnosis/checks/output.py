@@ -67,9 +67,10 @@ def _activation(output: Output) -> Iterator[Cause]:
     name = output.loss_name
     if name in (*CATEGORICAL, *SPARSE):
         yield from _exclusive(output, last)
-    elif name in BINARY and last not in ("sigmoid", "hard_sigmoid", "softmax") and not output.takes_logits:
-        if output.form in ("binary", "several labels", "one-hot", "classes"):
-            yield _wrong_for(output, last, _dense(output.units, "sigmoid"))
+        return
+    probabilities = last in ("sigmoid", "hard_sigmoid", "softmax") or output.takes_logits
+    if name in BINARY and not probabilities and output.form in (*_CLASSES, "several labels"):
+        yield _wrong_for(output, last, _dense(output.units, "sigmoid"))
 
 
 def _exclusive(output: Output, last: str) -> Iterator[Cause]:

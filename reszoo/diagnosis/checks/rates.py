@@ -28,7 +28,9 @@ def rate_trial_causes(program: Program, trial: Trial, trainee: Trainee) -> Itera
     """Yields what the runs at several rates show, the program's own followed to its end where that is affordable."""
     best, own = trial.gain(trial.best), trial.gain(trial.own)
     updates = program.updates
-    followed = _follow(trainee, trial, updates)
+    low = best >= LEAST and own < SHARE * best and trial.best.rate > trial.rate
+    short = updates is not None and 4 * updates <= LONGEST
+    followed = _follow(trainee, trial, updates) if low or short else []
     if updates is not None:
         yield from _epochs(updates, followed, trial)
     if best < LEAST or own >= SHARE * best:

@@ -33,7 +33,10 @@ def rate_causes(program: Program) -> Iterator[Cause]:
         "the weights overshoot" if size == "high" else "the weights hardly move",
         f"optimizer=keras.optimizers.{name}({usual:g})",
         certain=False,
-        evidence={"learning rate": rate, f"{'greatest' if size == 'high' else 'least'} usual one": high if size == "high" else low},
+        evidence={
+            "learning rate": rate,
+            f"{'greatest' if size == 'high' else 'least'} usual one": high if size == "high" else low,
+        },
     )
 
 

@@ -78,10 +78,7 @@ class Census(Result):
     def panels(self) -> list[Panel]:
         """Returns the shares of dead, saturated and duplicated units of every activation."""
         indices = range(1, len(self.units) + 1)
-        curves = {
-            kind: (indices, [getattr(layer, kind) / layer.count for layer in self.units])
-            for kind in KINDS
-        }
+        curves = {kind: (indices, [getattr(layer, kind) / layer.count for layer in self.units]) for kind in KINDS}
         return [Panel("units that do not learn", "activation", "share", curves)]
 
 

@@ -131,7 +131,8 @@ def information(
         model=network.name,
         level="broken" if lost else "healthy",
         verdict=f"at the last block a linear model recovers {r2:.2f} of the input's variance and the class of "
-        f"{probe:.0%} of held-out examples (from a random projection: {projected.r2:.2f} and {projected.probe:.0%}; by chance up to {chance:.0%})",
+        f"{probe:.0%} of held-out examples (from a random projection: {projected.r2:.2f} and {projected.probe:.0%}; by "
+        f"chance up to {chance:.0%})",
         control={
             "r2, random": projected.r2,
             "probe, random": projected.probe,

@@ -257,7 +257,7 @@ def _depth_scale(cosines: list[float]) -> float:
 
 
 def _noise(x: Tensor, seed: int) -> Tensor:
-    """Returns normal noise with the mean and standard deviation of the inputs; of whole numbers, the same ones mixed."""
+    """Returns normal noise with the mean and deviation of the inputs; whole numbers are only mixed."""
     random = np.random.default_rng(seed)
 
     def noise(array: Array) -> Array:
