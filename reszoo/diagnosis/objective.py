@@ -28,8 +28,7 @@ def compiled_losses(model: KerasModel) -> list[Any]:
     names, loss = output_names(model), getattr(model, "loss", None)
     if isinstance(loss, Mapping):
         # The keys are names of outputs, or those of a dict of outputs.
-        keys = list(model.output) if isinstance(model.output, Mapping) else names
-        return [loss.get(key, loss.get(name)) for key, name in zip(keys, names, strict=True)]
+        return [loss.get(key, loss.get(name)) for key, name in zip(output_keys(model), names, strict=True)]
     if isinstance(loss, (list, tuple)):
         return [*loss, *[None] * (len(names) - len(loss))]
     return [loss] * len(names)
@@ -39,6 +38,15 @@ def output_names(model: KerasModel) -> list[str]:
     """Returns the names of a model's outputs."""
     inner = getattr(model, "_functional", None) or model
     return list(getattr(inner, "output_names", None) or ["output"])
+
+
+def output_keys(model: KerasModel) -> list[str]:
+    """Returns the keys of a dict of outputs in the order of the outputs; their names where they are no dict."""
+    structure = getattr(model, "output", None) if output_names(model)[1:] else None
+    if not isinstance(structure, Mapping):
+        return output_names(model)
+    order = {id(tensor): number for number, tensor in enumerate(model.outputs)}
+    return sorted(structure, key=lambda key: order.get(id(structure[key]), len(order)))
 
 
 def loss_name(loss: Any) -> str:

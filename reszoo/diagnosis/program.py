@@ -20,6 +20,7 @@ from reszoo.diagnosis.objective import (
     compiled_losses,
     loss_name,
     objective,
+    output_keys,
     output_names,
     penalty,
     takes_logits,
@@ -207,11 +208,10 @@ def read_program(
     """
     if not isinstance(model, keras.Model):
         flatten(model)
-    names = output_names(model)
+    names = output_keys(model)
     graphs = [flatten(model, output=number) for number in range(len(names))]
     if isinstance(y, Mapping):
-        keys = list(model.output) if isinstance(model.output, Mapping) else names
-        parts = [y.get(key, y.get(name)) for key, name in zip(keys, names, strict=True)]
+        parts = [y.get(key, y.get(name)) for key, name in zip(names, output_names(model), strict=True)]
     else:
         parts = list(y) if len(names) > 1 and isinstance(y, (list, tuple)) else [y]
     if len(parts) != len(names) or any(part is None for part in parts):

@@ -39,7 +39,7 @@ def bad_values(program: Program) -> Iterator[Cause]:
         yield Cause(
             "bad_values",
             f"{count} NaN or infinite numbers in {name}, in {rows} of {len(part)} examples",
-            "one of them makes the loss NaN, and after one step every weight",
+            "one of them can make the loss NaN, and after one step every weight",
             "rows = np.isfinite(x).reshape(len(x), -1).all(axis=1) & np.isfinite(y).reshape(len(y), -1).all(axis=1)\n"
             "x, y = x[rows], y[rows]",
             evidence={"numbers": count, "examples": rows},

@@ -20,6 +20,8 @@ from reszoo.types import Array
 
 FLAT = 0.5
 """Share of values of sigmoid or tanh without slope from which on a layer is saturated."""
+LOST = 0.25
+"""Share of what a model gains over a constant prediction that wrong moving statistics take away."""
 SHALLOW = 8
 """Number of blocks up to which a vanishing gradient is not put down to depth."""
 
@@ -113,7 +115,7 @@ def norm_causes(program: Program, rows: Array, *, baseline: float) -> Iterator[C
         values = graph.run(x, outputs=[graph.output], statistics=statistics)[graph.output]  # type: ignore[arg-type]
         losses.append(float(ops.convert_to_numpy(function(output.y[rows], values))))
     gain = baseline - losses[0]
-    if gain < 0.1 * baseline or not losses[1] - losses[0] > 0.5 * gain:
+    if gain < 0.1 * baseline or not losses[1] - losses[0] > LOST * gain:
         return
     momentum = max(float(norm.momentum) for norm in norms)
     left = momentum**program.steps_taken
