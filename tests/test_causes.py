@@ -201,7 +201,7 @@ CALM = {
     "logits": classified(16, dense(3), loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True)),
     "one layer": classified(dense(3, "softmax")),
     "scaled inside": classified(layers.Rescaling(1 / 300), 16, dense(3, "softmax"), scale=300.0),
-    "norm after the first layer": classified(dense(16), layers.BatchNormalization(), layers.ReLU(), dense(3, "softmax"), scale=300.0),
+    "norm first": classified(dense(16), layers.BatchNormalization(), layers.ReLU(), dense(3, "softmax"), scale=300.0),
     "one hidden sigmoid": classified(dense(16, "sigmoid"), dense(3, "softmax")),
     "two tanh": classified(dense(16, "tanh"), dense(16, "tanh"), dense(3, "softmax")),
     "several labels": labelled("sigmoid"),

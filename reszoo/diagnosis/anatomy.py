@@ -99,8 +99,9 @@ class Anatomy:
             return y
         if self.compiled is None:
             return self.labels(y)
-        y, classes = np.asarray(y), self.graph.shapes[self.graph.output][-1]
-        if loss_name(compiled_losses(self.graph.model)[0]) in CATEGORICAL and y.size == len(y) and (classes or 1) > 1:
+        y, shape = np.asarray(y), self.graph.shapes[self.graph.output]
+        classes = int(shape[-1] or 1) if shape else 1
+        if loss_name(compiled_losses(self.graph.model)[0]) in CATEGORICAL and y.size == len(y) and classes > 1:
             return np.eye(classes, dtype="float32")[self.labels(y)[:, 0]]
         return y
 

@@ -11,11 +11,12 @@ import numpy as np
 from keras import tree
 
 from reszoo.diagnosis.advice import Advice, advice_for
-from reszoo.diagnosis.anatomy import Anatomy, Loss
+from reszoo.diagnosis.anatomy import Anatomy
 from reszoo.diagnosis.causes import Cause, ranked
 from reszoo.diagnosis.examination import EXAMPLES, examine
 from reszoo.diagnosis.measurements import anatomy_of, description
 from reszoo.diagnosis.measures.result import TONES, Result, control_text, plain
+from reszoo.diagnosis.objective import Loss
 from reszoo.diagnosis.program import read_program
 from reszoo.diagnosis.repair import Repair, repaired
 from reszoo.diagnosis.trial import Trial

@@ -61,10 +61,10 @@ def measured(
         return results, skipped
     skipped += _impossible(network, len(y), labels)
     titles = {title for title, _ in skipped}
-    if "information" not in titles:
+    if labels is not None and "information" not in titles:
         few = tree.map_structure(lambda part: part[:PROBED], x)
         results.append(information(network, few, labels[:PROBED], places=3, seed=seed))
-    if "lesion study" not in titles:
+    if labels is not None and "lesion study" not in titles:
         results.append(lesion_study(network, x, labels, draws=0, seed=seed))
     return results, skipped
 

@@ -274,8 +274,8 @@ def constant_loss(output: Output, function: Loss, y: Array) -> float:
 def _rows_of_classes(y: Array, graph: Graph, loss: Any) -> Array:
     """Returns class indices as one-hot rows, if the loss takes those; `fit` itself would refuse the indices."""
     shape = graph.shapes[graph.output]
-    units = shape[-1] if len(shape) == 1 else None
-    if loss_name(loss) not in CATEGORICAL or (units or 1) < 2 or y.size != len(y) or y.dtype.kind not in "iuf":
+    units = int(shape[-1] or 1) if len(shape) == 1 else 1
+    if loss_name(loss) not in CATEGORICAL or units < 2 or y.size != len(y) or y.dtype.kind not in "iuf":
         return y
     flat = y.reshape(-1)
     if not np.isfinite(flat).all() or (flat != np.round(flat)).any() or flat.min() < 0 or flat.max() >= units:

@@ -157,7 +157,8 @@ def _curve(pair: tuple[Trainee, Trial | None], *, best_rate: float | None) -> tu
     """Returns the loss relative to a constant's at the start, and after every tenth of the steps."""
     trainee, _ = pair
     trainee.start(rate=best_rate or trainee.rate)
-    values, begun = [], perf_counter()
+    values: list[float] = []
+    begun = perf_counter()
     for number in range(11):
         if number:
             losses = trainee.train(STEPS // 10, first=(number - 1) * STEPS // 10)

@@ -27,12 +27,12 @@ DROPOUT = 0.8
 def weight_causes(program: Program) -> Iterator[Cause]:
     """Yields initial weights of the wrong size, and units that are equal and stay so."""
     sizes = [(step, size) for step in program.weighted if (size := size_of(step)) is not None]
-    last = program.weighted[-1:] or [None]
+    last = program.weighted[-1] if program.weighted else None
     great = [(step, size) for step, size in sizes if size.ratio_great > GREAT and _matters(program, step, size)]
     little = [
         (step, size)
         for step, size in sizes
-        if 0 < size.ratio_little < LITTLE and step is not last[0] and not program.adds and _matters(program, step, size)
+        if 0 < size.ratio_little < LITTLE and step is not last and not program.adds and _matters(program, step, size)
     ]
     for name, rows in (("large", great), ("small", little)):
         if rows:
@@ -126,10 +126,10 @@ def _is_linear(program: Program) -> bool:
         slot = end.inputs[0]
     random = np.random.default_rng(0)
 
-    # Noise and no examples: between examples such as 0 and 1 any network without biases is linear.
+    # Noise of both signs and no examples: where all numbers are positive, relu may be linear.
     def ends(part: Array) -> Array:
-        finite = part[program.finite_rows[:256]]
-        return random.normal(finite.mean(), finite.std() or 1.0, (2, 32, *part.shape[1:]))
+        size = float(np.sqrt(np.mean(np.square(part[program.finite_rows[:256]], dtype="float64"))))
+        return random.normal(0.0, size or 1.0, (2, 32, *part.shape[1:]))
 
     pairs = tree.map_structure(ends, program.x)
 

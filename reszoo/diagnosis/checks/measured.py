@@ -112,7 +112,7 @@ def norm_causes(program: Program, rows: Array, *, baseline: float) -> Iterator[C
     x = tree.map_structure(lambda part: part[rows], program.x)
     losses = []
     for statistics in ("batch", "moving"):
-        values = graph.run(x, outputs=[graph.output], statistics=statistics)[graph.output]  # type: ignore[arg-type]
+        values = graph.run(x, outputs=[graph.output], statistics=statistics)[graph.output]
         losses.append(float(ops.convert_to_numpy(function(output.y[rows], values))))
     gain = baseline - losses[0]
     if gain < 0.1 * baseline or not losses[1] - losses[0] > LOST * gain:

@@ -77,7 +77,8 @@ def _follow(trainee: Trainee, trial: Trial, updates: int | None) -> list[tuple[i
     longest = min(4 * updates, LONGEST) if updates else LONGEST // 2
     trainee.start(rate=trial.rate)
     marks = sorted({min(updates or longest, longest), longest})
-    reached, gains, begun = 0, [], perf_counter()
+    gains: list[tuple[int, float]] = []
+    reached, begun = 0, perf_counter()
     for mark in marks:
         while reached < mark:
             steps = min(20, mark - reached)

@@ -9,11 +9,12 @@ from typing import Any, ClassVar
 import numpy as np
 from keras import ops
 
-from reszoo.diagnosis.anatomy import Anatomy, Loss, preserve_variables
+from reszoo.diagnosis.anatomy import Anatomy, preserve_variables
 from reszoo.diagnosis.flatten import flatten
 from reszoo.diagnosis.fresh import fresh_weights
 from reszoo.diagnosis.graph import Graph
 from reszoo.diagnosis.measures.result import Level, Result
+from reszoo.diagnosis.objective import Loss
 from reszoo.diagnosis.units import Units, channel_axis, units_of
 from reszoo.report.profiles import Panel
 from reszoo.types import Array, KerasLayer, KerasModel, KerasVariable, Tensor
@@ -115,7 +116,9 @@ def census(model: KerasModel | Anatomy, x: Tensor, y: Tensor, *, loss: Loss | st
     variables = graph.model.trainable_variables
     with preserve_variables(graph.model):
         silent, values = _without_gradient(network, x, labels, loss)
-        units = _lasting(units_of(graph, x, []), units_of(graph, x, zip(variables, values, strict=True)))
+        units = tuple(units_of(graph, x, zip(variables, values, strict=True)))
+        if _suspect([], units):
+            units = _lasting(units_of(graph, x, []), units)
         suspect = _suspect(silent, units)
         control = _fresh(network, x, labels, loss) if suspect else {}
         by_path = {variable.path: mask for variable, mask in zip(variables, silent, strict=True)}
@@ -267,21 +270,17 @@ def _suspect(silent: list[Array], units: Iterable[Units]) -> bool:
 
 
 def _fresh(network: Anatomy, x: Tensor, labels: Array, loss: Loss | str | None) -> dict[str, float]:
-    """Returns the shares for fresh weights, the mean of two draws; the gradient of the first."""
+    """Returns the shares for fresh weights, of one draw."""
     variables = network.graph.model.trainable_variables
-    shares = dict.fromkeys(("without gradient", *KINDS, "layers dead"), 0.0)
-    for seed in range(2):
-        values = fresh_weights(variables, seed=seed)
-        tensors = _tensors(values, variables)
-        units = [*units_of(network.graph, x, zip(variables, tensors, strict=True))]
-        total = max(sum(layer.count for layer in units), 1)
-        for kind in KINDS:
-            shares[kind] += sum(getattr(layer, kind) for layer in units) / total / 2
-        shares["layers dead"] += len(blocked(units)) / 2
-        if seed == 0:
-            _, slopes = network.gradients(x, labels, variables=variables, values=tensors, loss=loss, statistics="batch")
-            without = sum(np.count_nonzero(slope == 0) - _padding_taps(slope == 0) for slope in slopes)
-            shares["without gradient"] = without / max(sum(slope.size for slope in slopes), 1)
+    values = fresh_weights(variables, seed=0)
+    tensors = _tensors(values, variables)
+    units = [*units_of(network.graph, x, zip(variables, tensors, strict=True))]
+    total = max(sum(layer.count for layer in units), 1)
+    shares = {kind: sum(getattr(layer, kind) for layer in units) / total for kind in KINDS}
+    shares["layers dead"] = len(blocked(units))
+    _, slopes = network.gradients(x, labels, variables=variables, values=tensors, loss=loss, statistics="batch")
+    without = sum(np.count_nonzero(slope == 0) - _padding_taps(slope == 0) for slope in slopes)
+    shares["without gradient"] = without / max(sum(slope.size for slope in slopes), 1)
     return {f"fresh weights: {name}": float(share) for name, share in shares.items()}
 
 

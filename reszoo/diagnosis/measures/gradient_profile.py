@@ -8,9 +8,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from reszoo.diagnosis.anatomy import Anatomy, Loss, preserve_variables, take_apart
+from reszoo.diagnosis.anatomy import Anatomy, preserve_variables, take_apart
 from reszoo.diagnosis.graph import Statistics
 from reszoo.diagnosis.measures.result import Level, Result, level_of
+from reszoo.diagnosis.objective import Loss
 from reszoo.report.profiles import Panel
 from reszoo.types import Array, KerasModel, KerasVariable, Tensor
 

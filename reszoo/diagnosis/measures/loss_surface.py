@@ -9,10 +9,11 @@ from typing import ClassVar
 import numpy as np
 from keras import ops
 
-from reszoo.diagnosis.anatomy import Anatomy, Loss, preserve_variables, take_apart
+from reszoo.diagnosis.anatomy import Anatomy, preserve_variables, take_apart
 from reszoo.diagnosis.autodiff import without_gradient
 from reszoo.diagnosis.graph import Statistics
 from reszoo.diagnosis.measures.result import Result, level_from_top
+from reszoo.diagnosis.objective import Loss
 from reszoo.errors import ReszooError
 from reszoo.report.profiles import Panel
 from reszoo.types import Array, KerasModel, KerasVariable, Tensor

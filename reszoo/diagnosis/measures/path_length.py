@@ -9,10 +9,11 @@ from typing import ClassVar
 import numpy as np
 from keras import ops
 
-from reszoo.diagnosis.anatomy import Anatomy, Loss, preserve_variables, take_apart
+from reszoo.diagnosis.anatomy import Anatomy, preserve_variables, take_apart
 from reszoo.diagnosis.blocks import Block
 from reszoo.diagnosis.graph import Change, Slot, Statistics, Values
 from reszoo.diagnosis.measures.result import Result
+from reszoo.diagnosis.objective import Loss
 from reszoo.report.profiles import Panel
 from reszoo.types import KerasModel, Tensor
 
