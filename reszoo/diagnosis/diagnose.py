@@ -177,6 +177,7 @@ def diagnose(
     """
     start = perf_counter()
     whole = model.graph.model if isinstance(model, Anatomy) else model
+    x, y = (_arrays(one, several=_several(whole, side)) for one, side in ((x, "inputs"), (y, "outputs")))
     count = _count(x, y)
     program = read_program(whole, x, y, loss=loss, batch_size=batch_size, epochs=epochs)
     compiled = program.optimizer is not None
@@ -198,6 +199,21 @@ def diagnose(
         repair=mended,
         seconds=perf_counter() - start,
     )
+
+
+def _several(model: KerasModel, side: str) -> bool:
+    """Returns whether a model has several inputs, or outputs; a model that is not built has one."""
+    try:
+        return len(getattr(model, side)) > 1
+    except (AttributeError, TypeError, ValueError):
+        return False
+
+
+def _arrays(values: Tensor, *, several: bool) -> Tensor:
+    """Returns a plain list of numbers as an array, where it is not a list of arrays for several inputs or outputs."""
+    if several or not isinstance(values, (list, tuple)) or len(values) == 1:
+        return values
+    return np.asarray(values)
 
 
 def _count(x: Tensor, y: Tensor) -> int:

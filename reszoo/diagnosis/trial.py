@@ -19,14 +19,16 @@ from reszoo.types import Array, KerasModel, Tensor
 
 STEPS = 40
 """Steps at each rate, if time allows; at least `FEWEST`."""
-FEWEST = 8
+FEWEST = 10
 BATCH = 128
 """Greatest batch of a trial."""
 EXAMPLES = 256
 """Examples on which the loss is measured before and after."""
-SECONDS = 5.0
+SECONDS = 6.0
 """Time for all rates together."""
 RATES = 6
+NOTHING = 0.05
+"""Share of a constant prediction's loss below which a gain counts as nothing."""
 
 
 @dataclass(frozen=True)
@@ -175,7 +177,8 @@ def sweep(trainee: Trainee, *, seconds: float = SECONDS) -> Trial:
         if best == min(runs) or not isfinite(runs[best].end):
             run(min(runs) / 10)
         elif best == max(runs):
-            run(best * 10)
+            # Where nothing is learned yet, in larger strides.
+            run(best * (10 if constant - runs[best].end > NOTHING * abs(constant) else 100))
         else:
             break
     ordered = tuple(runs[factor] for factor in sorted(runs))

@@ -56,10 +56,14 @@ def predictiveness(
     statistics: Statistics = "batch",
     seed: int = 0,
 ) -> Predictiveness:
-    """Returns the cosine of the gradient with itself after steps along it (Santurkar 2018, section 3.1).
+    """Returns the cosine of the gradient with itself after steps along it.
+
+    Related to the gradient predictiveness of Santurkar 2018, section 3.1, who measure the distance of the gradients
+    during training. Where the gradient of one layer is far larger than those of the others, nearly all of a step
+    changes that layer.
 
     Controls: the cosine of the gradient with a random direction, and with the gradient after a step of the first
-    length in a random direction.
+    length in a random direction, or with the same share of its own norm for every variable.
 
     Example:
         >>> import numpy as np, reszoo
@@ -100,6 +104,10 @@ def predictiveness(
         start, first = after_step(0.0, random)
         after = [after_step(step, first) for step in steps]
         _, random_step = after_step(steps[0], random)
+        shared = [
+            slope * (_norm([weight]) / (_norm([slope]) or 1.0)) for weight, slope in zip(weights, first, strict=True)
+        ]
+        _, shared_step = after_step(steps[0], shared)
     cosines = tuple(_cosine(first, slopes) for _, slopes in after)
     return Predictiveness(
         model=network.name,
@@ -107,7 +115,11 @@ def predictiveness(
         verdict=f"after a step of {steps[0]:g} of the weights' norm the gradient has a cosine of {cosines[0]:.3f} with "
         f"the gradient before; after {steps[-1]:g}, {cosines[-1]:.3f}, and the loss changes by "
         f"{after[-1][0] - start:+.3g}",
-        control={"random direction": _cosine(first, random), "step in a random direction": _cosine(first, random_step)},
+        control={
+            "random direction": _cosine(first, random),
+            "step in a random direction": _cosine(first, random_step),
+            "step shared by all variables": _cosine(first, shared_step),
+        },
         steps=steps,
         cosines=cosines,
         loss_changes=tuple(value - start for value, _ in after),
