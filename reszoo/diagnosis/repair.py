@@ -107,21 +107,25 @@ def _repaired(program: Program, causes: tuple[Cause, ...], trial: Trial | None, 
         if not kinds & set(group):
             continue
         remedies.kinds |= kinds & set(group)
-        last = _tried(program, remedies, seed)
-        with_remedy = last[1].best.end / last[1].constant if last[1].constant else float("nan")
+        tried = _tried(program, remedies, seed)
+        with_remedy = tried[1].best.end / tried[1].constant if tried[1].constant else float("nan")
         losses |= {kind: (relative, with_remedy) for kind in kinds & set(group)}
-        relative = with_remedy
+        if last is not None and with_remedy > relative:
+            # It does not help beside the remedies before it.
+            remedies.kinds -= set(group)
+            continue
+        last, relative = tried, with_remedy
     trainee, best = last or _tried(program, remedies, seed)
     before = _curve(_original(program, seed), best_rate=None)
-    after = _curve((trainee, best), best_rate=best.best.rate)
+    after = _curve((trainee, best), best_rate=best.advised.rate)
     model = trainee.model
     loss = model.loss
-    model.compile(_like(model.optimizer, best.best.rate), loss=loss, metrics=_metrics(program))
+    model.compile(_like(model.optimizer, best.advised.rate), loss=loss, metrics=_metrics(program))
     per_epoch = -(-program.count // (program.batch_size or 32))
     short = program.updates is not None and program.updates < UPDATES
-    rate = program.rate or best.best.rate
+    rate = program.rate or best.advised.rate
     changes = [*_changes(remedies, program)]
-    changes += [f"learning rate {best.best.rate:.3g}"] if best.best.rate != rate else []
+    changes += [f"learning rate {best.advised.rate:.3g}"] if best.advised.rate != rate else []
     remedied = remedies.kinds | {"learning_rate", "epochs", "optimizer"}
     return Repair(
         model=model,
@@ -129,7 +133,7 @@ def _repaired(program: Program, causes: tuple[Cause, ...], trial: Trial | None, 
         left=tuple(sorted(kinds - remedied)),
         before=before,
         after=after,
-        learning_rate=best.best.rate,
+        learning_rate=best.advised.rate,
         epochs=-(-UPDATES // per_epoch) if short else None,
         causes=tuple(_with_losses(cause, losses) for cause in causes),
     )
@@ -158,6 +162,9 @@ def _curve(pair: tuple[Trainee, Trial | None], *, best_rate: float | None) -> tu
     trainee, _ = pair
     trainee.start(rate=best_rate or trainee.rate)
     values: list[float] = []
+    # The first step compiles.
+    trainee.train(1)
+    trainee.start(rate=best_rate or trainee.rate)
     begun = perf_counter()
     for number in range(11):
         if number:

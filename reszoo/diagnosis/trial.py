@@ -69,6 +69,11 @@ class Trial:
         """Returns the run with the least loss afterwards."""
         return min(self.runs, key=lambda run: run.end)
 
+    @property
+    def advised(self) -> Run:
+        """Returns the run at the least rate that gains nearly as much (nine tenths) as the best."""
+        return next(run for run in self.runs if self.gain(run) >= 0.9 * self.gain(self.best))
+
     def gain(self, run: Run) -> float:
         """Returns the share of the constant prediction's loss that a run gets below it; at least 0."""
         size = abs(self.constant) or 1.0

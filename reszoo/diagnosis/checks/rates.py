@@ -39,8 +39,8 @@ def rate_trial_causes(program: Program, trial: Trial, trainee: Trainee) -> Itera
     evidence = {
         "learning rate": trial.rate,
         "loss after": trial.own.end,
-        "better rate": trial.best.rate,
-        "its loss after": trial.best.end,
+        "better rate": trial.advised.rate,
+        "its loss after": trial.advised.end,
         "loss of a constant": trial.constant,
     }
     if trial.best.rate < trial.rate:
@@ -55,16 +55,17 @@ def rate_trial_causes(program: Program, trial: Trial, trainee: Trainee) -> Itera
 
 
 def _rate(size: str, end: str, trial: Trial, name: str, evidence: dict[str, float]) -> Cause:
+    better = trial.advised
     return Cause(
         "learning_rate",
-        f"in {trial.steps} steps from the same weights the rate {trial.rate:g} {end}, the rate {trial.best.rate:g} at "
-        f"{trial.best.end:.3g}; the best constant prediction has {trial.constant:.3g}",
+        f"in {trial.steps} steps from the same weights the rate {trial.rate:g} {end}, the rate {better.rate:.3g} at "
+        f"{better.end:.3g}; the best constant prediction has {trial.constant:.3g}",
         f"the learning rate is too {size}",
-        f"optimizer=keras.optimizers.{name}({trial.best.rate:g})",
+        f"optimizer=keras.optimizers.{name}({better.rate:.3g})",
         certain=False,
         evidence=evidence,
         loss_without=_relative(trial, trial.own),
-        loss_with=_relative(trial, trial.best),
+        loss_with=_relative(trial, better),
     )
 
 
