@@ -40,7 +40,21 @@ def copy_of(model: KerasModel, *, weights: bool, remake: Remake | None = None) -
     copy = keras.models.clone_model(model, clone_function=clone)
     if weights:
         copy.set_weights(model.get_weights())
+    else:
+        _keep_fixed(model, copy)
     return copy
+
+
+def _keep_fixed(model: KerasModel, copy: KerasModel) -> None:
+    """Gives a copy the weights of layers that do not learn: adapted statistics, frozen pretrained layers."""
+    pairs = zip(model._flatten_layers(), copy._flatten_layers(), strict=False)
+    for layer, other in pairs:
+        own = [*layer._trainable_variables, *layer._non_trainable_variables]
+        fixed = own and not layer.trainable_variables and not isinstance(layer, keras.layers.BatchNormalization)
+        mine = [*other._trainable_variables, *other._non_trainable_variables]
+        if fixed and type(layer) is type(other) and [v.shape for v in own] == [v.shape for v in mine]:
+            for target, source in zip(mine, own, strict=True):
+                target.assign(source)
 
 
 def optimizer_of(model: KerasModel, *, rate: float) -> Any:

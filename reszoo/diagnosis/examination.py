@@ -112,6 +112,9 @@ def _read(found: Examination) -> None:
             # The backends raise errors of many classes for labels or shapes that do not fit.
             found.skipped.append(("loss", f"it cannot be computed: {_message(error)}"))
         found.seconds = perf_counter() - begun
+    every = program.model._flatten_layers(include_self=False, recursive=True)
+    if any(getattr(layer, "activity_regularizer", None) is not None for layer in every):
+        found.skipped.append(("activity penalties", "the loss here leaves them out"))
     found.causes += [*regularization_causes(program, baseline=found.constant), *batch_causes(program)]
     if not found.works:
         found.causes += [*scale_causes(program), *activation_causes(program)]
@@ -185,6 +188,9 @@ def _try(found: Examination, seed: int) -> None:
 
 def _rates(found: Examination, trial: Trial, trainee: Trainee) -> Iterator[Cause]:
     causes = [*rate_trial_causes(found.program, trial, trainee)]
+    if "frozen" in found.kinds:
+        # What learns slowly there is the head on random features.
+        causes = [cause for cause in causes if cause.kind != "learning_rate"]
     yield from causes
     # Where no rate learns anything, only the usual ones are known.
     if trial.gain(trial.best) == 0 and not causes:

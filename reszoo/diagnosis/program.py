@@ -89,7 +89,7 @@ class Output:
         y = self.y
         if y.dtype.kind not in "iufb" or not y.size:
             return "values"
-        y = y[np.isfinite(y)].reshape(y.shape) if np.isfinite(y).all() else np.nan_to_num(y)
+        y = np.nan_to_num(y)
         bits, whole = bool(((y == 0) | (y == 1)).all()), bool((y == np.round(y)).all())
         if self.units > 1 and y.ndim == len(self.shape) + 1 and y.shape[-1] == self.units:
             sums = y.sum(axis=-1)

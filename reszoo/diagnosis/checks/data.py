@@ -23,6 +23,8 @@ PERMUTATIONS = 39
 """The greatest score of 39 permutations is exceeded by chance once in 40."""
 PROBED = 600
 """Most examples of the probes, half of them held out."""
+COLUMNS = 4096
+"""Most numbers of an example that the probes read, drawn at random."""
 FEWEST = 200
 """Fewest examples from which inputs and labels are called unrelated."""
 
@@ -133,8 +135,11 @@ def _features(program: Program, rows: Array) -> Array | None:
             if value.min() < 0 or value.max() >= 5000:
                 return None
             value = np.stack([np.bincount(row, minlength=int(value.max()) + 1) for row in value])
-        parts.append(value.astype("float64"))
+        parts.append(value.astype("float32"))
     features = np.concatenate(parts, axis=1)
+    if features.shape[1] > COLUMNS:
+        features = features[:, np.random.default_rng(0).choice(features.shape[1], COLUMNS, replace=False)]
+    features = features.astype("float64")
     return (features - features.mean(axis=0)) / np.maximum(features.std(axis=0), 1e-9)
 
 

@@ -262,7 +262,7 @@ def _noise(x: Tensor, seed: int) -> Tensor:
 
     def noise(array: Array) -> Array:
         array = np.asarray(array)
-        if array.dtype.kind in "iub" or (array == np.round(array)).all():
+        if array.dtype.kind != "f" or (array == np.round(array)).all():
             # Numbers of tokens or categories, of which there are no others.
             return random.permutation(array.reshape(-1)).reshape(array.shape)
         return random.normal(np.mean(array), np.std(array) or 1.0, array.shape).astype("float32")
