@@ -327,7 +327,8 @@ def test_diagnosis_of_healthy_and_broken_networks(digits):
     assert healthy.healthy and not healthy.advice and "BatchNormalization" in healthy.network
     assert json.loads(json.dumps(healthy.to_dict(), allow_nan=False))["examples"] == 512
     # Short in a console, a table in a notebook; a census prints none of its arrays.
-    assert len(repr(broken)) < 200 and repr(broken).startswith("Diagnosis(residual_mlp18: depth; gradient profile broken, ")
+    start = "Diagnosis(residual_mlp18: depth; gradient profile broken, "
+    assert len(repr(broken)) < 200 and repr(broken).startswith(start)
     html = broken._repr_html_()
     assert html.count("<table>") == 3 and broken.advice[0].what.split(":")[0] in html and "census" in html
     census = healthy["census"]
