@@ -10,6 +10,7 @@ import numpy as np
 from keras import ops, tree
 
 from reszoo.diagnosis.causes import Cause
+from reszoo.diagnosis.fresh import fresh_weights
 from reszoo.diagnosis.graph import Slot, Step
 from reszoo.diagnosis.initial import Size, looks_initial, size_of
 from reszoo.diagnosis.objective import penalty
@@ -132,10 +133,13 @@ def _is_linear(program: Program) -> bool:
         return random.normal(0.0, size or 1.0, (2, 32, *part.shape[1:]))
 
     pairs = tree.map_structure(ends, program.x)
+    # Fresh weights, for branches that start at zero are linear only at the start.
+    variables = program.model.trainable_variables
+    weights = [*zip(variables, map(ops.convert_to_tensor, fresh_weights(variables, seed=0)), strict=True)]
 
     def at(share: float) -> Array:
         x = tree.map_structure(lambda pair: ((1 - share) * pair[0] + share * pair[1]).astype("float32"), pairs)
-        return graph.read(x, outputs=[slot])[slot].astype("float64")
+        return graph.read(x, outputs=[slot], weights=weights)[slot].astype("float64")
 
     start, middle, end_value = at(0.0), at(0.5), at(1.0)
     change = np.abs(end_value - start).max()
