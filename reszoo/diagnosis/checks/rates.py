@@ -49,7 +49,8 @@ def rate_trial_causes(program: Program, trial: Trial, trainee: Trainee) -> Itera
         return
     lower = [run for run in trial.runs if run.rate > trial.rate and trial.gain(run) >= best / 2]
     needed = trial.steps * min(run.rate for run in lower) / trial.rate
-    learned = max((gain for steps, gain in followed if updates is None or steps <= updates), default=0.0)
+    # A rate that gets there in a longer training is not too low: that is a matter of epochs.
+    learned = max((gain for _, gain in followed), default=0.0)
     if needed > (updates or USUAL_STEPS) and learned < SHARE * best:
         yield _rate("low", f"ends at {trial.own.end:.3g}", trial, name, evidence)
 
@@ -70,7 +71,7 @@ def _rate(size: str, end: str, trial: Trial, name: str, evidence: dict[str, floa
 
 
 def _relative(trial: Trial, run: Run) -> float | None:
-    return run.end / trial.constant if isfinite(run.end) and trial.constant else None
+    return run.end / trial.constant if isfinite(run.end) and trial.constant > 0 else None
 
 
 def _follow(trainee: Trainee, trial: Trial, updates: int | None) -> list[tuple[int, float]]:
