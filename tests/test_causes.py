@@ -328,7 +328,7 @@ def test_a_program_that_cannot_be_examined_is_refused():
     with refused(["the same number of both"]):
         reszoo.diagnose(model, x, np.zeros(7))
     with refused(["diagnose", "cannot be computed"]):
-        reszoo.diagnose(model, x, np.zeros((240, 5)) + 0.2 * np.arange(5), loss="mse", trial=False)
+        reszoo.diagnose(model, x, np.random.default_rng(0).random((240, 5)), loss="mse", trial=False)
 
 
 # Repair.
