@@ -190,7 +190,7 @@ def _rates(found: Examination, trial: Trial, trainee: Trainee) -> Iterator[Cause
     causes = [*rate_trial_causes(found.program, trial, trainee)]
     if "frozen" in found.kinds:
         # What learns slowly there is the head on random features.
-        causes = [cause for cause in causes if cause.kind != "learning_rate"]
+        causes = []
     yield from causes
     # Where no rate learns anything, only the usual ones are known.
     if trial.gain(trial.best) == 0 and not causes:

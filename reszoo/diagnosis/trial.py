@@ -20,7 +20,7 @@ from reszoo.types import Array, KerasModel, Tensor
 STEPS = 40
 """Steps at each rate, if time allows; at least `FEWEST`."""
 FEWEST = 10
-BATCH = 128
+BATCH = 64
 """Greatest batch of a trial."""
 EXAMPLES = 256
 """Examples on which the loss is measured before and after."""
@@ -162,6 +162,7 @@ def sweep(trainee: Trainee, *, seconds: float = SECONDS) -> Trial:
     """Returns short trainings at the program's own rate, ten times and a tenth of it, and further where those help."""
     rate = trainee.rate
     start, constant = trainee.scores()
+    begun = perf_counter()
     trainee.start(rate=rate)
     trainee.train(2)
     steps = int(np.clip(seconds / RATES / max(trainee.seconds, 1e-4), FEWEST, STEPS))
@@ -175,7 +176,7 @@ def sweep(trainee: Trainee, *, seconds: float = SECONDS) -> Trial:
 
     for factor in (1.0, 10.0, 0.1):
         run(factor)
-    while len(runs) < RATES:
+    while len(runs) < RATES and perf_counter() - begun < 2 * seconds:
         best = min(runs, key=lambda factor: runs[factor].end)
         if isfinite(runs[1.0].end) and constant - runs[1.0].end > (constant - runs[best].end) / 2 > 0:
             break

@@ -50,7 +50,9 @@ def rate_trial_causes(program: Program, trial: Trial, trainee: Trainee) -> Itera
     lower = [run for run in trial.runs if run.rate > trial.rate and trial.gain(run) >= best / 2]
     needed = trial.steps * min(run.rate for run in lower) / trial.rate
     # A rate that gets there in a longer training is not too low: that is a matter of epochs.
-    learned = max((gain for _, gain in followed), default=0.0)
+    later = max((gain for _, gain in followed), default=0.0)
+    within = max((gain for steps, gain in followed if updates is None or steps <= updates), default=0.0)
+    learned = later if later > LEAST else within
     if needed > (updates or USUAL_STEPS) and learned < SHARE * best:
         yield _rate("low", f"ends at {trial.own.end:.3g}", trial, name, evidence)
 
