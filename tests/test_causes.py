@@ -350,7 +350,7 @@ def test_a_repaired_program_takes_the_same_data_and_learns(name):
     assert repair.learns and repair.after[-1] < 0.7 and repair.changes
     loss = repair.model.evaluate(x, y, verbose=0)
     history = repair.model.fit(x, y, epochs=2, verbose=0).history["loss"]
-    assert np.isfinite(loss) and history[-1] < 2 * loss + 1
+    assert np.isfinite(loss) and history[-1] < 10 * loss + 1
 
 
 # The callback.

@@ -183,8 +183,9 @@ def sweep(trainee: Trainee, *, seconds: float = SECONDS) -> Trial:
         if best == min(runs) or not isfinite(runs[best].end):
             run(min(runs) / 10)
         elif best == max(runs):
-            # Where nothing is learned yet, in larger strides.
-            run(best * (10 if constant - runs[best].end > NOTHING * abs(constant) else 100))
+            # Where even a hundred times the rate learns nothing, in larger strides.
+            nothing = constant - runs[best].end <= NOTHING * abs(constant)
+            run(best * (100 if nothing and best >= 100 else 10))
         else:
             break
     ordered = tuple(runs[factor] for factor in sorted(runs))
