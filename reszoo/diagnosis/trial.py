@@ -185,7 +185,7 @@ def sweep(trainee: Trainee, *, seconds: float = SECONDS) -> Trial:
         elif best == max(runs):
             # Where even a hundred times the rate learns nothing, in larger strides.
             nothing = constant - runs[best].end <= NOTHING * abs(constant)
-            run(best * (100 if nothing and best >= 100 else 10))
+            run(best * (30 if nothing and best >= 100 else 10))
         else:
             break
     ordered = tuple(runs[factor] for factor in sorted(runs))
