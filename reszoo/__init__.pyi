@@ -9,7 +9,9 @@ from .data.audit import Audit as Audit
 from .data.dataset import Data as Data
 from .data.sources import open_data as open_data
 from .diagnosis.callback import GradientFlow as GradientFlow
+from .diagnosis.causes import Cause as Cause
 from .diagnosis.diagnose import Diagnosis as Diagnosis, diagnose as diagnose
+from .diagnosis.doctor import Doctor as Doctor
 from .diagnosis.prune import Pruned as Pruned, prune_depth as prune_depth
 from .errors import NotFiniteError as NotFiniteError, ReszooError as ReszooError
 from .experiments.compare import compare as compare

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isfinite
 from pathlib import Path
 from typing import Annotated
 
@@ -21,9 +22,15 @@ def diagnose(
     data: Annotated[str, typer.Option(help="data source, as for reszoo train")],
     output: Annotated[Path | None, typer.Option(help="folder for the report page, its pictures and numbers")] = None,
     size: Annotated[int | None, typer.Option(help="side in pixels of images from a folder")] = None,
-    seed: Annotated[int, typer.Option(help="random seed (controls, splits)")] = 0,
+    scaling: Annotated[
+        str, typer.Option(help="inputs: model (as its run scaled them, else as they are), data, or none")
+    ] = "model",
+    batch: Annotated[int | None, typer.Option(help="batch size of its training, if known")] = None,
+    epochs: Annotated[int | None, typer.Option(help="epochs of its training, if known")] = None,
+    trial: Annotated[bool, typer.Option(help="train a copy for a few steps at several rates")] = True,
+    seed: Annotated[int, typer.Option(help="random seed (controls, splits, trials)")] = 0,
 ) -> None:
-    """Diagnose a trained or untrained network and suggest changes."""
+    """Find out why a trained or untrained network does not learn, and what to change."""
     from reszoo.training.parts import check_data
 
     if not file.expanduser().is_file():
@@ -33,18 +40,33 @@ def diagnose(
     from reszoo.diagnosis.inputs import opened
     from reszoo.diagnosis.measures.result import control_text
 
-    model, x, y = opened(file, data, size=size, seed=seed)
+    model, x, y, scaled = opened(file, data, size=size, scaling=scaling, seed=seed)
     with console.status("measuring"):
-        diagnosis = run_diagnosis(model, x, y, seed=seed)
+        diagnosis = run_diagnosis(
+            model, x, y, batch_size=batch, epochs=epochs, trial=None if trial else False, seed=seed
+        )
     rows = [(r.title, Text(r.level, style=_COLORS[r.level]), control_text(r)) for r in diagnosis.results]
     say(f"{diagnosis.network}; {diagnosis.examples} examples, {diagnosis.seconds:.0f} s")
+    constant = f"; the best constant prediction has {diagnosis.constant_loss:.4g}"
+    if isfinite(diagnosis.loss):
+        say(f"loss {diagnosis.loss:.4g} on these examples{constant}")
+    say(f"inputs: {scaled}")
+    for number, cause in enumerate(diagnosis.causes, 1):
+        sure = "certain" if cause.certain else "suspected"
+        console.print(f"\n[bold]{number}. {cause.kind}[/bold] ({sure}): {escaped(cause.seen)}", soft_wrap=True)
+        say(cause.why)
+        say(cause.remedy, style="green")
+    if not diagnosis.causes:
+        say("\nNo cause found: nothing explains a failure to train.")
+    console.print()
     console.print(table(diagnosis.model, ("measurement", "verdict", "control"), rows))
     for result in diagnosis.results:
         console.print(f"\n[bold]{result.title}[/bold]: {escaped(result.verdict)}", soft_wrap=True)
         console.print(escaped(result.thresholds), style="dim", soft_wrap=True)
     for title, reason in diagnosis.skipped:
         console.print(f"\n{title} skipped: {escaped(reason)}", soft_wrap=True)
-    console.print("\n[bold]Suggested changes[/bold]" if diagnosis.advice else "\nNo changes suggested.")
+    if diagnosis.advice:
+        console.print("\n[bold]Suggested changes of depth and blocks[/bold]")
     for advice in diagnosis.advice:
         console.print(f"- {escaped(advice.what)} ({escaped(advice.because)})", soft_wrap=True)
     if output is not None:

@@ -1,5 +1,6 @@
 from .advice import Advice as Advice
 from .anatomy import Anatomy as Anatomy, take_apart as take_apart
+from .causes import KINDS as KINDS
 from .measures.census import Census as Census, census as census
 from .measures.gradient_profile import GradientProfile as GradientProfile, gradient_profile as gradient_profile
 from .measures.information import Information as Information, Readout as Readout, information as information
@@ -24,4 +25,6 @@ from .measures.signal import (
     correlation as correlation,
     signal_propagation as signal_propagation,
 )
+from .repair import Repair as Repair
+from .trial import Run as Run, Trial as Trial
 from .units import Units as Units

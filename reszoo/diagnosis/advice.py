@@ -10,12 +10,13 @@ import keras
 import numpy as np
 
 from reszoo.diagnosis.anatomy import Anatomy
-from reszoo.diagnosis.measures.census import Census
+from reszoo.diagnosis.measures.census import Census, blocked
 from reszoo.diagnosis.measures.gradient_profile import GradientProfile
 from reszoo.diagnosis.measures.information import Information
 from reszoo.diagnosis.measures.lesion import LesionStudy
 from reszoo.diagnosis.measures.result import Result
 from reszoo.diagnosis.measures.signal import Correlation, SignalPropagation
+from reszoo.diagnosis.units import activation_name
 from reszoo.types import KerasLayer
 
 
@@ -30,31 +31,45 @@ class Advice:
 def advice_for(network: Anatomy, results: Sequence[Result]) -> Iterator[Advice]:
     """Yields recommended changes, the most effective first."""
     by_type = {type(result): result for result in results}
-    profile, signal, similarity = by_type[GradientProfile], by_type[SignalPropagation], by_type[Correlation]
-    assert isinstance(profile, GradientProfile) and isinstance(signal, SignalPropagation)
+    profile, signal, similarity = by_type.get(GradientProfile), by_type.get(SignalPropagation), by_type.get(Correlation)
     normed = bool(norms_of(network))
-    if profile.level in ("strained", "broken"):
+    living = _living(by_type.get(Census))
+    if isinstance(profile, GradientProfile) and profile.level in ("strained", "broken") and living:
         yield from _gradient_advice(network, profile, normed=normed)
-    if similarity.level != "healthy":
+    if similarity is not None and similarity.level in ("strained", "broken") and living:
         yield Advice("shortcuts, or a norm after every layer, so that inputs stay distinct", similarity.verdict)
-    if signal.level != "healthy" and not normed:
+    if signal is not None and signal.level != "healthy" and not normed and living:
         yield Advice("add norms, or scale the branches by 1/sqrt(blocks)", signal.verdict)
     readable = by_type.get(Information)
     if readable is not None and readable.level == "broken":
         yield Advice("a free identity path (no activation after the addition, few projections)", readable.verdict)
-    yield from _census_advice(by_type[Census])
+    if Census in by_type:
+        yield from _census_advice(by_type[Census])
     lesions = by_type.get(LesionStudy)
-    if isinstance(lesions, LesionStudy) and lesions.level == "healthy" and len(lesions.idle) > 1:
+    if isinstance(lesions, LesionStudy) and lesions.level == "healthy" and len(lesions.idle) > 1 and _prunable(network):
         yield Advice(
             "reszoo.prune_depth, to make the network smaller",
             f"{len(lesions.idle)} of {len(lesions.blocks)} blocks can each be removed for at most half a point",
         )
 
 
+def _living(result: Result | None) -> bool:
+    """Returns whether gradients and signals pass every activation; where not, their size says nothing of depth."""
+    return not (isinstance(result, Census) and blocked(result.units))
+
+
+def _prunable(network: Anatomy) -> bool:
+    """Returns whether `prune_depth` takes the network: one that reszoo built, with shortcuts."""
+    return network.residual and "by the plan" in network.description
+
+
 def _gradient_advice(network: Anatomy, profile: GradientProfile, *, normed: bool) -> Iterator[Advice]:
     """Yields changes for gradients that vanish or explode."""
     count, gain = len(network.blocks), profile.gain
-    vanishes = isfinite(gain) and gain < 1
+    if not isfinite(gain) or not profile.ratio > 0:
+        yield Advice("other initial weights, or an activation without dead units (see the census)", profile.verdict)
+        return
+    vanishes = gain < 1
     because = f"the gradient {'vanishes' if vanishes else 'explodes'}, x{gain:.2f} a block over {count} blocks"
     if network.residual:
         yield Advice(
@@ -69,13 +84,19 @@ def _gradient_advice(network: Anatomy, profile: GradientProfile, *, normed: bool
         if normed:
             yield Advice("batch norm alone makes plain gradients explode with depth (x1.2 a layer): see above", because)
         else:
-            start = "he_uniform" if gain < 1 else "a smaller gain, or looks_linear"
+            start = _start(network) if gain < 1 else "a smaller gain, or looks_linear"
             yield Advice(f"without shortcuts: another initializer ({start})", because)
         if count > 10:
             depth = _depth_for(gain)
             yield Advice(f"or fewer layers: up to {depth} blocks keep the gradient within two decades", because)
     if profile.level == "broken" and not vanishes:
         yield Advice("until then a lower learning rate, and gradient clipping (clipnorm=1)", because)
+
+
+def _start(network: Anatomy) -> str:
+    """Returns the initializer for the activations of a network: He (2015) holds for relu."""
+    names = {activation_name(step) for step in network.graph.between(network.graph.inputs, [network.trunk[-1]])}
+    return "glorot_uniform, or relu instead of it" if names & {"sigmoid", "tanh"} else "he_uniform"
 
 
 def _census_advice(result: Result) -> Iterator[Advice]:

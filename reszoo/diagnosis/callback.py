@@ -10,8 +10,9 @@ import keras
 import numpy as np
 from keras import tree
 
-from reszoo.diagnosis.anatomy import Anatomy, Loss, take_apart
+from reszoo.diagnosis.anatomy import Anatomy, take_apart
 from reszoo.diagnosis.measures.gradient_profile import block_gradients, ratio_of
+from reszoo.diagnosis.objective import Loss
 from reszoo.errors import ReszooError
 from reszoo.types import Tensor
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -11,24 +10,24 @@ from typing import Any
 import numpy as np
 from keras import tree
 
-from reszoo.diagnosis.advice import Advice, advice_for, norms_of
-from reszoo.diagnosis.anatomy import Anatomy, Loss, take_apart
-from reszoo.diagnosis.measures.census import census
-from reszoo.diagnosis.measures.gradient_profile import gradient_profile
-from reszoo.diagnosis.measures.information import LEAST, information
-from reszoo.diagnosis.measures.lesion import lesion_study, removable
-from reszoo.diagnosis.measures.result import TONES, Result, control_text
-from reszoo.diagnosis.measures.signal import correlation, signal_propagation
+from reszoo.diagnosis.advice import Advice, advice_for
+from reszoo.diagnosis.anatomy import Anatomy
+from reszoo.diagnosis.causes import Cause, ranked
+from reszoo.diagnosis.examination import EXAMPLES, examine
+from reszoo.diagnosis.measurements import anatomy_of, description
+from reszoo.diagnosis.measures.result import TONES, Result, control_text, plain
+from reszoo.diagnosis.objective import Loss
+from reszoo.diagnosis.program import read_program
+from reszoo.diagnosis.repair import Repair, repaired
+from reszoo.diagnosis.trial import Trial
 from reszoo.errors import ReszooError
 from reszoo.notebook import html_table
-from reszoo.report.page import Cell, Page, Section, Table
+from reszoo.report.page import Cell, Code, Content, Page, Section, Table
 from reszoo.report.write import versions, write
 from reszoo.types import KerasModel, Tensor
 
 NUMBERS = 2_500_000
 """Greatest size of the inputs, in numbers: 16 images of 224x224x3."""
-EXAMPLES = 512
-"""Greatest number of examples."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -44,24 +43,40 @@ class Diagnosis:
     skipped: tuple[tuple[str, str], ...]
     """Measurements that were not possible, and why."""
     advice: tuple[Advice, ...]
+    """What to change in the depth and the blocks of the network, from the measurements."""
     seconds: float
+    causes: tuple[Cause, ...] = ()
+    """Why the network does not train, the most certain first; at most five, and none for a sound network."""
+    loss: float = float("nan")
+    """Loss on the examples as `model.evaluate` reports it: inference mode, weight penalties included."""
+    constant_loss: float = float("nan")
+    """Loss of the best prediction that does not depend on the input."""
+    trial: Trial | None = None
+    """Short trainings of a copy at several learning rates."""
+    repair: Repair | None = None
+    """The repaired model, if `repair=True`."""
 
     def __repr__(self) -> str:
-        levels = ", ".join(f"{result.title} {result.level}" for result in self.results)
-        return f"Diagnosis({self.model}: {levels or 'no measurements'})"
+        causes = ", ".join(cause.kind for cause in self.causes) or "no cause"
+        ill = ", ".join(f"{one.title} {one.level}" for one in self.results if one.level in ("strained", "broken"))
+        return f"Diagnosis({self.model}: {causes}; {ill or 'nothing strained or broken'})"
 
     def _repr_html_(self) -> str:
         rows = [(one.title, one.level, one.verdict, control_text(one)) for one in self.results]
         title = f"Diagnosis of {self.model}: {self._state()}"
-        html = html_table(("measurement", "verdict", "numbers", "control"), rows, title=title, note=self.network)
+        html = ""
+        if self.causes:
+            causes = [(one.kind, _sureness(one), one.seen, one.remedy) for one in self.causes]
+            html = html_table(("cause", "", "seen", "remedy"), causes, title=f"Causes of {self.model}")
+        html += html_table(("measurement", "verdict", "numbers", "control"), rows, title=title, note=self.network)
         if self.advice:
             html += html_table(("change", "because"), [(one.what, one.because) for one in self.advice])
         return html
 
     @property
     def healthy(self) -> bool:
-        """Whether nothing is strained or broken."""
-        return all(result.level in ("healthy", "unknown") for result in self.results)
+        """Whether there is no cause, and nothing is strained or broken."""
+        return not self.causes and all(result.level in ("healthy", "unknown") for result in self.results)
 
     def _state(self) -> str:
         return "nothing strained or broken" if self.healthy else "not healthy"
@@ -76,6 +91,11 @@ class Diagnosis:
             "model": self.model,
             "network": self.network,
             "examples": self.examples,
+            "causes": [cause.to_dict() for cause in self.causes],
+            "loss": plain(self.loss),
+            "constant_loss": plain(self.constant_loss),
+            "trial": None if self.trial is None else self.trial.to_dict(),
+            "repair": None if self.repair is None else self.repair.to_dict(),
             "results": [result.to_dict() for result in self.results],
             "skipped": [{"measurement": title, "because": why} for title, why in self.skipped],
             "advice": [{"what": one.what, "because": one.because} for one in self.advice],
@@ -93,7 +113,11 @@ class Diagnosis:
             lead=f"{self.network}. Result: {self._state()}. No single number shows that a network trains: each is "
             "given with its control and its thresholds.",
             sections=[
-                Section("Findings", [Table(("measurement", "verdict", "numbers", "control"), rows, phone="stack")]),
+                Section("Causes", _cause_parts(self)),
+                Section(
+                    "Measurements",
+                    [Table(("measurement", "verdict", "numbers", "control"), rows, phone="stack")],
+                ),
                 Section("What to change", [Table(("change", "because"), advice)] if advice else []),
                 *(Section(one.title.capitalize(), [one.image(), one.thresholds]) for one in self.results),
                 Section("Skipped", [f"{title}: {why}." for title, why in self.skipped]),
@@ -110,82 +134,107 @@ class Diagnosis:
 
 
 def diagnose(
-    model: KerasModel | Anatomy, x: Tensor, y: Tensor, *, loss: Loss | None = None, seed: int = 0
+    model: KerasModel | Anatomy,
+    x: Tensor,
+    y: Tensor,
+    *,
+    loss: Loss | str | None = None,
+    batch_size: int | None = None,
+    epochs: int | None = None,
+    trial: bool | None = None,
+    repair: bool = False,
+    seed: int = 0,
 ) -> Diagnosis:
-    """Returns what is wrong with a network, and what to change: gradient, signal, dead units, information, lesions.
+    """Returns why a network does not train, and what to change: causes first, then measurements with their controls.
 
-    No single number shows that a network trains: plain networks with healthy gradient norms fail as well. So there are
-    several measurements, each with its control. The model stays unchanged, bit for bit.
+    What is examined is what `fit` trains: the compiled loss, optimizer and learning rate are read. Checks compare the
+    outputs, the loss and the data with each other; measurements look at gradients, signals and dead units; a trial
+    trains a copy for a few steps at several learning rates. The model itself stays unchanged, bit for bit. No single
+    number shows that a network trains: plain networks with healthy gradient norms fail as well.
 
     Example:
-        >>> import numpy as np, reszoo
-        >>> model = reszoo.create("residual_mlp18", input_shape=(8,), width_multiplier=1 / 32, classes=2)
+        >>> import keras, numpy as np, reszoo
+        >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(1, "softmax")])
+        >>> model.compile("adam", "binary_crossentropy")
         >>> x = np.random.default_rng(0).normal(size=(64, 8)).astype("float32")
-        >>> diagnosis = reszoo.diagnose(model, x, (x[:, 0] > 0).astype(int))
-        >>> diagnosis["gradient profile"].level
-        'healthy'
+        >>> diagnosis = reszoo.diagnose(model, x, x[:, 0] > 0, trial=False)
+        >>> diagnosis.causes[0].kind, diagnosis.causes[0].remedy
+        ('output_activation', "outputs = keras.layers.Dense(1, activation='sigmoid')(x)")
 
     Args:
-        model: any functional or Sequential Keras model with one output, trained or not.
-        x: inputs; if there are many, the first are used (at most 512).
-        y: class indices, or what `loss` takes.
-        loss: a function of true values and outputs, instead of cross-entropy; skips measurements that need classes.
-        seed: random seed of controls and splits.
+        model: any functional or Sequential Keras model, trained or not; one weighted layer is enough.
+        x: inputs as for `fit`; measurements use the first of many (at most 512), checks all of them.
+        y: true values as for `fit`; class indices for a model that is not compiled.
+        loss: a loss instead of the compiled one: a function of true values and outputs, or a name.
+        batch_size: as for `fit`, if known.
+        epochs: as for `fit`, if known: whether training is long enough depends on it.
+        trial: whether a copy is trained for a few steps; by default, if the model is compiled.
+        repair: whether remedies are applied to a copy, one after another, each with a trial (`Diagnosis.repair`).
+        seed: random seed of controls, splits and trials.
 
     Raises:
         ReszooError: the model cannot be analyzed, or the data do not fit it.
     """
     start = perf_counter()
-    network = take_apart(model)
-    x, y, count = _first_examples(x, y)
-    results: list[Result] = [
-        gradient_profile(network, x, y, loss=loss, seed=seed),
-        signal_propagation(network, x, seed=seed),
-        correlation(network, x, None if loss else y, seed=seed),
-        census(network, x, y, loss=loss),
-    ]
-    skipped = dict(_impossible(network, count, loss))
-    if "information" not in skipped:
-        results.append(information(network, x, y, places=7, seed=seed))
-    if "lesion study" not in skipped:
-        results.append(lesion_study(network, x, y, draws=0, seed=seed))
+    whole = model.graph.model if isinstance(model, Anatomy) else model
+    x, y = (_arrays(one, several=_several(whole, side)) for one, side in ((x, "inputs"), (y, "outputs")))
+    count = _count(x, y)
+    program = read_program(whole, x, y, loss=loss, batch_size=batch_size, epochs=epochs)
+    compiled = program.optimizer is not None
+    found = examine(program, loss=loss, count=count, trial=compiled if trial is None else trial, seed=seed)
+    causes = ranked(found.causes)
+    network, _ = anatomy_of(program.graph)
+    mended = repaired(program, causes, trial=found.trial, seed=seed) if repair else None
     return Diagnosis(
         model=network.name,
-        network=_description(network),
-        examples=count,
-        results=tuple(results),
-        skipped=tuple(skipped.items()),
-        advice=tuple(advice_for(network, results)),
+        network=description(network),
+        examples=len(found.rows),
+        results=tuple(found.results),
+        skipped=tuple(found.skipped),
+        advice=tuple(advice_for(network, found.results)),
+        causes=causes if mended is None else mended.causes,
+        loss=found.loss,
+        constant_loss=found.constant,
+        trial=found.trial,
+        repair=mended,
         seconds=perf_counter() - start,
     )
 
 
-def _first_examples(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, int]:
-    """Returns the first examples, few enough for a quick diagnosis, and how many they are."""
-    flat, labels = tree.flatten(x), np.asarray(y)
-    if any(len(part) != len(labels) for part in flat) or len(labels) < 2:
-        got = f"{', '.join(str(len(part)) for part in flat)} inputs and {len(labels)} true values"
+def _several(model: KerasModel, side: str) -> bool:
+    """Returns whether a model has several inputs, or outputs; a model that is not built has one."""
+    try:
+        return len(getattr(model, side)) > 1
+    except (AttributeError, TypeError, ValueError):
+        return False
+
+
+def _arrays(values: Tensor, *, several: bool) -> Tensor:
+    """Returns a plain list of numbers as an array, where it is not a list of arrays for several inputs or outputs."""
+    if several or not isinstance(values, (list, tuple)) or len(values) == 1:
+        return values
+    return np.asarray(values)
+
+
+def _count(x: Tensor, y: Tensor) -> int:
+    """Returns how many examples are few enough for a quick diagnosis."""
+    flat, labels = tree.flatten(x), tree.flatten(y)
+    count = len(labels[0]) if labels and np.ndim(labels[0]) else 0
+    if any(len(part) != count for part in (*flat, *labels)) or count < 2:
+        got = f"{', '.join(str(len(part)) for part in flat)} inputs and {count} true values"
         raise ReszooError("diagnose", got=got, expected="the same number of both, at least two")
     size = sum(int(np.prod(np.shape(part)[1:])) for part in flat)
-    count = min(len(labels), EXAMPLES, max(NUMBERS // size, 16))
-    return tree.map_structure(lambda part: part[:count], x), labels[:count], count
+    return min(count, EXAMPLES, max(NUMBERS // max(size, 1), 16))
 
 
-def _impossible(network: Anatomy, count: int, loss: Loss | None) -> Iterator[tuple[str, str]]:
-    """Yields the measurements that are not possible here, and why."""
-    if loss is not None:
-        yield from ((title, "there are no classes") for title in ("information", "lesion study"))
-        return
-    if count < LEAST:
-        yield "information", f"{count} examples: needs at least {LEAST}, half of them held out"
-    try:
-        removable(network)
-    except ReszooError as error:
-        yield "lesion study", error.got if isinstance(error.got, str) else str(error.got)
+def _sureness(cause: Cause) -> str:
+    return "certain" if cause.certain else "suspected"
 
 
-def _description(network: Anatomy) -> str:
-    initializers = [getattr(step.layer, "kernel_initializer", None) for step in network.graph.steps]
-    names = sorted({type(initializer).__name__ for initializer in initializers if initializer is not None})
-    norms = sorted({type(layer).__name__ for layer in norms_of(network)})
-    return f"{network.description}; initializer {', '.join(names) or 'unknown'}; {', '.join(norms) or 'no norm'}"
+def _cause_parts(diagnosis: Diagnosis) -> list[Content]:
+    """Returns the causes for a page: a sentence and the code of the remedy for each."""
+    parts: list[Content] = []
+    for cause in diagnosis.causes:
+        parts.append(f"{cause.kind} ({_sureness(cause)}): {cause.seen}. {cause.why[:1].upper()}{cause.why[1:]}.")
+        parts.append(Code(cause.remedy))
+    return parts or ["None: nothing in the program, the data or the measurements explains a failure to train."]

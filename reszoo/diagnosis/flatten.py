@@ -14,8 +14,12 @@ from reszoo.errors import ReszooError
 from reszoo.types import KerasLayer, KerasModel, Tensor
 
 
-def flatten(model: KerasModel) -> Graph:
+def flatten(model: KerasModel, *, output: int | None = None) -> Graph:
     """Returns the graph of a model.
+
+    Args:
+        model: a functional or Sequential model.
+        output: index of the output to examine, for a model of several.
 
     Raises:
         ReszooError: the model has no functional graph, or several outputs.
@@ -23,7 +27,7 @@ def flatten(model: KerasModel) -> Graph:
     inner = _functional(model)
     if inner is None:
         _refuse(model)
-    if len(inner.outputs) != 1:
+    if len(inner.outputs) != 1 and output is None:
         raise ReszooError(
             model.name,
             got=f"a model of {len(inner.outputs)} outputs",
@@ -32,9 +36,9 @@ def flatten(model: KerasModel) -> Graph:
         )
     builder = _GraphBuilder()
     inputs = tuple(builder.slot(tensor) for tensor in inner.inputs)
-    (output,) = builder.open(inner, inputs, inference=False)
-    logits, activation = builder.split(output)
-    return Graph(model, tuple(builder.steps), inputs, output, logits, activation, builder.shapes)
+    end = builder.open(inner, inputs, inference=False)[output or 0]
+    logits, activation = builder.split(end)
+    return Graph(model, tuple(builder.steps), inputs, end, logits, activation, builder.shapes)
 
 
 class _GraphBuilder:
@@ -81,7 +85,8 @@ class _GraphBuilder:
         if activation not in ("softmax", "sigmoid"):
             return output, "linear"
         if not isinstance(layer, keras.layers.Dense):
-            return last.inputs[0], activation
+            # A convolution with an activation has no tensor before it: its output counts.
+            return (output, "linear") if getattr(layer, "weights", ()) else (last.inputs[0], activation)
         logits = self._new_slot(self.shapes[output])
         linear = Step(layer.name, layer, _Linear(layer), last.arguments, last.inputs, (logits,), "no argument")
         name, call = f"{layer.name}_{activation}", layer.activation

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from inspect import isfunction
 from typing import Literal
 
 import keras
@@ -31,6 +32,10 @@ class Units:
     """Units that pass no gradient at values other than zero."""
     duplicated: int
     """Units equal to an earlier unit of the layer for every example, dead ones not counted."""
+    activation: str = ""
+    """Name of the activation."""
+    flat: float = 0.0
+    """Of sigmoid and tanh: share of values at which the slope is below 5 % of the greatest one."""
 
 
 def units_of(graph: Graph, x: Tensor, weights: Iterable[tuple[KerasVariable, Tensor]]) -> Iterator[Units]:
@@ -54,6 +59,26 @@ def units_of(graph: Graph, x: Tensor, weights: Iterable[tuple[KerasVariable, Ten
         change[step.outputs[0]] = count
     graph.run(x, outputs=[graph.logits], change=change, statistics="batch", weights=weights)
     yield from units.values()
+
+
+FLAT = 0.05
+"""Share of the greatest slope below which sigmoid and tanh are called flat."""
+_SLOPES = {"sigmoid": 0.25, "tanh": 1.0}
+"""Greatest slopes of the activations that saturate."""
+
+
+def activation_name(step: Step) -> str:
+    """Returns the name of the activation of a step, such as relu; "linear" without one."""
+    if isfunction(step.layer):
+        # The activation of a last layer, a step of its own in the graph.
+        return step.layer.__name__
+    if step.call is not step.layer:
+        return "linear"
+    name = getattr(getattr(step.layer, "activation", None), "__name__", None)
+    kind = type(step.layer).__name__
+    if name is None:
+        name = kind.lower() if kind in _LAYERS or kind == "Softmax" else "linear"
+    return str(name)
 
 
 _Kind = Literal["layer", "weighted"]
@@ -102,12 +127,15 @@ def _units(step: Step, value: Tensor, slope: Array) -> Units:
     rows = rows.reshape(len(rows), -1)
     shut = ~np.moveaxis(slope, axis, 0).reshape(len(rows), -1).any(axis=1)
     zero = ~rows.any(axis=1)
+    steepest = _SLOPES.get(activation_name(step))
     return Units(
         layer=step.name,
         count=len(rows),
         dead=int((shut & zero).sum()),
         saturated=int((shut & ~zero).sum()),
         duplicated=_duplicates(rows[~shut]),
+        activation=activation_name(step),
+        flat=float((np.abs(slope) < FLAT * steepest).mean()) if steepest and slope.size else 0.0,
     )
 
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
 from keras import ops
 
-from reszoo.diagnosis.anatomy import Anatomy, Loss, preserve_variables
+from reszoo.diagnosis.anatomy import Anatomy, preserve_variables
 from reszoo.diagnosis.flatten import flatten
+from reszoo.diagnosis.fresh import fresh_weights
 from reszoo.diagnosis.graph import Graph
 from reszoo.diagnosis.measures.result import Level, Result
+from reszoo.diagnosis.objective import Loss
 from reszoo.diagnosis.units import Units, channel_axis, units_of
 from reszoo.report.profiles import Panel
 from reszoo.types import Array, KerasLayer, KerasModel, KerasVariable, Tensor
@@ -24,6 +26,7 @@ FEW = 1e-4
 """Share of numbers without gradient at which no further gradient is taken."""
 STEP = 0.02
 """Size of a step relative to that of the variable (root mean squares)."""
+KINDS = ("dead", "saturated", "duplicated")
 STRAINED, BROKEN = 0.05, 0.25
 """Shares of numbers without gradient, or of dead units, at which a level begins. Chance leaves a few hundredths in
 narrow networks; dead padded channels of CIFAR networks were more than half (both in tests/test_living.py)."""
@@ -35,8 +38,10 @@ class Census(Result):
 
     title: ClassVar[str] = "census"
     thresholds: ClassVar[str] = (
-        f"share of trainable numbers without gradient (except those that see only padding or zero inputs), or of units "
-        f"that are dead, saturated or duplicated: below {STRAINED:.0%} healthy, to {BROKEN:.0%} strained, above broken"
+        "share of trainable numbers without gradient (except those that see only padding or zero inputs), or of units "
+        "that are dead, saturated or duplicated, less the share for ordinary fresh weights on the same data: below "
+        f"{STRAINED:.0%} or within chance healthy, to {BROKEN:.0%} strained, above broken; a layer without one living "
+        "unit is broken"
     )
 
     numbers: int
@@ -74,14 +79,11 @@ class Census(Result):
     def panels(self) -> list[Panel]:
         """Returns the shares of dead, saturated and duplicated units of every activation."""
         indices = range(1, len(self.units) + 1)
-        curves = {
-            kind: (indices, [getattr(layer, kind) / layer.count for layer in self.units])
-            for kind in ("dead", "saturated", "duplicated")
-        }
+        curves = {kind: (indices, [getattr(layer, kind) / layer.count for layer in self.units]) for kind in KINDS}
         return [Panel("units that do not learn", "activation", "share", curves)]
 
 
-def census(model: KerasModel | Anatomy, x: Tensor, y: Tensor, *, loss: Loss | None = None) -> Census:
+def census(model: KerasModel | Anatomy, x: Tensor, y: Tensor, *, loss: Loss | str | None = None) -> Census:
     """Returns which trainable numbers get no gradient, and which units are dead, saturated or duplicated.
 
     A number counts as without gradient if the derivative of the batch's loss is exactly zero now and after each of
@@ -89,7 +91,8 @@ def census(model: KerasModel | Anatomy, x: Tensor, y: Tensor, *, loss: Loss | No
     norms use the statistics of the batch, as in training; the model stays unchanged, bit for bit. A unit that is dead
     for these examples may be active for others: pass a few hundred.
 
-    Control: zero, the share in a network in which every number learns.
+    Control: the shares for fresh weights (kernels by He 2015, biases 0) on the same data, taken where there is
+    something to compare; a unit that reads the same number in every example can be dead without any fault.
 
     Example:
         >>> import keras, numpy as np, reszoo
@@ -101,19 +104,23 @@ def census(model: KerasModel | Anatomy, x: Tensor, y: Tensor, *, loss: Loss | No
     Args:
         model: a functional or Sequential Keras model with one output, or its `Anatomy`.
         x: a batch of inputs.
-        y: class indices, or what `loss` takes.
-        loss: a function of true values and outputs, instead of cross-entropy.
+        y: what the compiled loss takes; class indices for a model without one.
+        loss: a function of true values and outputs, instead of the compiled loss (without one, cross-entropy).
 
     Raises:
         ReszooError: the model cannot be analyzed, or the data do not fit it.
     """
     network = model if isinstance(model, Anatomy) else Anatomy(flatten(model), (), "")
     graph = network.graph
-    labels = network.labels(y, loss)
+    labels = network.targets(y, loss)
     variables = graph.model.trainable_variables
     with preserve_variables(graph.model):
         silent, values = _without_gradient(network, x, labels, loss)
         units = tuple(units_of(graph, x, zip(variables, values, strict=True)))
+        if _suspect([], units):
+            units = _lasting(units_of(graph, x, []), units)
+        suspect = _suspect(silent, units)
+        control = _fresh(network, x, labels, loss) if suspect else {}
         by_path = {variable.path: mask for variable, mask in zip(variables, silent, strict=True)}
         zero_inputs = sum(_zero_inputs(graph, x, by_path))
     layers = {id(step.layer): step.layer for step in graph.steps if getattr(step.layer, "weights", ())}
@@ -126,12 +133,12 @@ def census(model: KerasModel | Anatomy, x: Tensor, y: Tensor, *, loss: Loss | No
         "units": units,
         "frozen": tuple(layer.name for layer in frozen),
     }
-    level, verdict = _verdict(**counts)
+    level, verdict = _verdict(**counts, control=control)
     return Census(
         model=network.name,
         level=level,
         verdict=verdict,
-        control={"every number learns": 0.0},
+        control=control or {"every number learns": 0.0},
         silent=by_path,
         frozen_numbers=sum(int(np.prod(variable.shape)) for layer in frozen for variable in _kernels(layer)),
         **counts,
@@ -139,7 +146,7 @@ def census(model: KerasModel | Anatomy, x: Tensor, y: Tensor, *, loss: Loss | No
 
 
 def _without_gradient(
-    network: Anatomy, x: Tensor, labels: Array, loss: Loss | None
+    network: Anatomy, x: Tensor, labels: Array, loss: Loss | str | None
 ) -> tuple[list[Array], list[Tensor]]:
     """Returns, for every trainable variable, which numbers have no gradient in any pass, and its last values."""
     variables = network.graph.model.trainable_variables
@@ -158,6 +165,14 @@ def _without_gradient(
                 scale = _rms(values[index]) or 1.0
                 values[index] = (values[index] - STEP * scale * (slope / size)).astype("float32")
     return silent, _tensors(values, variables)
+
+
+def _lasting(before: Iterable[Units], after: Iterable[Units]) -> tuple[Units, ...]:
+    """Returns the units with what holds both before and after the small steps."""
+    return tuple(
+        replace(one, **{kind: min(getattr(one, kind), getattr(other, kind)) for kind in KINDS})
+        for one, other in zip(before, after, strict=True)
+    )
 
 
 def _tensors(values: list[Array], variables: list[KerasVariable]) -> list[Tensor]:
@@ -207,13 +222,16 @@ def _verdict(
     zero_inputs: int,
     units: tuple[Units, ...],
     frozen: tuple[str, ...],
+    control: Mapping[str, float],
 ) -> tuple[Level, str]:
     if numbers == 0:
         return "unknown", "nothing is trained: every layer is frozen"
     total = max(sum(layer.count for layer in units), 1)
-    counts = {kind: sum(getattr(layer, kind) for layer in units) for kind in ("dead", "saturated", "duplicated")}
+    counts = {kind: sum(getattr(layer, kind) for layer in units) for kind in KINDS}
     judged = without_gradient - padding - zero_inputs
-    worst = max(judged / numbers, *(count / total for count in counts.values()))
+    excess = [_excess(judged / numbers, control.get("fresh weights: without gradient", 0.0), numbers)]
+    excess += [_excess(counts[kind] / total, control.get(f"fresh weights: {kind}", 0.0), total) for kind in KINDS]
+    worst = 1.0 if blocked(units) and not control.get("fresh weights: layers dead", 0.0) else max(excess)
     level: Level = "broken"
     if worst < BROKEN:
         level = "healthy" if worst < STRAINED else "strained"
@@ -230,6 +248,40 @@ def _verdict(
     if frozen:
         clauses.append(f"frozen: {_listed(frozen)}")
     return level, "; ".join(clauses)
+
+
+def blocked(units: Iterable[Units]) -> list[str]:
+    """Returns the activations that have no living unit."""
+    return [layer.layer for layer in units if layer.dead == layer.count]
+
+
+def _excess(share: float, control: float, count: int) -> float:
+    """Returns by how much a share exceeds its control; zero within three standard deviations of a count."""
+    excess = share - control
+    return excess if excess * count > 3 * np.sqrt(max(control * count, 1.0)) else 0.0
+
+
+def _suspect(silent: list[Array], units: Iterable[Units]) -> bool:
+    """Returns whether there is anything that fresh weights should be compared with."""
+    without, numbers = sum(map(np.count_nonzero, silent)), sum(mask.size for mask in silent)
+    layers = [*units]
+    sick = max(sum(getattr(layer, kind) for layer in layers) for kind in KINDS) if layers else 0
+    return bool(without > STRAINED * numbers or sick > STRAINED * sum(layer.count for layer in layers))
+
+
+def _fresh(network: Anatomy, x: Tensor, labels: Array, loss: Loss | str | None) -> dict[str, float]:
+    """Returns the shares for fresh weights, of one draw."""
+    variables = network.graph.model.trainable_variables
+    values = fresh_weights(variables, seed=0)
+    tensors = _tensors(values, variables)
+    units = [*units_of(network.graph, x, zip(variables, tensors, strict=True))]
+    total = max(sum(layer.count for layer in units), 1)
+    shares = {kind: sum(getattr(layer, kind) for layer in units) / total for kind in KINDS}
+    shares["layers dead"] = len(blocked(units))
+    _, slopes = network.gradients(x, labels, variables=variables, values=tensors, loss=loss, statistics="batch")
+    without = sum(np.count_nonzero(slope == 0) - _padding_taps(slope == 0) for slope in slopes)
+    shares["without gradient"] = without / max(sum(slope.size for slope in slopes), 1)
+    return {f"fresh weights: {name}": float(share) for name, share in shares.items()}
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -8,9 +8,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from reszoo.diagnosis.anatomy import Anatomy, Loss, preserve_variables, take_apart
+from reszoo.diagnosis.anatomy import Anatomy, preserve_variables, take_apart
 from reszoo.diagnosis.graph import Statistics
 from reszoo.diagnosis.measures.result import Level, Result, level_of
+from reszoo.diagnosis.objective import Loss
 from reszoo.report.profiles import Panel
 from reszoo.types import Array, KerasModel, KerasVariable, Tensor
 
@@ -56,7 +57,7 @@ def gradient_profile(
     x: Tensor,
     y: Tensor,
     *,
-    loss: Loss | None = None,
+    loss: Loss | str | None = None,
     statistics: Statistics = "batch",
     seed: int = 0,
 ) -> GradientProfile:
@@ -75,8 +76,8 @@ def gradient_profile(
     Args:
         model: a Keras model or its `Anatomy`.
         x: a batch of inputs.
-        y: class indices, or what `loss` takes.
-        loss: a function of true values and outputs, instead of cross-entropy.
+        y: what the compiled loss takes; class indices for a model without one.
+        loss: a function of true values and outputs, instead of the compiled loss (without one, cross-entropy).
         statistics: which statistics batch norms use: `batch` as in training, or `moving`.
         seed: random seed of the shuffled labels.
 
@@ -84,7 +85,7 @@ def gradient_profile(
         ReszooError: the model cannot be analyzed, or the data do not fit it.
     """
     network = take_apart(model)
-    labels = network.labels(y, loss)
+    labels = network.targets(y, loss)
     kernels = _kernels(network)
     settings: dict[str, Any] = {"at": network.trunk, "loss": loss, "statistics": statistics}
     with preserve_variables(network.graph.model):
@@ -118,11 +119,11 @@ def gradient_profile(
 
 
 def block_gradients(
-    network: Anatomy, x: Tensor, y: Tensor, *, loss: Loss | None = None, statistics: Statistics = "batch"
+    network: Anatomy, x: Tensor, y: Tensor, *, loss: Loss | str | None = None, statistics: Statistics = "batch"
 ) -> tuple[float, ...]:
     """Returns the gradient at h_0, ..., h_N (root mean square) and no more, for a look while a model trains."""
     with preserve_variables(network.graph.model):
-        _, slopes = network.gradients(x, network.labels(y, loss), at=network.trunk, loss=loss, statistics=statistics)
+        _, slopes = network.gradients(x, network.targets(y, loss), at=network.trunk, loss=loss, statistics=statistics)
     return tuple(_sizes(slope)[1] for slope in slopes)
 
 

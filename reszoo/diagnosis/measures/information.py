@@ -11,13 +11,17 @@ from keras import tree
 
 from reszoo.diagnosis.anatomy import Anatomy, preserve_variables, take_apart
 from reszoo.diagnosis.graph import Statistics
-from reszoo.diagnosis.measures.result import Result, level_from_top
+from reszoo.diagnosis.measures.result import Result
 from reszoo.errors import ReszooError
 from reszoo.report.profiles import Panel
 from reszoo.types import Array, KerasModel, Tensor
 
 _PENALTIES = 10.0 ** np.arange(-6, 3)
 """Ridge penalties to choose from, in units of the mean eigenvalue."""
+PERMUTATIONS = 19
+"""Permutations of the null: the greatest of 19 is exceeded by chance once in 20."""
+KEPT = 0.1
+"""Share of the first block's advantage over chance that the last block has to keep."""
 LEAST = 40
 """Least number of examples: half of them are held out."""
 
@@ -45,7 +49,11 @@ class Information(Result):
     """
 
     title: ClassVar[str] = "information"
-    thresholds: ClassVar[str] = "R2 of the input at the last block from 0.4 healthy, from 0.2 strained, below lost"
+    thresholds: ClassVar[str] = (
+        "whether a linear probe reads the class at the last block better than probes of shuffled labels do (19 "
+        "permutations, p = 0.05), by a tenth of what the first block is better; broken where it does not. R2 of the "
+        "input has no threshold: a trained classifier loses the input (Alain 2016)"
+    )
 
     places: tuple[int, ...]
     """Indices i of the measured h_i."""
@@ -101,7 +109,7 @@ def information(
         ReszooError: too few examples, or the model cannot be analyzed.
     """
     network = take_apart(model)
-    labels = network.labels(y)[:, 0]
+    labels = np.asarray(network.labels(y))[:, 0]
     if len(labels) < LEAST:
         raise ReszooError("information", got=f"{len(labels)} examples", expected=f"at least {LEAST}")
     indices = np.unique(np.linspace(0, len(network.blocks), min(places, len(network.blocks) + 1)).round().astype(int))
@@ -118,15 +126,21 @@ def information(
     mixed = random.permutation(len(labels))
     shuffled = _readout(last, targets._replace(labels=labels[mixed], classes=one_hot[mixed]))
     r2, probe = readouts[-1].r2, readouts[-1].probe
+    chance = _chance(last, targets, random)
+    first = values[network.trunk[indices[0]]].reshape(len(labels), -1)
+    advantage = readouts[0].probe - _chance(first, targets, random)
+    lost = advantage > 0 and not probe - chance > KEPT * advantage
     return Information(
         model=network.name,
-        level=level_from_top(r2, healthy=0.4, strained=0.2),
+        level="broken" if lost else "healthy",
         verdict=f"at the last block a linear model recovers {r2:.2f} of the input's variance and the class of "
-        f"{probe:.0%} of held-out examples (from a random projection: {projected.r2:.2f} and {projected.probe:.0%})",
+        f"{probe:.0%} of held-out examples (from a random projection: {projected.r2:.2f} and {projected.probe:.0%}; by "
+        f"chance up to {chance:.0%})",
         control={
             "r2, random": projected.r2,
             "probe, random": projected.probe,
             "probe, labels shuffled": shuffled.probe,
+            "probe, greatest of 19 shuffles": chance,
         },
         places=tuple(map(int, indices)),
         readouts=readouts,
@@ -165,6 +179,19 @@ def _readout(value: Array, targets: _Targets) -> Readout:
         cka_input=_cka(kernel, targets.inputs @ targets.inputs.T),
         cka_labels=_cka(kernel, targets.classes @ targets.classes.T),
     )
+
+
+def _chance(value: Array, targets: _Targets, random: np.random.Generator) -> float:
+    """Returns the greatest accuracy of probes trained and tested on 19 permutations of the labels."""
+    rows = value.astype("float64")
+    if not np.isfinite(rows).all():
+        return float("nan")
+    rows = rows - rows[targets.train].mean(axis=0)
+    orders = [random.permutation(len(rows)) for _ in range(PERMUTATIONS)]
+    classes = np.concatenate([targets.classes[order] for order in orders], axis=1)
+    scores = _ridge(rows @ rows.T, classes, targets).reshape(len(targets.test), PERMUTATIONS, -1)
+    true = np.stack([targets.labels[order][targets.test] for order in orders], axis=1)
+    return float((scores.argmax(axis=2) == true).mean(axis=0).max())
 
 
 def _ridge(kernel: Array, target: Array, targets: _Targets) -> Array:

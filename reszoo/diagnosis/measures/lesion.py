@@ -26,8 +26,8 @@ class LesionStudy(Result):
     title: ClassVar[str] = "lesion study"
     thresholds: ClassVar[str] = (
         "share of the intact accuracy that remains after a block is removed, mean over blocks: from 0.9 healthy (no "
-        "single block matters), from 0.5 strained, below a chain; unknown where the intact network is no better than "
-        "always predicting the largest class"
+        "single block matters); below, a description and no verdict: blocks that are all needed are no disease, and a "
+        "chain of plain blocks cannot be otherwise"
     )
 
     blocks: tuple[str, ...]
@@ -105,14 +105,13 @@ def lesion_study(
         shuffled = accuracy_without(network, x, random.permutation(labels), (), statistics)
     mean = float(np.mean(accuracies))
     chance = float(np.bincount(labels).max() / len(labels))
-    level: Level = "unknown"
-    if intact > chance:
-        level = level_from_top(mean, healthy=0.9 * intact, strained=0.5 * intact)
+    better = intact > chance
+    level: Level = "healthy" if better and mean >= 0.9 * intact else "unknown"
     return LesionStudy(
         model=network.name,
         level=level,
         verdict=f"accuracy {intact:.1%}, and {mean:.1%} with one block of {len(blocks)} removed (mean): "
-        + _OUTCOMES[level],
+        + _outcome(better, mean / intact if intact else 0.0, any(block.residual for block in blocks)),
         control={"largest class": chance, "labels shuffled": shuffled},
         blocks=tuple(block.name for block in blocks),
         accuracy=intact,
@@ -124,12 +123,14 @@ def lesion_study(
     )
 
 
-_OUTCOMES = {
-    "healthy": "no single block matters",
-    "strained": "single blocks matter",
-    "broken": "the blocks are a chain: without one, little remains",
-    "unknown": "the network is no better than always predicting the largest class",
-}
+def _outcome(better: bool, share: float, residual: bool) -> str:
+    if not better:
+        return "the network is no better than always predicting the largest class"
+    if share >= 0.9:
+        return "no single block matters"
+    if share >= 0.5:
+        return "single blocks matter"
+    return "single blocks matter much" if residual else "the blocks are a chain, as plain blocks are"
 
 
 def removable(network: Anatomy) -> list[Block]:
@@ -249,7 +250,7 @@ def early_exit(model: KerasModel | Anatomy, x: Tensor, y: Tensor, *, statistics:
             outputs = graph.run(x, outputs=[graph.logits], overrides=overrides, statistics=statistics)
             logits = outputs[graph.logits]
             accuracy.append(float((_classes(logits) == labels[:, 0]).mean()))
-            losses.append(float(network.loss(logits, labels)))
+            losses.append(float(network.cross_entropy(logits, labels)))
     rise = accuracy[-1] - accuracy[0]
     level: Level = "unknown"
     verdict = f"over the last stage accuracy goes from {accuracy[0]:.1%} to {accuracy[-1]:.1%}"

@@ -9,10 +9,11 @@ from typing import ClassVar
 import numpy as np
 from keras import ops
 
-from reszoo.diagnosis.anatomy import Anatomy, Loss, preserve_variables, take_apart
+from reszoo.diagnosis.anatomy import Anatomy, preserve_variables, take_apart
 from reszoo.diagnosis.autodiff import without_gradient
 from reszoo.diagnosis.graph import Statistics
 from reszoo.diagnosis.measures.result import Result, level_from_top
+from reszoo.diagnosis.objective import Loss
 from reszoo.errors import ReszooError
 from reszoo.report.profiles import Panel
 from reszoo.types import Array, KerasModel, KerasVariable, Tensor
@@ -50,15 +51,19 @@ def predictiveness(
     x: Tensor,
     y: Tensor,
     *,
-    loss: Loss | None = None,
+    loss: Loss | str | None = None,
     steps: tuple[float, ...] = (1e-4, 1e-3, 1e-2),
     statistics: Statistics = "batch",
     seed: int = 0,
 ) -> Predictiveness:
-    """Returns the cosine of the gradient with itself after steps along it (Santurkar 2018, section 3.1).
+    """Returns the cosine of the gradient with itself after steps along it.
+
+    Related to the gradient predictiveness of Santurkar 2018, section 3.1, who measure the distance of the gradients
+    during training. Where the gradient of one layer is far larger than those of the others, nearly all of a step
+    changes that layer.
 
     Controls: the cosine of the gradient with a random direction, and with the gradient after a step of the first
-    length in a random direction.
+    length in a random direction, or with the same share of its own norm for every variable.
 
     Example:
         >>> import numpy as np, reszoo
@@ -70,8 +75,8 @@ def predictiveness(
     Args:
         model: a Keras model or its `Anatomy`.
         x: a batch of inputs.
-        y: class indices, or what `loss` takes.
-        loss: a function of true values and outputs, instead of cross-entropy.
+        y: what the compiled loss takes; class indices for a model without one.
+        loss: a function of true values and outputs, instead of the compiled loss (without one, cross-entropy).
         steps: lengths of the steps over the norm of the weights.
         statistics: which statistics batch norms use: `batch` as in training, or `moving`.
         seed: random seed of the direction.
@@ -80,7 +85,7 @@ def predictiveness(
         ReszooError: the model cannot be analyzed, or has no trainable weights.
     """
     network = take_apart(model)
-    labels = network.labels(y, loss)
+    labels = network.targets(y, loss)
     variables = _trainable(network)
     weights = [ops.convert_to_numpy(variable).astype("float64") for variable in variables]
     length = _norm(weights)
@@ -99,6 +104,10 @@ def predictiveness(
         start, first = after_step(0.0, random)
         after = [after_step(step, first) for step in steps]
         _, random_step = after_step(steps[0], random)
+        shared = [
+            slope * (_norm([weight]) / (_norm([slope]) or 1.0)) for weight, slope in zip(weights, first, strict=True)
+        ]
+        _, shared_step = after_step(steps[0], shared)
     cosines = tuple(_cosine(first, slopes) for _, slopes in after)
     return Predictiveness(
         model=network.name,
@@ -106,7 +115,11 @@ def predictiveness(
         verdict=f"after a step of {steps[0]:g} of the weights' norm the gradient has a cosine of {cosines[0]:.3f} with "
         f"the gradient before; after {steps[-1]:g}, {cosines[-1]:.3f}, and the loss changes by "
         f"{after[-1][0] - start:+.3g}",
-        control={"random direction": _cosine(first, random), "step in a random direction": _cosine(first, random_step)},
+        control={
+            "random direction": _cosine(first, random),
+            "step in a random direction": _cosine(first, random_step),
+            "step shared by all variables": _cosine(first, shared_step),
+        },
         steps=steps,
         cosines=cosines,
         loss_changes=tuple(value - start for value, _ in after),
@@ -143,7 +156,7 @@ def loss_slice(
     x: Tensor,
     y: Tensor,
     *,
-    loss: Loss | None = None,
+    loss: Loss | str | None = None,
     points: int = 11,
     reach: float = 1.0,
     directions: int = 2,
@@ -165,8 +178,8 @@ def loss_slice(
     Args:
         model: a Keras model or its `Anatomy`.
         x: a batch of inputs.
-        y: class indices, or what `loss` takes.
-        loss: a function of true values and outputs, instead of cross-entropy.
+        y: what the compiled loss takes; class indices for a model without one.
+        loss: a function of true values and outputs, instead of the compiled loss (without one, cross-entropy).
         points: number of points of a slice, odd.
         reach: distance to both sides, in lengths of the weights.
         directions: number of directions.
@@ -177,12 +190,12 @@ def loss_slice(
         ReszooError: the model cannot be analyzed, or has no trainable weights.
     """
     network = take_apart(model)
-    labels = network.labels(y, loss)
+    labels = network.targets(y, loss)
     variables = [variable for variable in _trainable(network) if len(variable.shape) > 1]
     weights = [ops.convert_to_numpy(variable).astype("float64") for variable in variables]
     random = np.random.default_rng(seed)
     positions = np.linspace(-reach, reach, points)
-    logits = network.graph.logits
+    scored = network.scored(loss)
     rows = []
     with preserve_variables(network.graph.model), without_gradient():
         for _ in range(directions):
@@ -191,13 +204,13 @@ def loss_slice(
             for position in positions:
                 triples = zip(variables, weights, direction, strict=True)
                 values = [(v, (w + position * d).astype("float32")) for v, w, d in triples]
-                outputs = network.graph.run(x, outputs=[logits], statistics=statistics, weights=values)
-                row.append(float(network.loss(outputs[logits], labels, loss)))
+                outputs = network.graph.run(x, outputs=[scored], statistics=statistics, weights=values)
+                row.append(float(network.loss(outputs[scored], labels, loss)))
             rows.append(tuple(row))
     curvature = np.array([np.diff(row, 2) for row in rows])
     share = float((curvature < 0).mean())
     ends = float(np.mean([(row[0], row[-1]) for row in rows]))
-    classes = max(network.graph.shapes[logits][-1] or 2, 2)
+    classes = max((network.graph.shapes[network.graph.logits] or (2,))[-1] or 2, 2)
     return LossSlice(
         model=network.name,
         level="unknown",

@@ -9,10 +9,11 @@ from typing import ClassVar
 import numpy as np
 from keras import ops
 
-from reszoo.diagnosis.anatomy import Anatomy, Loss, preserve_variables, take_apart
+from reszoo.diagnosis.anatomy import Anatomy, preserve_variables, take_apart
 from reszoo.diagnosis.blocks import Block
 from reszoo.diagnosis.graph import Change, Slot, Statistics, Values
 from reszoo.diagnosis.measures.result import Result
+from reszoo.diagnosis.objective import Loss
 from reszoo.report.profiles import Panel
 from reszoo.types import KerasModel, Tensor
 
@@ -52,7 +53,7 @@ def path_length(
     x: Tensor,
     y: Tensor,
     *,
-    loss: Loss | None = None,
+    loss: Loss | str | None = None,
     statistics: Statistics = "moving",
     draws: int = 5,
     lengths: int = 13,
@@ -73,8 +74,8 @@ def path_length(
     Args:
         model: a Keras model or its `Anatomy`.
         x: a batch of inputs.
-        y: class indices, or what `loss` takes.
-        loss: a function of true values and outputs, instead of cross-entropy.
+        y: what the compiled loss takes; class indices for a model without one.
+        loss: a function of true values and outputs, instead of the compiled loss (without one, cross-entropy).
         statistics: which statistics batch norms use.
         draws: number of random sets of blocks for each length.
         lengths: number of measured lengths, evenly spread; those between are interpolated.
@@ -84,7 +85,7 @@ def path_length(
         ReszooError: the model cannot be analyzed.
     """
     network = take_apart(model)
-    labels = network.labels(y, loss)
+    labels = network.targets(y, loss)
     blocks = [block for block in network.blocks if block.residual]
     count = len(blocks)
     if not count:

@@ -11,7 +11,7 @@ from keras import tree
 
 from reszoo.diagnosis.anatomy import Anatomy, preserve_variables, take_apart
 from reszoo.diagnosis.graph import Statistics
-from reszoo.diagnosis.measures.result import Level, Result, level_from_top, level_of
+from reszoo.diagnosis.measures.result import Level, Result, level_of
 from reszoo.report.profiles import Panel
 from reszoo.types import Array, KerasModel, Tensor
 
@@ -124,10 +124,17 @@ class Correlation(Result):
     """How similar different inputs are at h_0, ..., h_N."""
 
     title: ClassVar[str] = "correlation"
-    thresholds: ClassVar[str] = "mean cosine at the last block up to 0.9 healthy, to 0.98 strained, above broken"
+    thresholds: ClassVar[str] = (
+        "distance of inputs (1 - mean cosine) at the last block relative to that at the first: from 1e-2 healthy, from "
+        "1e-4 strained, below broken"
+    )
 
     cosines: tuple[float, ...]
     """Mean cosine of pairs of different inputs."""
+    distinct: tuple[float, ...]
+    """Share of the mean square that differs between inputs: variance over mean square, a centered measure."""
+    tokens: tuple[float, ...]
+    """Of sequences: mean cosine of pairs of tokens of one example (Dong 2021, Noci 2022); else empty."""
     same_class: tuple[float, ...]
     """Mean cosine of pairs of the same class; empty without classes."""
     depth_scale: float
@@ -176,7 +183,7 @@ def correlation(
         ReszooError: the model cannot be analyzed, or the data do not fit it.
     """
     network = take_apart(model)
-    labels = None if y is None else network.labels(y)[:, 0]
+    labels = None if y is None else np.asarray(network.labels(y))[:, 0]
     with preserve_variables(network.graph.model):
         values = network.graph.read(x, outputs=network.trunk, statistics=statistics)
         control = network.graph.read(_noise(x, seed), outputs=network.trunk, statistics=statistics)
@@ -186,8 +193,7 @@ def correlation(
     same = pairs & (labels[:, None] == labels) if labels is not None else pairs
     noise = [float(_cosines(control[slot])[pairs].mean()) for slot in network.trunk]
     last = cosines[-1]
-    level = level_from_top(-last, healthy=-0.9, strained=-0.98)
-    verdict = f"the mean cosine between inputs goes from {cosines[0]:.3f} to {last:.4f}"
+    level, verdict = _similarity(network, cosines)
     if level != "healthy":
         verdict += ": all inputs become similar"
     elif last < 0.05 < cosines[0] - 0.1:
@@ -198,9 +204,40 @@ def correlation(
         verdict=verdict,
         control={"noise at the last block": noise[-1]},
         cosines=tuple(cosines),
+        distinct=tuple(_distinct(values[slot]) for slot in network.trunk),
+        tokens=_tokens([values[slot] for slot in network.trunk]),
         same_class=tuple(float(value[same].mean()) for value in maps) if labels is not None and same.any() else (),
         depth_scale=_depth_scale(cosines),
         noise=tuple(noise),
+    )
+
+
+def _similarity(network: Anatomy, cosines: Sequence[float]) -> tuple[Level, str]:
+    """Returns the level, and the verdict: inputs that are similar from the start are no fault of the network."""
+    first, last = 1 - cosines[0], 1 - cosines[-1]
+    verdict = f"the mean cosine between inputs goes from {cosines[0]:.3f} to {cosines[-1]:.4f}"
+    if not np.isfinite(first) or not np.isfinite(last) or first <= 1e-6:
+        return "unknown", f"{verdict}; the inputs are equal from the start"
+    return level_of(min(0.0, float(np.log10(max(last, 1e-9) / first)))), verdict
+
+
+def _distinct(value: Array) -> float:
+    rows = value.reshape(len(value), -1).astype("float64")
+    total = float((rows**2).mean())
+    return float(rows.var(axis=0).mean() / total) if total else 0.0
+
+
+def _tokens(values: Sequence[Array]) -> tuple[float, ...]:
+    """Returns the mean cosine between the tokens of an example at every block, if all are sequences of tokens."""
+    if any(value.ndim != 3 or value.shape[1] < 2 for value in values):
+        return ()
+    pairs = ~np.eye(values[0].shape[1], dtype=bool)
+    # 32 examples are enough for a mean over all pairs.
+    return tuple(
+        float(np.mean([_cosines(one)[pairs].mean() for one in value[:32]]))
+        if value.shape[1] == len(pairs)
+        else float("nan")
+        for value in values
     )
 
 
@@ -220,11 +257,17 @@ def _depth_scale(cosines: list[float]) -> float:
 
 
 def _noise(x: Tensor, seed: int) -> Tensor:
-    """Returns normal noise with the mean and standard deviation of the inputs."""
+    """Returns normal noise with the mean and deviation of the inputs; whole numbers are only mixed."""
     random = np.random.default_rng(seed)
-    return tree.map_structure(
-        lambda array: random.normal(np.mean(array), np.std(array) or 1.0, np.shape(array)).astype("float32"), x
-    )
+
+    def noise(array: Array) -> Array:
+        array = np.asarray(array)
+        if array.dtype.kind != "f" or (array == np.round(array)).all():
+            # Numbers of tokens or categories, of which there are no others.
+            return random.permutation(array.reshape(-1)).reshape(array.shape)
+        return random.normal(np.mean(array), np.std(array) or 1.0, array.shape).astype("float32")
+
+    return tree.map_structure(noise, x)
 
 
 def _rms(value: Array) -> float:

@@ -1,0 +1,123 @@
+"""Causes that a trial shows: a learning rate that is too high or too low, and training that stops early."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import isfinite
+from time import perf_counter
+
+from reszoo.diagnosis.causes import Cause
+from reszoo.diagnosis.program import Program
+from reszoo.diagnosis.trial import Run, Trainee, Trial
+
+LEAST = 0.05
+"""Gain over the best constant prediction below which no rate counts as learning anything."""
+SHARE = 0.2
+"""Share of the best rate's gain below which the program's own rate is at fault. A factor of two in so few steps says
+nothing of a longer training; one of five does."""
+LONGEST = 600
+"""Steps to which the program's own training is followed."""
+SECONDS = 4.0
+USUAL_STEPS = 1000
+"""Steps of a training whose length is unknown."""
+HORIZON = 10
+"""Steps over which momentum and Adam average gradients (1 / (1 - 0.9))."""
+
+
+def rate_trial_causes(program: Program, trial: Trial, trainee: Trainee) -> Iterator[Cause]:
+    """Yields what the runs at several rates show, the program's own followed to its end where that is affordable."""
+    best, own = trial.gain(trial.best), trial.gain(trial.own)
+    updates = program.updates
+    low = best >= LEAST and own < SHARE * best and trial.best.rate > trial.rate
+    short = updates is not None and 4 * updates <= LONGEST
+    followed = _follow(trainee, trial, updates) if low or short else []
+    if updates is not None:
+        yield from _epochs(updates, followed, trial)
+    if best < LEAST or own >= SHARE * best:
+        return
+    name = type(program.optimizer).__name__
+    evidence = {
+        "learning rate": trial.rate,
+        "loss after": trial.own.end,
+        "better rate": trial.advised.rate,
+        "its loss after": trial.advised.end,
+        "loss of a constant": trial.constant,
+    }
+    if trial.best.rate < trial.rate:
+        end = f"ends at {trial.own.end:.3g}" if isfinite(trial.own.end) else "diverges"
+        yield _rate("high", end, trial, name, evidence)
+        return
+    lower = [run for run in trial.runs if run.rate > trial.rate and trial.gain(run) >= best / 2]
+    needed = trial.steps * min(run.rate for run in lower) / trial.rate
+    # A rate that gets there in a longer training is not too low: that is a matter of epochs.
+    later = max((gain for _, gain in followed), default=0.0)
+    within = max((gain for steps, gain in followed if updates is None or steps <= updates), default=0.0)
+    learned = later if later > LEAST else within
+    if needed > (updates or USUAL_STEPS) and learned < SHARE * best:
+        yield _rate("low", f"ends at {trial.own.end:.3g}", trial, name, evidence)
+
+
+def _rate(size: str, end: str, trial: Trial, name: str, evidence: dict[str, float]) -> Cause:
+    better = trial.advised
+    return Cause(
+        "learning_rate",
+        f"in {trial.steps} steps from the same weights the rate {trial.rate:g} {end}, the rate {better.rate:.3g} at "
+        f"{better.end:.3g}; the best constant prediction has {trial.constant:.3g}",
+        f"the learning rate is too {size}",
+        f"optimizer=keras.optimizers.{name}({better.rate:.3g})",
+        certain=False,
+        evidence=evidence,
+        loss_without=_relative(trial, trial.own),
+        loss_with=_relative(trial, better),
+    )
+
+
+def _relative(trial: Trial, run: Run) -> float | None:
+    return run.end / trial.constant if isfinite(run.end) and trial.constant > 0 else None
+
+
+def _follow(trainee: Trainee, trial: Trial, updates: int | None) -> list[tuple[int, float]]:
+    """Returns (steps, gain) along the program's own training, up to four times its length."""
+    longest = min(4 * updates, LONGEST) if updates else LONGEST // 2
+    trainee.start(rate=trial.rate)
+    marks = sorted({min(updates or longest, longest), longest})
+    gains: list[tuple[int, float]] = []
+    reached, begun = 0, perf_counter()
+    for mark in marks:
+        while reached < mark:
+            steps = min(20, mark - reached)
+            losses = trainee.train(steps, first=reached)
+            reached += steps
+            if not isfinite(losses[-1]):
+                return gains
+            if perf_counter() - begun > SECONDS:
+                break
+        end = trainee.loss()
+        gains.append((reached, trial.gain(Run(trial.rate, (), end))))
+        if perf_counter() - begun > SECONDS:
+            break
+    return gains
+
+
+def _epochs(updates: int, followed: list[tuple[int, float]], trial: Trial) -> Iterator[Cause]:
+    """Yields a training that ends before anything is learned, though it would go on to learn."""
+    gains = dict(followed)
+    at_end, later = gains.get(updates), max((gain for steps, gain in followed if steps > updates), default=None)
+    grows = at_end is not None and later is not None and later > LEAST and at_end < 2 * LEAST and later > 2 * at_end
+    if not grows and updates > HORIZON:
+        return
+    seen = f"fit() takes {updates} steps"
+    evidence = {"steps": float(updates)}
+    if at_end is not None and later is not None:
+        seen += f": the loss is then {at_end:.0%} below that of the best constant prediction, and {later:.0%} later on"
+        evidence |= {"gain at the end": at_end, "gain later on": later}
+    yield Cause(
+        "epochs",
+        seen,
+        "training stops long before it is done",
+        f"model.fit(x, y, epochs={max(10, round(1000 / max(updates, 1)))} * epochs)"
+        if updates < 100
+        else "model.fit(x, y, epochs=10 * epochs)",
+        certain=False,
+        evidence=evidence,
+    )

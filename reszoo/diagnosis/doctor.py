@@ -1,0 +1,147 @@
+"""A callback that reports during `fit()` when something goes wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from math import isfinite, isnan
+
+import keras
+
+from reszoo.diagnosis.causes import Cause
+from reszoo.diagnosis.examination import read_causes
+from reszoo.diagnosis.flatten import flatten
+from reszoo.diagnosis.program import Program, read_program
+from reszoo.diagnosis.units import units_of
+from reszoo.errors import ReszooError
+from reszoo.types import Tensor
+
+DEAD = 0.25
+"""Rise of the share of dead units since the start of training at which it is reported."""
+STILL = 1e-3
+"""Relative change of the loss over three epochs below which it stands still."""
+RISE = 2.0
+"""Factor over the loss of the first epoch at which training diverges."""
+
+
+class Doctor(keras.callbacks.Callback):
+    """Prints one line when something goes wrong during training: each kind of cause once.
+
+    Always: a loss that is NaN or infinite, rises, or stands still. With a few examples also, before the first step,
+    everything that can be read from the program and the data, and after every epoch units that have died. It takes the
+    losses that Keras reports anyway, and one inference of the examples an epoch; training itself is unchanged.
+
+    Example:
+        >>> import keras, numpy as np, reszoo
+        >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1, "softmax")])
+        >>> model.compile("adam", "binary_crossentropy")
+        >>> x, y = np.eye(2, dtype="float32"), np.arange(2)
+        >>> _ = model.fit(x, y, verbose=0, callbacks=[doctor := reszoo.Doctor(x, y, report=None)])
+        >>> doctor
+        Doctor(1 cause: output_activation)
+    """
+
+    def __init__(self, x: Tensor = None, y: Tensor = None, *, report: Callable[[str], object] | None = print) -> None:
+        """Creates the callback.
+
+        Args:
+            x: a few inputs, 64 to 512; optional.
+            y: their true values, as for `fit`.
+            report: is called with every line; None for silence.
+
+        Raises:
+            ReszooError: only one of `x` and `y`.
+        """
+        super().__init__()
+        if (x is None) != (y is None):
+            raise ReszooError("Doctor", got="one of x and y", expected="both, or neither")
+        self._x, self._y = x, y
+        self._report = report
+        self._program: Program | None = None
+        self._dead = 0.0
+        self._step = 0
+        self._losses: list[float] = []
+        self.history: list[tuple[int, Cause]] = []
+        """Step and cause, in the order in which they came up."""
+
+    def __repr__(self) -> str:
+        kinds = ", ".join(cause.kind for _, cause in self.history)
+        count = len(self.history)
+        return f"Doctor({count or 'no'} cause{'s' * (count != 1)}{': ' * bool(kinds)}{kinds})"
+
+    def on_train_begin(self, logs: Mapping[str, float] | None = None) -> None:
+        self._losses = []
+        if self._x is None:
+            return
+        self._program = read_program(self.model, self._x, self._y, loss=None, batch_size=None, epochs=None)
+        for cause in read_causes(self._program):
+            self._add(cause)
+        self._dead = self._dead_share()
+
+    def on_train_batch_end(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
+        self._step += 1
+        loss = (logs or {}).get("loss", 0.0)
+        if not isfinite(loss):
+            self._add(_diverged(f"the loss is {'NaN' if isnan(loss) else 'infinite'} at step {self._step}"))
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
+        loss = (logs or {}).get("loss")
+        if loss is None or not isfinite(loss):
+            return
+        self._losses.append(float(loss))
+        for cause in self._of_losses():
+            self._add(cause)
+        if self._program is not None:
+            share = self._dead_share()
+            if share - self._dead > DEAD:
+                self._add(_died(share, self._dead))
+
+    def _of_losses(self) -> Iterator[Cause]:
+        first, last = self._losses[0], self._losses[-1]
+        if last > RISE * abs(first) and last > min(self._losses):
+            yield _diverged(f"the loss of epoch {len(self._losses)} is {last:.3g}, that of the first one {first:.3g}")
+        recent = self._losses[-4:]
+        # Only from the start: a loss that stands still later on has converged.
+        if len(self._losses) == 4 and max(recent) - min(recent) < STILL * abs(first):
+            yield Cause(
+                "learning_rate",
+                f"the loss stands still at {last:.4g} since the first epoch",
+                "nothing is learned: the learning rate is far too low, or no gradient arrives",
+                "reszoo.diagnose(model, x, y)",
+                certain=False,
+                evidence={"first epoch": first, "this epoch": last},
+            )
+
+    def _dead_share(self) -> float:
+        # On JAX, reading self.model updates its variables to the last step.
+        model = self.model
+        assert self._program is not None
+        graph = self._program.graph if self._program.model is model else flatten(model)
+        units = [*units_of(graph, self._x, [])]
+        return sum(layer.dead for layer in units) / max(sum(layer.count for layer in units), 1)
+
+    def _add(self, cause: Cause) -> None:
+        if any(cause.kind == other.kind for _, other in self.history):
+            return
+        self.history.append((self._step, cause))
+        if self._report is not None:
+            self._report(f"Doctor, step {self._step}: {cause.kind}: {cause.seen}. {' '.join(cause.remedy.split())}")
+
+
+def _diverged(seen: str) -> Cause:
+    return Cause(
+        "learning_rate",
+        seen,
+        "a step was too large: the learning rate is too high, or a number in the data is not finite",
+        "a tenth of the learning rate",
+        certain=False,
+    )
+
+
+def _died(share: float, before: float) -> Cause:
+    return Cause(
+        "dead_units",
+        f"{share:.0%} of the units are zero for every example; {before:.0%} at the start",
+        "they get no gradient and never change again",
+        "a lower learning rate",
+        evidence={"dead": share, "at the start": before},
+    )

@@ -1,0 +1,212 @@
+"""The examination of a program: its causes from checks, measurements and a trial."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from math import isfinite
+from time import perf_counter
+from typing import Any
+
+from keras import tree
+
+from reszoo.diagnosis.causes import Cause, ranked
+from reszoo.diagnosis.checks.data import bad_values, label_causes, scale_causes, unrelated_labels
+from reszoo.diagnosis.checks.layers import activation_causes, frozen_causes, regularization_causes, weight_causes
+from reszoo.diagnosis.checks.measured import depth_causes, norm_causes, unit_causes, weight_values
+from reszoo.diagnosis.checks.output import output_causes
+from reszoo.diagnosis.checks.rates import rate_trial_causes
+from reszoo.diagnosis.checks.schedule import batch_causes, rate_causes
+from reszoo.diagnosis.copies import copy_of, own_randomness
+from reszoo.diagnosis.measurements import Skipped, anatomy_of, measured
+from reszoo.diagnosis.measures.census import Census
+from reszoo.diagnosis.measures.result import Result
+from reszoo.diagnosis.program import Program, losses_of
+from reszoo.diagnosis.trial import FEWEST, Trainee, Trial, sweep
+from reszoo.errors import ReszooError
+from reszoo.types import Array
+
+EXAMPLES = 512
+"""Greatest number of examples that are measured."""
+WORKS = 0.5
+"""Share of a constant prediction's loss below which a network evidently works: then nothing is suspected of its
+weights, activations, inputs or learning rate."""
+LONGEST_TRIAL = 20.0
+"""Seconds that a trial may take at least; where it would take longer, it is left out."""
+
+
+@dataclass
+class Examination:
+    """What an examination has brought to light so far."""
+
+    program: Program
+    rows: Array
+    """Indices of the examples that are measured."""
+    causes: list[Cause] = field(default_factory=list)
+    results: list[Result] = field(default_factory=list)
+    skipped: list[Skipped] = field(default_factory=list)
+    loss: float = float("nan")
+    """Loss of the model on the measured examples, as `evaluate` reports it."""
+    constant: float = float("nan")
+    """Loss of the best constant prediction on them."""
+    seconds: float = 0.0
+    """Time of one inference of the measured examples."""
+    trial: Trial | None = None
+    description: str = ""
+
+    @property
+    def works(self) -> bool:
+        """Returns whether the network is far better than any constant prediction."""
+        return isfinite(self.loss) and self.loss < WORKS * self.constant
+
+    @property
+    def kinds(self) -> frozenset[str]:
+        """Returns the kinds of the causes."""
+        return frozenset(cause.kind for cause in self.causes)
+
+
+def examine(program: Program, *, loss: Any, count: int, trial: bool, seed: int) -> Examination:
+    """Returns the examination of a program.
+
+    Args:
+        program: the model, its data and settings.
+        loss: a loss that replaces the compiled one.
+        count: greatest number of examples to measure.
+        trial: whether a copy is trained.
+        seed: random seed.
+
+    Raises:
+        ReszooError: nothing can be examined.
+    """
+    found = Examination(program, program.finite_rows[:count])
+    with warnings.catch_warnings(), own_randomness(seed):
+        # Keras warns of the same programs.
+        warnings.simplefilter("ignore")
+        _read(found)
+        _measure(found, loss, seed)
+        if trial:
+            _try(found, seed)
+    return found
+
+
+def read_causes(program: Program) -> Iterator[Cause]:
+    """Yields what can be read from a program and its data, without training."""
+    found = Examination(program, program.finite_rows[:EXAMPLES])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        _read(found)
+    yield from ranked(found.causes)
+
+
+def _read(found: Examination) -> None:
+    """Adds what can be read from the program, and the loss."""
+    program = found.program
+    found.causes += [*bad_values(program), *weight_values(program), *output_causes(program), *label_causes(program)]
+    found.causes += frozen_causes(program)
+    if len(found.rows):
+        begun = perf_counter()
+        try:
+            found.loss, found.constant = losses_of(program, found.rows)
+        except Exception as error:
+            # The backends raise errors of many classes for labels or shapes that do not fit.
+            found.skipped.append(("loss", f"it cannot be computed: {_message(error)}"))
+        found.seconds = perf_counter() - begun
+    every = program.model._flatten_layers(include_self=False, recursive=True)
+    if any(getattr(layer, "activity_regularizer", None) is not None for layer in every):
+        found.skipped.append(("activity penalties", "the loss here leaves them out"))
+    found.causes += [*regularization_causes(program, baseline=found.constant), *batch_causes(program)]
+    if not found.works:
+        found.causes += [*scale_causes(program), *activation_causes(program)]
+        if not program.steps_taken:
+            found.causes += weight_causes(program)
+
+
+def _message(error: Exception) -> str:
+    return str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+
+
+def _measure(found: Examination, loss: Any, seed: int) -> None:
+    """Adds the measurements, and the causes that they show."""
+    program, rows = found.program, found.rows
+    reason = _unmeasurable(found)
+    network, no_blocks = anatomy_of(program.graph)
+    found.description = network.description
+    if reason:
+        if not found.causes:
+            raise ReszooError(f"{network.name}: diagnose", got=reason, expected="a model whose loss can be computed")
+        found.skipped.append(("all measurements", reason))
+        return
+    x = tree.map_structure(lambda part: part[rows], program.x)
+    y = program.outputs[0].y[rows]
+    results, skipped = measured(network, x, y, loss=loss, seed=seed, no_blocks=no_blocks)
+    found.results += results
+    found.skipped += skipped
+    census = next(result for result in results if isinstance(result, Census))
+    if not found.works or census.level == "broken":
+        found.causes += unit_causes(census)
+    if not found.works:
+        found.causes += depth_causes(program, results, found.kinds)
+    found.causes += norm_causes(program, rows, baseline=found.constant)
+
+
+def _unmeasurable(found: Examination) -> str:
+    """Returns why nothing can be measured; an empty text if it can."""
+    program = found.program
+    if program.non_finite_weights:
+        return "the weights are not finite"
+    if len(found.rows) < 2:
+        return "fewer than two examples without NaN"
+    if len(program.outputs) > 1:
+        return f"a model of {len(program.outputs)} outputs: pass keras.Model(model.input, model.output[...])"
+    return next((why for title, why in found.skipped if title == "loss"), "")
+
+
+def _try(found: Examination, seed: int) -> None:
+    """Adds a trial of learning rates, and what it shows."""
+    program = found.program
+    reason = _no_trial(found)
+    if not reason:
+        fresh = bool(program.steps_taken or program.non_finite_weights)
+        try:
+            copy = copy_of(program.model, weights=not fresh)
+            loss = program.outputs[0].loss if len(program.outputs) == 1 else program.model.loss
+            trainee = Trainee(program, copy, rate=program.rate or 0.0, loss=loss, seed=seed)
+            found.trial = sweep(trainee)
+        except Exception as error:
+            # A custom layer or loss may raise anything when it is made anew or differentiated.
+            reason = f"a copy of the model does not train: {_message(error)}"
+        else:
+            found.causes += _rates(found, found.trial, trainee)
+    if reason:
+        found.skipped.append(("trial", reason))
+        if not found.works:
+            found.causes += rate_causes(program)
+    if not found.works:
+        found.causes += unrelated_labels(program, seed=seed)
+
+
+def _rates(found: Examination, trial: Trial, trainee: Trainee) -> Iterator[Cause]:
+    causes = [*rate_trial_causes(found.program, trial, trainee)]
+    if "frozen" in found.kinds:
+        # What learns slowly there is the head on random features.
+        causes = []
+    yield from causes
+    # Where no rate learns anything, only the usual ones are known.
+    if trial.gain(trial.best) == 0 and not causes:
+        yield from rate_causes(found.program)
+
+
+def _no_trial(found: Examination) -> str:
+    """Returns why there can be no trial; an empty text if there can."""
+    program = found.program
+    if program.optimizer is None or any(output.loss is None for output in program.outputs):
+        return "the model is not compiled with an optimizer and a loss"
+    if not program.model.trainable_variables:
+        return "nothing is trainable"
+    if any(title == "loss" for title, _ in found.skipped) or len(program.finite_rows) < 2:
+        return "the loss cannot be computed"
+    step = 3 * found.seconds / max(len(found.rows), 1) * min(program.batch_size or 32, 32)
+    if step * FEWEST * 3 > LONGEST_TRIAL:
+        return f"a training step takes about {step:.1f} s"
+    return ""

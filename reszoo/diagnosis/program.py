@@ -1,0 +1,295 @@
+"""A program as the doctor reads it: the compiled model, its outputs with their losses, the data, the optimizer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops, tree
+
+from reszoo.diagnosis.flatten import flatten
+from reszoo.diagnosis.graph import Graph, Slot, Step
+from reszoo.diagnosis.objective import (
+    CATEGORICAL,
+    DISTANCES,
+    Loss,
+    compiled_losses,
+    loss_name,
+    objective,
+    output_keys,
+    output_names,
+    penalty,
+    takes_logits,
+)
+from reszoo.diagnosis.units import activation_name
+from reszoo.errors import ReszooError
+from reszoo.types import Array, KerasLayer, KerasModel, KerasVariable, Tensor
+
+_TRANSPARENT = ("Dropout", "Flatten", "Reshape", "Activation", "Softmax", "ReLU", "LeakyReLU", "ELU", "Identity")
+_NORMS = ("BatchNormalization", "LayerNormalization", "GroupNormalization", "UnitNormalization", "RMSNormalization")
+
+
+@dataclass(frozen=True, eq=False)
+class Output:
+    """One output of the model, with its loss and its true values."""
+
+    name: str
+    graph: Graph
+    loss: Any
+    """As passed to `compile`; None without one."""
+    y: Array
+
+    @property
+    def shape(self) -> tuple[int | None, ...]:
+        """Returns the shape without the batch axis."""
+        return self.graph.shapes[self.graph.output]
+
+    @property
+    def units(self) -> int:
+        """Returns the size of the last axis."""
+        return int(self.shape[-1] or 1) if self.shape else 1
+
+    @property
+    def loss_name(self) -> str:
+        """Returns the name of the loss, such as mean_squared_error."""
+        return loss_name(self.loss)
+
+    @property
+    def takes_logits(self) -> bool:
+        """Returns whether the loss takes logits."""
+        return takes_logits(self.loss)
+
+    @cached_property
+    def activations(self) -> tuple[str, ...]:
+        """Returns the activations after the last weighted layer, such as ("softmax",); empty without one."""
+        names: list[str] = []
+        slot = self.graph.output
+        steps = {slot: step for step in self.graph.steps for slot in step.outputs}
+        while (step := steps.get(slot)) is not None:
+            name = activation_name(step)
+            names += [name] if name != "linear" else []
+            kind = type(step.layer).__name__
+            if step.kernels or not (name != "linear" or kind in _TRANSPARENT) or len(step.inputs) != 1:
+                break
+            slot = step.inputs[0]
+        return tuple(names[::-1])
+
+    @property
+    def activation(self) -> str:
+        """Returns the last activation; "linear" without one."""
+        return self.activations[-1] if self.activations else "linear"
+
+    @cached_property
+    def form(self) -> str:
+        """Returns what the true values are: one-hot, several labels, binary, classes, probabilities or values."""
+        y = self.y
+        if y.dtype.kind not in "iufb" or not y.size:
+            return "values"
+        y = np.nan_to_num(y)
+        bits, whole = bool(((y == 0) | (y == 1)).all()), bool((y == np.round(y)).all())
+        if self.units > 1 and y.ndim == len(self.shape) + 1 and y.shape[-1] == self.units:
+            sums = y.sum(axis=-1)
+            if bits:
+                return "one-hot" if (sums == 1).all() else "several labels"
+            return "probabilities" if (y >= 0).all() and np.allclose(sums, 1, atol=1e-3) else "values"
+        if bits:
+            return "binary"
+        return (
+            "classes" if whole and not (self.loss_name in DISTANCES and self.activation not in _BOUNDED) else "values"
+        )
+
+
+_BOUNDED = ("softmax", "sigmoid")
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """A model with its data and the settings of its training."""
+
+    model: KerasModel
+    x: Tensor
+    outputs: tuple[Output, ...]
+    batch_size: int | None
+    """As passed to `fit`, if known."""
+    epochs: int | None
+
+    @property
+    def graph(self) -> Graph:
+        """Returns the graph of the (first) output."""
+        return self.outputs[0].graph
+
+    @property
+    def count(self) -> int:
+        """Returns the number of examples."""
+        return len(tree.flatten(self.x)[0])
+
+    @property
+    def optimizer(self) -> Any:
+        """Returns the compiled optimizer, or None."""
+        return getattr(self.model, "optimizer", None) if getattr(self.model, "compiled", False) else None
+
+    @property
+    def steps_taken(self) -> int:
+        """Returns the number of training steps that the model has behind it, as its optimizer counts them."""
+        return int(self.optimizer.iterations.numpy()) if self.optimizer is not None else 0
+
+    @property
+    def updates(self) -> int | None:
+        """Returns the number of training steps that `fit` would take; None if it is unknown."""
+        if self.epochs is None:
+            return None
+        return -(-self.count // (self.batch_size or 32)) * self.epochs
+
+    @cached_property
+    def rate(self) -> float | None:
+        """Returns the compiled learning rate, the greatest one of a schedule; None without an optimizer."""
+        if self.optimizer is None:
+            return None
+        schedule = getattr(self.optimizer, "_learning_rate", None)
+        if isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule):
+            steps = np.linspace(0, self.updates or 1000, 11)
+            return max(float(ops.convert_to_numpy(schedule(int(step)))) for step in steps)
+        return float(ops.convert_to_numpy(self.optimizer.learning_rate))
+
+    @cached_property
+    def layers(self) -> list[KerasLayer]:
+        """Returns all layers that hold weights of their own, those inside other layers and sub-models included."""
+        every = self.model._flatten_layers(include_self=False, recursive=True)
+        return [layer for layer in every if _own_weights(layer)]
+
+    @cached_property
+    def weighted(self) -> list[Step]:
+        """Returns the steps with kernels, in execution order."""
+        return [step for step in self.graph.steps if step.kernels and not _is_norm(step.layer)]
+
+    @property
+    def normed(self) -> bool:
+        """Returns whether the network has a norm anywhere."""
+        return any(_is_norm(layer) for layer in self.model._flatten_layers(include_self=False, recursive=True))
+
+    @property
+    def adds(self) -> bool:
+        """Returns whether anything is added, as shortcuts are."""
+        return any(type(step.layer).__name__ == "Add" for step in self.graph.steps)
+
+    def followed_by_norm(self, step: Step) -> bool:
+        """Returns whether every reader of a step normalizes its output, so that its scale does not matter."""
+        readers = [reader for slot in step.outputs for reader in self.graph.readers.get(slot, [])]
+        return bool(readers) and all(_is_norm(reader.layer) for reader in readers)
+
+    @cached_property
+    def finite_rows(self) -> Array:
+        """Returns the indices of the examples without NaN or infinity."""
+        valid = np.ones(self.count, bool)
+        for part in (*tree.flatten(self.x), *(output.y for output in self.outputs)):
+            array = np.asarray(part)
+            if array.dtype.kind == "f":
+                valid &= np.isfinite(array).reshape(len(array), -1).all(axis=1)
+        return np.flatnonzero(valid)
+
+    @cached_property
+    def non_finite_weights(self) -> list[str]:
+        """Returns the paths of the variables that hold NaN or infinity."""
+        arrays = ((variable.path, variable.numpy()) for variable in self.model.weights)
+        return [path for path, array in arrays if array.dtype.kind == "f" and not np.isfinite(array).all()]
+
+
+def read_program(
+    model: KerasModel, x: Tensor, y: Tensor, *, loss: Any, batch_size: int | None, epochs: int | None
+) -> Program:
+    """Returns the program of a model and its data.
+
+    Raises:
+        ReszooError: the model has no functional graph, or the data do not match its outputs.
+    """
+    if not isinstance(model, keras.Model):
+        flatten(model)
+    names = output_keys(model)
+    graphs = [flatten(model, output=number) for number in range(len(names))]
+    if isinstance(y, Mapping):
+        parts = [y.get(key, y.get(name)) for key, name in zip(names, output_names(model), strict=True)]
+    else:
+        parts = list(y) if len(names) > 1 and isinstance(y, (list, tuple)) else [y]
+    if len(parts) != len(names) or any(part is None for part in parts):
+        expected = f"one array for each of the outputs {', '.join(names)}"
+        raise ReszooError("diagnose.y", got=f"{len(parts)} arrays", expected=expected)
+    losses = [loss] if loss is not None and len(names) == 1 else compiled_losses(model)
+    rows = zip(names, graphs, losses, parts, strict=True)
+    outputs = tuple(
+        Output(name, graph, one, _rows_of_classes(np.asarray(part), graph, one)) for name, graph, one, part in rows
+    )
+    return Program(model, tree.map_structure(_array, x), outputs, batch_size, epochs)
+
+
+def first_readers(program: Program) -> Iterator[tuple[Step, Slot]]:
+    """Yields the weighted steps that read the model's input, with no weights but those of norms before, and it."""
+    graph = program.graph
+    for step in program.weighted:
+        if hasattr(step.layer, "embeddings"):
+            continue
+        before = graph.between(graph.inputs, [step.inputs[0]])
+        if not any(one.kernels for one in before) and not any(_is_norm(one.layer) for one in before):
+            yield step, step.inputs[0]
+
+
+def losses_of(program: Program, rows: Array) -> tuple[float, float]:
+    """Returns the loss of the model as `evaluate` reports it, and that of the best constant prediction.
+
+    Both are for these rows, in inference mode; NaN where the loss cannot be computed.
+    """
+    total, constant = penalty(program.model), 0.0
+    for output in program.outputs:
+        if output.loss is None:
+            return float("nan"), float("nan")
+        x = tree.map_structure(lambda part: part[rows], program.x)
+        function = objective(output.loss, output.shape)
+        values = output.graph.run(x, outputs=[output.graph.output], statistics="moving")[output.graph.output]
+        total += float(ops.convert_to_numpy(function(output.y[rows], values)))
+        constant += constant_loss(output, function, output.y[rows])
+    return total, constant
+
+
+def constant_loss(output: Output, function: Loss, y: Array) -> float:
+    """Returns the loss of the best prediction that does not depend on the input."""
+    y64 = y.astype("float64")
+    if output.loss_name.startswith("sparse_") and output.units > 1:
+        counts = np.bincount(y.reshape(-1).astype(int).clip(0, output.units - 1), minlength=output.units)
+        candidates = [np.broadcast_to(counts / counts.sum(), (*y.shape[: len(output.shape)], output.units))]
+    else:
+        if y64.ndim == len(output.shape):
+            y64 = y64[..., None]
+        candidates = [np.broadcast_to(one, y64.shape) for one in (y64.mean(axis=0), np.median(y64, axis=0))]
+    if output.takes_logits:
+        candidates = [np.log(np.clip(one, 1e-7, None)) for one in candidates]
+        if output.loss_name.startswith("binary"):
+            candidates = [one - np.log(np.clip(1 - np.exp(one), 1e-7, None)) for one in candidates]
+    values = [float(ops.convert_to_numpy(function(y, ops.convert_to_tensor(one, "float32")))) for one in candidates]
+    return min(values)
+
+
+def _rows_of_classes(y: Array, graph: Graph, loss: Any) -> Array:
+    """Returns class indices as one-hot rows, if the loss takes those; `fit` itself would refuse the indices."""
+    shape = graph.shapes[graph.output]
+    units = int(shape[-1] or 1) if len(shape) == 1 else 1
+    if loss_name(loss) not in CATEGORICAL or units < 2 or y.size != len(y) or y.dtype.kind not in "iuf":
+        return y
+    flat = y.reshape(-1)
+    if not np.isfinite(flat).all() or (flat != np.round(flat)).any() or flat.min() < 0 or flat.max() >= units:
+        return y
+    return np.eye(units, dtype="float32")[flat.astype(int)]
+
+
+def _array(part: Any) -> Array:
+    return np.asarray(part)
+
+
+def _own_weights(layer: KerasLayer) -> list[KerasVariable]:
+    return [*layer._trainable_variables, *layer._non_trainable_variables]
+
+
+def _is_norm(layer: Any) -> bool:
+    return type(layer).__name__ in _NORMS

@@ -1,0 +1,416 @@
+"""Causes: what is wrong with a program is named, sound programs stay calm, and the model is left as it was."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+from conftest import needs, python, refused
+from keras import layers
+
+import reszoo
+from reszoo.diagnosis.causes import KINDS, Cause, ranked
+from reszoo.diagnosis.checks.data import unrelated_labels
+from reszoo.diagnosis.examination import read_causes
+from reszoo.diagnosis.program import losses_of, read_program
+
+SPARSE, ONE_HOT, BINARY = "sparse_categorical_crossentropy", "categorical_crossentropy", "binary_crossentropy"
+
+
+def data(count=240, features=6, classes=3, seed=0):
+    """Rows of normal numbers, and the class that the first numbers give."""
+    x = np.random.default_rng(seed).normal(size=(count, features)).astype("float32")
+    return x, x[:, :classes].argmax(axis=1)
+
+
+def rows(y, classes=3):
+    return np.eye(classes, dtype="float32")[y]
+
+
+def network(*parts, loss, optimizer="adam", inputs=6):
+    """A compiled Sequential; a number of units is a ReLU layer."""
+    keras.utils.set_random_seed(0)
+    stack = [layers.Dense(part, "relu") if isinstance(part, int) else part for part in parts]
+    model = keras.Sequential([keras.Input((inputs,)), *stack])
+    model.compile(optimizer, loss)
+    return model
+
+
+def dense(units, activation=None, **more):
+    return layers.Dense(units, activation, **more)
+
+
+def kinds(model, x, y, **more):
+    settings = {"loss": None, "batch_size": None, "epochs": None} | more
+    return {cause.kind for cause in read_causes(read_program(model, x, y, **settings))}
+
+
+def shifted_relu():
+    x, _ = data()
+    return network(8, dense(1, "relu"), loss="mse"), x, x[:, :1] - 3
+
+
+def labels_at_once():
+    x, _ = data()
+    return network(8, dense(3, "softmax"), loss=ONE_HOT), x, (x[:, :3] > 0).astype("float32")
+
+
+def classified(*parts, loss=SPARSE, one_hot=False, classes=3, scale=1.0, shift=0, **more):
+    def make():
+        x, y = data(classes=classes)
+        return network(*parts, loss=loss, **more), x * scale, rows(y, classes) if one_hot else y + shift
+
+    return make
+
+
+def frozen():
+    x, y = data()
+    model = network(layers.Dense(64, "relu", trainable=False), dense(3, "softmax"), loss=SPARSE)
+    return model, x, y
+
+
+def nan():
+    x, y = data()
+    x[3, 2] = np.nan
+    return network(8, dense(3, "softmax"), loss=SPARSE), x, y
+
+
+def large_values():
+    x, _ = data()
+    return network(8, dense(1), loss="mae"), x, 4e4 * x[:, :1]
+
+
+def one_class():
+    return network(8, dense(3, "softmax"), loss=SPARSE), data()[0], np.ones(240, int)
+
+
+def wide(deviation):
+    return layers.Dense(40, "relu", kernel_initializer=keras.initializers.RandomNormal(stddev=deviation))
+
+
+SAME = {"kernel_initializer": keras.initializers.Constant(0.1)}
+# What is wrong -> a program with it, and its kinds.
+READ = {
+    "one unit of softmax": (classified(8, dense(1, "softmax"), loss=BINARY, classes=2), {"output_activation"}),
+    "sigmoid, then softmax": (classified(dense(3, "sigmoid"), layers.Softmax(), loss=SPARSE), {"output_activation"}),
+    "tanh for classes": (classified(8, dense(3, "tanh")), {"output_activation"}),
+    "sigmoid for exclusive classes": (
+        classified(8, dense(3), layers.Activation("sigmoid"), loss=ONE_HOT, one_hot=True),
+        {"output_activation"},
+    ),
+    "no activation": (classified(8, dense(1), loss=BINARY, classes=2), {"output_activation"}),
+    "targets below a relu": (shifted_relu, {"output_activation"}),
+    "several labels under a softmax": (labels_at_once, {"output_activation"}),
+    "logits expected": (
+        classified(8, dense(3, "softmax"), loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True)),
+        {"loss"},
+    ),
+    "squared error for classes": (classified(8, dense(3, "softmax"), loss="mse", one_hot=True), {"loss"}),
+    "binary loss for one of many": (classified(8, dense(3, "softmax"), loss=BINARY, one_hot=True), {"loss"}),
+    "classes from 1": (classified(8, dense(3, "softmax"), shift=1), {"labels"}),
+    "too few outputs": (classified(8, dense(2, "softmax")), {"layer_properties"}),
+    "one unit for three classes": (
+        classified(8, dense(1, "sigmoid"), loss=BINARY),
+        {"output_activation", "layer_properties"},
+    ),
+    "one class": (one_class, {"labels"}),
+    "large inputs": (classified(8, dense(3, "softmax"), scale=300.0), {"input_scaling"}),
+    "tiny inputs": (classified(8, dense(3, "softmax"), scale=1e-4), {"input_scaling"}),
+    "large targets": (large_values, {"input_scaling"}),
+    "NaN": (nan, {"bad_values"}),
+    "wide weights": (classified(wide(5.0), dense(3, "softmax")), {"initialization"}),
+    "tiny weights": (classified(wide(1e-4), dense(3, "softmax")), {"initialization"}),
+    "equal weights": (classified(dense(8, "relu", **SAME), dense(3, "softmax", **SAME)), {"initialization"}),
+    "linear layers": (classified(dense(16), dense(16), dense(3, "softmax")), {"hidden_activation"}),
+    "a stack of sigmoid": (
+        classified(dense(9, "sigmoid"), dense(9), layers.Activation("sigmoid"), dense(3, "softmax")),
+        {"hidden_activation"},
+    ),
+    "random frozen layer": (frozen, {"frozen"}),
+    "dropout": (classified(30, layers.Dropout(0.97), dense(3, "softmax")), {"regularization"}),
+    "weight penalty": (
+        classified(dense(30, "relu", kernel_regularizer=keras.regularizers.L2(50.0)), dense(3, "softmax")),
+        {"regularization"},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", READ)
+def test_what_can_be_read_is_named_and_nothing_else(name):
+    make, expected = READ[name]
+    assert kinds(*make()) == expected
+
+
+def text():
+    x = np.random.default_rng(0).integers(0, 50, (100, 9))
+    model = keras.Sequential([keras.Input((9,), dtype="int32"), layers.Embedding(50, 8), layers.LSTM(8)])
+    model.add(dense(1, "sigmoid"))
+    model.compile("adam", BINARY)
+    return model, x, (x[:, 0] > 25).astype("float32")
+
+
+def masks():
+    x = np.random.default_rng(0).random((32, 8, 8, 1)).astype("float32")
+    model = keras.Sequential([keras.Input((8, 8, 1)), layers.Conv2D(4, 3, padding="same", activation="relu")])
+    model.add(layers.Conv2D(1, 1, activation="sigmoid"))
+    model.compile("adam", BINARY)
+    return model, x, (x > 0.5).astype("float32")
+
+
+def gated():
+    """A squeeze-and-excitation gate: its sigmoid multiplies and is no layer of a stack."""
+    x, y = data()
+    given = keras.Input((6,))
+    z = layers.Dense(16, "relu")(given)
+    for _ in range(3):
+        z = layers.Multiply()([z, layers.Dense(16, "sigmoid")(z)])
+    model = keras.Model(given, layers.Dense(3, "softmax")(z))
+    model.compile("adam", SPARSE)
+    return model, x, y
+
+
+def pretrained():
+    """A frozen layer whose weights are not its initial ones."""
+    model, x, y = frozen()
+    model.layers[0].kernel.assign(model.layers[0].kernel * 1.7 + 0.05)
+    return model, x, y
+
+
+def constant_pixels():
+    x, y = data(features=40)
+    x[:, :20] = 0
+    return network(8, dense(3, "softmax"), loss=SPARSE, inputs=40), x, y
+
+
+def two_outputs():
+    x, y = data()
+    given = keras.Input((6,))
+    z = layers.Dense(8, "relu")(given)
+    model = keras.Model(given, {"class": layers.Dense(3, "softmax")(z), "value": layers.Dense(1)(z)})
+    model.compile("adam", {"class": SPARSE, "value": "mse"})
+    return model, x, {"class": y, "value": x[:, :1]}
+
+
+def labelled(*activations, loss=BINARY):
+    x, _ = data()
+    return lambda: (network(8, dense(3, *activations), loss=loss), x, (x[:, :3] > 0).astype("float32"))
+
+
+CALM = {
+    "classes": classified(16, dense(3, "softmax")),
+    "logits": classified(16, dense(3), loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True)),
+    "one layer": classified(dense(3, "softmax")),
+    "scaled inside": classified(layers.Rescaling(1 / 300), 16, dense(3, "softmax"), scale=300.0),
+    "norm first": classified(dense(16), layers.BatchNormalization(), layers.ReLU(), dense(3, "softmax"), scale=300.0),
+    "one hidden sigmoid": classified(dense(16, "sigmoid"), dense(3, "softmax")),
+    "two tanh": classified(dense(16, "tanh"), dense(16, "tanh"), dense(3, "softmax")),
+    "several labels": labelled("sigmoid"),
+    "regression": lambda: (network(8, dense(1), loss="mse"), data()[0], 5 * data()[0][:, :1]),
+    "text": text,
+    "masks": masks,
+    "gates": gated,
+    "pretrained layer": pretrained,
+    "constant pixels": constant_pixels,
+    "two outputs": two_outputs,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CALM)
+def test_sound_programs_have_no_cause_and_the_loss_of_evaluate(name):
+    model, x, y = CALM[name]()
+    assert kinds(model, x, y) == set()
+    program = read_program(model, x, y, loss=None, batch_size=None, epochs=None)
+    loss, constant = losses_of(program, np.arange(len(x)))
+    expected = model.evaluate(x, y, verbose=0, batch_size=len(x), return_dict=True)["loss"]
+    assert loss == pytest.approx(expected, abs=1e-5) and np.isfinite(constant)
+
+
+@pytest.mark.parametrize("name", ["one unit of softmax", "logits expected", "sigmoid, then softmax", "weight penalty"])
+def test_the_loss_of_a_wrong_program_is_that_of_evaluate_too(name):
+    model, x, y = READ[name][0]()
+    program = read_program(model, x, y, loss=None, batch_size=None, epochs=None)
+    assert losses_of(program, np.arange(len(x)))[0] == pytest.approx(
+        model.evaluate(x, y, verbose=0, batch_size=len(x)), abs=1e-5, rel=1e-5
+    )
+
+
+def test_a_wrong_output_among_several_is_named():
+    model, x, y = two_outputs()
+    model.compile("adam", {"class": "mse", "value": "mse"})
+    causes = [*read_causes(read_program(model, x, y | {"class": rows(y["class"])}, loss=None, batch_size=1, epochs=1))]
+    assert {cause.kind for cause in causes} == {"loss"} and "class" in causes[0].seen
+
+
+def test_labels_of_other_examples_are_unrelated():
+    x, y = data(600)
+
+    def suspected(y):
+        program = read_program(network(8, dense(3, "softmax"), loss=SPARSE), x, y, loss=None, batch_size=1, epochs=1)
+        return [cause.kind for cause in unrelated_labels(program, seed=0)]
+
+    assert suspected(y) == [] and suspected(np.random.default_rng(1).permutation(y)) == ["labels"]
+    # Exclusive or: no linear relation, but a relation.
+    assert suspected(((x[:, 0] > 0) ^ (x[:, 1] > 0)).astype(int)) == []
+
+
+# Measured.
+
+
+def state(model):
+    variables = [v.numpy().tobytes() for v in (*model.variables, *model.optimizer.variables)]
+    nodes = [(len(layer._inbound_nodes), layer.trainable) for layer in model._flatten_layers()]
+    return variables, nodes, id(model.optimizer), id(model.loss), np.random.get_state()[1].tobytes()
+
+
+def dying():
+    return classified(dense(20, "relu", bias_initializer=keras.initializers.Constant(-50.0)), 20, dense(3, "softmax"))()
+
+
+def flat():
+    wide = {"kernel_initializer": keras.initializers.RandomNormal(stddev=6.0)}
+    return classified(*(dense(20, "tanh", **wide) for _ in range(3)), dense(3, "softmax"))()
+
+
+def deep():
+    return classified(*([12] * 40), dense(3, "softmax"))()
+
+
+def fast():
+    return classified(16, dense(3, "softmax"), optimizer=keras.optimizers.SGD(500.0))()
+
+
+def slow():
+    return classified(16, dense(3, "softmax"), optimizer=keras.optimizers.Adam(1e-7))()
+
+
+def stale():
+    x, y = data()
+    norms = [part for _ in range(2) for part in (dense(16), layers.BatchNormalization(momentum=0.999), layers.ReLU())]
+    model = network(*norms, dense(3, "softmax"), loss=SPARSE, optimizer=keras.optimizers.Adam(0.05))
+    model.fit(5 * x + 7, y, epochs=3, verbose=0)
+    return model, 5 * x + 7, y
+
+
+MEASURED = {
+    "dead": (dying, {"dead_units"}, {}),
+    "flat": (flat, {"saturation", "initialization"}, {}),
+    "deep": (deep, {"depth"}, {}),
+    "rate too high": (fast, {"learning_rate"}, {"trial": True}),
+    "rate too low": (slow, {"learning_rate"}, {"trial": True}),
+    "few steps": (classified(16, dense(3, "softmax")), {"epochs"}, {"trial": True, "batch_size": 240, "epochs": 3}),
+    "stale statistics": (stale, {"norm_statistics"}, {}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MEASURED)
+def test_what_is_measured_is_named_and_the_model_is_unchanged(name):
+    make, expected, settings = MEASURED[name]
+    model, x, y = make()
+    before = state(model)
+    diagnosis = reszoo.diagnose(model, x, y, **{"trial": False, **settings})
+    assert state(model) == before
+    assert expected <= {cause.kind for cause in diagnosis.causes} and len(diagnosis.causes) <= 3
+    assert not diagnosis.healthy and "nan a block" not in str(diagnosis.to_dict())
+
+
+def test_a_sound_program_stays_calm_with_a_trial():
+    model, x, y = classified(16, 16, dense(3, "softmax"), optimizer=keras.optimizers.Adam(0.01))()
+    before = state(model)
+    diagnosis = reszoo.diagnose(model, x, y)
+    assert state(model) == before and diagnosis.causes == () and diagnosis.healthy
+    assert diagnosis.trial.own.end < diagnosis.trial.constant
+    plain = json.loads(json.dumps(diagnosis.to_dict(), allow_nan=False))
+    assert plain["causes"] == [] and plain["loss"] == pytest.approx(model.evaluate(x, y, verbose=0), abs=1e-5)
+
+
+def test_a_program_that_cannot_be_examined_is_refused():
+    model, x, _ = classified(8, dense(3, "softmax"))()
+    with refused(["the same number of both"]):
+        reszoo.diagnose(model, x, np.zeros(7))
+    with refused(["diagnose", "cannot be computed"]):
+        reszoo.diagnose(model, x, np.random.default_rng(0).random((240, 5)), loss="mse", trial=False)
+
+
+# Repair.
+
+REPAIRED = {
+    "one unit of softmax": classified(8, dense(1, "softmax"), loss=BINARY, classes=2),
+    "large values": large_values,
+    "linear layers, squared error": classified(dense(8), dense(3), loss="mse", one_hot=True, scale=100.0),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", REPAIRED)
+def test_a_repaired_program_takes_the_same_data_and_learns(name):
+    model, x, y = REPAIRED[name]()
+    before = state(model)
+    repair = reszoo.diagnose(model, x, y, repair=True).repair
+    assert state(model) == before
+    assert repair.learns and repair.after[-1] < 0.7 and repair.changes
+    loss = repair.model.evaluate(x, y, verbose=0)
+    history = repair.model.fit(x, y, epochs=2, verbose=0).history["loss"]
+    assert np.isfinite(loss) and history[-1] < 10 * loss + 1
+
+
+# The callback.
+
+
+def test_the_callback_reports_once_and_leaves_training_as_it_is():
+    def train(*callbacks):
+        model, x, y = fast()
+        model.fit(x, y, epochs=3, verbose=0, shuffle=False, callbacks=[*callbacks])
+        return model.get_weights()
+
+    lines = []
+    x, y = data()
+    doctor = reszoo.Doctor(100 * x, y, report=lines.append)
+    for ours, theirs in zip(train(doctor), train(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    named = [cause.kind for _, cause in doctor.history]
+    assert named[0] == "input_scaling" and len(lines) == len(named) == len({*named})
+    assert lines[0].startswith("Doctor, step 0: input_scaling: ")
+    with refused(["one of x and y"]):
+        reszoo.Doctor(x)
+
+
+def test_the_callback_sees_a_loss_that_is_nan():
+    x, _ = data()
+    y = x[:, :1].copy()
+    y[0] = np.nan
+    model = network(8, dense(1), loss="mse")
+    doctor = reszoo.Doctor(report=None)
+    model.fit(x, y, epochs=1, verbose=0, callbacks=[doctor])
+    assert "NaN" in doctor.history[0][1].seen and "1 cause" in repr(doctor)
+
+
+# Ranking, backends.
+
+
+def test_at_most_five_kinds_are_named_certain_ones_first():
+    causes = [Cause(kind, kind, "", "", certain=kind == "epochs") for kind in [*KINDS, "loss"]]
+    best = ranked(causes)
+    assert len(best) == 5 and best[0].kind == "epochs" and len({cause.kind for cause in best}) == 5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", [pytest.param(name, marks=needs(name)) for name in ("jax", "torch")])
+def test_causes_are_the_same_on_other_backends(backend):
+    code = """
+import keras, numpy as np, reszoo
+keras.utils.set_random_seed(0)
+x = np.random.default_rng(0).normal(size=(200, 6)).astype("float32")
+y = (x[:, 0] > 0).astype("float32")[:, None]
+def ask(*parts, rate=0.01):
+    model = keras.Sequential([keras.Input((6,)), *parts])
+    model.compile(keras.optimizers.Adam(rate), "binary_crossentropy")
+    before = [v.numpy().tobytes() for v in model.variables]
+    found = reszoo.diagnose(model, x, y)
+    assert before == [v.numpy().tobytes() for v in model.variables]
+    assert abs(found.loss - model.evaluate(x, y, verbose=0, batch_size=200)) < 1e-5
+    return [cause.kind for cause in found.causes]
+dense = keras.layers.Dense
+print(ask(dense(8, "relu"), dense(1, "sigmoid")), ask(dense(8, "relu"), dense(1, "softmax"))[:1],
+      ask(dense(8, "relu"), dense(1, "sigmoid"), rate=1e-7))
+"""
+    assert python(code, backend=backend).strip() == "[] ['output_activation'] ['learning_rate']"
