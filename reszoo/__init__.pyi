@@ -6,6 +6,10 @@ from .arch.recover import spec_of as spec_of
 from .arch.spec import NetSpec as NetSpec
 from .arch.zoo import cost as cost, plan as plan, spec as spec
 from .data.sources import Data as Data, open_data as open_data
+from .deployment.artifact import Artifact as Artifact
+from .deployment.bench import Bench as Bench, bench as bench
+from .deployment.deploy import deploy as deploy
+from .deployment.fold import fold_norms as fold_norms
 from .diagnosis.callback import GradientFlow as GradientFlow
 from .diagnosis.diagnose import Diagnosis as Diagnosis, diagnose as diagnose
 from .diagnosis.prune import Pruned as Pruned, prune_depth as prune_depth

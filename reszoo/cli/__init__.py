@@ -7,7 +7,7 @@ import sys
 
 from rich.console import Console
 
-from reszoo.cli import diagnosis, evidence, networks, search, training, weights  # noqa: F401  (each adds its commands)
+from reszoo.cli import deploy, diagnosis, evidence, networks, search, training, weights  # noqa: F401  (add commands)
 from reszoo.cli.screen import app, escaped
 from reszoo.errors import ReszooError
 

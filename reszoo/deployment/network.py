@@ -1,0 +1,139 @@
+"""The network to deploy, with what is known about its inputs and classes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from reszoo.data.sources import Scaling
+from reszoo.errors import ReszooError
+from reszoo.training.metadata import read_metadata
+from reszoo.training.run_folder import BEST, FINAL, SETTINGS
+from reszoo.types import KerasModel
+from reszoo.weights.catalogue import Preprocessing
+from reszoo.weights.formats.archives import checked_zip
+
+
+class Network(NamedTuple):
+    """A Keras model, and how examples become its inputs."""
+
+    model: KerasModel
+    scaling: Scaling | None
+    """From examples to inputs; None if it is unknown."""
+    reverse: bool
+    """Whether the weights take blue first."""
+    classes: tuple[str, ...]
+    """Empty if they are unknown."""
+    notes: tuple[str, ...] = ()
+
+    def inputs(self, examples: Any) -> Any:
+        """Returns examples as inputs of the model: scaled if the scaling is known, as rows for a dense network."""
+        import numpy as np
+
+        x = np.asarray(examples, "float32")
+        if self.scaling is not None:
+            x = self.scaling(x)[..., :: -1 if self.reverse else 1]
+        return x
+
+
+def file_of(model: str | Path) -> Path | None:
+    """Returns the `.keras` file that a path means: itself, or that of a run folder; None for other weights.
+
+    Only the archive's directory is read: a damaged file is refused before TensorFlow is imported.
+
+    Raises:
+        ReszooError: there is no such file, or an unfinished run.
+        BrokenFileError: the file is damaged.
+    """
+    path = Path(model).expanduser()
+    if path.is_dir() and (path / SETTINGS).is_file():
+        if not (path / FINAL).is_file():
+            hint = f"resume the run, or deploy {path / BEST}" if (path / BEST).is_file() else "resume the run"
+            raise ReszooError(str(path), got="an unfinished run", expected=f"a run with {FINAL}", hint=hint)
+        path = path / FINAL
+    if path.suffix != ".keras":
+        return None
+    if not path.is_file():
+        raise ReszooError(str(path), got="no such file", expected="a .keras file, a run folder, published weights")
+    checked_zip(path).close()
+    return path
+
+
+def open_network(
+    model: KerasModel | str | Path, preprocessing: bool | Scaling | Preprocessing, labels: bool | Sequence[str]
+) -> Network:
+    """Returns the network to deploy.
+
+    Args:
+        model: see `deploy`.
+        preprocessing: see `deploy`.
+        labels: see `deploy`.
+
+    Raises:
+        ReszooError: no network is there, or the number of labels is not that of its classes.
+    """
+    network = _from_file(model) if isinstance(model, (str, Path)) else _from_model(model)
+    if isinstance(preprocessing, Preprocessing):
+        scaling = Scaling(preprocessing.scale, preprocessing.mean, preprocessing.std)
+        network = network._replace(scaling=scaling, reverse=preprocessing.channels == "bgr")
+    elif isinstance(preprocessing, Scaling):
+        network = network._replace(scaling=preprocessing, reverse=False)
+    if not isinstance(labels, bool):
+        network = network._replace(classes=tuple(map(str, labels)))
+    shape = getattr(network.model, "output_shape", None)
+    count = shape[-1] if isinstance(shape, tuple) else None
+    if network.classes and len(network.classes) != count and not (len(network.classes) == 2 and count == 1):
+        if labels is True:
+            # The weights' classes are not those of this output, such as with a replaced head.
+            return network._replace(classes=())
+        raise ReszooError("deploy.labels", got=f"{len(network.classes)} names", expected=f"{count}, as outputs")
+    return network
+
+
+def _from_model(model: Any) -> Network:
+    from reszoo.weights.labels import words
+    from reszoo.weights.origin import origin
+
+    if not hasattr(model, "layers") or not hasattr(model, "inputs"):
+        expected = "a Keras model, a .keras file, a run folder, or published weights"
+        raise ReszooError("deploy", got=repr(model)[:80], expected=expected)
+    source = origin(model)
+    if source is None or source.preprocessing is None:
+        return Network(model, None, False, tuple((source and words(source.labels)) or ()))
+    of = source.preprocessing
+    scaling = Scaling(of.scale, of.mean, of.std)
+    return Network(model, scaling, of.channels == "bgr", tuple(words(source.labels) or ()), _resize_note(of))
+
+
+def _from_file(model: str | Path) -> Network:
+    import keras
+
+    from reszoo.weights.load import from_checkpoint
+
+    path = file_of(model)
+    if path is None:
+        loaded = from_checkpoint(model, classifier_activation="softmax").model
+        network = _from_model(loaded)
+        if network.scaling is None or loaded.input_shape[1] is not None:
+            return network
+        from reszoo.weights.origin import origin
+
+        side = origin(loaded).preprocessing.crop  # type: ignore[union-attr]
+        shape = (side, side, len(network.scaling.mean))
+        return _from_model(from_checkpoint(model, classifier_activation="softmax", input_shape=shape).model)
+    try:
+        loaded = keras.models.load_model(path, compile=False)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        message = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ReszooError(str(path), got=f"no Keras model ({message})", expected="a .keras file") from None
+    try:
+        metadata = read_metadata(path)
+    except ReszooError:
+        return Network(loaded, None, False, ())
+    return Network(loaded, metadata.scaling, False, metadata.classes)
+
+
+def _resize_note(of: Preprocessing) -> tuple[str, ...]:
+    side = f"resize the shorter side to {of.resize} ({of.interpolation}), then crop the central {of.crop} pixels"
+    return (f"images come in the size of the network: {side}",) if of.resize != of.crop else ()
