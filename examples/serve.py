@@ -13,7 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 
-LIMIT = 64 << 20  # bytes of a request
+LIMIT = 64 << 20
 
 
 def server(file, port):
@@ -24,15 +24,14 @@ def server(file, port):
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self):
-            size = int(self.headers.get("Content-Length", 0))
             try:
+                size = int(self.headers.get("Content-Length", 0))
                 if not 0 < size <= LIMIT:
                     raise ValueError(f"{size} bytes; expected 1 to {LIMIT}")
                 images = np.load(io.BytesIO(self.rfile.read(size)), allow_pickle=False)
                 rows = session.run(["probabilities"], {tensor.name: images})[0].astype(float)
                 status, content = 200, [dict(zip(names, row, strict=True)) for row in rows]
             except Exception as error:
-                # The message says which shape and type the file takes.
                 status, content = 400, {"error": str(error), "expected": f"{tensor.type} {tensor.shape}"}
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
@@ -49,7 +48,7 @@ except ImportError:
     sys.exit()
 if len(sys.argv) == 3:
     server(sys.argv[1], int(sys.argv[2])).serve_forever()
-import reszoo
+import reszoo  # noqa: E402  (the server runs without it)
 
 model = reszoo.resnet20_cifar(depths=1, width_multiplier=0.5, classes=2)
 scaling = reszoo.Preprocessing(resize=32, crop=32, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))

@@ -1,7 +1,8 @@
-"""Deployment: files in their own runtimes give the network's outputs, and what does not is refused before it is written."""
+"""Deployment: files give the network's outputs in their own runtimes; others are refused and not written."""
 
 import json
 import zipfile
+from pathlib import Path
 from types import SimpleNamespace
 
 import keras
@@ -480,8 +481,7 @@ class TestBench:
 @pytest.mark.slow
 def test_served_over_http(tmp_path):
     """The example deploys a network, serves it on 127.0.0.1 and asks it over HTTP."""
-    from pathlib import Path
-
-    code = f"import runpy; runpy.run_path({str(Path(__file__).parents[1] / 'examples' / 'serve.py')!r}, run_name='__main__')"
+    file = str(Path(__file__).parents[1] / "examples" / "serve.py")
+    code = f"import runpy; runpy.run_path({file!r}, run_name='__main__')"
     answer = json.loads(python(code, folder=tmp_path).splitlines()[-1])
     assert len(answer) == 2 and abs(sum(answer[0].values()) - 1) < 1e-3 and "cat" in answer[0]
