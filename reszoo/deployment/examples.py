@@ -57,7 +57,7 @@ def check_set(
             expected = "examples for calibration and check, as for reszoo.open_data"
             raise ReszooError("deploy.data: int8", got="None", expected=expected)
         return _random(exported, shape)
-    source, raw = _opened(data, shape)
+    source, raw = _opened(data, shape, network.seed)
     notes: list[str] = [] if network.scaling is not None else [_unknown_scaling(raw)]
     examples = _part(source, held_out=quantize == "int8" and calibration is None)
     settings: dict[str, Any] = {"network": network, "exported": exported, "inside": inside}
@@ -69,7 +69,7 @@ def check_set(
         label_notes = (*label_notes, f"class names are those of {source.name}")
     chosen = None
     if quantize == "int8":
-        other, other_raw = (source, raw) if calibration is None else _opened(calibration, shape)
+        other, other_raw = (source, raw) if calibration is None else _opened(calibration, shape, network.seed)
         chosen = _taken(other, other.train, CALIBRATION, raw=other_raw, **settings)
         notes += _check_calibration(chosen, x)
     return CheckSet(x, labels, True, chosen, classes, (*notes, *label_notes, *source.notes[:3]))
@@ -85,12 +85,12 @@ def _random(exported: KerasModel, shape: tuple[int | None, ...]) -> CheckSet:
     return CheckSet(x, None, False, None, (), ("checked on random examples: accuracy is unknown without data=",))
 
 
-def _opened(data: Data | DataSource, shape: tuple[int | None, ...]) -> tuple[Data, bool]:
+def _opened(data: Data | DataSource, shape: tuple[int | None, ...], seed: int) -> tuple[Data, bool]:
     """The data, and whether they are arrays, which a network of unknown scaling takes as they are."""
     if isinstance(data, Data):
         return data, False
     side = shape[0] if len(shape) == 3 and shape[0] == shape[1] else None
-    return open_data(data, size=None if isinstance(data, tuple) else side), isinstance(data, tuple)
+    return open_data(data, size=None if isinstance(data, tuple) else side, seed=seed), isinstance(data, tuple)
 
 
 def _unknown_scaling(raw: bool) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from reszoo.deployment.formats import Order, Program
-from reszoo.deployment.signature import input_signature
+from reszoo.deployment.signature import calibration_batches, input_signature
 from reszoo.types import Array, KerasModel
 from reszoo.weights.formats.archives import append_member
 
@@ -37,7 +37,7 @@ def _export_int8(model: KerasModel, path: Path, settings: dict[str, Any], calibr
     import tensorflow as tf
 
     def examples() -> Iterator[list[Array]]:
-        return ([calibration[index : index + 1]] for index in range(len(calibration)))
+        return ([x] for x in calibration_batches(calibration, settings["input_signature"][0].shape[0] or 1))
 
     settings |= {"representative_dataset": examples}
     operations = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]

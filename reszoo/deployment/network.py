@@ -26,6 +26,8 @@ class Network(NamedTuple):
     classes: tuple[str, ...]
     """Empty if they are unknown."""
     notes: tuple[str, ...] = ()
+    seed: int = 0
+    """Of the split in training, so that examples held out then are held out again."""
 
     def inputs(self, examples: Any) -> Any:
         """Returns examples as inputs of the model: scaled if the scaling is known, as rows for a dense network."""
@@ -82,12 +84,14 @@ def open_network(
     if not isinstance(labels, bool):
         network = network._replace(classes=tuple(map(str, labels)))
     shape = getattr(network.model, "output_shape", None)
-    count = shape[-1] if isinstance(shape, tuple) else None
+    count = shape[-1] if isinstance(shape, tuple) and len(shape) == 2 else None
     if network.classes and len(network.classes) != count and not (len(network.classes) == 2 and count == 1):
         if labels is True:
             # The weights' classes are not those of this output, such as with a replaced head.
-            return network._replace(classes=())
-        raise ReszooError("deploy.labels", got=f"{len(network.classes)} names", expected=f"{count}, as outputs")
+            note = f"no class names: {len(network.classes)} are known of {count or 'no'} classes"
+            return network._replace(classes=(), notes=(*network.notes, note))
+        expected = f"{count}, as outputs" if count else "a network with one output of classes"
+        raise ReszooError("deploy.labels", got=f"{len(network.classes)} names", expected=expected)
     return network
 
 
@@ -131,7 +135,7 @@ def _from_file(model: str | Path) -> Network:
         metadata = read_metadata(path)
     except ReszooError:
         return Network(loaded, None, False, ())
-    return Network(loaded, metadata.scaling, False, metadata.classes)
+    return Network(loaded, metadata.scaling, False, metadata.classes, seed=metadata.seed)
 
 
 def _resize_note(of: Preprocessing) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from reszoo.arch.recover import layers_of
 from reszoo.deployment.formats import Order, Program
-from reszoo.deployment.signature import input_signature
+from reszoo.deployment.signature import calibration_batches, input_signature
 from reszoo.types import Array, KerasModel
 
 OPSET = 17
@@ -130,11 +130,10 @@ def _reader(name: str, calibration: Array, batch: int) -> Any:
 
     class Reader(CalibrationDataReader):
         def __init__(self) -> None:
-            starts = range(0, len(calibration) - batch + 1, batch)
-            self.chunks = iter([{name: calibration[start : start + batch]} for start in starts])
+            self.feeds = ({name: x} for x in calibration_batches(calibration, batch))
 
         def get_next(self) -> Any:
-            return next(self.chunks, None)
+            return next(self.feeds, None)
 
     return Reader()
 

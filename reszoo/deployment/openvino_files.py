@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from reszoo.deployment.formats import Order, Program
-from reszoo.deployment.signature import input_signature
+from reszoo.deployment.signature import calibration_batches, input_signature
 from reszoo.types import Array, KerasModel
 
 
@@ -21,7 +21,7 @@ def export(model: KerasModel, path: Path, order: Order) -> tuple[str, ...]:
     model.export(str(raw), format="openvino", verbose=False, input_signature=input_signature(model, order.batch))
     network = _with_outputs(openvino.Core().read_model(str(raw)), [*model.output])
     if order.quantize == "int8" and order.calibration is not None:
-        network = _quantized(network, order.calibration)
+        network = _quantized(network, [*calibration_batches(order.calibration, order.batch or 1)])
     network.set_rt_info(order.description, ["reszoo"])
     if order.labels:
         words = " ".join(name.replace(" ", "_") for name in order.labels.splitlines())
@@ -49,15 +49,14 @@ def _order(outputs: list[Any], names: list[str]) -> list[str]:
     return matches if sorted(matches) == sorted(names) else sorted(names)
 
 
-def _quantized(network: Any, calibration: Array) -> Any:
+def _quantized(network: Any, calibration: list[Array]) -> Any:
     import nncf
 
     logging.getLogger("nncf").setLevel(logging.WARNING)
-    examples = nncf.Dataset([calibration[index : index + 1] for index in range(len(calibration))])
     with contextlib.redirect_stdout(io.StringIO()):
         return nncf.quantize(
             network,
-            examples,
+            nncf.Dataset(calibration),
             preset=nncf.QuantizationPreset.MIXED,
             fast_bias_correction=False,
             subset_size=len(calibration),

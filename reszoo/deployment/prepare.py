@@ -40,7 +40,7 @@ def prepare(network: Network, *, inside: bool, size: int | None, quantize: str |
         got = f"{len(model.inputs)} inputs" if getattr(model, "inputs", None) else "a model without a fixed graph"
         raise ReszooError(f"deploy: {model.name}", got=got, expected="a functional or Sequential model with one input")
     _refuse_channels_first(model)
-    if any(layer.dtype_policy.name != "float32" for layer in layers_of(model)):
+    if any({layer.compute_dtype, layer.variable_dtype} & {"float16", "bfloat16"} for layer in layers_of(model)):
         model = _in_float32(model)
         notes = (*notes, "the network is in mixed or half precision; the file and the check are in float32")
     _check_weights(model, quantize)
@@ -72,9 +72,8 @@ def _in_float32(model: KerasModel) -> KerasModel:
     def copy(layer: KerasLayer) -> KerasLayer:
         return type(layer).from_config(layer.get_config() | {"dtype": "float32"})
 
-    # Its functional type is decided by the policy that is set while it is built.
     single = keras.models.clone_model(model, clone_function=copy, recursive=True)
-    single.set_weights([np.asarray(keras.ops.cast(weight, "float32")) for weight in model.weights])
+    single.set_weights([keras.ops.convert_to_numpy(keras.ops.cast(weight, "float32")) for weight in model.weights])
     return single
 
 
