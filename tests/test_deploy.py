@@ -387,7 +387,7 @@ for count in (1, 3):
     @NEEDS["openvino"]
     @pytest.mark.slow
     def test_group_norm_in_openvino(self, tmp_path):
-        settings = {"norm": {"kind": "group", "groups": 4}, "attention": "se"}
+        settings = {"norm": {"kind": "group", "groups": 4}, "block": {"attention": "se"}}
         artifact = reszoo.deploy(moved(reszoo.resnet18(**SMALL, **settings)), "openvino", tmp_path / "net.xml")
         assert artifact.difference < 1e-4 and any("default precision" in note for note in artifact.notes)
         assert sorted(path.name for path in tmp_path.iterdir()) == ["net.bin", "net.xml"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import keras
 import numpy as np
 
 from reszoo.deployment.formats import Program
@@ -36,12 +37,13 @@ class Comparison(NamedTuple):
 
 def reference(model: KerasModel, inputs: Array) -> Array | dict[str, Array] | list[Array]:
     """Returns the outputs of the Keras model."""
+    as_array = keras.ops.convert_to_numpy
     chunks = [model.predict_on_batch(inputs[start : start + CHUNK]) for start in range(0, len(inputs), CHUNK)]
     if isinstance(chunks[0], dict):
-        return {name: np.concatenate([np.asarray(chunk[name]) for chunk in chunks]) for name in chunks[0]}
+        return {name: np.concatenate([as_array(chunk[name]) for chunk in chunks]) for name in chunks[0]}
     if isinstance(chunks[0], (list, tuple)):
-        return [np.concatenate([np.asarray(part) for part in parts]) for parts in zip(*chunks, strict=True)]
-    return np.concatenate([np.asarray(chunk) for chunk in chunks])
+        return [np.concatenate([as_array(part) for part in parts]) for parts in zip(*chunks, strict=True)]
+    return np.concatenate([as_array(chunk) for chunk in chunks])
 
 
 def by_name(outputs: Array | dict[str, Array] | list[Array], names: list[str]) -> dict[str, Array]:
