@@ -384,6 +384,17 @@ for count in (1, 3):
         kinds = {node.op_type for node in onnx.load(artifact.path).graph.node}
         assert "Conv" in kinds and "StatefulPartitionedCall" not in kinds
 
+    @NEEDS["onnx"]
+    @pytest.mark.slow
+    @pytest.mark.parametrize("groups", [1, 2], ids=str)
+    def test_constants_of_layers_in_onnx(self, groups, tmp_path):
+        layers = keras.layers
+        x = inputs = keras.Input((8, 8, 4))
+        x = layers.Normalization(mean=[1.0, 2.0, 3.0, 4.0], variance=[1.0, 4.0, 9.0, 16.0])(x)
+        x = layers.GlobalAveragePooling2D()(layers.Conv2D(8, 3, groups=groups)(x))
+        artifact = reszoo.deploy(keras.Model(inputs, x), "onnx", tmp_path / "net.onnx")
+        assert artifact.difference < 1e-4
+
     @NEEDS["openvino"]
     @pytest.mark.slow
     def test_group_norm_in_openvino(self, tmp_path):
@@ -399,6 +410,18 @@ for count in (1, 3):
         assert artifact.outputs == ("stage1", "stage2", "stage3") and artifact.difference < 1e-4
         with zipfile.ZipFile(artifact.path) as archive:
             assert json.loads(archive.read("reszoo.json"))["outputs"] == ["stage1", "stage2", "stage3"]
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize(
+        "backend", [pytest.param("jax", marks=needs("jax")), pytest.param("torch", marks=needs("torch"))]
+    )
+    def test_another_backend(self, backend, tmp_path):
+        code = """
+import reszoo
+model = reszoo.resnet20_cifar(depths=1, width_multiplier=0.5)
+print(reszoo.deploy(model, "saved_model", "served").difference < 1e-4, len(reszoo.fold_norms(model).layers))
+"""
+        assert python(code, backend=backend, folder=tmp_path).splitlines()[-1].startswith("True ")
 
     def test_a_file_that_answers_wrongly_is_not_written(self, tiny, tmp_path, monkeypatch):
         """As a converter does that reports success and writes something else."""
@@ -458,8 +481,9 @@ def test_noise_of_rounding_names_the_layer(prepared):
 
 
 class TestBench:
-    def test_rows(self, tiny):
-        result = reszoo.bench(tiny, formats="predict,train", batch=(1, 2), seconds=0.01)
+    def test_rows(self):
+        model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
+        result = reszoo.bench(model, formats="predict,train", batch=(1, 2), seconds=0.01)
         assert [(row.format, row.batch) for row in result.timings] == [
             *(("predict", 1), ("train", 1), ("predict", 2), ("train", 2))
         ]

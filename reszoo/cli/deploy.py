@@ -64,6 +64,10 @@ def bench(
     if not all(part.strip().isdecimal() for part in batch.split(",")):
         raise ReszooError("--batch", got=batch, expected="numbers, such as 1,8")
     from reszoo.atomic import atomic_write
+    from reszoo.deployment.network import file_of
+
+    # Before the next import loads TensorFlow.
+    file_of(model)
     from reszoo.deployment.bench import COLUMNS, bench as run_bench
 
     sizes = [int(part) for part in batch.split(",")]

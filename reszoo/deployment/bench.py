@@ -114,7 +114,7 @@ def bench(
 
     Example:
         >>> import reszoo
-        >>> model = reszoo.resnet20_cifar(depths=1, width_multiplier=0.25)
+        >>> model = reszoo.residual_mlp18(depths=1, input_shape=(4,), classes=3)
         >>> [timing.batch for timing in reszoo.bench(model, batch=(1, 2), seconds=0.01).timings]
         [1, 2]
 

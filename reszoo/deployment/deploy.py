@@ -47,10 +47,10 @@ def deploy(
 
     Example:
         >>> import reszoo
-        >>> model = reszoo.resnet20_cifar(depths=1, width_multiplier=0.5)
-        >>> artifact = reszoo.deploy(model, "saved_model", "served", batch=1)
+        >>> model = reszoo.residual_mlp18(depths=1, input_shape=(4,), classes=3)
+        >>> artifact = reszoo.deploy(model, "saved_model", "served")
         >>> artifact.input, artifact.outputs, artifact.difference < 1e-4
-        ('float32 (1, 32, 32, 3)', ('probabilities',), True)
+        ('float32 (batch, 4)', ('probabilities',), True)
 
     Args:
         model: a Keras model with one input, a `.keras` file, a run folder, or published weights

@@ -100,7 +100,7 @@ def _from_model(model: Any) -> Network:
     from reszoo.weights.origin import origin
 
     if not hasattr(model, "layers") or not hasattr(model, "inputs"):
-        expected = "a Keras model, a .keras file, a run folder, or published weights"
+        expected = "a functional or built Sequential model, a .keras file, a run folder, or published weights"
         raise ReszooError("deploy", got=repr(model)[:80], expected=expected)
     source = origin(model)
     if source is None or source.preprocessing is None:

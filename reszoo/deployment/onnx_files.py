@@ -26,7 +26,8 @@ def export(model: KerasModel, path: Path, order: Order) -> tuple[str, ...]:
     with _without_inner_functions(model):
         signature = input_signature(model, order.batch)
         model.export(str(path), format="onnx", verbose=False, opset_version=OPSET, input_signature=signature)
-    graph = onnx.load(path)
+        graph = onnx.load(path)
+        _store_constants(graph, model, signature[0])
     _name_batch(graph)
     notes: tuple[str, ...] = ()
     if order.quantize == "float16":
@@ -68,6 +69,25 @@ def _without_inner_functions(model: KerasModel) -> Iterator[None]:
         yield
     finally:
         tf.config.run_functions_eagerly(before)
+
+
+def _store_constants(graph: Any, model: KerasModel, signature: Any) -> None:
+    """Stores constants of layers, such as the mean of a Normalization, in the graph: tf2onnx makes them inputs."""
+    import tensorflow as tf
+    from onnx import numpy_helper
+
+    constants = graph.graph.input[1:]
+    if not constants:
+        return
+    traced = tf.function(lambda x: model(x, training=False)).get_concrete_function(
+        tf.TensorSpec(signature.shape, signature.dtype)
+    )
+    captures = zip(traced.graph.internal_captures, traced.graph.external_captures, strict=True)
+    values = {inner.name: outer for inner, outer in captures if outer.dtype != tf.resource}
+    for tensor in constants:
+        if tensor.name in values:
+            graph.graph.initializer.append(numpy_helper.from_array(values[tensor.name].numpy(), tensor.name))
+            graph.graph.input.remove(tensor)
 
 
 def _name_batch(graph: Any) -> None:
