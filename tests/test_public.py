@@ -35,13 +35,13 @@ PACKAGES = {
     "training": {"errors", "atomic", "config", "data", "arch", "weights", "models"},
     "tuning": {"errors", "atomic", "config", "data", "arch", "weights", "models", "training", "report"},
     "diagnosis": {"errors", "config", "data", "arch", "surgery", "report", "training"},
+    "deployment": {"errors", "atomic", "config", "data", "arch", "weights", "training"},
 }
 # Type aliases and notebook tables may be imported everywhere.
 PACKAGES = {"types": set(), "notebook": set()} | {
     package: above | {"types", "notebook"} for package, above in PACKAGES.items()
 }
-PACKAGES["experiments"] = {*PACKAGES} - {"tuning"}
-PACKAGES["deployment"] = {"errors", "atomic", "config", "data", "arch", "weights", "training"}
+PACKAGES["experiments"] = {*PACKAGES} - {"tuning", "deployment"}
 PACKAGES["cli"] = {*PACKAGES}
 FORMATS = {"errors", "atomic", "weights.formats"}
 """Readers of untrusted files import nothing about networks."""
