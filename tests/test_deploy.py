@@ -81,6 +81,11 @@ class TestSettings:
             format_for("litert")
 
     @NEEDS["onnx"]
+    def test_8_bits_need_data(self, tmp_path):
+        with refused(["deploy.data", "calibration"]):
+            reszoo.deploy("absent.keras", "onnx", tmp_path / "net", quantize="int8")
+
+    @NEEDS["onnx"]
     def test_another_suffix(self, tmp_path):
         with refused(["model.tflite", ".onnx"]):
             reszoo.deploy("absent.keras", "onnx", tmp_path / "model.tflite")
@@ -213,10 +218,6 @@ class TestExamples:
     def test_a_calibration_that_cannot_be_right_is_refused(self, prepared, calibration, texts):
         with refused(texts):
             self.chosen(prepared, self.arrays(200), self.arrays(**calibration), quantize="int8")
-
-    def test_int8_needs_data(self, prepared):
-        with refused(["deploy.data", "calibration"]):
-            self.chosen(prepared, None, quantize="int8")
 
     def test_labels_are_matched_by_name(self, prepared):
         data = reszoo.open_data(self.arrays(40))

@@ -58,8 +58,7 @@ def deploy(
         format: `saved_model` (TensorFlow), `onnx` (ONNX Runtime), `litert` (LiteRT), `openvino` or `torch_export`.
         path: of the file; for `saved_model`, of the folder.
         quantize: number type of the weights: `float16` halves the file; `int8`, also for activations, needs examples
-            for its calibration. Published formats of 8-bit numbers: per channel for weights, per tensor for
-            activations.
+            for its calibration. Weights are rounded per output channel, activations per tensor.
         data: examples of the check, as for `open_data`; with labels, accuracy is compared, too. By default random
             examples. In int8 the training part calibrates, and the test or validation part checks.
         calibration: other data, whose training part calibrates int8.
@@ -79,6 +78,9 @@ def deploy(
     entry = format_for(format, quantize)
     target = target_path(path, entry, overwrite=overwrite)
     _check_settings(batch=batch, size=size, examples=examples, max_loss=max_loss)
+    if quantize == "int8" and data is None:
+        expected = "examples for calibration and check, as for reszoo.open_data"
+        raise ReszooError("deploy.data: int8", got="None", expected=expected)
     if isinstance(model, (str, Path)):
         file_of(model)
     network = open_network(model, preprocessing, labels)
@@ -95,7 +97,9 @@ def deploy(
     notes = (*prepared.notes, *chosen.notes)
     if preprocessing is True and not inside:
         notes = (*notes, "preprocessing is unknown and not in the file: it takes the network's own inputs")
-    order = Order(batch, quantize, chosen.calibration, "\n".join(classes), _description(prepared, inside, classes))
+    numbers = versions(entry, quantize)
+    description = _description(prepared, inside, classes, numbers)
+    order = Order(batch, quantize, chosen.calibration, "\n".join(classes), description)
     with moved_into_place(target, entry) as temporary:
         notes = (*notes, *export(entry, prepared.exported, temporary, order))
         comparison, check_notes = _checked(entry, temporary, prepared, chosen, order, inside, max_loss)
@@ -116,7 +120,7 @@ def deploy(
         accuracy_before=comparison.accuracy_before,
         classes=classes,
         notes=(*notes, *check_notes),
-        versions=versions(entry, quantize),
+        versions=numbers,
     )
 
 
@@ -141,8 +145,8 @@ def _input(model: KerasModel, batch: int | None) -> str:
 _AXES = ("height", "width", "channels")
 
 
-def _description(prepared: Prepared, inside: bool, classes: tuple[str, ...]) -> str:
-    """JSON in the file: what it takes and gives."""
+def _description(prepared: Prepared, inside: bool, classes: tuple[str, ...], numbers: dict[str, str]) -> str:
+    """JSON in the file: what it takes and gives, and the versions that wrote it."""
     scaling = prepared.network.scaling
     content = {
         "network": prepared.network.model.name,
@@ -153,6 +157,7 @@ def _description(prepared: Prepared, inside: bool, classes: tuple[str, ...]) -> 
         "outputs": [*prepared.exported.output],
         "activation": prepared.activation,
         "classes": [*classes],
+        "versions": numbers,
     }
     return json.dumps(content)
 
@@ -189,6 +194,9 @@ def _checked(
         hint = _noisiest(prepared, inputs) if order.quantize == "int8" and comparison.finite else "nothing was written"
         raise ReszooError(where, got=reason, expected=accepted(order.quantize, max_loss), hint=hint)
     notes: tuple[str, ...] = () if comparison.varied else ("all examples have the same outputs: the check says little",)
+    if order.quantize == "int8" and (accuracy := comparison.accuracy) is not None:
+        error = (accuracy * (1 - accuracy) / len(chosen.x)) ** 0.5
+        notes = (*notes, f"accuracy on {len(chosen.x)} examples has a standard error of {error:.1%}")
     if entry.name == "openvino" and order.quantize != "int8":
         notes = (*notes, _default_precision(comparison_of))
     return comparison, notes

@@ -48,14 +48,11 @@ def check_set(
     them it uses the test or validation part, and the calibration uses the training part or data of its own.
 
     Raises:
-        ReszooError: data that do not fit the network; or a calibration without data, on too few examples, or on
-            examples of another range.
+        ReszooError: data that do not fit the network; or a calibration on too few examples, or on examples of another
+            range.
     """
     shape = tuple(exported.inputs[0].shape[1:])
     if data is None:
-        if quantize == "int8":
-            expected = "examples for calibration and check, as for reszoo.open_data"
-            raise ReszooError("deploy.data: int8", got="None", expected=expected)
         return _random(exported, shape)
     source, raw = _opened(data, shape, network.seed)
     notes: list[str] = [] if network.scaling is not None else [_unknown_scaling(raw)]
