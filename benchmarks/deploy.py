@@ -102,7 +102,8 @@ def speed(formats, networks, batches, seconds):
         model = randomised(name)
         x = random.normal(size=(128, *model.input_shape[1:])).astype("float32")
         kinds = [each for each in formats if each != "torch_export"]
-        kinds += [f"{each}:int8" for each in kinds if "int8" in FORMATS[each].quantize]
+        kinds += ["openvino:default"] if "openvino" in kinds else []
+        kinds += [f"{each}:int8" for each in formats if "int8" in FORMATS[each].quantize]
         data = (x, np.asarray(model.predict(x, verbose=0)).argmax(axis=1))
         result = reszoo.bench(model, formats=("predict", "function", *kinds), batch=batches, data=data, seconds=seconds)
         print(f"{result.network}, {result.machine}")

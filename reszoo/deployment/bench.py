@@ -28,6 +28,8 @@ from reszoo.types import Array, KerasModel
 
 IN_KERAS = ("predict", "function", "train")
 """Ways to run a model in Keras: `model.predict`, a compiled function, and a training step."""
+DEFAULT_PRECISION = "openvino:default"
+"""OpenVINO as it runs without a hint: in bfloat16 on processors that have it."""
 ROUNDS = (3, 100)
 """Fewest and most timed calls."""
 
@@ -121,7 +123,8 @@ def bench(
     Args:
         model: as for `deploy`, or the name of a network in the zoo, then with random weights.
         formats: `predict` (`model.predict`), `function` (a compiled function), `train` (a training step), a format of
-            `deploy`, or one with its quantization, such as `onnx:int8`. `all`: everything in float32 whose libraries
+            `deploy`, or one with its quantization, such as `onnx:int8`; `openvino:default` for OpenVINO in its default
+            precision instead of float32. `all`: everything in float32 whose libraries
             are installed.
         batch: batch sizes.
         data: examples to calibrate int8.
@@ -160,12 +163,18 @@ def _names(formats: str | Sequence[str]) -> tuple[str, ...]:
         return ("predict", "function", *installed)
     names = tuple(formats.split(",")) if isinstance(formats, str) else tuple(formats)
     for name in names:
-        kind, _, quantize = name.partition(":")
+        kind, quantize = _parts(name)
         if kind not in (*IN_KERAS, *FORMATS):
             raise UnknownNameError("bench.formats", got=name, known=(*IN_KERAS, *FORMATS, "all"))
         if kind in FORMATS:
-            format_for(kind, quantize or None)
+            format_for(kind, quantize)
     return names
+
+
+def _parts(name: str) -> tuple[str, str | None]:
+    """The format of a name, and its quantization."""
+    kind, _, quantize = name.partition(":")
+    return kind, None if name == DEFAULT_PRECISION else quantize or None
 
 
 def _open(model: KerasModel | str | Path) -> KerasModel:
@@ -177,11 +186,11 @@ def _open(model: KerasModel | str | Path) -> KerasModel:
 
 
 def _contestant(name: str, model: KerasModel, x: Array, folder: Path, data: Any) -> _Contestant:
-    kind, _, quantize = name.partition(":")
+    kind, quantize = _parts(name)
     path = folder / name.replace(":", "_")
     if kind in FORMATS:
         settings: dict[str, Any] = {
-            "quantize": quantize or None,
+            "quantize": quantize,
             "data": data,
             "preprocessing": False,
             "examples": 64,
@@ -190,9 +199,15 @@ def _contestant(name: str, model: KerasModel, x: Array, folder: Path, data: Any)
         # The bench measures time: the accuracy of 8 bits on its data is not its question.
         path = deploy(model, kind, path, **settings).path  # type: ignore[arg-type]
     before, start = _resident(), perf_counter()
-    run = FORMATS[kind].writer.open_program(path) if kind in FORMATS else _in_keras(kind, model)
+    run = _opened(name, kind, path) if kind in FORMATS else _in_keras(kind, model)
     run(x)
     return _Contestant(name, run, perf_counter() - start, max(_resident() - before, 0.0))
+
+
+def _opened(name: str, kind: str, path: Path) -> Callable[[Array], Any]:
+    from reszoo.deployment.openvino_files import open_program
+
+    return open_program(path, precision=None) if name == DEFAULT_PRECISION else FORMATS[kind].writer.open_program(path)
 
 
 def _in_keras(kind: str, model: KerasModel) -> Callable[[Array], Any]:
