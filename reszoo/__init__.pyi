@@ -5,7 +5,9 @@ from .arch.ops import Plan as Plan
 from .arch.recover import spec_of as spec_of
 from .arch.spec import NetSpec as NetSpec
 from .arch.zoo import cost as cost, plan as plan, spec as spec
-from .data.sources import Data as Data, open_data as open_data
+from .data.audit import Audit as Audit
+from .data.dataset import Data as Data
+from .data.sources import open_data as open_data
 from .deployment.artifact import Artifact as Artifact
 from .deployment.bench import Bench as Bench, bench as bench
 from .deployment.deploy import deploy as deploy
@@ -13,7 +15,7 @@ from .deployment.fold import fold_norms as fold_norms
 from .diagnosis.callback import GradientFlow as GradientFlow
 from .diagnosis.diagnose import Diagnosis as Diagnosis, diagnose as diagnose
 from .diagnosis.prune import Pruned as Pruned, prune_depth as prune_depth
-from .errors import ReszooError as ReszooError
+from .errors import NotFiniteError as NotFiniteError, ReszooError as ReszooError
 from .experiments.compare import compare as compare
 from .experiments.comparison import Comparison as Comparison
 from .experiments.evidence import Evidence as Evidence, evidence as evidence
@@ -89,24 +91,24 @@ from .surgery import (
     remove_dead_channels as remove_dead_channels,
     to_plain as to_plain,
 )
-from .training.evaluate import (
-    ClassMetrics as ClassMetrics,
-    Evaluation as Evaluation,
-    Prediction as Prediction,
-    evaluate as evaluate,
-    predict as predict,
-)
+from .training.cross_validation import CrossValidation as CrossValidation, cross_validate as cross_validate
+from .training.evaluate import Evaluation as Evaluation, evaluate as evaluate
 from .training.fine_tune import (
     Frozen as Frozen,
     Unfreeze as Unfreeze,
     freeze as freeze,
     layer_decay as layer_decay,
     reestimate_norm as reestimate_norm,
-    replace_head as replace_head,
 )
+from .training.heads import replace_head as replace_head
+from .training.metrics import ClassMetrics as ClassMetrics
+from .training.predict import Prediction as Prediction, Predictions as Predictions, predict as predict
+from .training.rate_finder import RateCurve as RateCurve, find_rate as find_rate
 from .training.recipes import Recipe as Recipe, list_recipes as list_recipes, recipe as recipe
-from .training.run import NotFiniteError as NotFiniteError, Trained as Trained
+from .training.resume import resume as resume
+from .training.saving import save as save
 from .training.train import train as train
+from .training.trained import Trained as Trained
 from .tuning.budget import Budget as Budget
 from .tuning.hypermodel import HyperResNet as HyperResNet
 from .tuning.results import Trial as Trial

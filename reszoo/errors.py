@@ -5,7 +5,7 @@ ValueError
     UnknownNameError      a name that does not exist
     BrokenFileError       a damaged or unsupported weights file (reszoo.weights.formats.checkpoint)
       PickleRefusedError  a pickle that asks for more than tensors (reszoo.weights.formats.pickles)
-    NotFiniteError        a loss that became NaN or infinite (reszoo.training.run)
+    NotFiniteError        a loss that became NaN or infinite
 """
 
 from __future__ import annotations
@@ -58,6 +58,10 @@ class UnknownNameError(ReszooError):
     def __init__(self, where: str, *, got: object, known: Iterable[str], expected: str = ""):
         known = sorted(known)
         super().__init__(where, got=repr(got), expected=expected or ", ".join(known), hint=nearest(got, known))
+
+
+class NotFiniteError(ReszooError):
+    """The loss became NaN or infinite."""
 
 
 def nearest(word: object, known: Iterable[str]) -> str:

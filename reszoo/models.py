@@ -110,6 +110,10 @@ def create(
         if channels_first and isinstance(shape, tuple) and error.where == f"{base.name}.input_shape":
             raise _in_order_of_channels_first(error, shape) from None
         raise
+    if classes == 1 and top and not features and spec.head.activation == "softmax":
+        hint = "classifier_activation='sigmoid' for two classes, None for a regression"
+        got = "softmax of one class, which is always 1"
+        raise ReszooError(f"{base.name}.classifier_activation", got=got, hint=hint)
     if weights is None:
         network = build.build(spec, input_tensor=input_tensor, prefix=prefix)
     else:

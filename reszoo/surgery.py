@@ -134,7 +134,7 @@ def remove_dead_channels(model: KerasModel, /) -> KerasModel:
     """
     import numpy as np
 
-    from reszoo.arch.build import build, names_of
+    from reszoo.arch.facts import successor
     from reszoo.arch.liveness import without_dead_channels
 
     network = plan(spec_of(model))
@@ -145,7 +145,7 @@ def remove_dead_channels(model: KerasModel, /) -> KerasModel:
         for name, op in weighted.items()
     }
     spec, channels = without_dead_channels(network, weights)
-    narrower = build(spec, **names_of(model))
+    narrower = successor(spec, model)
     new_layers = layers_by_name(narrower)
     for op in weighted.values():
         values = {name: value[..., channels[op.name]] for name, value in weights[op.name].items()}
@@ -168,10 +168,10 @@ def fixed_blocks(spec: NetSpec) -> list[str]:
 
 def _build_with_weights(spec: NetSpec, model: KerasModel, origins: Mapping[str, str]) -> KerasModel:
     """The network of a spec with the weights of a model; `origins`: block -> its name in the model if it differs."""
-    from reszoo.arch.build import build, names_of
+    from reszoo.arch.facts import successor
 
     layers = layers_by_name(model)
-    network = build(spec, **names_of(model))
+    network = successor(spec, model)
     for name, layer in layers_by_name(network).items():
         block, inner = re.fullmatch(r"(stage\d+_block\d+|)_?(.*)", name).groups()  # type: ignore[union-attr]
         source = layers.get("_".join(filter(None, (origins.get(block, block), inner))))

@@ -252,6 +252,15 @@ class TestPrepare:
         assert [len(layer._inbound_nodes) for layer in tiny.layers] == before
         assert reszoo.spec_of(tiny)
 
+    def test_preprocessing_is_not_added_twice(self):
+        from reszoo.deployment.network import open_network
+
+        model = reszoo.resnet20_cifar(weights="fashion_mnist", input_shape=(28, 28, 1))
+        network = open_network(model, True, True)
+        assert network.scaling is not None and len(network.classes) == 10
+        outer = open_network(reszoo.preprocessing(model, inside=True), True, True)
+        assert outer.scaling is None and len(outer.classes) == 10
+
     @pytest.mark.parametrize("quantize", [None, "float16"], ids=str)
     def test_weights_that_do_not_fit_are_refused(self, quantize):
         model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
@@ -307,6 +316,11 @@ class TestFoldNorms:
         folded = reszoo.fold_norms(model)
         norms = [layer.name for layer in folded.layers if isinstance(layer, layers.BatchNormalization)]
         assert norms == ["first", "second"]
+
+    def test_the_network_still_knows_its_classes(self):
+        model = reszoo.resnet20_cifar(weights="fashion_mnist", input_shape=(28, 28, 1))
+        folded = reszoo.fold_norms(model)
+        assert reszoo.origin(folded).labels == reszoo.origin(model).labels is not None
 
     def test_sub_models_and_sequentials(self):
         inner = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(4, 3), keras.layers.BatchNormalization()])

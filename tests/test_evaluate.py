@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 import reszoo
 from reszoo.cli import app
-from reszoo.training.evaluate import BINS, _calibration_error
+from reszoo.training.metrics import BINS, calibration_error, reliability
 
 
 @pytest.fixture(scope="module")
@@ -26,6 +26,7 @@ def test_evaluate_uses_the_test_part_held_out_in_training(run):
     result = reszoo.evaluate(folder / "model.keras", "digits")
     assert result.accuracy == pytest.approx(done.test_accuracy, abs=1e-6)
     assert "the test part of digits: 359 examples" in result.protocol
+    assert result.protocol.endswith("the network has not seen them in training")
     assert result.confusion.sum() == 359 and np.trace(result.confusion) == round(result.accuracy * 359)
     correct = sum(row.recall * row.examples for row in result.classes)
     assert correct == pytest.approx(result.accuracy * 359)
@@ -36,12 +37,15 @@ def test_evaluate_uses_the_test_part_held_out_in_training(run):
 
 
 def test_calibration_error():
+    def error(scores, correct):
+        return calibration_error(reliability(scores, np.array(correct)))
+
     sure = np.eye(4)[[0, 1, 2, 3]]
-    assert _calibration_error(sure, np.array([True] * 4)) == 0
-    assert _calibration_error(sure, np.array([True, True, False, False])) == 0.5
+    assert error(sure, [True] * 4) == 0
+    assert error(sure, [True, True, False, False]) == 0.5
     mixed = np.array([[0.9, 0.1]] * 2 + [[0.6, 0.4]] * 2)
     # Bins of 0.9 and of 0.6: |0.9 - 0.5| and |0.6 - 1|, half of the examples in each.
-    assert _calibration_error(mixed, np.array([True, False, True, True])) == pytest.approx(0.4)
+    assert error(mixed, [True, False, True, True]) == pytest.approx(0.4)
     assert BINS == 15
 
 
@@ -53,8 +57,9 @@ def test_classes_are_matched_by_name(run, tmp_path):
         (tmp_path / name).mkdir()
         for number in np.flatnonzero(digits.labels == int(name))[:6]:
             Image.fromarray((digits.x[number, :, :, 0] * 15).astype("uint8")).save(tmp_path / name / f"{number}.png")
-    with refused(["examples of shape (8, 8, 3)", "(8, 8, 1)"]):
-        reszoo.evaluate(folder / "model.keras", tmp_path)
+    result = reszoo.evaluate(folder / "model.keras", tmp_path)
+    assert {row.name: row.examples for row in result.classes if row.examples} == {"3": 6, "7": 6}
+    assert any("white is 255 here and was 16 in training" in note for note in result.notes)
     (tmp_path / "twelve").mkdir()
     Image.new("RGB", (8, 8)).save(tmp_path / "twelve" / "1.png")
     with refused(["class 'twelve'"]):
@@ -63,7 +68,7 @@ def test_classes_are_matched_by_name(run, tmp_path):
 
 INVALID = [
     (lambda folder: reszoo.evaluate(folder / "run.json", "digits"), ["run.json"]),
-    (lambda folder: reszoo.evaluate(folder / "other.keras", "digits"), ["other.keras", "no metadata about its data"]),
+    (lambda folder: reszoo.evaluate(folder / "other.keras", "digits"), ["other.keras", "no such file"]),
     (
         lambda folder: reszoo.evaluate(folder / "model.keras", "digits", part="tset"),
         ["evaluate.part", "test, validation"],

@@ -18,6 +18,7 @@ LINES, CHARACTERS = 2, 320
 """Most of a `repr`: one or two lines of about 160 characters."""
 SHOWN = {
     "Data": (reszoo.Data, "data = reszoo.open_data('digits')", "data"),
+    "Audit": (reszoo.Audit, "", "data.audit()"),
     "Recipe": (reszoo.Recipe, "", "reszoo.recipe('fast')"),
     "NetSpec": (NetSpec, "", "reszoo.spec('resnet50')"),
     "Cost": (Cost, "", "reszoo.cost('resnet50')"),

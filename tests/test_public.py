@@ -37,9 +37,9 @@ PACKAGES = {
     "diagnosis": {"errors", "config", "data", "arch", "surgery", "report", "training"},
     "deployment": {"errors", "atomic", "config", "data", "arch", "weights", "training"},
 }
-# Type aliases and notebook tables may be imported everywhere.
-PACKAGES = {"types": set(), "notebook": set()} | {
-    package: above | {"types", "notebook"} for package, above in PACKAGES.items()
+# Type aliases, notebook tables and strict JSON may be imported everywhere.
+PACKAGES = {"types": set(), "notebook": set(), "strict_json": set()} | {
+    package: above | {"types", "notebook", "strict_json"} for package, above in PACKAGES.items()
 }
 PACKAGES["experiments"] = {*PACKAGES} - {"tuning", "deployment"}
 PACKAGES["cli"] = {*PACKAGES}
@@ -48,7 +48,8 @@ FORMATS = {"errors", "atomic", "weights.formats"}
 PARSERS = {"struct", "zipfile", "pickletools"}
 KERAS_MODULES = {
     *("arch/build.py", "arch/layers.py", "arch/liveness.py", "weights/preprocessing_layers.py"),
-    *(f"training/{name}.py" for name in ("batches", "checkpointing", "devices", "evaluate", "fine_tune", "optimizers")),
+    *(f"training/{name}.py" for name in ("batches", "checkpointing", "devices", "fine_tune", "heads", "optimizers")),
+    *(f"training/{name}.py" for name in ("callbacks", "losses", "mixing", "rate_finder", "remarks")),
     *("training/run.py", "tuning/hypermodel.py", "tuning/worker_main.py"),
     *(f"experiments/{name}.py" for name in ("compare", "comparison", "degradation_gap", "evidence", "findings")),
     *("experiments/looped.py", "experiments/trainer.py"),

@@ -13,8 +13,8 @@ from conftest import python, refused
 from PIL import Image
 
 import reszoo
-from reszoo.data.arrays import split
 from reszoo.data.sources import Scaling
+from reszoo.data.splits import split
 from reszoo.training import optimizers
 from reszoo.training.batches import Batches
 from reszoo.training.metadata import read_metadata
@@ -137,7 +137,11 @@ def test_image_folder_and_skipped_files(folder):
     assert data.counts() == {"blue": (9, 1), "red": (9, 1)}
     notes = "\n".join(data.notes)
     assert "button.gif: GIF is not" in notes and "notes.txt: not an image" in notes and "half.jpg: damaged" in notes
-    assert len(data.notes) == 3
+    assert len(data.left_out) == 3 and {item.path.name for item in data.left_out} == {
+        "button.gif",
+        "notes.txt",
+        "half.jpg",
+    }
     red = data.train.take([list(data.train.labels).index(1)])[0]
     assert red[..., 0].min() >= 200 and red[..., 2].max() == 0
 
@@ -174,11 +178,10 @@ def make(path, text):
 INVALID_DATA = [
     (lambda folder: "digitz", ["data", "digitz", "a folder of class folders"]),
     (lambda folder: folder, ["0 folders", "at least two"]),
-    (lambda folder: make(folder / "a.csv", "x,y\n1,a\n2"), ["row 3", "got 1 columns", "expected 2 columns"]),
-    (lambda folder: make(folder / "a.csv", "x,y\n1,a\n,b"), ["row 3, column x", "an empty cell", "a number or a word"]),
+    (lambda folder: make(folder / "a.csv", "x,y\n1,a\n2"), ["row 3", "got 1 column", "expected 2 columns"]),
     (lambda folder: make(folder / "a.npz", "no"), ["not .npz"]),
     (lambda folder: (np.zeros((3, 4)), np.zeros(2, int)), ["3 examples and 2 labels"]),
-    (lambda folder: (np.zeros((3, 4)), np.zeros(3)), ["labels of type float64"]),
+    (lambda folder: (np.zeros((3, 4)), np.full(3, 0.5)), ["labels: got 0.5 in row 0", "task='regression'"]),
     (lambda folder: (np.full((3, 4), np.nan), np.zeros(3, int)), ["NaN"]),
     (lambda folder: 7, ["data", "got 7", "a dataset"]),
     (lambda folder: [np.zeros((3, 4))], ["batches", "(inputs, labels)"]),
@@ -276,12 +279,13 @@ def test_batches_depend_on_seed_epoch_and_index_only(folder, augmentation):
         return Batches(data.train, data.scaling, 2, **settings)
 
     first, again = batches(), batches()
-    again[0], again[2]
+    again[0], again[1]
     for one, other in zip(first[1], again[1], strict=True):
         np.testing.assert_array_equal(one, other)
     assert (first[1][0] != batches(epoch=1)[1][0]).any() and (first[1][0] != batches(seed=2)[1][0]).any()
     np.testing.assert_allclose(first[1][1].sum(axis=1), 1, rtol=1e-5)
-    assert sum(len(first[number][0]) for number in range(len(first))) == len(data.train)
+    # 18 examples in batches of 8: the last two are left out of this epoch.
+    assert sum(len(first[number][0]) for number in range(len(first))) == 16
 
 
 def test_shift_moves_pixels_and_fills_with_zeros():
@@ -300,7 +304,16 @@ def test_shift_moves_pixels_and_fills_with_zeros():
 def test_run_writes_its_files(tmp_path):
     done = tiny_run(tmp_path / "run")
     names = {path.name for path in (tmp_path / "run").iterdir()}
-    assert names == {"README.md", "best.keras", "history.jsonl", "logs", "model.keras", "run.json", "state-000002"}
+    assert names == {
+        ".lock",
+        "README.md",
+        "best.keras",
+        "history.jsonl",
+        "logs",
+        "model.keras",
+        "run.json",
+        "state-000002",
+    }
     assert [row["epoch"] for row in done.history] == [1, 2]
     assert len((tmp_path / "run" / "history.jsonl").read_text().splitlines()) == 2
     card = (tmp_path / "run" / "README.md").read_text()
@@ -317,7 +330,7 @@ def test_run_writes_its_files(tmp_path):
     # A finished run trains nothing when it is called again.
     again = tiny_run(tmp_path / "run")
     assert again.history == done.history
-    for other, difference in (({"seed": 4}, "seed: 4"), ({"epochs": 3}, "recipe.epochs: 3")):
+    for other, difference in (({"seed": 4}, "seed: 4"), ({"batch": 32}, "recipe.batch: 32")):
         with refused(["another run", difference, "choose another folder"]):
             tiny_run(tmp_path / "run", **other)
 
@@ -339,7 +352,7 @@ def test_recipe_with_frozen_parts_and_layer_decay(tmp_path):
     settings = {"frozen": "stage1", "layer_decay": 0.5, "epochs": 1}
     done = tiny_run(tmp_path / "run", **settings)
     assert not done.model.get_layer("stage1_block1_unit1_conv").trainable
-    assert done.history[0]["learning_rate"] == pytest.approx(0.0, abs=1e-6)
+    assert done.history[0]["learning_rate"] == pytest.approx(0.0, abs=2e-3)
     first = {layer.name: layer.get_weights() for layer in tiny_run(tmp_path / "none", epochs=1).model.layers}
     stem = done.model.get_layer("stem_conv").get_weights()[0]
     keras.utils.set_random_seed(3)
@@ -347,8 +360,6 @@ def test_recipe_with_frozen_parts_and_layer_decay(tmp_path):
     assert (stem == fresh).all() and (first["stem_conv"][0] != fresh).any()
     again = tiny_run(tmp_path / "run", **settings)
     assert again.history == done.history
-    with refused(["layer_decay and ema"]):
-        tiny_run(tmp_path / "other", layer_decay=0.5, ema=0.9)
     with refused(["freeze.until", "stage9"]):
         tiny_run(tmp_path / "another", frozen="stage9")
 

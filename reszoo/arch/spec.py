@@ -69,8 +69,7 @@ class Stage(FrozenModel):
     dilation: Count = 1
     """Dilation of the convolutions after the unit that has the stride."""
     inner: Annotated[float, Field(gt=0)] = 1.0
-    """Factor on the width of every unit but the last of a block; 1.0 in the first stage (Li 2017, 3.2: filters pruned
-    stage by stage)."""
+    """Factor on the width of every unit but the last of a block; 1.0 in the first stage (Li 2017, 3.2)."""
 
     def unit_widths(self, body: tuple[Unit, ...]) -> tuple[int, ...]:
         """Returns the output channels of each unit of a block of this stage."""
@@ -233,8 +232,7 @@ def _shape_problems(spec: NetSpec) -> Iterator[ReszooError]:
 def _block_problems(spec: NetSpec) -> Iterator[ReszooError]:
     block = spec.block
     if block.stride_at > len(block.body):
-        expected = f"1 to {len(block.body)}, the units of the block"
-        yield ReszooError("block.stride_at", got=block.stride_at, expected=expected)
+        yield ReszooError("block.stride_at", got=block.stride_at, expected=f"1 to {len(block.body)}, the block's units")
     if block.shortcut == "none" and block.start != "random":
         hint = "without a shortcut a zero branch outputs zero; use .plain()"
         yield ReszooError("block.start", got=block.start, expected="random in a plain net", hint=hint)
@@ -246,9 +244,11 @@ def _block_problems(spec: NetSpec) -> Iterator[ReszooError]:
         hint = "without a shortcut a dropped branch leaves no signal"
         yield ReszooError("block.drop_path", got=block.drop_path, expected="0.0 in a plain net", hint=hint)
     widths = [spec.stem.width, *(stage.width for stage in spec.stages)]
-    if block.shortcut == "pad" and any(after < before for before, after in pairwise(widths)):
-        expected = "project where a stage is narrower than the one before it"
-        yield ReszooError("block.shortcut", got="pad", expected=expected, hint="padding only adds channels")
+    for number, (before, width) in enumerate(pairwise(widths), 1):
+        if block.shortcut == "pad" and width < before:
+            name = f"stage {number - 1}" if number > 1 else "the stem (stem.width)"
+            hint = f"padding only adds channels, and stage {number}, {width}, is narrower than {name}, {before}"
+            yield ReszooError("block.shortcut", got="pad", expected="project", hint=hint)
 
 
 def _dense_problems(spec: NetSpec) -> Iterator[ReszooError]:

@@ -7,7 +7,18 @@ import sys
 
 from rich.console import Console
 
-from reszoo.cli import deploy, diagnosis, evidence, networks, search, training, weights  # noqa: F401  (add commands)
+from reszoo.cli import (  # noqa: F401  (each adds its commands)
+    data,
+    deploy,
+    diagnosis,
+    evidence,
+    networks,
+    predict,
+    rate,
+    search,
+    training,
+    weights,
+)
 from reszoo.cli.screen import app, escaped
 from reszoo.errors import ReszooError
 
@@ -24,5 +35,7 @@ def main() -> None:
         Console(stderr=True).print("interrupted; completed work is saved")
         sys.exit(130)
     except ReszooError as error:
-        Console(stderr=True, highlight=False).print(f"[red]error[/red] {escaped(str(error))}", soft_wrap=True)
+        Console(stderr=True, highlight=False, emoji=False).print(
+            f"[red]error[/red] {escaped(str(error))}", soft_wrap=True
+        )
         sys.exit(2)

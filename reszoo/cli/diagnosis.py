@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.text import Text
 
-from reszoo.cli.screen import app, console, escaped
+from reszoo.cli.screen import app, console, escaped, say
+from reszoo.errors import ReszooError
 from reszoo.report.tables import table
 
 _COLORS = {"healthy": "green", "strained": "yellow", "broken": "red", "unknown": "dim"}
@@ -22,6 +24,11 @@ def diagnose(
     seed: Annotated[int, typer.Option(help="random seed (controls, splits)")] = 0,
 ) -> None:
     """Diagnose a trained or untrained network and suggest changes."""
+    from reszoo.training.parts import check_data
+
+    if not file.expanduser().is_file():
+        raise ReszooError(str(file), got="no such file", expected="a .keras file")
+    check_data(data)
     from reszoo.diagnosis.diagnose import diagnose as run_diagnosis
     from reszoo.diagnosis.inputs import opened
     from reszoo.diagnosis.measures.result import control_text
@@ -29,10 +36,8 @@ def diagnose(
     model, x, y = opened(file, data, size=size, seed=seed)
     with console.status("measuring"):
         diagnosis = run_diagnosis(model, x, y, seed=seed)
-    rows = [(r.title, f"[{_COLORS[r.level]}]{r.level}[/]", escaped(control_text(r))) for r in diagnosis.results]
-    console.print(
-        escaped(f"{diagnosis.network}; {diagnosis.examples} examples, {diagnosis.seconds:.0f} s"), soft_wrap=True
-    )
+    rows = [(r.title, Text(r.level, style=_COLORS[r.level]), control_text(r)) for r in diagnosis.results]
+    say(f"{diagnosis.network}; {diagnosis.examples} examples, {diagnosis.seconds:.0f} s")
     console.print(table(diagnosis.model, ("measurement", "verdict", "control"), rows))
     for result in diagnosis.results:
         console.print(f"\n[bold]{result.title}[/bold]: {escaped(result.verdict)}", soft_wrap=True)
@@ -43,4 +48,4 @@ def diagnose(
     for advice in diagnosis.advice:
         console.print(f"- {escaped(advice.what)} ({escaped(advice.because)})", soft_wrap=True)
     if output is not None:
-        console.print(f"\nSaved to {diagnosis.write(output)}", soft_wrap=True)
+        say(f"\nSaved to {diagnosis.write(output)}")

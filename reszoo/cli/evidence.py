@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from reszoo.cli.screen import app, changes_of, console, escaped
+from reszoo.cli.screen import app, changes_of, console, escaped, say
 from reszoo.report.page import number
 from reszoo.report.tables import table
 
@@ -49,13 +49,11 @@ def compare(
     first, *others = comparison.contestants
     for other in others:
         more = other.params - first.params
-        console.print(f"{other.family}: {escaped(other.description)}; {more:+,} parameters", soft_wrap=True)
+        say(f"{other.family}: {other.description}; {more:+,} parameters")
     console.print("\n[bold]Training loss, deep minus shallow (nats)[/bold]")
     for gap in comparison.gaps:
-        console.print(
-            f"- {gap.family}: {escaped(gap.description)}; inference mode {gap.moving_gap:+.3f}", soft_wrap=True
-        )
-    console.print(f"\nSaved to {comparison.write(output)} ({comparison.seconds:.0f} s)", soft_wrap=True)
+        say(f"- {gap.family}: {gap.description}; inference mode {gap.moving_gap:+.3f}")
+    say(f"\nSaved to {comparison.write(output)} ({comparison.seconds:.0f} s)")
 
 
 @app.command()
@@ -83,9 +81,7 @@ def evidence(
         )
     rows = []
     for finding in result.findings:
-        cells = [
-            "\n".join(f"{n.text} {escaped(n.family)}" for n in finding.numbers if n.kind == kind) for kind in KINDS
-        ]
+        cells = ["\n".join(f"{n.text} {n.family}" for n in finding.numbers if n.kind == kind) for kind in KINDS]
         rows.append((finding.name, *cells))
     console.print(table(f"What residual connections do, on {result.data}", ("claim", *KINDS), rows))
     for finding in result.findings:
@@ -96,7 +92,7 @@ def evidence(
         console.print(f"measured: {escaped(finding.reading)}", soft_wrap=True)
         console.print(f"published: {escaped(statement.published)}", soft_wrap=True)
         console.print(f"caveat: {escaped(statement.caveat)}", style="dim", soft_wrap=True)
-    console.print(f"\nSaved to {result.write(output)} ({result.seconds:.0f} s)", soft_wrap=True)
+    say(f"\nSaved to {result.write(output)} ({result.seconds:.0f} s)")
 
 
 def _numbers(option: str, text: str) -> list[float]:

@@ -12,9 +12,10 @@ import typer
 from reszoo.arch import zoo
 from reszoo.arch.cost import cost_by_part
 from reszoo.arch.ops import size
-from reszoo.cli.screen import app, as_yaml, changes_of, console, escaped
+from reszoo.cli.screen import app, as_yaml, changes_of, console, escaped, say
 from reszoo.cli.weights import info_of_weights, list_weights
 from reszoo.report.tables import short, table
+from reszoo.strict_json import strict_json
 
 
 @app.command("list")
@@ -69,17 +70,16 @@ def info(
     total_row = ("total", len(plan.segments), "", *_grouped(total.params, total.macs, total.activations), "")
     title = f"{total.depth} weighted layers; {total.params_all:,} parameters with running statistics"
     columns = ("part", "segments", "output", "params", "MACs", "activations", "field")
-    console.print(f"[bold]{spec.name}[/bold]: {escaped(entry.source.ref)}\n", soft_wrap=True)
-    console.print(escaped(as_yaml(spec.model_dump(mode="json", exclude_defaults=True))), soft_wrap=True)
+    console.print(f"[bold]{escaped(spec.name)}[/bold]: {escaped(entry.source.ref)}\n", soft_wrap=True)
+    say(as_yaml(spec.model_dump(mode="json", exclude_defaults=True)))
     console.print(table(title, columns, [*rows, total_row]))
     if spec.block.shortcut == "none":
         console.print("\nA plain network without shortcuts.")
         return
     plain = zoo.cost(spec.plain())
-    console.print(
+    say(
         f"\nIts plain twin, reszoo.spec({name!r}).plain(), has {total.params - plain.params:,} fewer parameters and "
-        f"{total.macs - plain.macs:,} fewer MACs.",
-        soft_wrap=True,
+        f"{total.macs - plain.macs:,} fewer MACs."
     )
 
 
@@ -151,8 +151,8 @@ def quickstart(
         "- One seed and three epochs; training from scratch uses a higher learning rate, as random weights need."
     )
     numbers = {"depth": [asdict(result) for result in results], "transfer": [asdict(item) for item in transfer_results]}
-    (output / "results.json").write_text(json.dumps(numbers, indent=2))
-    console.print(f"\nSaved to {output / 'curves.png'} and {output / 'results.json'}")
+    (output / "results.json").write_text(strict_json(numbers, indent=2), encoding="utf-8")
+    say(f"\nSaved to {output / 'curves.png'} and {output / 'results.json'}")
 
 
 def _percent(*shares: float) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.live import Live
 
-from reszoo.cli.screen import app, as_yaml, changes_of, console, escaped
+from reszoo.cli.screen import app, as_yaml, changes_of, console, say
 from reszoo.errors import ReszooError
 from reszoo.report.tables import short, table
 from reszoo.tuning.results import Trial, ranked
@@ -38,7 +38,7 @@ def report(
     study = open_study(folder, storage=storage)
     page = study.page()
     file = write(page, output or study.folder)
-    console.print(f"Saved to {file} with {len(page.pictures)} pictures", soft_wrap=True)
+    say(f"Saved to {file} with {len(page.pictures)} pictures")
 
 
 @searching.callback()
@@ -58,11 +58,14 @@ def search(
     recipe: Annotated[
         str | None, typer.Option(help="name (reszoo.list_recipes()); the default depends on the data")
     ] = None,
-    epochs: Annotated[int | None, typer.Option(help="passes over the data; by default as in the recipe")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="passes over the data; by default as in the recipe")] = None,
     sampler: Annotated[str, typer.Option(help="tpe, nsga2, random, grid or gp")] = "tpe",
     pruning: Annotated[str, typer.Option(help="halving or none")] = "halving",
     objective: Annotated[list[str] | None, typer.Option(help="accuracy, then costs to minimize")] = None,
-    seed: Annotated[int, typer.Option(help="random seed (proposals, initial weights, shuffling, augmentation)")] = 0,
+    seed: Annotated[
+        int,
+        typer.Option(min=0, max=2**32 - 1, help="random seed (proposals, weights, shuffling, augmentation)"),
+    ] = 0,
     storage: Annotated[
         str | None, typer.Option(help="database shared by several machines: postgresql+psycopg://...")
     ] = None,
@@ -95,7 +98,7 @@ def search(
         target=target,
         **overrides,
     )
-    console.print(f"{study.space.name}: {study.fraction:.0%} of its random draws are networks within the budget")
+    say(f"{study.space.name}: {study.fraction:.0%} of its random draws are networks within the budget")
     start = time.monotonic()
     before = len(ranked(study.trials))
     with Live(console=console, auto_refresh=False) as live:
@@ -105,7 +108,7 @@ def search(
 
         study.search(trials=trials, jobs=jobs, seconds=None if minutes is None else 60 * minutes, watch=watch)
     _show(study)
-    console.print(f"Report of the study: reszoo search report {output}", soft_wrap=True)
+    say(f"Report of the study: reszoo search report {output}")
 
 
 def _number(value: Any) -> Any:
@@ -132,16 +135,13 @@ def _show(study: Study) -> None:
     console.print(table("Pareto front of accuracy and MACs", columns, rows))
     for trial in study.trials:
         if trial.note:
-            last = escaped(trial.note.splitlines()[-1])
-            console.print(f"trial {trial.number}, {trial.state}: {last}", soft_wrap=True)
+            say(f"trial {trial.number}, {trial.state}: {trial.note.splitlines()[-1]}")
     if front:
         best = study.best()
         name = f"{study.space.name}_best"
         fields = best.spec.model_dump(mode="json", exclude_defaults=True, exclude={"name"})
-        console.print(
-            f"\nThe best network, as YAML for a zoo file:\n{escaped(as_yaml({name: fields}))}", soft_wrap=True
-        )
-        console.print(f"Its weights: {best.weights}", soft_wrap=True)
+        say(f"\nThe best network, as YAML for a zoo file:\n{as_yaml({name: fields})}")
+        say(f"Its weights: {best.weights}")
 
 
 def _row(trial: Trial) -> tuple[Any, ...]:

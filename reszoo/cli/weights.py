@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from reszoo.arch import zoo
-from reszoo.cli.screen import app, as_yaml, console, escaped
+from reszoo.cli.screen import app, as_yaml, console, say
 from reszoo.report.tables import table
 
 
@@ -42,9 +42,9 @@ def info_of_weights(name: str) -> None:
 
     if name in records():
         data = records()[name].model_dump(mode="json", exclude_defaults=True)
-        console.print(escaped(as_yaml(data)), soft_wrap=True)
+        say(as_yaml(data))
     else:
-        console.print(escaped(summary(name)), soft_wrap=True)
+        say(summary(name))
 
 
 @app.command()
@@ -66,4 +66,4 @@ def convert(
     result = convert_checkpoint(source, target, to=to, dtype=dtype, key=key, names=names)  # type: ignore[arg-type]
     name = f"{result.path}: {result.spec.name}, {result.dialect}"
     difference = f"outputs differ by {result.difference:.1e} of the largest output"
-    console.print(escaped(f"{name}; {difference}"), soft_wrap=True)
+    say(f"{name}; {difference}")

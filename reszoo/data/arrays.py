@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from reszoo.data.pictures import Channels
 from reszoo.errors import ReszooError
-from reszoo.types import Array, Tensor
+from reszoo.types import Array
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Arrays:
     x: Array
     """`(n, height, width, channels)` or `(n, features)`."""
     labels: Array
-    """Class indices, `(n,)`."""
+    """Class indices, `(n,)`; for several classes or numbers an example, rows."""
     size: int | None = None
     """Side of the square that images are resized to, in pixels; None leaves them as they are."""
 
@@ -33,7 +33,7 @@ class Arrays:
         Args:
             indices: of the examples.
             boxes: for images, one crop each, as fractions of the sides `(left, top, right, bottom)`; by default the
-                whole image.
+                whole image, or its central square where images are resized.
         """
         x: Array = self.x[indices]
         if x.ndim != 4:
@@ -41,19 +41,26 @@ class Arrays:
         height, width = (self.size, self.size) if self.size else x.shape[1:3]
         if boxes is None and x.shape[1:3] == (height, width):
             return x
+        if boxes is None:
+            boxes = [_central_square(*x.shape[1:3])] * len(x)
         return _crop_and_resize(x, boxes, height, width)
 
     def subset(self, indices: Any) -> Arrays:
         """Returns the examples at these indices as a new source."""
-        return Arrays(self.x[indices], self.labels[indices], self.size)
+        return replace(self, x=self.x[indices], labels=self.labels[indices])
+
+
+def _central_square(height: int, width: int) -> tuple[float, ...]:
+    side = min(height, width)
+    left, top = (1 - side / width) / 2, (1 - side / height) / 2
+    return (left, top, 1 - left, 1 - top)
 
 
 def _crop_and_resize(x: Array, boxes: Any, height: int, width: int) -> Array:
     """Crops of images at another size, bilinear; edge pixels are repeated beyond the border."""
     import numpy as np
 
-    count = len(x)
-    left, top, right, bottom = (np.tile([0.0, 0.0, 1.0, 1.0], (count, 1)) if boxes is None else np.asarray(boxes)).T
+    left, top, right, bottom = np.asarray(boxes).T
 
     def neighbours(low: Array, high: Array, steps: int, pixels: int) -> tuple[Array, Array, Array]:
         positions = low[:, None] + (high - low)[:, None] * (np.arange(steps) + 0.5) / steps
@@ -63,7 +70,7 @@ def _crop_and_resize(x: Array, boxes: Any, height: int, width: int) -> Array:
 
     upper, lower, lower_weight = neighbours(top, bottom, height, x.shape[1])
     west, east, east_weight = neighbours(left, right, width, x.shape[2])
-    images = np.arange(count)[:, None, None]
+    images = np.arange(len(x))[:, None, None]
     lower_weight, east_weight = lower_weight[:, :, None, None], east_weight[:, None, :, None]
 
     def interpolate(rows: Array) -> Array:
@@ -75,84 +82,118 @@ def _crop_and_resize(x: Array, boxes: Any, height: int, width: int) -> Array:
     return result
 
 
-def read_batches(name: str, batches: Any) -> tuple[Array, Array]:
-    """Returns all examples of a `tf.data.Dataset`, a PyDataset or another iterable of `(x, y)` batches as two arrays.
-
-    A run takes examples by index, so that it can resume; a stream has one order only.
-
-    Args:
-        name: of the source, for messages.
-        batches: inputs and labels: class indices, or one column per class.
+def as_array(where: str, values: Any) -> Array:
+    """Returns values as a NumPy array: lists, tensors of any framework, bfloat16 as float32.
 
     Raises:
-        ReszooError: the source is infinite, empty, or does not yield `(inputs, labels)`.
-    """
-    import numpy as np
-    from keras import ops
-
-    if int(getattr(batches, "cardinality", lambda: 0)()) == -1:
-        raise ReszooError(name, got="an infinite dataset", expected="a finite one", hint="dataset.take(batches)")
-    arrays: list[list[Array]] = []
-    for batch in _iterate(batches):
-        if not isinstance(batch, (tuple, list)) or len(batch) != 2:
-            raise ReszooError(name, got=f"a batch of type {type(batch).__name__}", expected="batches (inputs, labels)")
-        arrays.append([ops.convert_to_numpy(part) for part in batch])
-    if not arrays or arrays[0][0].ndim < 2:
-        got = "single examples" if arrays else "no batches"
-        raise ReszooError(name, got=got, expected="batches (inputs, labels)")
-    x, y = (np.concatenate(parts) for parts in zip(*arrays, strict=True))
-    return x, (y.argmax(axis=-1) if y.ndim == 2 and y.shape[1] > 1 else y)
-
-
-def _iterate(batches: Any) -> Iterator[tuple[Tensor, ...]]:
-    # A PyDataset is read by index: iterating it would never end.
-    if hasattr(batches, "__getitem__") and hasattr(batches, "__len__"):
-        return (batches[index] for index in range(len(batches)))
-    return iter(batches)
-
-
-def check_arrays(name: str, x: Any, y: Any) -> tuple[Array, Array]:
-    """Returns inputs with a channel axis and labels as `int64`.
-
-    Raises:
-        ReszooError: lengths, shapes, types or values that no training can use.
+        ReszooError: a list whose items have different shapes.
     """
     import numpy as np
 
-    x, y = np.asarray(x), np.asarray(y).reshape(-1)
-    if len(x) != len(y) or not len(x):
-        expected = "equal numbers of both, at least one"
-        raise ReszooError(name, got=f"{len(x)} examples and {len(y)} labels", expected=expected)
-    if not np.issubdtype(y.dtype, np.integer) or y.min() < 0:
-        raise ReszooError(name, got=f"labels of type {y.dtype} from {y.min()}", expected="class indices from 0")
-    if x.dtype.kind not in "fiub" or x.ndim not in (2, 3, 4):
+    try:
+        if hasattr(values, "detach"):
+            # A tensor of PyTorch that needs gradients, is on a GPU or has a type that NumPy lacks.
+            values = values.detach().cpu()
+            values = values.float() if "bfloat16" in str(values.dtype) else values
+        array = np.asarray(values)
+        if array.dtype.kind == "O" and array.ndim == 1 and len(array) and hasattr(array[0], "shape"):
+            array = np.stack([np.asarray(item) for item in array])
+    except (ValueError, TypeError, RuntimeError) as error:
+        shapes = _shapes(values)
+        got = f"items of shapes {' and '.join(map(str, shapes))}" if len(shapes) > 1 else f"values ({error})"
+        hint = "pictures of different sizes: bring them to one size, or a folder of class folders"
+        hint = "several classes of one example: rows of 0 and 1 (multilabel)" if where.endswith("labels") else hint
+        raise ReszooError(where, got=got, expected="items of one shape", hint=hint) from None
+    return array.astype("float32") if array.dtype.name == "bfloat16" else array
+
+
+def _shapes(values: Any) -> list[tuple[int, ...]]:
+    """Two different shapes of items, if there are."""
+    import numpy as np
+
+    shapes: list[tuple[int, ...]] = []
+    for item in values if hasattr(values, "__iter__") else ():
+        try:
+            shape = np.shape(item)
+        except ValueError:
+            return []
+        if shape not in shapes:
+            shapes.append(shape)
+    return shapes[:2]
+
+
+def check_inputs(name: str, x: Any) -> Array:
+    """Returns inputs of examples as `(n, features)` or `(n, height, width, channels)`.
+
+    Raises:
+        ReszooError: shapes, types or values that no training can use.
+    """
+    import numpy as np
+
+    where = f"{name}: x"
+    x = as_array(where, x)
+    if x.dtype.kind in "USO":
+        raise ReszooError(where, got="text", expected="numbers", hint="files of pictures: a folder of class folders")
+    if x.dtype.kind not in "fiub" or x.ndim not in (2, 3, 4) or 0 in x.shape[1:]:
         expected = "(n, height, width[, channels]) or (n, features)"
         raise ReszooError(name, got=f"x of shape {x.shape}, {x.dtype}", expected=expected)
-    if x.dtype.kind == "f" and not np.isfinite(x).all():
-        raise ReszooError(name, got="x with NaN or infinity", expected="finite numbers")
-    return (x[..., None] if x.ndim == 3 else x), y.astype("int64")
+    if x.dtype.kind == "f":
+        bad = next((i for i in range(0, len(x), 1024) if not np.isfinite(x[i : i + 1024]).all()), None)
+        if bad is not None:
+            row = bad + int(np.argwhere(~np.isfinite(x[bad : bad + 1024]))[0][0])
+            raise ReszooError(name, got=f"x with NaN or infinity in example {row}", expected="finite numbers")
+    if channels_first(x.shape):
+        got = f"images of shape {x.shape[1:]}: channels first"
+        raise ReszooError(where, got=got, expected="(n, height, width, channels)", hint="x.transpose(0, 2, 3, 1)")
+    return x[..., None] if x.ndim == 3 else x
+
+
+def channels_first(shape: tuple[int, ...]) -> bool:
+    """Returns whether a shape of images looks like `(n, channels, height, width)`."""
+    if len(shape) != 4 or shape[3] <= max(shape[1], 4):
+        return False
+    return shape[1] in (1, 3, 4) or (shape[1] < 16 <= shape[2] == shape[3])
+
+
+def to_channels(name: str, x: Array, channels: Channels | None, white: float | None) -> Array:
+    """Returns images with the channels that are asked for; transparent parts become white.
+
+    Raises:
+        ReszooError: images of a number of channels that have no colors.
+    """
+    import numpy as np
+
+    count = {"rgb": 3, "gray": 1}[channels] if channels else x.shape[-1]
+    if x.ndim != 4 or x.shape[-1] == count:
+        return x
+    if x.shape[-1] not in (1, 3, 4):
+        got = f"images with {x.shape[-1]} channels"
+        raise ReszooError(f"{name}: channels", got=got, expected=f"1, 3 or 4 channels for channels={channels!r}")
+    kind = x.dtype
+    if x.shape[-1] == 4:
+        opaque = x[..., 3:].astype("float32") / (white or 1.0)
+        x = x[..., :3] * opaque + (white or 1.0) * (1 - opaque)
+    if count == 1:
+        # Rec. 601, as Pillow.
+        x = x[..., :3].astype("float32") @ np.array([[0.299], [0.587], [0.114]], "float32")
+    elif x.shape[-1] == 1:
+        x = np.repeat(x, 3, axis=-1)
+    return np.round(x).astype(kind) if kind.kind in "ui" else x.astype(kind if kind.kind == "f" else "float32")
 
 
 def shrink_images(x: Array, size: int | None) -> Array:
-    """Returns images resized once if they are larger than `size`; smaller ones are enlarged when they are taken."""
+    """Returns images whose shorter side is at most `size`, resized once with antialiasing.
+
+    They keep their aspect ratio: crops are taken from the whole image, and smaller images are enlarged then.
+    """
     if size is None or x.ndim != 4 or min(x.shape[1:3]) <= size:
         return x
     import numpy as np
     from keras import ops
 
+    shorter = min(x.shape[1:3])
+    sides = tuple(round(side * size / shorter) for side in x.shape[1:3])
     chunks = [np.asarray(x[start : start + 512], "float32") for start in range(0, len(x), 512)]
-    settings = {"crop_to_aspect_ratio": True, "antialias": True, "data_format": "channels_last"}
-    resized = [ops.image.resize(chunk, (size, size), **settings) for chunk in chunks]
+    settings = {"antialias": True, "data_format": "channels_last"}
+    resized = [ops.image.resize(chunk, sides, **settings) for chunk in chunks]
     return np.concatenate([ops.convert_to_numpy(chunk) for chunk in resized])
-
-
-def split(labels: Sequence[int] | Array, share: float, seed: int) -> tuple[Array, Array]:
-    """Returns the indices of the remaining and of the held-out examples, stratified by class."""
-    import numpy as np
-
-    random, held_out = np.random.default_rng([seed, 7]), []
-    for index in np.unique(labels):
-        members = random.permutation(np.flatnonzero(labels == index))
-        held_out.append(members[: round(share * len(members))])
-    held = np.sort(np.concatenate(held_out))
-    return np.setdiff1d(np.arange(len(labels)), held), held

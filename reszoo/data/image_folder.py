@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
+from unicodedata import normalize
 
-from reszoo.errors import ReszooError
+from reszoo.data.files import LeftOut, is_passed_over, list_files, printable, readable
+from reszoo.data.pictures import FORMATS as FORMATS, Channels, decode, problem
+from reszoo.errors import ReszooError, nearest
 from reszoo.types import Array
 
 CACHE_BYTES = 1 << 30
 """Limit of the cache of decoded images."""
-
-FULL_CHECK = 20_000
-"""Up to this many files are decoded once before training starts; in larger folders only the headers are checked."""
-
-FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "PPM", "MPO")
-"""Without GIF: among photographs a GIF is a button, an animation, or a server's placeholder."""
 
 
 class FolderIndex(NamedTuple):
@@ -27,15 +23,17 @@ class FolderIndex(NamedTuple):
     paths: tuple[Path, ...]
     labels: Array
     classes: tuple[str, ...]
+    left_out: tuple[LeftOut, ...]
+    """Files and folders that are not read."""
     notes: tuple[str, ...]
-    """Skipped files, and classes without images."""
+    """Classes without images."""
 
     def __repr__(self) -> str:
-        return f"FolderIndex({len(self.paths):,} images, {len(self.classes)} classes, {len(self.notes)} notes)"
+        return f"FolderIndex({len(self.paths):,} images, {len(self.classes)} classes, {len(self.left_out)} left out)"
 
 
 def index_folder(folder: Path, classes: Sequence[str] | None = None) -> FolderIndex:
-    """Returns the images in a folder of class folders; unreadable files are skipped and noted.
+    """Returns the images in a folder of class folders; unreadable files are left out with their reason.
 
     Args:
         folder: holds one folder per class.
@@ -47,50 +45,46 @@ def index_folder(folder: Path, classes: Sequence[str] | None = None) -> FolderIn
     import numpy as np
 
     try:
-        present = [path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
+        entries = sorted(folder.iterdir())
     except OSError as error:
         raise ReszooError(str(folder), got=f"an unreadable folder ({error.strerror})") from None
+    # Archives of macOS decompose letters with accents.
+    folders = [path for path in entries if path.is_dir() and not is_passed_over(path.name)]
+    present = {normalize("NFC", printable(path.name)): path for path in folders}
     if classes is None and len(present) < 2:
-        got = f"{len(present)} folders in it"
-        raise ReszooError(str(folder), got=got, expected="a folder for every class, at least two")
-    unknown = [name for name in sorted(present) if classes is not None and name not in classes]
+        got, hint = f"{len(present)} folders in it", "" if present else "pictures without classes: predict"
+        raise ReszooError(str(folder), got=got, expected="a folder for every class, at least two", hint=hint)
+    unknown = [name for name in present if classes is not None and name not in classes]
     if unknown:
-        raise ReszooError(str(folder), got=f"class {unknown[0]!r}", expected=", ".join(classes or ()))
-    classes = tuple(classes or sorted(present))
-    pairs = [(path, index) for index, name in enumerate(classes) for path in _files(folder / name)]
-    with ThreadPoolExecutor() as pool:
-        problems = list(pool.map(lambda pair: _problem(pair[0], decode=len(pairs) <= FULL_CHECK), pairs))
-    good = [pair for pair, problem in zip(pairs, problems, strict=True) if not problem]
-    skipped = [f"skipped {path}: {problem}" for (path, _), problem in zip(pairs, problems, strict=True) if problem]
-    labels = np.array([index for _, index in good], "int64")
-    empty = [f"no image of {name} in {folder}" for index, name in enumerate(classes) if index not in labels]
-    if not good:
-        raise ReszooError(str(folder), got="no readable image", expected=", ".join(FORMATS))
-    return FolderIndex(tuple(path for path, _ in good), labels, classes, (*skipped, *empty))
+        got, hint = f"class {unknown[0]!r}", nearest(unknown[0], classes or ())
+        raise ReszooError(str(folder), got=got, expected=", ".join(classes or ()), hint=hint)
+    left_out = [LeftOut(path, _beside(path)) for path in entries if _beside(path)]
+    classes = tuple(classes or present)
+    listings = [list_files(present[name]) for name in classes if name in present]
+    numbers = [index for index, name in enumerate(classes) if name in present]
+    labels = {path: index for index, listing in zip(numbers, listings, strict=True) for path in listing.files}
+    pictures = readable([*labels])
+    left_out += [item for listing in listings for item in listing.left_out]
+    indices = np.array([labels[path] for path in pictures.files], "int64")
+    empty = [f"no image of {name} in {folder}" for index, name in enumerate(classes) if index not in indices]
+    if not pictures.files:
+        first = next((f": {item.path.name}: {item.reason}" for item in (*pictures.left_out, *left_out)), "")
+        raise ReszooError(str(folder), got=f"no readable image{first}", expected=", ".join(FORMATS))
+    return FolderIndex(pictures.files, indices, classes, (*left_out, *pictures.left_out), tuple(empty))
 
 
-def _files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+def _beside(path: Path) -> str:
+    """Why something beside the class folders is not read; hidden files are not worth a word."""
+    if path.is_dir():
+        return "a hidden folder, or one of the system" if is_passed_over(path.name) else ""
+    if is_passed_over(path.name):
+        return ""
+    return "in no class folder" if path.exists() else "a link that leads nowhere"
 
 
 def is_image(path: Path) -> bool:
     """Returns whether a file is a readable image."""
-    return not _problem(path, decode=False)
-
-
-def _problem(path: Path, *, decode: bool) -> str:
-    from PIL import Image
-
-    try:
-        with Image.open(path) as image:
-            if image.format not in FORMATS:
-                return f"{image.format} is not a supported photo format ({', '.join(FORMATS)})"
-            image.draft("RGB", (64, 64))
-            (image.load if decode else image.verify)()
-    except Exception as error:
-        # Pillow's readers raise anything on a damaged file.
-        return "not an image" if type(error).__name__ == "UnidentifiedImageError" else f"damaged ({error})"
-    return ""
+    return not problem(path, thorough=False)
 
 
 @dataclass(frozen=True)
@@ -101,20 +95,23 @@ class ImageFiles:
     labels: Array
     size: int
     """Side of the square that images are resized to, in pixels."""
+    channels: Channels = "rgb"
+    white: float = 255.0
+    """Value of white in what is taken; other values than 255 are floats."""
     _cache: dict[int, Any] = field(default_factory=dict, compare=False, repr=False)
 
     def __repr__(self) -> str:
-        return f"ImageFiles({len(self):,} images, size={self.size})"
+        return f"ImageFiles({len(self):,} images, size={self.size}, {self.channels})"
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def subset(self, indices: Any) -> ImageFiles:
         """Returns the images at these indices as a new source."""
-        return ImageFiles(tuple(self.paths[i] for i in indices), self.labels[indices], self.size)
+        return replace(self, paths=tuple(self.paths[i] for i in indices), labels=self.labels[indices], _cache={})
 
     def take(self, indices: Any, boxes: Any = None) -> Array:
-        """Returns images as `(n, size, size, 3)`, values 0 to 255.
+        """Returns images as `(n, size, size, 3)`, or 1 channel for gray; values from 0 to `white`.
 
         Args:
             indices: of the images.
@@ -124,7 +121,9 @@ class ImageFiles:
         import numpy as np
 
         crops = [None] * len(indices) if boxes is None else boxes
-        return np.stack([self._crop(int(i), box) for i, box in zip(indices, crops, strict=True)])
+        images = np.stack([self._crop(int(i), box) for i, box in zip(indices, crops, strict=True)])
+        images = images[..., None] if self.channels == "gray" else images
+        return images if self.white == 255 else images.astype("float32") * np.float32(self.white / 255)
 
     def _crop(self, index: int, box: Any) -> Array:
         import numpy as np
@@ -149,12 +148,12 @@ class ImageFiles:
         from PIL import Image
 
         try:
-            with Image.open(path) as file:
-                file.draft("RGB", (2 * self.size, 2 * self.size))
-                image = file.convert("RGB")
+            image = decode(path, channels=self.channels, side=2 * self.size)
         except Exception as error:
-            raise ReszooError(str(path), got=f"an unreadable image ({error})") from None
+            got = "no such file" if isinstance(error, FileNotFoundError) else f"an unreadable image ({error})"
+            raise ReszooError(str(path), got=got) from None
         scale = 2 * self.size / min(image.size)
         if scale < 1:
-            image = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.BILINEAR)
+            sides = (max(round(image.width * scale), 1), max(round(image.height * scale), 1))
+            image = image.resize(sides, Image.Resampling.BILINEAR)
         return image

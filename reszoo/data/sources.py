@@ -1,109 +1,39 @@
-"""Data sources with one interface: examples that can be counted and taken by index."""
+"""Opening of data sources: folders, files, arrays and streams, read, checked and split."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from numbers import Integral
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, TypeAlias
 
-from reszoo.data.arrays import Arrays, check_arrays, read_batches, shrink_images, split
-from reszoo.data.csv_table import read_table
-from reszoo.data.image_folder import ImageFiles, index_folder
-from reszoo.errors import ReszooError
-from reszoo.notebook import html_table
+from reszoo.data.arrays import check_inputs
+from reszoo.data.columns import Columns
+from reszoo.data.dataset import Data as Data
+from reszoo.data.duplicates import duplicates
+from reszoo.data.examples import Examples as Examples
+from reszoo.data.hugging_face import is_hugging_face, read_columns
+from reszoo.data.image_folder import ImageFiles
+from reszoo.data.join import with_part
+from reszoo.data.labels import Task
+from reszoo.data.open_arrays import arrays_data
+from reszoo.data.open_folder import folder_data
+from reszoo.data.open_table import table_data
+from reszoo.data.pairs import Parts, parts_of, read_npz
+from reszoo.data.pictures import Channels, check_channels
+from reszoo.data.ranges import Scaling as Scaling, value_range
+from reszoo.data.splits import refuse_own_validation
+from reszoo.data.streams import read_stream
+from reszoo.data.table import is_table
+from reszoo.errors import ReszooError, nearest
 from reszoo.types import Array, Tensor
 
-DataSource: TypeAlias = str | Path | tuple[Array, Array] | Iterable[tuple[Tensor, Tensor]]
+DataSource: TypeAlias = str | Path | tuple[Any, ...] | Mapping[str, Any] | Iterable[tuple[Tensor, Tensor]]
 """What `open_data` reads; a PyDataset counts as an iterable of batches."""
 KERAS_DATASETS = ("mnist", "fashion_mnist", "cifar10", "cifar100")
 VALIDATION = 0.1
 """Fraction of the training examples that is held out where a source has no validation part."""
-TABLE_ROWS = 20
-"""Classes in a notebook's table; further ones are counted."""
-
-
-class Examples(Protocol):
-    """Images or rows with their labels."""
-
-    @property
-    def labels(self) -> Array:
-        """Class indices, `(examples,)`."""
-
-    def __len__(self) -> int: ...
-
-    def take(self, indices: Any, boxes: Any = None) -> Array:
-        """Returns the examples at these indices: `(n, height, width, channels)` or `(n, features)`."""
-
-
-@dataclass(frozen=True)
-class Scaling:
-    """Normalization before the network: `(x / scale - mean) / std`, per channel."""
-
-    scale: float
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-    def __call__(self, x: Any) -> Array:
-        import numpy as np
-
-        mean, std = np.array(self.mean, "float32"), np.array(self.std, "float32")
-        result: Array = (np.asarray(x, "float32") / np.float32(self.scale) - mean) / std
-        return result
-
-
-@dataclass(frozen=True)
-class Data:
-    """Examples for training, validation and, where the source has them, testing."""
-
-    name: str
-    train: Examples
-    validation: Examples
-    classes: tuple[str, ...]
-    scaling: Scaling
-    test: Examples | None = None
-    notes: tuple[str, ...] = ()
-    """Skipped files and other oddities."""
-    seed: int = 0
-    """Of the split."""
-    own_validation: bool = False
-    """Whether the source itself has a validation part."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape of one example."""
-        return tuple(int(side) for side in self.train.take([0]).shape[1:])
-
-    def arrays(self, part: Literal["train", "validation", "test"]) -> tuple[Array, Array]:
-        """Returns all examples of a part, scaled, and their class indices: for `model.fit(x, y)`.
-
-        Raises:
-            ReszooError: the source has no test part.
-        """
-        examples: Examples | None = getattr(self, part)
-        if examples is None:
-            raise ReszooError(f"{self.name}: {part}", got="no such part", expected="train, validation")
-        return self.scaling(examples.take(range(len(examples)))), examples.labels
-
-    def counts(self) -> dict[str, tuple[int, int]]:
-        """Returns class -> number of examples for training and for validation."""
-        import numpy as np
-
-        counts = [np.bincount(part.labels, minlength=len(self.classes)) for part in (self.train, self.validation)]
-        return {name: (int(a), int(b)) for name, a, b in zip(self.classes, *counts, strict=True)}
-
-    def __repr__(self) -> str:
-        test = "" if self.test is None else f", {len(self.test):,} test"
-        sizes = f"{len(self.train):,} training, {len(self.validation):,} validation{test} examples"
-        return f"Data({self.name[:40]!r}: {sizes} of {len(self.classes):,} classes, {len(self.notes)} notes)"
-
-    def _repr_html_(self) -> str:
-        """Examples of every class."""
-        rows = [(name, *pair) for name, pair in self.counts().items()]
-        remaining = [f"and {len(rows) - TABLE_ROWS} more classes"] if len(rows) > TABLE_ROWS else []
-        notes = [f"and {len(self.notes) - 5} more notes"] if len(self.notes) > 5 else []
-        note = "; ".join([*remaining, *self.notes[:5], *notes])
-        return html_table(("class", "training", "validation"), rows[:TABLE_ROWS], title=repr(self), note=note)
 
 
 def open_data(
@@ -113,8 +43,14 @@ def open_data(
     size: int | None = None,
     validation: DataSource | None = None,
     test: DataSource | None = None,
-    target: str | None = None,
+    target: str | Sequence[str] | None = None,
+    task: Task | None = None,
+    columns: Columns | None = None,
     seed: int = 0,
+    channels: Channels | None = None,
+    groups: str | Sequence[Any] | Array | Callable[[Path], Any] | None = None,
+    folds: int | None = None,
+    fold: int | None = None,
 ) -> Data:
     """Returns a data source, opened and split.
 
@@ -126,145 +62,153 @@ def open_data(
 
     Args:
         source: `digits` (scikit-learn), a name in `keras.datasets` (`cifar10`, ...), a folder of class folders (or of
-            `train` and `val` with class folders), a `.npz` with `x` and `y`, a `.csv`, arrays `(x, y)`, or a
-            `tf.data.Dataset` or PyDataset of batches `(inputs, labels)`, which is read into memory.
+            `train` and `val` with class folders), a `.npz` with `x` and `y`, a table (`.csv`, `.tsv`, either compressed
+            by gzip, a data frame, or a frame and its target), arrays `(x, y)` or `((x, y), (x_test, y_test))`, a dict
+            of them, or a stream of batches `(inputs, labels)`, which is read into memory: a `tf.data.Dataset`, a
+            PyDataset, a PyTorch `DataLoader`; a Hugging Face dataset.
         size: side of the square that images are resized to, in pixels; by default 224 for image folders, and the
             arrays' own size for arrays.
         validation: a second source of the same kind for validation; by default the source's validation part, or a
             tenth of every class.
         test: a source of the same kind for testing.
-        target: class column of a `.csv`; by default the last one.
+        target: column of a table that is learned, or several columns; by default the last one.
+        task: `multilabel` for rows of 0 and 1, `regression` for numbers; by default classification.
+        columns: encoding of a trained network (`Data.columns`), for a further table; by default a table's encoding is
+            learned from its training part.
         seed: of the split.
+        channels: `rgb` or `gray`; by default colors for image folders, and the arrays' own channels for arrays.
+        groups: a group for every example, for a folder a function of the path, for a table also the name of a column;
+            no group is on both sides of the split (patients, cameras, videos).
+        folds: number of folds to split into instead of holding out a tenth.
+        fold: the one that is held out, from 0.
 
     Raises:
         ReszooError: an unknown source, or one without usable examples.
     """
-    settings: dict[str, Any] = {"size": size, "target": target, "seed": seed}
-    data = replace(_open(source, **settings, share=VALIDATION if validation is None else 0.0), seed=seed)
-    if validation is not None:
-        data = replace(data, validation=_same_kind(data, validation, settings), own_validation=True)
-    if test is not None:
-        data = replace(data, test=_same_kind(data, test, settings))
-    absent = [name for name, (_, held) in data.counts().items() if not held]
-    notes = (f"no validation example of {', '.join(absent)}",) if absent else ()
-    return replace(data, notes=(*data.notes, *notes))
+    check_channels(channels)
+    for where, value, least in (("size", size, 1), ("seed", seed, 0)):
+        if value is not None and (not isinstance(value, Integral) or isinstance(value, bool) or value < least):
+            raise ReszooError(where, got=repr(value), expected=f"a whole number, at least {least}")
+    if validation is not None and (groups is not None or folds is not None):
+        raise ReszooError("validation", got="a source, and groups or folds", expected="one of them")
+    settings: dict[str, Any] = {"size": size, "channels": channels, "target": target, "task": task, "seed": seed}
+    share = VALIDATION if validation is None else 0.0
+    data = _open(source, **settings, share=share, columns=columns, groups=groups, folds=folds, fold=fold)
+    settings |= {"columns": data.columns, "task": data.task, "share": 0.0}
+    data = replace(data, seed=seed)
+    for part, further in (("validation", validation), ("test", test)):
+        if further is not None:
+            data = with_part(data, part, _open(further, **settings))
+    return replace(data, notes=tuple(dict.fromkeys((*data.notes, *_findings(data)))))
 
 
-def _same_kind(data: Data, source: DataSource, settings: Mapping[str, Any]) -> Examples:
-    """All examples of a further source, with the first one's class indices."""
-    import numpy as np
+def _findings(data: Data) -> Iterable[str]:
+    """Notes on the source as a whole."""
+    if not len(data.validation):
+        yield "no example for validation"
+    elif data.task != "regression":
+        counts = data.counts().items()
+        absent = [name for name, (_, held) in counts if not held]
+        # Of folders, the reader has said it.
+        missing = [name for name, pair in counts if not any(pair) and not isinstance(data.train, ImageFiles)]
+        for names, words in ((absent, "no validation example of"), (missing, "no example of")):
+            if names:
+                more = f" and {len(names) - 20} more" if len(names) > 20 else ""
+                yield f"{words} {', '.join(names[:20])}{more}"
+    if data.task == "classification" and sum(any(pair) for pair in data.counts().values()) == 1:
+        yield "examples of one class only"
+    if len(data.shape) == 3:
+        yield from duplicates(data.parts()).notes()
 
-    other = _open(source, **settings, share=0.0)
-    shape = tuple(int(side) for side in other.train.take([0]).shape[1:])
-    unknown = [name for name in other.classes if name not in data.classes]
-    if unknown or shape != data.shape:
-        got = f"class {unknown[0]!r}" if unknown else f"examples of shape {shape}"
-        raise ReszooError(other.name, got=got, expected=", ".join(data.classes) if unknown else str(data.shape))
-    indices = np.array([data.classes.index(name) for name in other.classes])
-    return replace(other.train, labels=indices[other.train.labels])  # type: ignore[type-var]
+
+def _open(source: Any, *, target: Any, columns: Columns | None, **settings: Any) -> Data:
+    if is_table(source):
+        return table_data(source, target=target, columns=columns, **settings)
+    if isinstance(source, (str, Path)):
+        return _named(source, **settings)
+    if is_hugging_face(source):
+        table = read_columns("dataset", source, size=settings["size"], channels=settings["channels"])
+        data = arrays_data("dataset", table.x, table.y, classes=table.classes, **settings)
+        return replace(data, notes=(*table.notes, *data.notes))
+    parts = parts_of(source)
+    if parts is not None:
+        if all(isinstance(pair, (tuple, list)) and not is_table(pair) for pair in parts.sources.values()):
+            return _from_pairs("arrays", parts, **settings)
+        return _from_sources(parts, target=target, columns=columns, **settings)
+    if hasattr(source, "shape"):
+        raise ReszooError("data", got=f"an array of shape {tuple(source.shape)}", expected="(x, y): inputs and labels")
+    if not hasattr(source, "__iter__") and not hasattr(source, "__getitem__"):
+        raise ReszooError("data", got=repr(source), expected=_EXPECTED)
+    stream = read_stream("batches", source)
+    data = arrays_data("batches", stream.x, stream.y, classes=stream.classes, **settings)
+    return replace(data, notes=(*stream.notes, *data.notes))
 
 
-def _open(source: Any, *, size: int | None, target: str | None, seed: int, share: float) -> Data:
-    settings: dict[str, Any] = {"size": size, "seed": seed, "share": share}
-    if isinstance(source, tuple) and len(source) == 2:
-        return _from_arrays("arrays", *source, **settings)
+def _named(source: str | Path, **settings: Any) -> Data:
+    """A path, or the name of a data set."""
     if source == "digits":
         from sklearn.datasets import load_digits
 
         x, y = load_digits(return_X_y=True)
-        return _from_arrays("digits", x.reshape(-1, 8, 8, 1), y, scale=16.0, test=0.2, **settings)
+        return arrays_data("digits", x.reshape(-1, 8, 8, 1), y, white=16.0, test=0.2, **settings)
     if source in KERAS_DATASETS:
         import keras
 
-        (x, y), held = getattr(keras.datasets, source).load_data()
-        return _with_test(_from_arrays(source, x, y, **settings), *held)
-    if not isinstance(source, (str, Path)):
-        if not hasattr(source, "__iter__") and not hasattr(source, "__getitem__"):
-            raise ReszooError("data", got=repr(source), expected=_EXPECTED)
-        return _from_arrays("batches", *read_batches("batches", source), **settings)
+        train, held = getattr(keras.datasets, str(source)).load_data()
+        return _from_pairs(str(source), Parts({"train": train, "test": held}), **settings)
     path = Path(source).expanduser()
-    readers: dict[str, Callable[[], Data]] = {
-        ".npz": lambda: _npz(path, **settings),
-        ".csv": lambda: _table(path, target, **settings),
-    }
-    if path.is_dir():
-        return _folder(path, **settings)
-    if path.is_file() and path.suffix in readers:
-        return readers[path.suffix]()
-    raise ReszooError("data", got=repr(str(source)), expected=_EXPECTED)
+    if path.is_dir() and str(source):
+        return folder_data(path, **settings)
+    if path.is_file() and path.suffix.lower() == ".npz":
+        return _from_pairs(path.stem, read_npz(path), **settings)
+    if path.is_file():
+        got, hint = f"a file of type {path.suffix or 'unknown'}", HINTS.get(path.suffix.lower(), "")
+        raise ReszooError(str(path), got=got, expected=_EXPECTED, hint=hint)
+    hint = nearest(source, ("digits", *KERAS_DATASETS))
+    raise ReszooError("data", got=f"{str(source)!r}, no such file or folder", expected=_EXPECTED, hint=hint)
 
 
-_EXPECTED = f"a folder of class folders, a .npz, a .csv, digits, {', '.join(KERAS_DATASETS)}, (x, y), a dataset"
+_EXPECTED = f"a folder of class folders, a .npz, a .csv or .tsv, digits, {', '.join(KERAS_DATASETS)}, (x, y), a dataset"
 
 
-def _with_test(data: Data, x: Any, y: Any) -> Data:
-    train: Any = data.train
-    test = Arrays(*check_arrays(data.name, x, y), train.size)
-    return replace(data, test=replace(test, x=shrink_images(test.x, test.size)))
+HINTS = {
+    ".npy": "np.savez('data.npz', x=x, y=y)",
+    **dict.fromkeys((".zip", ".tar", ".gz", ".tgz", ".7z", ".rar"), "unpack it first"),
+    **dict.fromkeys((".jpg", ".jpeg", ".png", ".webp", ".gif", ".tif"), "a prediction for one picture: predict"),
+}
+"""For files that are no data source."""
+
+WHOLE: dict[str, Any] = {"share": 0.0, "groups": None, "folds": None, "fold": None}
+"""Settings of a part that is not split."""
 
 
-def _from_arrays(
-    name: str,
-    x: Any,
-    y: Any,
-    *,
-    seed: int,
-    share: float,
-    size: int | None = None,
-    scale: float | None = None,
-    classes: Sequence[str] | None = None,
-    test: float = 0.0,
-) -> Data:
-    """Examples in memory; a fraction `test` of every class is held out first, then `share` for validation."""
-    x, y = check_arrays(name, x, y)
-    scale = scale or (255.0 if x.dtype.kind in "ui" and x.ndim == 4 else 1.0)
-    remaining, test_part = Arrays(shrink_images(x, size), y, size if x.ndim == 4 else None), None
-    if test:
-        rest, held = split(y, test, seed)
-        remaining, test_part = remaining.subset(rest), remaining.subset(held)
-    rest, held = split(remaining.labels, share, seed)
-    train = remaining.subset(rest)
-    axes = tuple(range(x.ndim - 1))
-    mean, std = train.x.mean(axis=axes) / scale, train.x.std(axis=axes) / scale
-    scaling = Scaling(scale, tuple(map(float, mean)), tuple(float(value) or 1.0 for value in std))
-    names = tuple(classes or map(str, range(int(y.max()) + 1)))
-    return Data(name, train, remaining.subset(held), names, scaling, test_part)
+def _from_pairs(name: str, parts: Parts, **settings: Any) -> Data:
+    """Pairs `(x, y)` by part; arrays of one type have one range of values."""
+    refuse_own_validation(name, own="validation" in parts.sources, **settings)
+    names = {part: name if part == "train" else f"{name}: {part}" for part in parts.sources}
+    x = {part: check_inputs(names[part], pair[0]) for part, pair in parts.sources.items()}
+    alike = [images for images in x.values() if images.dtype == x["train"].dtype]
+    values = value_range(alike) if x["train"].ndim == 4 else None
+    opened = {}
+    for part, pair in parts.sources.items():
+        options = settings | (WHOLE if "validation" in parts.sources or part != "train" else {})
+        own = values if x[part].dtype == x["train"].dtype else None
+        opened[part] = arrays_data(names[part], x[part], pair[1], values=own, **options)
+    return _joined(parts, opened)
 
 
-def _npz(path: Path, **settings: Any) -> Data:
-    import numpy as np
-
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, KeyError) as error:
-        raise ReszooError(str(path), got=f"a file that is not .npz ({error})", expected="arrays x and y") from None
-    if not {"x", "y"} <= set(arrays):
-        expected = "x and y, optionally x_test and y_test"
-        raise ReszooError(str(path), got=f"arrays {', '.join(arrays)}", expected=expected)
-    data = _from_arrays(path.stem, arrays["x"], arrays["y"], **settings)
-    has_test = {"x_test", "y_test"} <= set(arrays)
-    return _with_test(data, arrays["x_test"], arrays["y_test"]) if has_test else data
+def _from_sources(parts: Parts, **settings: Any) -> Data:
+    """Sources by part: tables, data sets, streams."""
+    own = "validation" in parts.sources
+    refuse_own_validation("data", own=own, **settings)
+    train = _open(parts.sources["train"], **settings | (WHOLE if own else {}))
+    further = settings | WHOLE | {"columns": train.columns, "task": train.task}
+    others = {part: _open(source, **further) for part, source in parts.sources.items() if part != "train"}
+    return _joined(parts, {"train": train, **others})
 
 
-def _table(path: Path, target: str | None, **settings: Any) -> Data:
-    x, labels, classes = read_table(path, target)
-    return _from_arrays(path.stem, x, labels, classes=classes, **settings)
-
-
-def _folder(folder: Path, *, size: int | None, seed: int, share: float) -> Data:
-    folders = {word: folder / word for word in ("train", "val", "validation", "test") if (folder / word).is_dir()}
-    index = index_folder(folders.pop("train", folder))
-    train = ImageFiles(index.paths, index.labels, size or 224)
-    # ImageNet's channel statistics.
-    scaling = Scaling(255.0, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-    others = {word: index_folder(path, index.classes) for word, path in folders.items()}
-    notes = (*index.notes, *(note for other in others.values() for note in other.notes))
-    parts = {word: ImageFiles(other.paths, other.labels, size or 224) for word, other in others.items()}
-    validation = parts.get("val") or parts.get("validation")
-    has_validation = validation is not None
-    if validation is None:
-        rest, held = split(index.labels, share, seed)
-        train, validation = train.subset(rest), train.subset(held)
-    test = parts.get("test")
-    return Data(folder.name, train, validation, index.classes, scaling, test, notes, own_validation=has_validation)
+def _joined(parts: Parts, opened: Mapping[Any, Data]) -> Data:
+    data = opened["train"]
+    for part in ("validation", "test"):
+        data = with_part(data, part, opened[part]) if part in opened else data
+    return replace(data, notes=(*parts.notes, *data.notes))

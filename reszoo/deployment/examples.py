@@ -54,7 +54,7 @@ def check_set(
     shape = tuple(exported.inputs[0].shape[1:])
     if data is None:
         return _random(exported, shape)
-    source, raw = _opened(data, shape, network.seed)
+    source, raw = _opened(data, shape, network)
     notes: list[str] = [] if network.scaling is not None else [_unknown_scaling(raw)]
     examples = _part(source, held_out=quantize == "int8" and calibration is None)
     settings: dict[str, Any] = {"network": network, "exported": exported, "inside": inside}
@@ -66,7 +66,7 @@ def check_set(
         label_notes = (*label_notes, f"class names are those of {source.name}")
     chosen = None
     if quantize == "int8":
-        other, other_raw = (source, raw) if calibration is None else _opened(calibration, shape, network.seed)
+        other, other_raw = (source, raw) if calibration is None else _opened(calibration, shape, network)
         chosen = _taken(other, other.train, CALIBRATION, raw=other_raw, **settings)
         notes += _check_calibration(chosen, x)
     return CheckSet(x, labels, True, chosen, classes, (*notes, *label_notes, *source.notes[:3]))
@@ -82,12 +82,19 @@ def _random(exported: KerasModel, shape: tuple[int | None, ...]) -> CheckSet:
     return CheckSet(x, None, False, None, (), ("checked on random examples: accuracy is unknown without data=",))
 
 
-def _opened(data: Data | DataSource, shape: tuple[int | None, ...], seed: int) -> tuple[Data, bool]:
+def _opened(data: Data | DataSource, shape: tuple[int | None, ...], network: Network) -> tuple[Data, bool]:
     """The data, and whether they are arrays, which a network of unknown scaling takes as they are."""
     if isinstance(data, Data):
         return data, False
     side = shape[0] if len(shape) == 3 and shape[0] == shape[1] else None
-    return open_data(data, size=None if isinstance(data, tuple) else side, seed=seed), isinstance(data, tuple)
+    settings: dict[str, Any] = {"size": None if isinstance(data, tuple) else side, "seed": network.seed}
+    if network.scaling is not None and len(shape) == 3:
+        settings["channels"] = {1: "gray", 3: "rgb"}.get(shape[-1] or 0)
+    if network.columns is not None:
+        settings["columns"] = network.columns
+    if network.task != "classification":
+        settings["task"] = network.task
+    return open_data(data, **settings), isinstance(data, tuple)
 
 
 def _unknown_scaling(raw: bool) -> str:
@@ -188,6 +195,8 @@ def _labels(
 ) -> tuple[Array | None, tuple[str, ...]]:
     """Class indices of the network, or None and the reason: matched by name where both name their classes."""
     width = _width(exported)
+    if source.task != "classification":
+        return None, (f"no accuracy: the task is {source.task}",)
     if width < 2:
         return None, ("no accuracy: the network has no classes",)
     if not network.classes or not _has_names(source):

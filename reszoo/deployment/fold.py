@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from reszoo.arch.facts import read_facts, write_facts
 from reszoo.arch.recover import layers_of
 from reszoo.errors import ReszooError
 from reszoo.types import Array, KerasLayer, KerasModel
@@ -44,7 +45,10 @@ def fold_norms(model: KerasModel, /) -> KerasModel:
     if not pairs:
         got = f"{len(kept)} norms, none after a convolution or dense layer" if kept else "no batch norm"
         raise ReszooError(f"fold_norms: {model.name}", got=got, expected="a batch norm after a convolution")
-    folded = _without_norms(model, pairs)
+    folded, facts = _without_norms(model, pairs), read_facts(model)
+    if facts:
+        # What the network knows of its inputs and classes.
+        write_facts(folded, facts)
     single = all(layer.compute_dtype == "float32" for layer in layers_of(model))
     limit, difference = LIMIT if single else LIMIT_OF_HALF, _difference(model, folded)
     if not difference <= limit:
@@ -107,7 +111,7 @@ def _without_norms(model: KerasModel, pairs: dict[int, KerasLayer]) -> KerasMode
             new = keras.layers.Identity(name=layer.name)
             absent.add(id(new))
         else:
-            changes = {"use_bias": True} if id(layer) in biased else {}
+            changes = {"use_bias": True, "bias_initializer": "zeros"} if id(layer) in biased else {}
             new = type(layer).from_config(layer.get_config() | changes)
         copies[id(layer)] = new
         return new

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from reszoo.arch.recover import layers_of
+from reszoo.data.columns import Columns
 from reszoo.data.sources import Scaling
 from reszoo.errors import ReszooError
-from reszoo.training.metadata import read_metadata
+from reszoo.training.metadata import Metadata, metadata_from, read_metadata
 from reszoo.training.run_folder import BEST, FINAL, SETTINGS
 from reszoo.types import KerasModel
 from reszoo.weights.catalogue import Preprocessing
@@ -28,6 +30,9 @@ class Network(NamedTuple):
     notes: tuple[str, ...] = ()
     seed: int = 0
     """Of the split in training, so that examples held out then are held out again."""
+    task: str = "classification"
+    columns: Columns | None = None
+    """The encoding of a table."""
 
     def inputs(self, examples: Any) -> Any:
         """Returns examples as inputs of the model: scaled if the scaling is known, as rows for a dense network."""
@@ -76,6 +81,9 @@ def open_network(
         ReszooError: no network is there, or the number of labels is not that of its classes.
     """
     network = _from_file(model) if isinstance(model, (str, Path)) else _from_model(model)
+    if network.scaling is not None and _has_preprocessing(network.model):
+        note = "the model has layers of preprocessing: no other is added"
+        network = network._replace(scaling=None, reverse=False, notes=(*network.notes, note))
     if isinstance(preprocessing, Preprocessing):
         scaling = Scaling(preprocessing.scale, preprocessing.mean, preprocessing.std)
         network = network._replace(scaling=scaling, reverse=preprocessing.channels == "bgr")
@@ -95,6 +103,11 @@ def open_network(
     return network
 
 
+def _has_preprocessing(model: KerasModel) -> bool:
+    """Whether a model scales or resizes its inputs itself; the facts of a network inside it are not about them."""
+    return any(type(layer).__name__ in ("Rescaling", "Normalization", "Resizing") for layer in layers_of(model))
+
+
 def _from_model(model: Any) -> Network:
     from reszoo.weights.labels import words
     from reszoo.weights.origin import origin
@@ -103,6 +116,8 @@ def _from_model(model: Any) -> Network:
         expected = "a functional or built Sequential model, a .keras file, a run folder, or published weights"
         raise ReszooError("deploy", got=repr(model)[:80], expected=expected)
     source = origin(model)
+    if source is not None and "scaling" in source.facts:
+        return _from_metadata(model, metadata_from(source.facts, where=model.name))
     if source is None or source.preprocessing is None:
         return Network(model, None, False, tuple((source and words(source.labels)) or ()))
     of = source.preprocessing
@@ -131,11 +146,25 @@ def _from_file(model: str | Path) -> Network:
     except (OSError, ValueError, TypeError, KeyError) as error:
         message = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ReszooError(str(path), got=f"no Keras model ({message})", expected="a .keras file") from None
+    network = _from_model(loaded)
+    if network.scaling is not None:
+        return network
     try:
-        metadata = read_metadata(path)
+        return _from_metadata(loaded, read_metadata(path))
     except ReszooError:
-        return Network(loaded, None, False, ())
-    return Network(loaded, metadata.scaling, False, metadata.classes, seed=metadata.seed)
+        return network
+
+
+def _from_metadata(model: KerasModel, metadata: Metadata) -> Network:
+    return Network(
+        model,
+        metadata.scaling,
+        False,
+        metadata.classes,
+        seed=metadata.seed,
+        task=metadata.task,
+        columns=metadata.columns,
+    )
 
 
 def _resize_note(of: Preprocessing) -> tuple[str, ...]:

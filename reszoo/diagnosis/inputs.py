@@ -11,6 +11,7 @@ import numpy as np
 from reszoo.data.sources import open_data
 from reszoo.diagnosis.diagnose import EXAMPLES
 from reszoo.errors import ReszooError
+from reszoo.training.metadata import columns_of
 from reszoo.types import Array, KerasModel
 
 
@@ -36,7 +37,7 @@ def opened(
         raise ReszooError(str(path), got=f"no Keras model ({message})", expected="a .keras file") from None
     shape = getattr(model, "input_shape", None)
     side = shape[1] if isinstance(shape, tuple) and len(shape) == 4 else None
-    source = open_data(data, size=size or side, seed=seed)
+    source = open_data(data, size=size or side, seed=seed, columns=columns_of(path))
     parts = [source.validation, source.train]
     indices = [np.arange(min(EXAMPLES, len(parts[0])))]
     indices.append(np.arange(min(EXAMPLES - len(indices[0]), len(parts[1]))))

@@ -21,7 +21,8 @@ from reszoo.errors import ReszooError
 from reszoo.notebook import html_table
 from reszoo.surgery import drop_blocks, fixed_blocks
 from reszoo.training.batches import Batches
-from reszoo.training.optimizers import compile_for, loss
+from reszoo.training.losses import loss
+from reszoo.training.optimizers import compile_for
 from reszoo.training.recipes import Recipe, recipe as recipe_by_name
 from reszoo.types import KerasModel, Tensor
 

@@ -71,7 +71,7 @@ def transfer(name: str, start: str, data: Data, *, seed: int = 0, verbose: str |
 
 def _model(spec: NetSpec, start: str, *, classes: int) -> KerasModel:
     from reszoo.arch.build import build
-    from reszoo.training.fine_tune import replace_head
+    from reszoo.training.heads import replace_head
     from reszoo.weights.load import pretrained
 
     if start == "from scratch":

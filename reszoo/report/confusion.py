@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from reszoo.report.pictures import figure, save
+from reszoo.report.pictures import INK, Picture, figure, literal
 
 
-def draw_confusion(confusion: Any, classes: Sequence[str], file: Path, *, title: str) -> None:
-    """Writes a confusion matrix as PNG: the share of every class (rows) that was predicted as every class (columns)."""
+def confusion_picture(confusion: Any, classes: Sequence[str]) -> Picture:
+    """Returns a confusion matrix: the share of every class (rows) that was predicted as every class (columns)."""
     import numpy as np
 
     counts = np.asarray(confusion, "float64")
@@ -19,13 +18,16 @@ def draw_confusion(confusion: Any, classes: Sequence[str], file: Path, *, title:
     drawing = figure(size, size)
     axis = drawing.subplots()
     axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    names = [literal(name) for name in classes]
     if len(classes) <= 40:
-        axis.set_xticks(range(len(classes)), classes, rotation=90)
-        axis.set_yticks(range(len(classes)), classes)
+        axis.set_xticks(range(len(classes)), names, rotation=90, color=INK)
+        axis.set_yticks(range(len(classes)), names, color=INK)
     if len(classes) <= 20:
         for row, column in np.argwhere(counts > 0):
-            color = "white" if shares[row, column] > 0.5 else "black"
+            color = "white" if shares[row, column] > 0.5 else "#222222"
             text = f"{counts[row, column]:.0f}"
             axis.text(column, row, text, ha="center", va="center", color=color, fontsize=8)
-    axis.set(title=title, xlabel="predicted", ylabel="true class")
-    save(drawing, file)
+    axis.set_xlabel("predicted", color=INK)
+    axis.set_ylabel("true class", color=INK)
+    caption = "Confusion matrix: of every class (rows) the examples that were predicted as every class (columns)."
+    return Picture("confusion", caption, drawing)

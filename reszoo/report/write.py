@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from importlib.metadata import version
 from pathlib import Path
 
 from reszoo.atomic import atomic_write
 from reszoo.report.page import Image, Page, write_page
+from reszoo.strict_json import strict_json
 
 
 def write(page: Page, folder: str | Path) -> Path:
@@ -28,7 +28,7 @@ def write(page: Page, folder: str | Path) -> Path:
             picture.save(file)
     if page.numbers is not None:
         with atomic_write(folder / page.numbers_file) as temporary:
-            temporary.write_text(json.dumps(page.numbers, indent=2))
+            temporary.write_text(strict_json(page.numbers, indent=2), encoding="utf-8")
     return write_page(
         folder / page.file, title=page.title, lead=page.lead, sections=page.sections, facts=page.facts, foot=page.foot
     )

@@ -3,14 +3,55 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 import keras
 import numpy as np
 
 from reszoo.data.sources import Examples, Scaling
 from reszoo.training.devices import ONE, Devices
+from reszoo.training.losses import Targets
+from reszoo.training.mixing import mix
 from reszoo.training.recipes import Augmentation
 from reszoo.types import Array, KerasLayer
+
+MIN_LAST = 8
+"""Examples below which the last training batch of an epoch is left out: the statistics of batch normalization would
+follow these few (Wu & He 2018, Fig. 1)."""
+WORKERS, DEPTH = 2, 8
+"""Threads that prepare batches, and batches prepared ahead."""
+
+
+class Ahead:
+    """Prepares batches in threads before they are asked for.
+
+    A batch belongs to an epoch and an index, and nothing else determines which one is returned: Keras' own queue hands
+    batches that were left over from one pass to the next one.
+
+    Args:
+        prepare: returns the batch of an epoch and an index; called in several threads.
+        length: batches of an epoch.
+    """
+
+    def __init__(self, prepare: Callable[[int, int], tuple[Array, ...]], length: int):
+        self._prepare, self._length = prepare, length
+        self._pool = ThreadPoolExecutor(WORKERS, "reszoo-batches")
+        self._lock = threading.Lock()
+        self._futures: dict[tuple[int, int], Future[tuple[Array, ...]]] = {}
+
+    def take(self, epoch: int, index: int) -> tuple[Array, ...]:
+        """Returns a batch, and prepares those after it."""
+        wanted = [(epoch, each) for each in range(index, min(index + DEPTH, self._length))]
+        with self._lock:
+            for key in [key for key in self._futures if key not in wanted]:
+                self._futures.pop(key).cancel()
+            for key in wanted:
+                if key not in self._futures:
+                    self._futures[key] = self._pool.submit(self._prepare, *key)
+            future = self._futures.pop((epoch, index))
+        return future.result()
 
 
 class Batches(keras.utils.PyDataset):
@@ -29,6 +70,9 @@ class Batches(keras.utils.PyDataset):
         augmentation: of training images.
         epoch: the first epoch, counted from 0.
         devices: that share every batch.
+        targets: what the labels become; by default one-hot rows.
+        class_weights: weight of the examples of every class, in the order of the columns; training only.
+        white: pixel value of white; by default that of the scaling.
     """
 
     def __init__(
@@ -42,18 +86,25 @@ class Batches(keras.utils.PyDataset):
         augmentation: Augmentation | None = None,
         epoch: int = 0,
         devices: Devices = ONE,
+        targets: Targets | None = None,
+        class_weights: Array | None = None,
+        white: float | None = None,
     ):
-        # On several devices TensorFlow keeps reading from an iterator that fit() has dropped; with more than one worker
-        # on one queue it would take the first batches of the next iterator.
-        mirrored = devices.count > 1 and keras.backend.backend() == "tensorflow"
-        super().__init__(workers=1 if mirrored else 2, max_queue_size=8)
-        self._examples, self._scaling, self._classes, self._batch = examples, scaling, classes, batch
+        # One worker: this class prepares batches ahead itself (`Ahead`).
+        super().__init__(workers=1)
+        self._examples, self._scaling, self._batch = examples, scaling, batch
+        self._targets = targets or Targets("classification", classes)
+        self._class_weights = class_weights
         self._seed, self.epoch, self._devices = seed, epoch, devices
         remainder, padding = len(examples) % devices.count, -len(examples) % devices.count
         self._rows = len(examples) + (padding if seed is None else -remainder)
+        last = self._rows % batch
+        if seed is not None and self._rows > batch and 0 < last < MIN_LAST:
+            self._rows -= last
         self._augmentation = augmentation or Augmentation()
-        self._layers = _augmentation_layers(self._augmentation, scaling)
+        self._layers = _augmentation_layers(self._augmentation, white or scaling.scale)
         self._layers_lock = threading.Lock()
+        self._ahead = Ahead(self.batch, len(self))
 
     def __len__(self) -> int:
         return -(-self._rows // self._batch)
@@ -62,54 +113,58 @@ class Batches(keras.utils.PyDataset):
         self.epoch += 1
 
     def __getitem__(self, index: int) -> tuple[Array, ...]:
-        indices = self._order()[index * self._batch : (index + 1) * self._batch]
+        return self._ahead.take(self.epoch, index)
+
+    def batch(self, epoch: int, index: int) -> tuple[Array, ...]:
+        """Returns a batch of an epoch: inputs, labels and, where there are any, weights of the rows."""
+        indices = self._order(epoch)[index * self._batch : (index + 1) * self._batch]
         local = self._devices.rows(len(indices))
         if self._seed is None:
             return self._in_order(indices[local])
-        random, augmentation = np.random.default_rng([self._seed, self.epoch, index]), self._augmentation
+        random, augmentation = np.random.default_rng([self._seed, epoch, index]), self._augmentation
         boxes = _random_crops(random, len(indices), augmentation.crop) if augmentation.crop else None
         shifts = random.integers(0, 2 * augmentation.shift + 1, (2, len(indices))) if augmentation.shift else None
         flips = random.random(len(indices)) < 0.5 if augmentation.flip else None
-        # Keras' augmentation layers mix the rows of a batch and draw random numbers for the batch as a whole.
-        rows = slice(None) if self._layers else local
+        # Mixing needs all rows of a batch, and Keras' layers draw random numbers for the batch as a whole.
+        whole = bool(self._layers or augmentation.mixup or augmentation.cutmix)
+        rows = slice(None) if whole else local
         x = np.asarray(self._examples.take(indices[rows], None if boxes is None else boxes[rows]), "float32")
-        labels = self._one_hot(indices[rows])
+        labels = self._targets(self._examples.labels[indices[rows]])
         if shifts is not None:
             x = _shift(x, shifts[:, rows], augmentation.shift)
         if flips is not None:
             x[flips[rows]] = x[flips[rows], :, ::-1]
         if self._layers:
-            x, labels = (array[local] for array in self._apply_layers(random, x, labels))
+            x = self._apply_layers(random, x)
+        x, labels = mix(random, x, labels, mixup=augmentation.mixup, cutmix=augmentation.cutmix)
+        if whole:
+            x, labels = x[local], labels[local]
+        if self._class_weights is not None:
+            return self._scaling(x), labels, (labels @ self._class_weights).astype("float32")
         return self._scaling(x), labels
 
     def _in_order(self, indices: Array) -> tuple[Array, ...]:
         """Examples without augmentation; with several devices also sample weights, whose mean over all rows is 1."""
         count = len(self._examples)
         valid = np.minimum(indices, count - 1)
-        x, labels = self._scaling(self._examples.take(valid)), self._one_hot(valid)
+        x, labels = self._scaling(self._examples.take(valid)), self._targets(self._examples.labels[valid])
         if self._devices.count == 1:
             return x, labels
         return x, labels, np.where(indices < count, self._rows / count, 0).astype("float32")
 
-    def _one_hot(self, indices: Array) -> Array:
-        return np.eye(self._classes, dtype="float32")[self._examples.labels[indices]]
-
-    def _order(self) -> Array:
+    def _order(self, epoch: int) -> Array:
         if self._seed is None:
             return np.arange(self._rows)
-        return np.random.default_rng([self._seed, self.epoch]).permutation(len(self._examples))[: self._rows]
+        return np.random.default_rng([self._seed, epoch]).permutation(len(self._examples))[: self._rows]
 
-    def _apply_layers(self, random: np.random.Generator, x: Array, labels: Array) -> tuple[Array, Array]:
+    def _apply_layers(self, random: np.random.Generator, x: Array) -> Array:
         """Keras' augmentation layers, with their generators seeded for this batch."""
-        mixing = [layer for layer in self._layers if isinstance(layer, (keras.layers.MixUp, keras.layers.CutMix))]
-        others = [layer for layer in self._layers if layer not in mixing]
-        selected = [mixing[random.integers(len(mixing))]] if mixing else []
-        batch = {"images": x, "labels": labels}
+        images: Any = x
         with self._layers_lock:
-            for layer in (*others, *selected):
+            for layer in self._layers:
                 reseed(layer, random)
-                batch = layer(batch, training=True)
-        return keras.ops.convert_to_numpy(batch["images"]), keras.ops.convert_to_numpy(batch["labels"])
+                images = layer(images, training=True)
+        return np.asarray(keras.ops.convert_to_numpy(images))
 
 
 def reseed(layer: KerasLayer, random: np.random.Generator) -> None:
@@ -121,17 +176,13 @@ def reseed(layer: KerasLayer, random: np.random.Generator) -> None:
             reseed(attribute, random)
 
 
-def _augmentation_layers(augmentation: Augmentation, scaling: Scaling) -> list[KerasLayer]:
-    layers, value_range = [], (0, scaling.scale)
+def _augmentation_layers(augmentation: Augmentation, white: float) -> list[KerasLayer]:
+    layers, value_range = [], (0, white)
     if augmentation.rand_augment:
         layers.append(keras.layers.RandAugment(value_range=value_range, factor=augmentation.rand_augment))
     if augmentation.erase:
         factor = (augmentation.erase, augmentation.erase)
         layers.append(keras.layers.RandomErasing(factor=factor, value_range=value_range))
-    if augmentation.mixup:
-        layers.append(keras.layers.MixUp(alpha=augmentation.mixup))
-    if augmentation.cutmix:
-        layers.append(keras.layers.CutMix(factor=augmentation.cutmix))
     return layers
 
 

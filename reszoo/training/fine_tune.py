@@ -1,4 +1,4 @@
-"""Fine-tuning: freezing, gradual unfreezing, a new classifier, smaller steps for shallower parts."""
+"""Fine-tuning: freezing, gradual unfreezing, smaller steps for shallower parts, new statistics of norms."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 import keras
 
-from reszoo.arch.build import build, names_of
-from reszoo.arch.recover import layers_by_name, layers_of, prefix_of, spec_of
+from reszoo.arch.recover import layers_by_name, layers_of, prefix_of
 from reszoo.errors import ReszooError, UnknownNameError
 from reszoo.types import KerasModel, KerasOptimizer, KerasVariable, Tensor
 
@@ -149,52 +148,20 @@ def _rebuild(optimizer: KerasOptimizer, variables: list[KerasVariable]) -> Keras
     return rebuilt
 
 
-def replace_head(
-    model: KerasModel, /, *, classes: int, activation: str | None = "softmax", dropout: float = 0.0
-) -> KerasModel:
-    """Returns a model with the weights of another and a new classifier; frozen layers stay frozen.
-
-    Example:
-        >>> import reszoo
-        >>> model = reszoo.resnet20_cifar(depths=1, width_multiplier=0.25, classes=10)
-        >>> reszoo.replace_head(model, classes=3).output_shape
-        (None, 3)
-
-    Args:
-        model: a model that reszoo built.
-        classes: of the new classifier.
-        activation: of the new classifier; None returns logits.
-        dropout: rate before the classifier.
-
-    Raises:
-        ReszooError: the model was not built by reszoo, or the classifier is invalid.
-    """
-    spec = spec_of(model)
-    head = {"classes": classes, "activation": activation or "linear", "dropout": dropout}
-    pooling = {} if spec.dense or spec.head.pooling != "none" else {"pooling": "avg"}
-    result = build(spec.replace(head={**head, **pooling}), **names_of(model))
-    sources = layers_by_name(model)
-    for name, layer in layers_by_name(result).items():
-        source = sources.get(name)
-        if source is not None and name != "predictions":
-            layer.set_weights(source.get_weights())
-            layer.trainable = source.trainable
-    return result
-
-
 def layer_decay(
-    model: KerasModel, optimizer: Callable[[float], KerasOptimizer], rate: float, /, *, decay: float = 0.75
+    model: KerasModel, optimizer: Callable[..., KerasOptimizer], rate: float, /, *, decay: float = 0.75, **settings: Any
 ) -> KerasOptimizer:
-    """Returns an optimizer with smaller learning rates in shallower parts.
+    """Returns an optimizer with smaller learning rates in shallower layers.
 
-    The head's rate is `rate`; each part before it (the stages, the stem) has `decay` times the rate of the next one.
-    `model.compile(layer_decay(model, keras.optimizers.AdamW, 1e-3, decay=0.75), ...)`
+    The head's rate is `rate`; each group before it (every block, the stem) has `decay` times the rate of the next one.
+    `model.compile(layer_decay(model, keras.optimizers.AdamW, 1e-3, decay=0.75, weight_decay=0.05), ...)`
 
     Args:
         model: a model that reszoo built.
-        optimizer: returns a Keras optimizer for a learning rate.
+        optimizer: returns a Keras optimizer for a learning rate and `settings`.
         rate: learning rate of the head.
-        decay: factor from one part to the one before it, above 0 and at most 1.
+        decay: factor from one group to the one before it, above 0 and at most 1.
+        settings: further arguments of `optimizer`.
 
     Raises:
         ReszooError: an invalid decay, or a Keras without MultiOptimizer.
@@ -203,16 +170,19 @@ def layer_decay(
         raise ReszooError("layer_decay.decay", got=decay, expected="above 0, at most 1")
     if not hasattr(keras.optimizers, "MultiOptimizer"):
         raise ReszooError("layer_decay", got=f"Keras {keras.__version__}", expected="a Keras with MultiOptimizer, 3.15")
-    parts = _parts(model)
-    optimizers = {part: optimizer(rate * decay ** (len(parts) - 1 - index)) for index, part in enumerate(parts)}
+    groups = _groups(model)
+    last = len(groups) - 1
+    optimizers = {group: optimizer(rate * decay ** (last - i), **settings) for i, group in enumerate(groups)}
     # In a nested network a variable's path starts with the names of the outer models.
     prefix = re.escape(prefix_of(model))
-    head = optimizers.pop(parts[-1])
-    patterns = {rf"(?:.*/)?{prefix}{re.escape(part)}_.*": each for part, each in optimizers.items()}
+    head = optimizers.pop(groups[-1])
+    patterns = {rf"(?:.*/)?{prefix}{re.escape(group)}_.*": each for group, each in optimizers.items()}
     return keras.optimizers.MultiOptimizer(keras.optimizers.OptimizerMap(head, patterns))
 
 
-def reestimate_norm(model: KerasModel, data: Iterable[Tensor], /, *, batches: int = 100) -> int:
+def reestimate_norm(
+    model: KerasModel, data: Iterable[Tensor] | Tensor, /, *, batches: int = 100, batch: int = 64
+) -> int:
     """Returns the number of batches used to recompute the moving statistics of a model's batch norms.
 
     After weights were averaged or replaced, the statistics do not match them. Each one becomes the mean over the
@@ -226,8 +196,9 @@ def reestimate_norm(model: KerasModel, data: Iterable[Tensor], /, *, batches: in
 
     Args:
         model: a Keras model.
-        data: batches of inputs, or of `(inputs, ...)`.
+        data: batches of inputs, or of `(inputs, ...)`; or one array of examples.
         batches: maximum number of batches.
+        batch: examples per batch, for an array.
 
     Raises:
         ReszooError: the model has no batch norm, or there is no data.
@@ -236,15 +207,18 @@ def reestimate_norm(model: KerasModel, data: Iterable[Tensor], /, *, batches: in
     if not norms:
         raise ReszooError("reestimate_norm", got=f"{model.name}, without batch normalization")
     previous = [(layer.momentum, layer.trainable) for layer in norms]
+    if hasattr(data, "shape"):
+        data = _batches_of(model, data, batch)
     count = 0
     try:
         for layer in norms:
             layer.trainable = True
-        for batch in _first(data, batches):
+        for inputs in _first(data, batches):
+            _check_batch(model, inputs)
             for layer in norms:
                 # The running mean: the n-th batch has weight 1/n.
                 layer.momentum = count / (count + 1)
-            model(batch, training=True)
+            model(inputs, training=True)
             count += 1
     finally:
         for layer, (momentum, trainable) in zip(norms, previous, strict=True):
@@ -263,6 +237,14 @@ def _parts(model: KerasModel) -> list[str]:
     return ["stem", *stages, "head"]
 
 
+def _groups(model: KerasModel) -> list[str]:
+    """stem, stage1_block1, ..., head: in the order of execution."""
+    _parts(model)
+    names = [name for name, layer in layers_by_name(model).items() if layer.weights]
+    blocks = {match[0] for name in names if (match := re.match(r"stage\d+_block\d+(?=_)", name))}
+    return ["stem", *sorted(blocks, key=lambda name: [int(number) for number in re.findall(r"\d+", name)]), "head"]
+
+
 def _part(layer: str) -> str:
     match = re.match(r"stem|stage\d+(?=_)", layer)
     return match[0] if match else "head"
@@ -273,3 +255,21 @@ def _first(data: Iterable[Tensor], limit: int) -> Iterator[Tensor]:
         if index == limit:
             return
         yield batch[0] if isinstance(batch, (tuple, list)) else batch
+
+
+def _batches_of(model: KerasModel, examples: Tensor, batch: int) -> list[Tensor]:
+    """An array in batches of examples."""
+    _check_batch(model, examples)
+    if batch < 1:
+        raise ReszooError("reestimate_norm.batch", got=batch, expected="at least 1")
+    return [examples[start : start + batch] for start in range(0, len(examples), batch)]
+
+
+def _check_batch(model: KerasModel, inputs: Tensor) -> None:
+    expected, shape = getattr(model, "input_shape", None), getattr(inputs, "shape", None)
+    if not isinstance(expected, tuple) or shape is None:
+        return
+    fits = len(shape) == len(expected) and all(b in (None, a) for a, b in zip(shape, expected, strict=True))
+    if not fits:
+        got = f"inputs of shape {tuple(shape)}"
+        raise ReszooError("reestimate_norm", got=got, expected=f"an array or batches of {expected}")

@@ -1,18 +1,27 @@
-"""Keras optimizers, learning-rate schedules and losses for recipes."""
+"""Keras optimizers and learning-rate schedules for recipes, and what of them a run logs, averages and lowers."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 import keras
 
 from reszoo.errors import ReszooError
 from reszoo.training.fine_tune import NOTHING, freeze, layer_decay
+from reszoo.training.losses import loss
 from reszoo.training.recipes import LearningRate, Recipe
-from reszoo.types import KerasModel, KerasOptimizer
+from reszoo.types import KerasModel, KerasOptimizer, KerasVariable
 
 Schedule: TypeAlias = Any
 """A number, or a `keras.optimizers.schedules.LearningRateSchedule`."""
+ADAPTIVE = {
+    "adamw": keras.optimizers.AdamW,
+    "lamb": keras.optimizers.Lamb,
+    "adam": keras.optimizers.Adam,
+    "rmsprop": keras.optimizers.RMSprop,
+}
 
 
 def schedule(rate: LearningRate, steps: int) -> Schedule:
@@ -44,10 +53,17 @@ def optimizer(recipe: Recipe, steps: int, model: KerasModel | None) -> KerasOpti
     Raises:
         ReszooError: a combination that no Keras optimizer supports.
     """
+    if recipe.keras_optimizer is not None:
+        if recipe.layer_decay != 1 or recipe.ema or recipe.accumulate > 1:
+            got = "an optimizer object with layer_decay, ema or accumulate"
+            hint = "use_ema, ema_momentum and gradient_accumulation_steps are arguments of the object"
+            raise ReszooError(f"recipe {recipe.name}", got=got, expected="optimizer fields", hint=hint)
+        return keras.optimizers.deserialize(recipe.keras_optimizer.model_dump())
     if recipe.layer_decay == 1:
         return _optimizer(recipe, recipe.learning_rate, steps)
-    if recipe.ema:
-        raise ReszooError(f"recipe {recipe.name}", got="layer_decay and ema", expected="only one of them")
+    if recipe.optimizer.clip:
+        hint = "each group of layers would be clipped by its own norm"
+        raise ReszooError(f"recipe {recipe.name}", got="layer_decay and clip", expected="only one of them", hint=hint)
 
     def with_peak(peak: float) -> KerasOptimizer:
         return _optimizer(recipe, recipe.learning_rate.model_copy(update={"peak": peak}), steps)
@@ -55,9 +71,54 @@ def optimizer(recipe: Recipe, steps: int, model: KerasModel | None) -> KerasOpti
     return layer_decay(model, with_peak, recipe.learning_rate.peak, decay=recipe.layer_decay)
 
 
+def innermost(optimizer: KerasOptimizer) -> list[KerasOptimizer]:
+    """Returns the optimizers that take the steps, the head's last.
+
+    They lie inside a LossScaleOptimizer for float16, a MultiOptimizer for rates by part, or both.
+    """
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+    return [*getattr(optimizer, "optimizers", [optimizer])]
+
+
 def current_rate(optimizer: KerasOptimizer) -> float:
-    """Returns the learning rate of the next step; with rates per part, the head's."""
-    return float(getattr(optimizer, "optimizers", [optimizer])[-1].learning_rate)
+    """Returns the learning rate of the last step, or of the first one before any; with rates by part, the head's."""
+    last = innermost(optimizer)[-1]
+    rate = last._learning_rate
+    if isinstance(rate, keras.optimizers.schedules.LearningRateSchedule):
+        return float(rate(max(int(last._iterations) - 1, 0)))
+    return float(last.learning_rate)
+
+
+def set_rates(optimizer: KerasOptimizer, rates: Iterable[float]) -> None:
+    """Sets the constant learning rates of the innermost optimizers, in their order."""
+    for each, rate in zip(innermost(optimizer), rates, strict=True):
+        each.learning_rate = rate
+
+
+def averages(optimizer: KerasOptimizer) -> list[tuple[KerasVariable, KerasVariable]]:
+    """Returns the trained variables with their moving averages; empty for an optimizer that keeps none."""
+    pairs: list[tuple[KerasVariable, KerasVariable]] = []
+    for each in innermost(optimizer):
+        if each.use_ema and each.built:
+            pairs += zip(each._trainable_variables, each._model_variables_moving_average, strict=True)
+    return pairs
+
+
+@contextmanager
+def averaged_weights(model: KerasModel) -> Iterator[None]:
+    """Replaces the weights by their moving averages for a while, if the optimizer keeps any.
+
+    Values are copied, so that the weights afterwards are those from before, bit by bit.
+    """
+    pairs = averages(model.optimizer)
+    backup = [keras.ops.convert_to_numpy(variable) for variable, _ in pairs]
+    for variable, average in pairs:
+        variable.assign(average)
+    try:
+        yield
+    finally:
+        for (variable, _), value in zip(pairs, backup, strict=True):
+            variable.assign(value)
 
 
 def _optimizer(recipe: Recipe, rate: LearningRate, steps: int) -> KerasOptimizer:
@@ -66,13 +127,16 @@ def _optimizer(recipe: Recipe, rate: LearningRate, steps: int) -> KerasOptimizer
     if options.clip:
         settings["global_clipnorm"] = options.clip
     if recipe.ema:
-        settings |= {"use_ema": True, "ema_momentum": recipe.ema}
+        # Keras updates the averages after every batch, whether it made a step or not.
+        settings |= {"use_ema": True, "ema_momentum": recipe.ema ** (1 / recipe.accumulate)}
+    if recipe.accumulate > 1:
+        settings["gradient_accumulation_steps"] = recipe.accumulate
     if options.decay == "decoupled":
         settings["weight_decay"] = options.weight_decay
     if options.kind == "sgd":
         result = keras.optimizers.SGD(momentum=options.momentum, nesterov=options.nesterov, **settings)
     else:
-        result = {"adamw": keras.optimizers.AdamW, "lamb": keras.optimizers.Lamb}[options.kind](**settings)
+        result = ADAPTIVE[options.kind](**settings)
     if options.decay == "decoupled" and options.weight_decay:
         result.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     return result
@@ -87,14 +151,6 @@ def add_l2_penalty(model: KerasModel, recipe: Recipe) -> None:
                 variable.regularizer = keras.regularizers.L2(recipe.optimizer.weight_decay / 2)
 
 
-def loss(recipe: Recipe, *, from_logits: bool = False) -> keras.losses.Loss:
-    """Returns the recipe's loss, for labels as rows of class probabilities."""
-    settings: dict[str, Any] = {"label_smoothing": recipe.label_smoothing, "from_logits": from_logits}
-    if recipe.loss == "binary_cross_entropy":
-        return keras.losses.BinaryCrossentropy(**settings)
-    return keras.losses.CategoricalCrossentropy(**settings)
-
-
 def compile_for(model: KerasModel, recipe: Recipe, *, steps: int, **settings: Any) -> None:
     """Compiles a model for a recipe: frozen parts, L2 penalty, optimizer and loss.
 
@@ -107,5 +163,5 @@ def compile_for(model: KerasModel, recipe: Recipe, *, steps: int, **settings: An
     if recipe.frozen != NOTHING:
         freeze(model, until=recipe.frozen)
     add_l2_penalty(model, recipe)
-    settings = {"loss": loss(recipe), **settings}
+    settings = {"loss": loss(recipe), "steps_per_execution": recipe.steps_per_execution, **settings}
     model.compile(optimizer(recipe, steps, model), **settings)

@@ -11,6 +11,7 @@ from pydantic import Field, Strict
 
 from reszoo.arch.spec import Count, Rate
 from reszoo.config import FrozenModel, check, configs, inherit, merge, read_yaml
+from reszoo.errors import ReszooError
 from reszoo.notebook import html_table
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -20,7 +21,7 @@ Positive = Annotated[float, Field(gt=0)]
 class Optimizer(FrozenModel):
     """The optimizer of a recipe."""
 
-    kind: Literal["sgd", "adamw", "lamb"] = "sgd"
+    kind: Literal["sgd", "adamw", "lamb", "adam", "rmsprop"] = "sgd"
     momentum: Rate = 0.9
     """SGD only."""
     nesterov: bool = False
@@ -69,6 +70,26 @@ class Augmentation(FrozenModel):
     """Beta parameter of the mixed areas; 0 disables it. With `mixup`, each batch uses one of the two at random."""
 
 
+class Plateau(FrozenModel):
+    """A lower learning rate where validation no longer improves; for `learning_rate.kind: constant` without warmup."""
+
+    patience: Annotated[int, Field(ge=0)] = 0
+    """Epochs without a better validation result before each reduction; 0 disables it."""
+    factor: Annotated[float, Field(gt=0, lt=1)] = 0.1
+
+
+class KerasObject(FrozenModel):
+    """A Keras optimizer or loss as data: class and configuration, as `keras.optimizers.serialize` returns them."""
+
+    class_name: str
+    config: dict[str, Any] | None
+    module: str | None = None
+    registered_name: str | None = None
+
+    def __repr__(self) -> str:
+        return f"KerasObject({self.class_name})"
+
+
 class Recipe(FrozenModel):
     """Training settings of a network."""
 
@@ -78,8 +99,10 @@ class Recipe(FrozenModel):
     epochs: Count = 20
     optimizer: Optimizer = Optimizer()
     learning_rate: LearningRate = LearningRate()
-    loss: Literal["cross_entropy", "binary_cross_entropy"] = "cross_entropy"
-    """`binary_cross_entropy` treats every class as a separate binary problem; the classifier ends in a sigmoid."""
+    loss: Literal["cross_entropy", "binary_cross_entropy", "focal", "mse", "mae", "huber"] = "cross_entropy"
+    """`binary_cross_entropy` treats every class as a separate binary problem; the classifier ends in a sigmoid, as for
+    examples with several labels. `focal`: Lin 2017, with a focus of 2. The last three are for regression, where `mse`
+    is the default."""
     label_smoothing: Rate = 0.0
     augmentation: Augmentation = Augmentation()
     ema: Rate = 0.0
@@ -87,12 +110,28 @@ class Recipe(FrozenModel):
     frozen: str = "none"
     """Last part that is frozen: `stem`, `stage1`, ..., or `none`."""
     layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """Learning rate of a part divided by that of the next deeper one (stem, stages, head)."""
+    """Learning rate of a part divided by that of the next deeper one (stem, every block, head)."""
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
+    patience: Annotated[int, Field(ge=0)] = 0
+    """Early stopping: epochs without a better validation result after which the run ends; 0 disables it."""
+    plateau: Plateau = Plateau()
+    accumulate: Count = 1
+    """Batches whose gradients are averaged for one step: `batch: 64, accumulate: 4` steps as batches of 256 do."""
+    class_weights: Literal["none", "balanced"] | dict[str, Positive] = "none"
+    """Weights of the training examples by class name; `balanced`: examples / (classes * examples of the class)."""
+    metrics: Annotated[tuple[Literal["top5", "f1_macro", "auc"], ...], Strict(False)] = ()
+    """Further metrics of classes in the history, for training and validation."""
+    steps_per_execution: Count = 1
+    """Steps in one call of the compiled function, as in `compile()`."""
+    keras_optimizer: KerasObject | None = None
+    """A Keras optimizer that replaces `optimizer` and `learning_rate`."""
+    keras_loss: KerasObject | None = None
+    """A Keras loss that replaces `loss` and `label_smoothing`."""
 
     def __repr__(self) -> str:
         rate = f"{self.learning_rate.kind} {self.learning_rate.peak:g}"
-        return f"Recipe({self.name!r}: {self.epochs} epochs, batch {self.batch}, {self.optimizer.kind}, {rate})"
+        kind = self.optimizer.kind if self.keras_optimizer is None else self.keras_optimizer.class_name
+        return f"Recipe({self.name!r}: {self.epochs} epochs, batch {self.batch}, {kind}, {rate})"
 
     def _repr_html_(self) -> str:
         """All fields, nested ones by their dotted names."""
@@ -145,4 +184,11 @@ def recipe(name: str | Recipe, /, **changes: Any) -> Recipe:
         entries = {**_entries(), **(read_yaml(Path(file)) if file else {})}
         data, where = inherit(entry, entries, kind="recipe") | {"name": entry}, entry
     merge(data, changes)
-    return check(Recipe, data, where=f"recipe {where}")
+    result = check(Recipe, data, where=f"recipe {where}")
+    rate = result.learning_rate
+    if result.plateau.patience and (rate.kind != "constant" or rate.warmup or result.keras_optimizer):
+        hint = "learning_rate.kind=constant, learning_rate.warmup=0, no optimizer object"
+        raise ReszooError(
+            f"recipe {where}: plateau", got=f"a rate of kind {rate.kind!r}", expected="constant", hint=hint
+        )
+    return result

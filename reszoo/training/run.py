@@ -2,73 +2,54 @@
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import keras
 import numpy as np
 
 from reszoo.arch.build import build, refuse_channels_first
-from reszoo.arch.recover import layers_of
 from reszoo.arch.spec import NetSpec
+from reszoo.data.digest import combined
 from reszoo.data.sources import Data
 from reszoo.errors import ReszooError
-from reszoo.notebook import html_table
-from reszoo.training.batches import Batches, reseed
+from reszoo.training.batches import Batches
+from reszoo.training.callbacks import (
+    BeginEpoch,
+    EarlyStopping,
+    PrintEpochs,
+    ReduceOnPlateau,
+    StopIfNotFinite,
+    ValidateAverages,
+)
 from reszoo.training.card import card
 from reszoo.training.checkpointing import Checkpoint, restore, save_model, write
 from reszoo.training.devices import ONE, Devices
 from reszoo.training.fine_tune import warn_of_batch
-from reszoo.training.optimizers import compile_for, current_rate
+from reszoo.training.identity import begin, finished, is_stopped, prepare, read_settings, settings_of, write_settings
+from reszoo.training.losses import Targets, check_loss, data_loss, loss, metrics, targets_of
+from reszoo.training.optimizers import compile_for, innermost
 from reszoo.training.recipes import Recipe
-from reszoo.training.run_folder import CARD, FINAL, HISTORY, SETTINGS, STATE
-from reszoo.types import KerasModel
+from reszoo.training.remarks import remarks
+from reszoo.training.run_folder import CARD, FINAL, HISTORY, SETTINGS, STATE, locked
+from reszoo.training.trained import Trained
+from reszoo.types import Array, KerasModel
 
-MAY_DIFFER = ("versions", "devices")
-"""Recorded settings that may differ when a run resumes."""
 Weights: TypeAlias = str | Path | None
 
 
-@dataclass(frozen=True)
-class Trained:
-    """A finished run."""
+class Parts(NamedTuple):
+    """The batches of a run."""
 
-    folder: Path
-    model: KerasModel
-    history: list[dict[str, float]]
-    """Metrics of every epoch; losses include the L2 penalty where the recipe has one."""
-    test_accuracy: float | None
-    """Of the final weights, where the data has a test part."""
-
-    @property
-    def best(self) -> dict[str, float]:
-        """Metrics of the epoch with the highest validation accuracy."""
-        return max(self.history, key=lambda row: row["val_accuracy"])
-
-    def __repr__(self) -> str:
-        test = "" if self.test_accuracy is None else f", test accuracy {self.test_accuracy:.4f}"
-        best = f"best val_accuracy {self.best['val_accuracy']:.4f}" if self.history else "no epochs"
-        return f"Trained({self.model.name!r}: {len(self.history)} epochs, {best}{test}, in {str(self.folder)[-60:]!r})"
-
-    def _repr_html_(self) -> str:
-        """Metrics of every epoch."""
-        columns = [*self.history[0]] if self.history else []
-        rows = [[_short(row.get(name)) for name in columns] for row in self.history]
-        return html_table(columns, rows, title=repr(self))
-
-
-def _short(value: float | None) -> object:
-    return round(value, 4) if isinstance(value, float) else value
-
-
-class NotFiniteError(ReszooError):
-    """The loss became NaN or infinite."""
+    train: Batches
+    validation: Batches
+    test: Batches | None
+    targets: Targets
 
 
 def run(
@@ -82,13 +63,14 @@ def run(
     callbacks: tuple[keras.callbacks.Callback, ...] = (),
     verbose: str | int = "auto",
     devices: Devices = ONE,
+    record: Mapping[str, Any] | None = None,
 ) -> Trained:
     """Returns a network trained by a recipe, with a run folder from which it can resume.
 
     The folder holds `run.json` (spec, recipe, data, seed, versions), `history.jsonl`, TensorBoard's `logs`, the last
     state, `best.keras`, and at the end `model.keras` and a model card, `README.md`. The same call resumes an
     interrupted run after the last finished epoch; on a CPU the weights and the history are then those of an
-    uninterrupted run.
+    uninterrupted run. A call with more epochs continues a finished one; of a finished run nothing is written again.
 
     Args:
         spec: the network; input shape and classes match the data.
@@ -101,71 +83,175 @@ def run(
         verbose: as in `fit()`.
         devices: that share every batch (`open_devices`). A resumed run may use others: its losses then agree up to
             rounding.
+        record: further entries for `run.json`, which are not compared.
 
     Raises:
-        ReszooError: the folder holds another run or cannot be written; the devices cannot share the batches; or Keras
-            is set to `channels_first`.
+        ReszooError: the folder holds another run or other data, is in use, or cannot be written; the devices cannot
+            share the batches; or Keras is set to `channels_first`.
         NotFiniteError: the loss became NaN or infinite.
     """
     refuse_channels_first(spec)
+    check_data(data, recipe)
     folder = Path(folder).expanduser()
+    settings = settings_of(spec, data, recipe, seed=seed, weights=weights) | dict(record or {})
+    done = finished(folder, settings) if devices.machines == 1 else None
+    if done is not None:
+        return done
     devices.check(batch=recipe.batch, examples=len(data.train))
-    settings = _settings(spec, data, recipe, seed, weights) | {"devices": devices.count}
-    batches: dict[str, Any] = {"batch": recipe.batch, "classes": len(data.classes), "scaling": data.scaling}
-    batches["devices"] = devices
+    backend = keras.backend.backend()
+    versions = {name: version(name) for name in ("reszoo", "keras", backend, "numpy")}
+    settings |= {"backend": backend, "versions": versions, "devices": devices.count}
+    settings |= {"callbacks": [type(each).__name__ for each in callbacks]} if callbacks else {}
     # Outside the devices' scope: augmentation stays on this machine.
-    train = Batches(data.train, seed=seed, augmentation=recipe.augmentation, **batches)
-    validation = Batches(data.validation, **batches)
+    parts = _parts(data, recipe, seed, devices)
     patterns = (SETTINGS, HISTORY, f"{STATE}-*")
-    begin = partial(_begin, settings=settings)
-    with devices.folder(folder, begin=begin, patterns=patterns) as local, devices.scope():
+    lock = prepare(folder) if devices.machine == 0 else None
+    with (
+        locked(lock),
+        devices.folder(folder, begin=partial(begin, settings=settings), patterns=patterns) as local,
+        devices.scope(),
+    ):
         keras.utils.set_random_seed(seed)
-        model = _compile_model(spec, recipe, weights, steps=recipe.epochs * len(train))
-        devices.synchronize_norms(model)
-        checkpoint = Checkpoint(local, restore(local, model), data, spec)
-        train.epoch = checkpoint.saved_epochs
-        # The checkpoint comes last: averaged weights are swapped back before the state is written.
-        average = [keras.callbacks.SwapEMAWeights()] if recipe.ema else []
-        logs = keras.callbacks.TensorBoard(str(local / "logs"), write_graph=False)
-        all_callbacks = [_Reseed(seed), _StopIfNotFinite(), *average, logs, *callbacks, checkpoint]
-        _fit(model, train, validation, checkpoint, epochs=recipe.epochs, callbacks=all_callbacks, verbose=verbose)
-        if recipe.ema:
-            model.optimizer.finalize_variable_values(model.trainable_variables)
-        save_model(model, local / FINAL, data, spec)
-        test_accuracy = None
-        if data.test is not None:
-            test = Batches(data.test, **batches)
-            test_accuracy = float(model.evaluate(test, verbose=0, return_dict=True)["accuracy"])
-        write(local / CARD, card(local, test_accuracy=test_accuracy))
-    return Trained(folder, model, checkpoint.history, test_accuracy)
+        model = _compile_model(spec, recipe, weights, parts, devices)
+        rates = [float(each.learning_rate) for each in innermost(model.optimizer)]
+        checkpoint = Checkpoint(
+            local, restore(local, model), data, spec, parts.targets, digest=combined(settings["digest"])
+        )
+        # The checkpoint comes after the averaged weights were swapped back.
+        own: list[keras.callbacks.Callback] = [BeginEpoch(seed, parts.train), StopIfNotFinite()]
+        own += [ValidateAverages()] if recipe.ema else []
+        own += [ReduceOnPlateau(recipe.plateau, rates, checkpoint.history)] if recipe.plateau.patience else []
+        own += [keras.callbacks.TensorBoard(str(local / "logs"), write_graph=False), *callbacks, checkpoint]
+        with _writing(checkpoint):
+            _fit(model, parts, checkpoint, recipe, callbacks=own, verbose=verbose)
+            if recipe.ema:
+                model.optimizer.finalize_variable_values(model.trainable_variables)
+            results = _finish(model, parts, checkpoint, pretrained=weights is not None, devices=devices)
+    remarks, accuracy = tuple(results["remarks"]), results["test_accuracy"]
+    return Trained(folder, model, checkpoint.history, accuracy, remarks)
 
 
-def _fit(
-    model: KerasModel, train: Batches, validation: Batches, checkpoint: Checkpoint, *, epochs: int, **settings: Any
-) -> None:
+def check_data(data: Data, recipe: Recipe) -> None:
+    """Checks that a run can train on data and validate it.
+
+    Raises:
+        ReszooError: a part without examples; or a recipe for another task or other pixels.
+    """
+    data.check_trainable()
+    check_loss(recipe, data.task)
+    augmentation = recipe.augmentation
+    if len(data.shape) == 3 and (augmentation.rand_augment or augmentation.erase):
+        white = data.white or data.scaling.scale
+        x = data.train.take(np.arange(min(len(data.train), 64)))
+        if x.min() < 0 or x.max() > white * 1.001:
+            got = f"pixels from {x.min():g} to {x.max():g}"
+            expected = f"pixels from 0 to {white:g} for rand_augment and erase"
+            raise ReszooError(f"data {data.name}", got=got, expected=expected)
+
+
+def _parts(data: Data, recipe: Recipe, seed: int, devices: Devices) -> Parts:
+    targets = targets_of(data)
+    settings: dict[str, Any] = {"batch": recipe.batch, "classes": targets.outputs, "scaling": data.scaling}
+    settings |= {"devices": devices, "targets": targets}
+    weights: dict[str, Any] = {"class_weights": class_weights(recipe, data), "white": data.white}
+    train = Batches(data.train, seed=seed, augmentation=recipe.augmentation, **weights, **settings)
+    test = None if data.test is None else Batches(data.test, **settings)
+    return Parts(train, Batches(data.validation, **settings), test, targets)
+
+
+def class_weights(recipe: Recipe, data: Data) -> Array | None:
+    """Returns the weight of every class, in the order of `data.classes`; None without weights.
+
+    `balanced` is scikit-learn's formula: examples / (classes * examples of the class), over the training part.
+
+    Raises:
+        ReszooError: a weight for an unknown class.
+    """
+    if recipe.class_weights == "none":
+        return None
+    counts = np.bincount(data.train.labels, minlength=len(data.classes))
+    if recipe.class_weights == "balanced":
+        present = counts > 0
+        balanced: Array = np.where(present, counts.sum() / (present.sum() * np.maximum(counts, 1)), 1.0)
+        return balanced.astype("float32")
+    unknown = [name for name in recipe.class_weights if name not in data.classes]
+    if unknown:
+        raise ReszooError("recipe.class_weights", got=repr(unknown[0]), expected=", ".join(data.classes))
+    return np.array([recipe.class_weights.get(name, 1.0) for name in data.classes], "float32")
+
+
+def _fit(model: KerasModel, parts: Parts, checkpoint: Checkpoint, recipe: Recipe, **settings: Any) -> None:
     """Trains the remaining epochs."""
-    if checkpoint.saved_epochs >= epochs:
+    record = read_settings(checkpoint.folder)
+
+    def stopped() -> bool:
+        return is_stopped(checkpoint.history, recipe.model_dump(), record)
+
+    if checkpoint.saved_epochs >= recipe.epochs or stopped():
         return
-    settings |= {"initial_epoch": checkpoint.saved_epochs, "epochs": epochs, "shuffle": False}
-    folder = checkpoint.folder
+    settings["callbacks"] += [EarlyStopping(stopped)] if recipe.patience else []
+    if settings["verbose"] == "auto" and not sys.stdout.isatty():
+        settings["callbacks"] += [PrintEpochs(checkpoint.history)]
+        settings["verbose"] = 0
+    settings |= {"initial_epoch": checkpoint.saved_epochs, "epochs": recipe.epochs, "shuffle": False}
+    model.fit(parts.train, validation_data=parts.validation, **settings)
+
+
+@contextmanager
+def _writing(checkpoint: Checkpoint) -> Iterator[None]:
+    """Turns errors of the disk into one that says how to go on."""
     try:
-        model.fit(train, validation_data=validation, **settings)
+        yield
     except OSError as error:
         hint = f"free disk space and rerun to resume after epoch {checkpoint.saved_epochs}"
-        raise ReszooError(str(folder), got=f"a file that could not be written ({error})", hint=hint) from None
+        got = f"a file that could not be written ({error})"
+        raise ReszooError(str(checkpoint.folder), got=got, hint=hint) from None
 
 
-def _compile_model(spec: NetSpec, recipe: Recipe, weights: Weights, *, steps: int) -> KerasModel:
+def _finish(
+    model: KerasModel, parts: Parts, checkpoint: Checkpoint, *, pretrained: bool, devices: Devices
+) -> dict[str, Any]:
+    """Measures the final weights, writes network and card, and returns the results, which end up in `run.json`."""
+    folder, data, spec = checkpoint.folder, checkpoint.data, checkpoint.spec
+    test = {} if parts.test is None else model.evaluate(parts.test, verbose=0, return_dict=True)
+    outputs = _outputs(model, parts.validation) if devices.count == 1 else None
+    results = {
+        "test_accuracy": float(test["accuracy"]) if data.task == "classification" and test else None,
+        "test": {name: float(value) for name, value in test.items() if name not in ("loss", "data_loss")},
+        "remarks": remarks(data, checkpoint.history, outputs, pretrained=pretrained),
+    }
+    parts.targets.fold(model)
+    save_model(model, folder / FINAL, data, spec, digest=checkpoint.digest)
+    write(folder / CARD, card(folder, results))
+    write_settings(folder, read_settings(folder) | {"results": results})
+    return results
+
+
+def _outputs(model: KerasModel, batches: Batches) -> Array:
+    rows = [model.predict_on_batch(batches[index][0]) for index in range(len(batches))]
+    return np.concatenate([keras.ops.convert_to_numpy(each) for each in rows]).astype("float32")
+
+
+def _compile_model(spec: NetSpec, recipe: Recipe, weights: Weights, parts: Parts, devices: Devices) -> KerasModel:
     previous = keras.config.dtype_policy()
     keras.config.set_dtype_policy(recipe.precision)
     try:
         model = build(spec) if weights is None else _pretrained(spec, weights)
     finally:
         keras.config.set_dtype_policy(previous)
-    # Weighted, because with several devices the padding rows of a validation have weight zero.
-    compile_for(model, recipe, steps=steps, weighted_metrics=["accuracy"])
+    task, chosen = parts.targets.task, metrics(recipe, parts.targets)
+    penalty = recipe.optimizer.decay == "l2" and recipe.optimizer.weight_decay > 0
+    weighted = [data_loss(recipe, task)] if penalty else []
+    # With several devices the padding rows of a validation have weight zero.
+    kinds: Mapping[str, Sequence[keras.metrics.Metric]] = (
+        {"metrics": chosen, "weighted_metrics": weighted}
+        if devices.count == 1
+        else {"weighted_metrics": [*chosen, *weighted]}
+    )
+    compile_for(model, recipe, steps=recipe.epochs * len(parts.train), loss=loss(recipe, task=task), **kinds)
     warn_of_batch(model, recipe.batch)
     model.optimizer.build(model.trainable_variables)
+    devices.synchronize_norms(model)
     return model
 
 
@@ -173,85 +259,3 @@ def _pretrained(spec: NetSpec, weights: str | Path) -> KerasModel:
     from reszoo.weights.load import pretrained
 
     return pretrained(spec, weights, strict="trunk")
-
-
-def _settings(spec: NetSpec, data: Data, recipe: Recipe, seed: int, weights: Weights) -> dict[str, Any]:
-    """Everything that a run depends on: the content of `run.json`."""
-    return {
-        "spec": spec.model_dump(mode="json"),
-        "recipe": recipe.model_dump(mode="json"),
-        "data": {"name": data.name, "train": len(data.train), "validation": len(data.validation)},
-        "classes": list(data.classes),
-        "seed": seed,
-        "weights": None if weights is None else str(weights),
-        "backend": keras.backend.backend(),
-        "versions": {name: version(name) for name in ("reszoo", "keras", keras.backend.backend(), "numpy")},
-    }
-
-
-def _begin(folder: Path, settings: dict[str, Any]) -> None:
-    """Creates a run folder, or checks that an existing one holds a run with the same settings."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if not (folder / SETTINGS).exists():
-            if any(folder.iterdir()):
-                expected = "an empty folder, or that of a run"
-                raise ReszooError(str(folder), got="a folder with other files", expected=expected)
-            write(folder / SETTINGS, json.dumps(settings, indent=2))
-            return
-        previous = _with_defaults(json.loads((folder / SETTINGS).read_text(encoding="utf-8")))
-    except (OSError, ValueError) as error:
-        if isinstance(error, ReszooError):
-            raise
-        raise ReszooError(str(folder), got=f"an unusable folder ({error})") from None
-    changed = [name for name in settings if name not in MAY_DIFFER and previous.get(name) != settings[name]]
-    if changed:
-        differences = _differences(previous.get(changed[0]), settings[changed[0]], changed[0])
-        got = ", ".join(f"{path}: {value!r}" for path, value in differences)
-        raise ReszooError(str(folder), got=f"another run ({got})", hint="choose another folder, or the same settings")
-
-
-def _with_defaults(settings: dict[str, Any]) -> dict[str, Any]:
-    """Recorded settings, completed with the defaults of fields that later versions added."""
-    kinds: dict[str, type[NetSpec] | type[Recipe]] = {"spec": NetSpec, "recipe": Recipe}
-    try:
-        records = {name: kind.model_validate_json(json.dumps(settings[name])) for name, kind in kinds.items()}
-    except (KeyError, ValueError):
-        # Not from this version or an earlier one: the settings are compared as they are.
-        return settings
-    return settings | {name: record.model_dump(mode="json") for name, record in records.items()}
-
-
-def _differences(before: Any, now: Any, path: str) -> list[tuple[str, Any]]:
-    """Dotted names and new values of the fields that differ."""
-    if isinstance(before, Mapping) and isinstance(now, Mapping):
-        return [pair for key in now for pair in _differences(before.get(key), now[key], f"{path}.{key}")]
-    return [] if before == now else [(path, now)]
-
-
-class _Reseed(keras.callbacks.Callback):
-    """Seeds the generators of dropout and drop path in every epoch: a weights file does not hold their state."""
-
-    def __init__(self, seed: int):
-        super().__init__()
-        self._seed = seed
-
-    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        random = np.random.default_rng([self._seed, epoch, 1])
-        for layer in layers_of(self.model):
-            reseed(layer, random)
-
-
-class _StopIfNotFinite(keras.callbacks.Callback):
-    """Ends a run whose loss became NaN or infinite."""
-
-    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        value = float((logs or {}).get("loss", 0.0))
-        if not math.isfinite(value):
-            if hasattr(self.model, "jax_state_sync"):
-                # During fit() on JAX the optimizer's variables do not hold the current values.
-                self.model.jax_state_sync()
-            step = int(self.model.optimizer.iterations)
-            rate = current_rate(self.model.optimizer)
-            hint = "a lower learning_rate.peak, a longer warmup, optimizer.clip=1, or float32"
-            raise NotFiniteError(f"step {step}", got=f"loss {value} at a learning rate of {rate:g}", hint=hint)

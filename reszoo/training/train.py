@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,12 +10,18 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from reszoo.arch import zoo
 from reszoo.arch.spec import NetSpec
+from reszoo.data.labels import Task
 from reszoo.data.sources import Data, DataSource, open_data
-from reszoo.training.metadata import scaling_for
+from reszoo.errors import ReszooError
+from reszoo.training.defaults import default_recipe, fitted
+from reszoo.training.identity import finished, read_settings, settings_of
+from reszoo.training.metadata import check_columns, features_of, scaling_of_weights
 from reszoo.training.recipes import Recipe, recipe as load_recipe
+from reszoo.training.run_folder import locked
+from reszoo.training.trained import Trained
 
 if TYPE_CHECKING:
-    from reszoo.training.run import Trained
+    import keras
 
 
 def train(
@@ -27,18 +34,23 @@ def train(
     changes: Mapping[str, Any] | None = None,
     weights: str | Path | None = None,
     size: int | None = None,
+    validation: DataSource | None = None,
     test: DataSource | None = None,
-    target: str | None = None,
+    target: str | Sequence[str] | None = None,
+    task: Task | None = None,
     seed: int = 0,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
     verbose: str | int = "auto",
     devices: Literal["one", "all"] = "one",
     machines: Sequence[str] = (),
     machine: int | None = None,
+    opened: tuple[str | Path, Mapping[str, Any]] | None = None,
     **recipe_changes: Any,
 ) -> Trained:
     """Returns a finished run: the trained network, its history and the run folder.
 
-    Safe to interrupt: the same call resumes after the last finished epoch.
+    Safe to interrupt: the same call resumes after the last finished epoch. With more epochs it continues a finished
+    run; a finished run is returned at once, and none of its files is written again.
 
     Example:
         >>> import reszoo, tempfile
@@ -52,44 +64,145 @@ def train(
         model: a name, `file.yaml:name`, or a spec; input shape and classes are taken from the data.
         data: a source (see `open_data`), or an opened `Data`.
         output: the run folder.
-        recipe: a name of `reszoo.list_recipes()`, `file.yaml:name`, or a recipe; the default depends on the data.
+        recipe: a name of `reszoo.list_recipes()`, `file.yaml:name`, or a recipe. The default depends on the kind of
+            data and the number of examples.
         changes: changes to the network, as in `NetSpec.replace`.
-        weights: pretrained weights to start from; images are scaled as these weights expect.
+        weights: pretrained weights to start from; images are scaled, and the columns of a table encoded, as these
+            weights expect.
         size: see `open_data`.
+        validation: see `open_data`.
         test: see `open_data`.
         target: see `open_data`.
+        task: see `open_data`.
         seed: random seed (split, initial weights, shuffling, augmentation).
-        verbose: as in `fit()`.
+        callbacks: further Keras callbacks; their names are recorded in `run.json`.
+        verbose: as in `fit()`; without a terminal `auto` prints one line an epoch.
         devices: `all` shares every batch among the machine's devices; see `reszoo.training.devices.open_devices`.
         machines: addresses of several machines; see `open_devices`. Each one makes the same call.
         machine: index of this machine in `machines`.
-        recipe_changes: changes to the recipe: `epochs=4, batch=64, optimizer={"momentum": 0.95}`.
+        opened: for an opened `Data`, the source and the arguments of `open_data` it came from, to be recorded.
+        recipe_changes: changes to the recipe: `epochs=4, batch=64, optimizer={"momentum": 0.95}`. `optimizer` and
+            `loss` may be Keras objects; their configuration is recorded.
 
     Raises:
-        ReszooError: an invalid network, recipe or source; or the folder holds another run.
+        ReszooError: an invalid network, recipe or source; or the folder holds another run or other data, or is in use.
         NotFiniteError: the loss became NaN or infinite.
     """
-    source = data if isinstance(data, Data) else open_data(data, size=size, test=test, target=target, seed=seed)
-    settings = load_recipe(recipe or default_recipe(source, weights), **recipe_changes)
-    activation = "sigmoid" if settings.loss == "binary_cross_entropy" else "softmax"
-    fitting = {"input_shape": source.shape, "classes": len(source.classes), "classifier_activation": activation}
-    spec = zoo.spec(model).replace(**{**(changes or {}), **fitting})
+    check_seed(seed)
+    options: dict[str, Any] = {"size": size, "validation": validation, "test": test, "target": target, "task": task}
+    columns = None if weights is None else features_of(weights)
+    if isinstance(data, Data):
+        excess = next((name for name, value in options.items() if value is not None), None)
+        if excess:
+            raise ReszooError(
+                f"train.{excess}", got="an opened Data", expected="a source", hint=f"open_data(..., {excess}=)"
+            )
+        source, record = data, _source_record(*opened) if opened else {}
+    else:
+        source, record = open_data(data, seed=seed, columns=columns, **options), _source_record(data, options)
+    source.check_trainable()
+    if columns is not None:
+        check_columns(source, columns)
+    folder = Path(output).expanduser()
+    changes_of_recipe = _with_objects(recipe_changes)
+    before = read_settings(folder)
+    line = ""
+    if recipe is None and (not before or "digest" in before):
+        settings, line = fitted(default_recipe(source, weights), len(source.train), changes_of_recipe)
+    else:
+        # A run of an earlier version resumes with the default settings of that version.
+        settings = load_recipe(recipe or before["recipe"]["name"], **changes_of_recipe)
+    spec = fitting_spec(model, source, settings, changes or {})
+    if before and not machines:
+        # Before TensorFlow is imported.
+        done = finished(folder, settings_of(spec, source, settings, seed=seed, weights=weights))
+        if done is not None:
+            return done
+        with locked(folder):
+            pass
     if weights is not None:
         source = scaled_for(weights, spec, source)
     from reszoo.training.devices import open_devices
     from reszoo.training.run import run
 
+    if line and verbose != 0:
+        print(line, flush=True)
     group = open_devices(devices, machines=machines, machine=machine)
-    return run(spec, source, settings, output, seed=seed, weights=weights, verbose=verbose, devices=group)
+    return run(
+        spec,
+        source,
+        settings,
+        output,
+        seed=seed,
+        weights=weights,
+        callbacks=tuple(callbacks),
+        verbose=verbose,
+        devices=group,
+        record=record,
+    )
 
 
-def default_recipe(data: Data, weights: str | Path | None) -> str:
-    """Returns the name of the default recipe: for rows, pretrained weights, gray images or color images."""
-    if len(data.shape) == 1:
-        return "tabular"
-    if weights is not None:
-        return "fine_tune_small"
-    return "fast_symbols" if data.shape[-1] == 1 else "fast"
+def check_seed(seed: int) -> None:
+    """Checks a random seed.
+
+    Raises:
+        ReszooError: it is negative or too large.
+    """
+    if not 0 <= seed < 2**32:
+        raise ReszooError("seed", got=seed, expected="0 to 4294967295")
+
+
+def fitting_spec(model: str | NetSpec, data: Data, recipe: Recipe, changes: Mapping[str, Any]) -> NetSpec:
+    """Returns the spec of a network for data: input shape, classes and the activation of its outputs.
+
+    Raises:
+        ReszooError: an unknown network; or one for images, and data of rows, or the reverse.
+    """
+    spec, shape = zoo.spec(model), data.shape
+    if spec.dense != (len(shape) == 1):
+        got = f"rows of {shape[0]} numbers" if len(shape) == 1 else f"images of shape {shape}"
+        expected = "rows of numbers" if spec.dense else "images"
+        hint = "for images: resnet18, resnet20_cifar, ...; for rows: tabular_resnet, residual_mlp18, ..."
+        raise ReszooError(f"{spec.name} on {data.name}", got=got, expected=expected, hint=hint)
+    several = data.task != "classification"
+    classes = int(data.train.labels.shape[1]) if several else len(data.classes)
+    kinds = {"regression": "linear", "multilabel": "sigmoid"}
+    activation = "sigmoid" if recipe.loss == "binary_cross_entropy" else "softmax"
+    fields = {"input_shape": shape, "classes": classes, "classifier_activation": kinds.get(data.task, activation)}
+    return spec.replace(**{**changes, **fields})
+
+
+def _source_record(data: Any, options: Mapping[str, Any]) -> dict[str, Any]:
+    """How the data were opened, where names alone say it; `reszoo train --continue` opens them again."""
+    values = {"data": data, **{name: value for name, value in options.items() if value is not None}}
+    values = {
+        name: list(value) if name == "target" and not isinstance(value, str) else value
+        for name, value in values.items()
+    }
+    if not all(isinstance(value, (str, Path, int)) for name, value in values.items() if name != "target"):
+        return {}
+    paths = {
+        name: Path(str(value)).expanduser() for name, value in values.items() if name in ("data", "validation", "test")
+    }
+    existing = {name: str(path.resolve()) for name, path in paths.items() if path.exists()}
+    return {"source": {name: existing.get(name, value) for name, value in values.items()}}
+
+
+def _with_objects(changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Changes to a recipe, with Keras' objects as data."""
+    result = dict(changes)
+    for name in ("optimizer", "loss"):
+        value = changes.get(name)
+        if hasattr(value, "get_config"):
+            import keras
+
+            package = keras.optimizers if name == "optimizer" else keras.losses
+            result[f"keras_{name}"] = json.loads(json.dumps(package.serialize(value), default=float))
+            del result[name]
+        elif callable(value):
+            expected = "a word of the recipe, or an object of a class in keras.losses or keras.optimizers"
+            raise ReszooError(f"train.{name}", got="a function, which cannot be recorded", expected=expected)
+    return result
 
 
 def scaled_for(weights: str | Path, spec: NetSpec, data: Data) -> Data:
@@ -98,9 +211,9 @@ def scaled_for(weights: str | Path, spec: NetSpec, data: Data) -> Data:
     Raises:
         ReszooError: unknown weights, or weights for other images.
     """
+    from reszoo.weights.origin import Origin
     from reszoo.weights.sources import open_weights
 
-    record = open_weights(weights, spec).record
-    if record is None or len(data.shape) == 1:
-        return data
-    return replace(data, scaling=scaling_for(record, data))
+    opened = open_weights(weights, spec)
+    facts = Origin(None, opened.record, opened.translated.checkpoint).facts
+    return replace(data, scaling=scaling_of_weights(facts, data), white=data.white or data.scaling.scale)

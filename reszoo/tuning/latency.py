@@ -10,6 +10,7 @@ from pathlib import Path
 from reszoo.arch.spec import NetSpec
 from reszoo.atomic import atomic_write
 from reszoo.errors import ReszooError
+from reszoo.strict_json import strict_json
 from reszoo.tuning.job import Timing
 from reszoo.tuning.worker_process import Worker
 
@@ -37,7 +38,7 @@ class Latencies:
                     raise ReszooError(f"latency of {spec.name}", got=outcome.note)
                 seconds[key] = outcome.seconds
                 with atomic_write(self._file) as temporary:
-                    temporary.write_text(json.dumps(seconds))
+                    temporary.write_text(strict_json(seconds), encoding="utf-8")
             return seconds[key]
 
     def stop(self) -> None:

@@ -14,8 +14,8 @@ import optuna
 
 from reszoo.config import check
 from reszoo.errors import ReszooError, UnknownNameError
+from reszoo.training.defaults import default_recipe
 from reszoo.training.recipes import Recipe, recipe as get_recipe
-from reszoo.training.train import default_recipe
 from reszoo.tuning.budget import COUNTED_COSTS, Budget, Feasible
 from reszoo.tuning.job import Source, fingerprint
 from reszoo.tuning.latency import Latencies
@@ -109,6 +109,7 @@ def prepare(
     objectives = (objective,) if isinstance(objective, str) else tuple(objective)
     _check_options(objectives, sampler, pruning)
     examples = source.open()
+    examples.check_trainable()
     adapted = get_space(space).fitted(input_shape=examples.shape, classes=len(examples.classes))
     training = get_recipe(recipe or default_recipe(examples, None), **recipe_changes)
     limits = budget.model_dump() if isinstance(budget, Budget) else dict(budget or {})

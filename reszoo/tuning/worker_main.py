@@ -23,8 +23,9 @@ from filelock import FileLock
 from reszoo.arch.build import build
 from reszoo.arch.spec import NetSpec
 from reszoo.data.sources import Data
-from reszoo.training.run import NotFiniteError, run
-from reszoo.training.run_folder import BEST, STATE
+from reszoo.errors import NotFiniteError
+from reszoo.training.run import run
+from reszoo.training.run_folder import BEST, LOCK, STATE
 from reszoo.training.train import scaled_for
 from reszoo.tuning.job import Job, Outcome, Progress, State, Timing
 from reszoo.weights.formats.keras_files import read_h5
@@ -166,7 +167,7 @@ def set_aside_if_damaged(folder: Path) -> str:
 
 def damaged_file(folder: Path) -> str | None:
     """Returns the name of a file of an unfinished run that cannot be read, or None."""
-    if not folder.is_dir() or not any(folder.iterdir()):
+    if not folder.is_dir() or not any(path.name != LOCK for path in folder.iterdir()):
         return None
     try:
         json.loads((folder / "run.json").read_text(encoding="utf-8"))

@@ -25,8 +25,8 @@ def preprocessing(
         (None, 224, 224, 3)
 
     Args:
-        of: a model into which reszoo loaded published weights, a record of published weights or its name, or a
-            `Preprocessing`.
+        of: a model with published weights or of a run (also after `replace_head`, surgery, saving and loading, or as a
+            layer of a larger model), a record of published weights or its name, or a `Preprocessing`.
         inside: for a model: return the model with the preprocessing in front, which takes unprocessed images.
         size: side of the crop in pixels, by default the model's input size or else the record's; the size before the
             crop changes in proportion.
@@ -35,6 +35,10 @@ def preprocessing(
         ReszooError: the preprocessing for this model is unknown.
     """
     settings = _settings(of)
+    if hasattr(of, "layers") and (layer := scaling_layer(of)):
+        hint = "call the model with images of values from 0 to 255"
+        name = cast(KerasModel, of).name
+        raise ReszooError("preprocessing", got=f"{name}, whose layer {layer!r} scales images already", hint=hint)
     input_size = getattr(of, "input_shape", (None, None))[1] if hasattr(of, "layers") else None
     crop = size or input_size or settings.crop
     resize = round(settings.resize * crop / settings.crop)
@@ -48,6 +52,12 @@ def preprocessing(
     return preprocess(settings, resize, crop, name="preprocessing")
 
 
+def scaling_layer(model: KerasModel) -> str:
+    """Returns the name of a layer that scales the inputs of a model, outside the network itself, or an empty string."""
+    names = (layer.name for layer in model.layers if type(layer).__name__ in ("Rescaling", "Normalization"))
+    return next(names, "")
+
+
 def _settings(of: KerasModel | Record | Preprocessing | str) -> Preprocessing:
     if isinstance(of, Preprocessing):
         return of
@@ -57,5 +67,7 @@ def _settings(of: KerasModel | Record | Preprocessing | str) -> Preprocessing:
     if source is not None and source.preprocessing is not None:
         return source.preprocessing
     expected = "a model with published weights, a record's name (reszoo.list_weights()), or a reszoo.Preprocessing"
-    got = f"{of.name}, whose preprocessing is unknown" if hasattr(of, "layers") else repr(of)
-    raise ReszooError("preprocessing", got=got, expected=expected)
+    if not hasattr(of, "layers"):
+        raise ReszooError("preprocessing", got=repr(of), expected=expected)
+    hint = "" if source is None or source.record is None else f"reszoo.preprocessing({source.record.name!r})"
+    raise ReszooError("preprocessing", got=f"{of.name}, whose preprocessing is unknown", expected=expected, hint=hint)

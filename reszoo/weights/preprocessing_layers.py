@@ -13,7 +13,7 @@ from reszoo.types import Array, KerasModel, Tensor
 from reszoo.weights.catalogue import Preprocessing
 
 
-def _with_range_check(model: KerasModel) -> KerasModel:
+def with_range_check(model: KerasModel) -> KerasModel:
     """Makes this object check the range of its inputs; its saved and copied versions are stock models without it."""
     call, predict = model.call, model.predict
 
@@ -60,7 +60,7 @@ def preprocess(of: Preprocessing, resize: int, crop: int, then: KerasModel | Non
         reverse.kernel.assign(np.eye(3, dtype="float32")[::-1][None, None])
     if keras.config.image_data_format() == "channels_first":
         x = keras.layers.Permute((3, 1, 2), name="channels_first")(x)
-    return _with_range_check(keras.Model(inputs, then(x) if then is not None else x, name=name))
+    return with_range_check(keras.Model(inputs, then(x) if then is not None else x, name=name))
 
 
 def warn_of_range(images: Array) -> None:

@@ -60,6 +60,8 @@ class Checkpoint:
     """Content of the `config.json` beside or inside the file."""
     layers: frozenset[str] = frozenset()
     """Keras files: names of all layers, including those without weights."""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """Content of the `reszoo.json` in a Keras file: what the network knows of its inputs and classes."""
     notes: tuple[str, ...] = ()
     """Choices made by the reader, such as which of several wrapped networks was read."""
 

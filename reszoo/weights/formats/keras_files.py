@@ -25,6 +25,9 @@ VARIABLES = {
 }
 """Class of a layer in snake case -> its variables in the numbering of `.weights.h5`."""
 
+FACTS_MEMBER = "reszoo.json"
+"""The member of a `.keras` archive that says what a network knows of its inputs and classes; Keras ignores it."""
+
 _PATH = 4000
 """The longest path of a group, in characters."""
 
@@ -47,7 +50,10 @@ def read_keras(path: Path, _key: str | None = None) -> Checkpoint:
     archive = checked_zip(path)
     config = json_object(path, read_member(path, archive, "config.json", limit=JSON_LIMIT), "a config.json")
     weights = _open(path, *locate_member(path, archive, "model.weights.h5"))
-    return Checkpoint(path, "Keras archive", weights.tensors, config, weights.layers)
+    facts: dict[str, Any] = {}
+    if FACTS_MEMBER in archive.namelist():
+        facts = json_object(path, read_member(path, archive, FACTS_MEMBER, limit=JSON_LIMIT), f"a {FACTS_MEMBER}")
+    return Checkpoint(path, "Keras archive", weights.tensors, config, weights.layers, facts)
 
 
 def _open(path: Path, start: int, size: int) -> Checkpoint:

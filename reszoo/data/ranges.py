@@ -1,0 +1,128 @@
+"""The value range of pictures, and the scaling before a network: one rule for every source."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from reszoo.types import Array
+
+TOLERANCE = 1e-3
+"""Rounding moves values slightly beyond black, and beyond white relative to it."""
+OVERSHOOT = 0.1
+"""So does resampling, further."""
+CHUNK = 256
+"""Examples that are converted at once."""
+
+
+class Range(NamedTuple):
+    """The values of pictures: least, greatest, and the value of white."""
+
+    low: float
+    high: float
+    white: float | None
+    """1, 255 or 65535; None for values that are no pixel values."""
+    note: str = ""
+    """What is unusual about the range; empty for 8-bit integers and for floats from 0 to 1."""
+
+    def __repr__(self) -> str:
+        return f"Range({self.low:g} to {self.high:g}, white {self.white and f'{self.white:g}'})"
+
+
+def value_range(x: Any, /) -> Range:
+    """Returns the value range of pictures, judged by all of their values and by their type.
+
+    Floats from 0 to 1: white is 1. Other floats from 0 to 255: white is 255. Resampled ones may exceed both by a tenth.
+    Integers up to 255: white is 255; up to 65535: white is 65535. Booleans, and integers 0 and 1: white is 1. Anything
+    else is no pixel range.
+
+    Example:
+        >>> import numpy
+        >>> from reszoo.data.ranges import value_range
+        >>> value_range(numpy.array([0.0, 128.0, 255.0])).white, value_range(numpy.array([-1.0, 1.0])).white
+        (255.0, None)
+
+    Args:
+        x: an array, or a list of arrays that belong to one source.
+    """
+    import numpy as np
+
+    arrays = [np.asarray(part) for part in (x if isinstance(x, (list, tuple)) else [x])]
+    arrays = [part for part in arrays if part.size]
+    if not arrays:
+        return Range(0.0, 0.0, None, "no values")
+    low, high = float(min(part.min() for part in arrays)), float(max(part.max() for part in arrays))
+    if all(part.dtype.kind in "uib" for part in arrays):
+        return _integers(low, high, boolean=all(part.dtype.kind == "b" for part in arrays))
+    for white in (1.0, 255.0):
+        exact = low >= -TOLERANCE and high <= white * (1 + TOLERANCE)
+        # Negative values beside small ones are those of normalized images.
+        resampled = low >= -OVERSHOOT * white and white / 2 < high <= white * (1 + OVERSHOOT)
+        if exact or resampled:
+            note = f"floats from {low:g} to {high:g}: white is {white:g}"
+            return Range(low, high, white, "" if exact and white == 1 else note)
+    return Range(low, high, None, _no_pixels("floats", low, high))
+
+
+def _integers(low: float, high: float, *, boolean: bool) -> Range:
+    if boolean:
+        return Range(low, high, 1.0)
+    if low >= 0 and high == 1:
+        return Range(low, high, 1.0, "integers 0 and 1: white is 1")
+    if low >= 0 and high <= 255:
+        return Range(low, high, 255.0)
+    if low >= 0 and high <= 65535:
+        return Range(low, high, 65535.0, f"integers up to {high:.0f}: white is 65535")
+    return Range(low, high, None, _no_pixels("integers", low, high))
+
+
+def _no_pixels(kind: str, low: float, high: float) -> str:
+    normalized = " (normalized already?)" if -16 <= low < 0 and high <= 16 else ""
+    return f"{kind} from {low:g} to {high:g}: no range of pixel values{normalized}; taken as they are"
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """Normalization before the network: `(x / scale - mean) / std`, per channel."""
+
+    scale: float
+    """For pictures the value of white: 1, 255, 65535."""
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __call__(self, x: Any) -> Array:
+        import numpy as np
+
+        mean, std = np.array(self.mean, "float32"), np.array(self.std, "float32")
+        result: Array = (np.asarray(x, "float32") / np.float32(self.scale) - mean) / std
+        return result
+
+
+def measure(x: Array, scale: float) -> Scaling:
+    """Returns the scaling to mean 0 and deviation 1 per channel.
+
+    The sums are in float64, over the values that `Scaling` divides: the same pictures as 8-bit integers, 16-bit
+    integers and floats have the same mean.
+
+    Args:
+        x: examples, channels last.
+        scale: divisor of the values.
+    """
+    import numpy as np
+
+    count = max(x.size // x.shape[-1], 1)
+    mean = np.sum([part.sum(axis=0) for part in _columns(x, scale)], axis=0) / count
+    variance = np.sum([((part - mean) ** 2).sum(axis=0) for part in _columns(x, scale)], axis=0) / count
+    # A constant channel or column: its deviation is at most the rounding of its values.
+    std = [value if value > 1e-6 * abs(center) else 1.0 for value, center in zip(variance**0.5, mean, strict=True)]
+    return Scaling(float(scale), tuple(map(float, mean)), tuple(map(float, std)))
+
+
+def _columns(x: Array, scale: float) -> Iterator[Array]:
+    """Scaled values of some examples at a time, `(values, channels)` in float64."""
+    import numpy as np
+
+    for start in range(0, len(x), CHUNK):
+        part = np.asarray(x[start : start + CHUNK], "float32") / np.float32(scale)
+        yield part.reshape(-1, x.shape[-1]).astype("float64")

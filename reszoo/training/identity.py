@@ -1,0 +1,202 @@
+"""Which run a folder holds: its settings in `run.json`, compared before anything is written; no Keras is needed."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from reszoo.arch.spec import NetSpec
+from reszoo.atomic import atomic_write
+from reszoo.data.digest import difference, digests
+from reszoo.data.sources import Data
+from reszoo.errors import ReszooError
+from reszoo.strict_json import strict_json
+from reszoo.training.recipes import Recipe
+from reszoo.training.run_folder import CARD, FINAL, HISTORY, LOCK, SETTINGS, saved_epochs
+from reszoo.training.selection import stale_epochs
+from reszoo.training.trained import Trained
+
+MAY_DIFFER = ("versions", "devices", "data", "classes", "digest", "source", "callbacks", "legs", "results")
+"""Recorded settings that may differ when a run resumes; data, classes and digest are compared on their own."""
+
+Settings = dict[str, Any]
+
+
+def settings_of(spec: NetSpec, data: Data, recipe: Recipe, *, seed: int, weights: str | Path | None) -> Settings:
+    """Returns what a run depends on, but for backend and versions: the content of `run.json`."""
+    parts = {"train": data.train, "validation": data.validation, "test": data.test}
+    sizes = {name: len(part) for name, part in parts.items() if part is not None}
+    return {
+        "spec": spec.model_dump(mode="json"),
+        "recipe": recipe.model_dump(mode="json"),
+        "data": {"name": data.name, "task": getattr(data, "task", "classification"), **sizes},
+        "digest": digests(data),
+        "classes": list(data.classes),
+        "seed": seed,
+        "weights": None if weights is None else str(weights),
+    }
+
+
+def read_settings(folder: Path) -> Settings:
+    """Returns the content of `run.json`; empty without one.
+
+    Raises:
+        ReszooError: the file cannot be read.
+    """
+    try:
+        content = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise ReszooError(str(folder), got=f"an unusable folder ({error})") from None
+    return _with_defaults(content) if isinstance(content, dict) else {}
+
+
+def write_settings(folder: Path, settings: Settings) -> None:
+    """Writes `run.json`."""
+    with atomic_write(folder / SETTINGS) as temporary:
+        temporary.write_text(strict_json(settings, indent=2), encoding="utf-8")
+
+
+def read_history(folder: Path) -> list[dict[str, float]]:
+    """Returns the metrics of every epoch of a run; empty without any."""
+    try:
+        lines = (folder / HISTORY).read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return []
+    return [json.loads(line) for line in lines]
+
+
+def prepare(folder: Path) -> Path:
+    """Returns a run folder, which exists then; a folder with other files is refused.
+
+    Raises:
+        ReszooError: the folder cannot be used.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not (folder / SETTINGS).exists() and any(path.name != LOCK for path in folder.iterdir()):
+            expected = "an empty folder, or that of a run"
+            raise ReszooError(str(folder), got="a folder with other files", expected=expected)
+    except OSError as error:
+        raise ReszooError(str(folder), got=f"an unusable folder ({error})") from None
+    return folder
+
+
+def begin(folder: Path, settings: Settings) -> None:
+    """Writes `run.json` into a folder, or checks the one there; another number of epochs is recorded.
+
+    Raises:
+        ReszooError: the folder cannot be used, or holds another run or a run on other data.
+    """
+    try:
+        before = read_settings(prepare(folder))
+        if not before:
+            write_settings(folder, settings)
+            return
+        check_same(folder, before, settings)
+        if before["recipe"]["epochs"] != settings["recipe"]["epochs"]:
+            write_settings(folder, _with_leg(before, settings, saved_epochs(folder)))
+        elif "digest" not in before:
+            write_settings(folder, {**before, "digest": settings["digest"]})
+    except OSError as error:
+        raise ReszooError(str(folder), got=f"an unusable folder ({error})") from None
+
+
+def check_same(folder: Path, before: Settings, settings: Settings) -> None:
+    """Checks that the settings are those of the run in a folder, but for the number of epochs.
+
+    Raises:
+        ReszooError: they are not, or there are fewer epochs than the run has finished.
+    """
+    data = difference(before["digest"], settings["digest"]) if "digest" in before else ""
+    if data and data != "split or order":
+        _refuse_data(folder, data)
+    names = [name for name in settings if name not in MAY_DIFFER] + ([] if "digest" in before else ["data", "classes"])
+    pairs = [pair for name in names for pair in _differences(before.get(name), settings[name], name)]
+    changes = [pair for pair in pairs if pair[0] not in ("recipe.epochs", "data.task", "data.test")]
+    if changes:
+        got = ", ".join(f"{path}: {value!r}" for path, value in changes)
+        start = f"--weights {folder / FINAL} --output OTHER" if (folder / FINAL).exists() else "--output OTHER"
+        hint = f"choose another folder, or the same settings; to start from its weights: {start}"
+        raise ReszooError(str(folder), got=f"another run ({got})", hint=hint)
+    if data:
+        _refuse_data(folder, data)
+    done = saved_epochs(folder)
+    if settings["recipe"]["epochs"] < done:
+        got = f"epochs: {settings['recipe']['epochs']}"
+        hint = "more epochs continue the run; for fewer choose another folder"
+        raise ReszooError(str(folder), got=got, expected=f"at least {done}, which are finished", hint=hint)
+
+
+def finished(folder: Path, settings: Settings | None = None) -> Trained | None:
+    """Returns the run in a folder if all of its epochs are finished and its files are written; writes nothing.
+
+    Args:
+        folder: a run folder.
+        settings: of the call; without them the recorded ones count.
+
+    Raises:
+        ReszooError: the folder holds another run.
+    """
+    before = read_settings(folder)
+    if not before or not (folder / FINAL).exists() or not (folder / CARD).exists():
+        return None
+    if settings is not None:
+        check_same(folder, before, settings)
+    recipe = (settings or before)["recipe"]
+    history = read_history(folder)
+    whole = len(history) >= recipe["epochs"] or is_stopped(history, recipe, before)
+    if not whole or recipe["epochs"] != before["recipe"]["epochs"] or ("digest" in before and "results" not in before):
+        return None
+    results = before.get("results") or {"test_accuracy": _test_accuracy(folder), "remarks": []}
+    return Trained(folder, None, history, results["test_accuracy"], tuple(results["remarks"]))
+
+
+def is_stopped(history: Sequence[dict[str, float]], recipe: Mapping[str, Any], settings: Settings) -> bool:
+    """Returns whether a run has ended early: no better validation for `patience` epochs."""
+    start = settings["legs"][-1]["start"] if settings.get("legs") else 0
+    patience: int = recipe.get("patience", 0)
+    return bool(patience) and stale_epochs(history, start=start) >= patience
+
+
+def _test_accuracy(folder: Path) -> float | None:
+    """The test accuracy in the card of a run whose `run.json` has no results."""
+    match = re.search(r"test accuracy of .*\| ([\d.]+) \|", (folder / CARD).read_text(encoding="utf-8"))
+    return float(match[1]) if match else None
+
+
+def _with_leg(before: Settings, settings: Settings, done: int) -> Settings:
+    """The settings of a run with another number of epochs from now on."""
+    old, new = before["recipe"]["epochs"], settings["recipe"]["epochs"]
+    verb = "extended" if new > old else "shortened"
+    leg = {"start": done, "epochs": new, "note": f"{verb} from {old} to {new} epochs after epoch {done}"}
+    kept = {name: value for name, value in before.items() if name != "results"}
+    return {**kept, "recipe": settings["recipe"], "digest": settings["digest"], "legs": [*before.get("legs", []), leg]}
+
+
+def _refuse_data(folder: Path, aspect: str) -> None:
+    expected = "the data with which the run in this folder began"
+    hint = "a folder for each data set, and for each fold"
+    raise ReszooError(str(folder), got=f"other data: {aspect}", expected=expected, hint=hint)
+
+
+def _with_defaults(settings: Settings) -> Settings:
+    """Recorded settings, completed with the defaults of fields that later versions added."""
+    kinds: dict[str, type[NetSpec] | type[Recipe]] = {"spec": NetSpec, "recipe": Recipe}
+    try:
+        records = {name: kind.model_validate_json(json.dumps(settings[name])) for name, kind in kinds.items()}
+    except (KeyError, ValueError):
+        # Not from this version or an earlier one: the settings are compared as they are.
+        return settings
+    return settings | {name: record.model_dump(mode="json") for name, record in records.items()}
+
+
+def _differences(before: Any, now: Any, path: str) -> list[tuple[str, Any]]:
+    """Dotted names and new values of the fields that differ."""
+    if isinstance(before, Mapping) and isinstance(now, Mapping):
+        return [pair for key in now for pair in _differences(before.get(key), now[key], f"{path}.{key}")]
+    return [] if before == now else [(path, now)]

@@ -1,0 +1,108 @@
+"""What the results of a run are worth, in sentences for the card and the terminal."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from reszoo.data.sources import Data
+from reszoo.training.selection import best_of
+from reszoo.types import Array
+
+FEW_PHOTOS = 2000
+"""Training images below which pretrained weights are the first thing to try."""
+SMALL_VALIDATION = 50
+"""Validation examples below which an accuracy is known only to about 14 percentage points, two standard errors."""
+NAMES = 5
+"""Classes that a sentence names."""
+
+
+def largest_class(data: Data) -> tuple[str, float]:
+    """Returns the largest class of the training part, and its share of the validation part."""
+    counts = np.bincount(data.train.labels, minlength=len(data.classes))
+    index = int(counts.argmax())
+    return data.classes[index], float(np.mean(np.asarray(data.validation.labels) == index))
+
+
+def remarks(data: Data, history: Sequence[dict[str, float]], outputs: Array | None, *, pretrained: bool) -> list[str]:
+    """Returns remarks on a finished run, the most important one first.
+
+    Args:
+        data: of the run.
+        history: of the run.
+        outputs: of the final network for the validation part; None if they were not computed.
+        pretrained: whether the run began with pretrained weights.
+    """
+    count = len(data.validation)
+    if data.task == "regression":
+        lines = _of_numbers(data, history)
+    elif data.task == "multilabel":
+        lines = _of_several_labels(data, outputs)
+    else:
+        lines = _of_classes(data, history, outputs)
+    if count < SMALL_VALIDATION:
+        lines.append(f"only {count} validation examples: small differences between results mean nothing")
+    lines += [note for note in data.notes if "validation" in note]
+    if len(data.shape) == 3 and not pretrained and len(data.train) < FEW_PHOTOS:
+        lines.append(
+            f"{len(data.train):,} training images: pretrained weights are the first thing to try "
+            "(reszoo train --weights imagenet, or a tag of reszoo list --pretrained)"
+        )
+    return lines
+
+
+def _of_classes(data: Data, history: Sequence[dict[str, float]], outputs: Array | None) -> list[str]:
+    name, share = largest_class(data)
+    best, count = best_of(history), len(data.validation)
+    lines = [f"always {name}: {share:.2%} of the validation examples"]
+    error = math.sqrt(max(share * (1 - share), 0.25 / count) / count)
+    if best["val_accuracy"] <= share + 2 * error:
+        lines.append(
+            f"no better than always naming the largest class: {best['val_accuracy']:.2%} lies within two standard "
+            f"errors ({2 * error:.2%}) of {share:.2%}"
+        )
+    if outputs is None:
+        return lines
+    chance, loss = math.log(len(data.classes)), _cross_entropy(outputs, np.asarray(data.validation.labels))
+    if loss > chance:
+        lines.append(f"validation cross-entropy {loss:.3f} after the last epoch, above chance ({chance:.3f})")
+    present = set(map(int, np.unique(data.validation.labels)))
+    never = [data.classes[i] for i in sorted(present - set(map(int, outputs.argmax(axis=1))))]
+    if never:
+        lines.append(f"never predicted for a validation example: {_listed(never)}")
+    return lines
+
+
+def _cross_entropy(outputs: Array, labels: Array) -> float:
+    total = np.asarray(outputs, "float64")
+    chosen = total[np.arange(len(labels)), labels] / np.maximum(total.sum(axis=1), 1e-12)
+    return float(-np.log(np.maximum(chosen, 1e-12)).mean())
+
+
+def _of_several_labels(data: Data, outputs: Array | None) -> list[str]:
+    truth = np.asarray(data.validation.labels, bool)
+    share = truth.mean(axis=0)
+    lines = [f"mean average precision of random scores: {float(share.mean()):.4f}"]
+    predicted = truth.any(axis=0) if outputs is None else (outputs > 0.5).any(axis=0)
+    never = [data.classes[index] for index in np.flatnonzero(truth.any(axis=0) & ~predicted)]
+    if never:
+        lines.append(f"never predicted for a validation example: {_listed(never)}")
+    return lines
+
+
+def _of_numbers(data: Data, history: Sequence[dict[str, float]]) -> list[str]:
+    train, validation = (np.asarray(part.labels, "float64") for part in (data.train, data.validation))
+    absolute = float(np.abs(validation - np.median(train, axis=0)).mean())
+    root = float(np.sqrt(np.square(validation - train.mean(axis=0)).mean()))
+    lines = [f"always the median: MAE {absolute:.4g}; always the mean: RMSE {root:.4g}"]
+    if best_of(history)["val_rmse"] >= root:
+        lines.append("no better than always predicting the mean")
+    return lines
+
+
+def _listed(names: Sequence[Any]) -> str:
+    rest = f" and {len(names) - NAMES} more" if len(names) > NAMES else ""
+    return ", ".join(map(str, names[:NAMES])) + rest

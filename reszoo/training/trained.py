@@ -1,0 +1,67 @@
+"""A finished run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from reszoo.notebook import html_table
+from reszoo.training.run_folder import FINAL
+from reszoo.training.selection import best_of
+from reszoo.types import KerasModel
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished run."""
+
+    folder: Path
+    network: KerasModel | None
+    """The network where this process trained it; use `model`."""
+    history: list[dict[str, float]]
+    """Metrics of every epoch. Losses do not include the L2 penalty, which is listed beside them."""
+    test_accuracy: float | None
+    """Of the final weights, where the data has a test part and classes."""
+    remarks: tuple[str, ...] = ()
+    """What the results are worth: the share of the largest class, classes never predicted, and the like."""
+
+    @cached_property
+    def model(self) -> KerasModel:
+        """The trained network; read from `model.keras` if the run had finished before."""
+        if self.network is not None:
+            return self.network
+        import keras
+
+        return keras.models.load_model(self.folder / FINAL)
+
+    @property
+    def best(self) -> dict[str, float]:
+        """Metrics of the epoch whose network is `best.keras`: the first one with the best validation result."""
+        return best_of(self.history)
+
+    def __repr__(self) -> str:
+        test = "" if self.test_accuracy is None else f", test accuracy {self.test_accuracy:.4f}"
+        best = "no epochs"
+        if self.history:
+            name, value = next((key, value) for key, value in _selected(self.best).items())
+            best = f"best {name} {value:.4f}"
+        name = self.folder.name if self.network is None else self.network.name
+        return f"Trained({name[:40]!r}: {len(self.history)} epochs, {best}{test}, in {str(self.folder)[-60:]!r})"
+
+    def _repr_html_(self) -> str:
+        """Metrics of every epoch."""
+        columns = [*self.history[0]] if self.history else []
+        rows = [[_short(row.get(name)) for name in columns] for row in self.history]
+        return html_table(columns, rows, title=repr(self), note="; ".join(self.remarks))
+
+
+def _selected(row: dict[str, float]) -> dict[str, float]:
+    from reszoo.training.selection import metric_of
+
+    name, _ = metric_of(row)
+    return {name: row[name]}
+
+
+def _short(value: float | None) -> object:
+    return round(value, 4) if isinstance(value, float) else value
