@@ -136,6 +136,12 @@ class TestComparison:
         comparison = self.compare(before, np.concatenate([before[:10, ::-1], before[10:]]))
         assert comparison.accuracy is None and "90.0%" in check.fault(comparison, "int8", 0.01)
 
+    def test_int8_of_other_numbers_is_refused_without_classes(self):
+        before = np.eye(2)[np.arange(10) % 2]
+        comparison = self.compare(before, before[:, ::-1], classes=False)
+        assert comparison.agreement is None and "100.0%" in check.fault(comparison, "int8", 0.5)
+        assert not check.fault(self.compare(before, before + 0.01, classes=False), "int8", 0.01)
+
     def test_other_outputs_are_refused(self):
         with refused(["(1, 2)", "(1, 3)"]):
             self.compare(np.zeros((1, 3)), np.zeros((1, 2)))

@@ -177,6 +177,7 @@ def _checked(
     inputs = prepared.network.inputs(chosen.x) if inside else chosen.x
     expected = by_name(reference(prepared.network.model, inputs), [*prepared.exported.output])
     settings: dict[str, Any] = {"activation": prepared.activation, "labels": chosen.labels}
+    settings["classes"] = prepared.network.task == "classification"
 
     def comparison_of(open_file: Any) -> Comparison:
         try:
