@@ -8,6 +8,10 @@ from .arch.zoo import cost as cost, plan as plan, spec as spec
 from .data.audit import Audit as Audit
 from .data.dataset import Data as Data
 from .data.sources import open_data as open_data
+from .deployment.artifact import Artifact as Artifact
+from .deployment.bench import Bench as Bench, bench as bench
+from .deployment.deploy import deploy as deploy
+from .deployment.fold import fold_norms as fold_norms
 from .diagnosis.callback import GradientFlow as GradientFlow
 from .diagnosis.causes import Cause as Cause
 from .diagnosis.diagnose import Diagnosis as Diagnosis, diagnose as diagnose

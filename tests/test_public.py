@@ -35,13 +35,13 @@ PACKAGES = {
     "training": {"errors", "atomic", "config", "data", "arch", "weights", "models"},
     "tuning": {"errors", "atomic", "config", "data", "arch", "weights", "models", "training", "report"},
     "diagnosis": {"errors", "config", "data", "arch", "surgery", "report", "training"},
+    "deployment": {"errors", "atomic", "config", "data", "arch", "weights", "training"},
 }
 # Type aliases, notebook tables and strict JSON may be imported everywhere.
 PACKAGES = {"types": set(), "notebook": set(), "strict_json": set()} | {
     package: above | {"types", "notebook", "strict_json"} for package, above in PACKAGES.items()
 }
-PACKAGES["experiments"] = {*PACKAGES} - {"tuning"}
-PACKAGES["deploy"] = {"errors", "atomic", "config", "data", "arch", "weights", "training"}
+PACKAGES["experiments"] = {*PACKAGES} - {"tuning", "deployment"}
 PACKAGES["cli"] = {*PACKAGES}
 FORMATS = {"errors", "atomic", "weights.formats"}
 """Readers of untrusted files import nothing about networks."""
@@ -53,6 +53,7 @@ KERAS_MODULES = {
     *("training/run.py", "tuning/hypermodel.py", "tuning/worker_main.py"),
     *(f"experiments/{name}.py" for name in ("compare", "comparison", "degradation_gap", "evidence", "findings")),
     *("experiments/looped.py", "experiments/trainer.py"),
+    *(f"deployment/{name}.py" for name in ("bench", "check", "examples", "fold", "prepare", "rounding")),
 }
 KERAS_MODULES |= {str(file.relative_to(PACKAGE)) for file in (PACKAGE / "diagnosis").rglob("[!_]*.py")}
 
@@ -189,11 +190,31 @@ def test_every_public_name_exists_and_has_a_docstring():
 
 def test_modules_do_not_hide_public_functions_of_the_same_name():
     """Python sets a submodule as an attribute of its package when it is first imported."""
-    modules = ("diagnosis.diagnose", "experiments.compare", "experiments.evidence", "tuning.search", "training.train")
+    modules = (
+        "deployment.deploy",
+        "deployment.bench",
+        "diagnosis.diagnose",
+        "experiments.compare",
+        "experiments.evidence",
+        "tuning.search",
+        "training.train",
+    )
     measures = ("gradient_profile", "signal", "information", "shattering", "loss_surface", "lesion", "path_length")
     modules += tuple(f"diagnosis.measures.{name}" for name in measures)
     code = f"import importlib, reszoo\nfor name in {modules}: importlib.import_module('reszoo.' + name)\n"
-    names = ("diagnose", "compare", "evidence", "search", "train", "origin", "preprocessing", "convert", "recipe")
+    names = (
+        "deploy",
+        "bench",
+        "diagnose",
+        "compare",
+        "evidence",
+        "search",
+        "train",
+        "origin",
+        "preprocessing",
+        "convert",
+        "recipe",
+    )
     public = [f"reszoo.{name}" for name in names]
     public += [f"reszoo.diagnosis.{name}" for name in ("gradient_profile", "information", "shattering", "path_length")]
     code += f"print([name for name in {public} if type(eval(name)).__name__ != 'function'])"

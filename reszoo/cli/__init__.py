@@ -9,6 +9,7 @@ from rich.console import Console
 
 from reszoo.cli import (  # noqa: F401  (each adds its commands)
     data,
+    deploy,
     diagnosis,
     evidence,
     networks,

@@ -1,0 +1,81 @@
+"""The commands deploy and bench."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from reszoo.cli.screen import app, console, escaped
+from reszoo.errors import ReszooError
+from reszoo.report.tables import table
+
+
+@app.command()
+def deploy(
+    model: Annotated[str, typer.Argument(help=".keras file, run folder, or a tag of reszoo list --pretrained")],
+    to: Annotated[str, typer.Option(help="saved_model, onnx, litert, openvino or torch_export")],
+    output: Annotated[Path | None, typer.Option(help="file to write; by default beside the model")] = None,
+    quantize: Annotated[str | None, typer.Option(help="float16 or int8")] = None,
+    data: Annotated[str | None, typer.Option(help="examples of the check and of int8, as for reszoo train")] = None,
+    calibration: Annotated[str | None, typer.Option(help="other examples for int8")] = None,
+    preprocessing: Annotated[bool, typer.Option(help="scaling and normalization in the file")] = True,
+    labels: Annotated[bool, typer.Option(help="class names in the file")] = True,
+    batch: Annotated[int | None, typer.Option(help="fixed batch size; by default any")] = None,
+    size: Annotated[int | None, typer.Option(help="fixed side of images in pixels")] = None,
+    max_loss: Annotated[float, typer.Option(help="accepted loss of accuracy in int8")] = 0.01,
+    examples: Annotated[int, typer.Option(help="largest number of examples of the check")] = 1000,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace a file of the same format")] = False,
+) -> None:
+    """Write a network for another runtime, and check the file there against the Keras model."""
+    from reszoo.deployment.deploy import deploy as run_deployment
+
+    settings: dict[str, Any] = {"data": data, "calibration": calibration, "preprocessing": preprocessing}
+    settings |= {"labels": labels, "batch": batch, "size": size, "max_loss": max_loss, "examples": examples}
+    path = output if output is not None else _beside(model, to, quantize)
+    artifact = run_deployment(model, to, path, quantize=quantize, overwrite=overwrite, **settings)  # type: ignore[arg-type]
+    console.print(table(f"{artifact.path.name}, checked", ("", ""), artifact.rows()))
+    for note in artifact.notes:
+        console.print(f"- {escaped(note)}", soft_wrap=True)
+    console.print(f"\nSaved to {escaped(str(artifact.path))}", soft_wrap=True)
+
+
+def _beside(model: str, to: str, quantize: str | None) -> Path:
+    """The default path: the model's own name and the format's."""
+    path = Path(model)
+    folder = path if path.is_dir() else path.parent if path.is_file() else Path()
+    stem = "model" if path.is_dir() else path.stem if path.is_file() else model.replace("/", "_").replace(".", "_")
+    return folder / "_".join([stem, *([quantize] if quantize else []), *(["saved"] if to == "saved_model" else [])])
+
+
+@app.command()
+def bench(
+    model: Annotated[str, typer.Argument(help=".keras file, run folder, name of a network, or a tag")],
+    formats: Annotated[
+        str, typer.Option(help="all, or some of predict,function,train,onnx,onnx:int8,litert,openvino,saved_model")
+    ] = "predict,function",
+    batch: Annotated[str, typer.Option(help="batch sizes, such as 1,8")] = "1",
+    data: Annotated[str | None, typer.Option(help="examples for int8, as for reszoo train")] = None,
+    seconds: Annotated[float, typer.Option(help="of timed calls for each format and batch size")] = 1.0,
+    output: Annotated[Path | None, typer.Option(help=".json file to write")] = None,
+) -> None:
+    """Time a network in Keras and in other runtimes on this machine."""
+    if not all(part.strip().isdecimal() for part in batch.split(",")):
+        raise ReszooError("--batch", got=batch, expected="numbers, such as 1,8")
+    from reszoo.atomic import atomic_write
+    from reszoo.deployment.network import file_of
+
+    # Before the next import loads TensorFlow.
+    file_of(model)
+    from reszoo.deployment.bench import COLUMNS, bench as run_bench
+
+    sizes = [int(part) for part in batch.split(",")]
+    result = run_bench(model, formats=formats, batch=sizes, data=data, seconds=seconds)
+    console.print(table(f"{result.network}; {result.machine}", COLUMNS, result.rows()))
+    for note in result.notes:
+        console.print(f"- {escaped(note)}", soft_wrap=True)
+    if output is not None:
+        with atomic_write(output) as temporary:
+            temporary.write_text(result.to_json(), encoding="utf-8")
+        console.print(f"Saved to {output}", soft_wrap=True)

@@ -1,0 +1,153 @@
+"""The model that is exported: in float32, with preprocessing in front and named outputs."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+
+from reszoo.arch.recover import layers_of
+from reszoo.deployment.network import Network
+from reszoo.errors import ReszooError
+from reszoo.types import KerasLayer, KerasModel, Tensor
+
+
+class Prepared(NamedTuple):
+    """The network in float32, and the model that is exported."""
+
+    network: Network
+    exported: KerasModel
+    activation: str
+    """Of the outputs: `softmax`, `sigmoid` or `linear`."""
+    notes: tuple[str, ...]
+
+
+def prepare(network: Network, *, inside: bool, size: int | None, quantize: str | None) -> Prepared:
+    """Returns the model to export. The network itself is unchanged.
+
+    Args:
+        network: the network.
+        inside: whether preprocessing belongs into the file, where it is known.
+        size: side of the images in pixels, for networks of variable size.
+        quantize: number type of the weights in the file.
+
+    Raises:
+        ReszooError: a model that cannot be exported.
+    """
+    model, notes = network.model, network.notes
+    if len(getattr(model, "inputs", None) or ()) != 1:
+        got = f"{len(model.inputs)} inputs" if getattr(model, "inputs", None) else "a model without a fixed graph"
+        raise ReszooError(f"deploy: {model.name}", got=got, expected="a functional or Sequential model with one input")
+    _refuse_channels_first(model)
+    if any({layer.compute_dtype, layer.variable_dtype} & {"float16", "bfloat16"} for layer in layers_of(model)):
+        model = _in_float32(model)
+        notes = (*notes, "the network is in mixed or half precision; the file and the check are in float32")
+    _check_weights(model, quantize)
+    network = network._replace(model=model)
+    shape = _input_shape(model, size)
+    inside = inside and network.scaling is not None
+    x = inputs = keras.Input(shape, dtype=_input_type(network, inside), name="images" if len(shape) == 3 else "rows")
+    if inside:
+        x = _preprocessing(network, x)
+    outputs, activation = model(x, training=False), _activation(model)
+    exported = keras.Model(inputs, _by_name(model, outputs, activation), name=f"{model.name}_deployed")
+    # Some exporters refuse a model that was never called.
+    exported(np.zeros((1, *(side or 64 for side in shape)), inputs.dtype), training=False)
+    return Prepared(network, exported, activation, notes)
+
+
+def _refuse_channels_first(model: KerasModel) -> None:
+    for layer in layers_of(model):
+        if "Conv" in type(layer).__name__ and getattr(layer, "data_format", "") == "channels_first":
+            hint = "build it with keras.config.set_image_data_format('channels_last'): the weights are the same"
+            raise ReszooError(
+                f"deploy: {model.name}.{layer.name}", got="channels_first", expected="channels_last", hint=hint
+            )
+
+
+def _in_float32(model: KerasModel) -> KerasModel:
+    """A copy in float32: converters write invalid files from mixed precision, and report success."""
+
+    def copy(layer: KerasLayer) -> KerasLayer:
+        return type(layer).from_config(layer.get_config() | {"dtype": "float32"})
+
+    single = keras.models.clone_model(model, clone_function=copy, recursive=True)
+    single.set_weights([keras.ops.convert_to_numpy(keras.ops.cast(weight, "float32")) for weight in model.weights])
+    return single
+
+
+def _check_weights(model: KerasModel, quantize: str | None) -> None:
+    for weight in model.weights:
+        values = keras.ops.convert_to_numpy(weight)
+        if values.dtype.kind != "f":
+            continue
+        if not np.isfinite(values).all():
+            raise ReszooError(f"deploy: {weight.path}", got="NaN or infinity", expected="finite weights")
+        if quantize == "float16" and values.size and np.abs(values).max() > np.finfo("float16").max:
+            got = f"a weight of {np.abs(values).max():.3g}"
+            raise ReszooError(f"deploy: {weight.path}", got=got, expected="up to 65504, the largest float16")
+
+
+def _input_shape(model: KerasModel, size: int | None) -> tuple[int | None, ...]:
+    shape = tuple(model.inputs[0].shape[1:])
+    if size is None:
+        return shape
+    if len(shape) != 3 or any(side not in (None, size) for side in shape[:2]):
+        raise ReszooError("deploy.size", got=size, expected=f"None, as the network takes {shape}")
+    return (size, size, shape[2])
+
+
+def _input_type(network: Network, inside: bool) -> str:
+    """Pixels are bytes; other examples, and inputs that are scaled outside, are floats."""
+    if not inside:
+        return str(keras.backend.standardize_dtype(network.model.inputs[0].dtype))
+    scaling = network.scaling
+    return (
+        "uint8"
+        if scaling is not None and scaling.scale == 255 and len(network.model.inputs[0].shape) == 4
+        else "float32"
+    )
+
+
+def _preprocessing(network: Network, x: Tensor) -> Tensor:
+    """Scales and normalizes by layers whose numbers are weights: converters lose constants that a trace captured."""
+    scaling = network.scaling
+    if scaling is None:
+        return x
+    channels = x.shape[-1]
+    mean, std = (np.resize(np.array(numbers, "float32"), channels) for numbers in (scaling.mean, scaling.std))
+    x = keras.layers.Rescaling(1 / scaling.scale, dtype="float32", name="rescale")(x)
+    settings: dict[str, Any] = {"epsilon": 0.0, "center": False, "scale": False, "trainable": False}
+    normalize = keras.layers.BatchNormalization(axis=-1, dtype="float32", name="normalize", **settings)
+    x = normalize(x, training=False)
+    normalize.set_weights([mean, std**2])
+    if network.reverse:
+        # A 1x1 convolution with a reversed identity matrix: no stock layer reverses channels.
+        reverse = keras.layers.Conv2D(channels, 1, use_bias=False, dtype="float32", name="rgb_to_bgr")
+        x = reverse(x)
+        reverse.set_weights([np.eye(channels, dtype="float32")[::-1][None, None]])
+    return x
+
+
+def _activation(model: KerasModel) -> str:
+    """The activation of the classifier; `linear` also for models with several outputs."""
+    if len(model.outputs) != 1:
+        return "linear"
+    last = model.outputs[0]._keras_history.operation
+    while hasattr(last, "layers"):
+        last = last.outputs[0]._keras_history.operation
+    if isinstance(last, keras.layers.Softmax):
+        return "softmax"
+    name = getattr(getattr(last, "activation", None), "__name__", "linear")
+    return name if name in ("softmax", "sigmoid") else "linear"
+
+
+def _by_name(model: KerasModel, outputs: Any, activation: str) -> dict[str, Tensor]:
+    if isinstance(outputs, dict):
+        return outputs
+    if isinstance(outputs, (list, tuple)):
+        return {f"output{index}": output for index, output in enumerate(outputs)}
+    if activation != "linear":
+        return {"probabilities": outputs}
+    return {"logits" if len(outputs.shape) == 2 else "features": outputs}

@@ -1,0 +1,37 @@
+"""PyTorch programs: `.pt2` files of `torch.export`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from reszoo.deployment.formats import Order, Program
+from reszoo.deployment.signature import input_signature
+from reszoo.types import Array, KerasModel
+
+
+def export(model: KerasModel, path: Path, order: Order) -> tuple[str, ...]:
+    """Writes the file; class names and the description are its extra files."""
+    import torch
+
+    settings: dict[str, Any] = {}
+    if order.batch is None:
+        settings["dynamic_shapes"] = {0: torch.export.Dim("batch", min=1, max=4096)}
+    model.export(path, format="torch", verbose=False, input_signature=input_signature(model, order.batch), **settings)
+    extra = {"reszoo.json": order.description} | ({"labels.txt": order.labels} if order.labels else {})
+    torch.export.save(torch.export.load(str(path)), str(path), extra_files=extra)
+    return ()
+
+
+def open_program(path: Path) -> Program:
+    """Returns the file opened by PyTorch on the CPU."""
+    import torch
+
+    module: Any = torch.export.load(str(path)).module()
+
+    def program(x: Array) -> dict[str, Array]:
+        with torch.no_grad():
+            outputs = module(torch.from_numpy(x.copy()))
+        return {name: value.cpu().numpy() for name, value in outputs.items()}
+
+    return program
