@@ -13,6 +13,7 @@ from reszoo.data.sources import Data, open_data
 from reszoo.diagnosis.examination import EXAMPLES
 from reszoo.errors import ReszooError, UnknownNameError
 from reszoo.training.metadata import columns_of, read_metadata
+from reszoo.training.ranges import range_of, scaling_for_range
 from reszoo.types import Array, KerasModel
 
 SCALINGS = ("model", "data", "none")
@@ -71,7 +72,11 @@ def _scaling(path: Path, source: Data, scaling: str) -> tuple[Callable[[Array], 
         return source.scaling, "scaled by the statistics of the data"
     if scaling == "model":
         try:
-            return read_metadata(path).scaling, "scaled as in the run that the file comes from"
+            metadata = read_metadata(path)
         except ReszooError:
             pass
+        else:
+            how, values = "scaled as in the run that the file comes from", range_of(source)
+            scaled, note = scaling_for_range(metadata.scaling, metadata.white, values, where=f"{path} on {source.name}")
+            return scaled, f"{how}; {note}" if note else how
     return lambda x: np.asarray(x, "float32"), "as they are: the model scales them itself, or --scaling data does"
