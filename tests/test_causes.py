@@ -30,10 +30,18 @@ def rows(y, classes=3):
 def network(*parts, loss, optimizer="adam", inputs=6):
     """A compiled Sequential; a number of units is a ReLU layer."""
     keras.utils.set_random_seed(0)
-    stack = [layers.Dense(part, "relu") if isinstance(part, int) else part for part in parts]
+    # Layers that were made earlier may have the name of one that is made now.
+    keras.backend.clear_session()
+    stack = [layers.Dense(part, "relu") if isinstance(part, int) else _copy(part) for part in parts]
     model = keras.Sequential([keras.Input((inputs,)), *stack])
     model.compile(optimizer, loss)
     return model
+
+
+def _copy(layer):
+    """The same layer under a name of its own."""
+    config = {name: value for name, value in layer.get_config().items() if name != "name"}
+    return type(layer).from_config(config)
 
 
 def dense(units, activation=None, **more):

@@ -13,7 +13,8 @@ import pytest
 from conftest import needs, python, refused, shown
 
 import reszoo
-from reszoo.data.sources import Arrays, Scaling
+from reszoo.data.arrays import Arrays
+from reszoo.data.ranges import Scaling
 from reszoo.training.batches import Batches
 from reszoo.training.devices import ONE, Devices, open_devices
 from reszoo.training.recipes import Augmentation
@@ -122,7 +123,7 @@ import json, os, signal, sys
 settings = json.loads(sys.argv[1])
 import keras, reszoo
 from dataclasses import replace
-from reszoo.data.sources import Arrays
+from reszoo.data.arrays import Arrays
 from reszoo.training.devices import open_devices
 from reszoo.training.run import run
 if keras.backend.backend() == "tensorflow" and settings["devices"] == "all":
