@@ -34,8 +34,21 @@ import reszoo
 
 PACKAGE = Path(reszoo.__file__).parent
 ORDER = (
-    *("types", "errors", "atomic", "notebook", "config", "data", "arch", "weights", "models", "surgery", "report"),
-    *("training", "tuning", "diagnosis", "experiments", "deploy", "cli", "__main__"),
+    *(
+        "types",
+        "errors",
+        "atomic",
+        "strict_json",
+        "notebook",
+        "config",
+        "data",
+        "arch",
+        "weights",
+        "models",
+        "surgery",
+        "report",
+    ),
+    *("training", "tuning", "diagnosis", "experiments", "deployment", "cli", "__main__"),
 )
 """Packages, each of which may import those before it; `reszoo` itself imports lazily by name."""
 
