@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime
+import json
+import math
 import socket
 import threading
 import warnings
@@ -15,6 +17,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from reszoo.errors import ReszooError
+from reszoo.training.recipes import Recipe
 from reszoo.tuning.proposals import OUTCOME, PROCESS, RETRY, is_proposal, process_identity
 
 SETTINGS, DATABASE = "plan", "study.db"
@@ -121,10 +124,20 @@ def create_or_load(
     if before is None:
         study.set_user_attr(SETTINGS, dict(settings))
         return study
-    for path, old, new in _differences(before, settings, ""):
+    for path, old, new in _differences(_with_defaults(before), settings, ""):
         hint = "use the same settings to resume it (more trials or time is fine), or another folder"
         raise ReszooError(f"study {name}: {path}", got=repr(new), expected=f"{old!r}, as in the study", hint=hint)
     return study
+
+
+def _with_defaults(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Recorded settings, their recipe completed with the defaults of fields that later versions added."""
+    try:
+        recipe = Recipe.model_validate_json(json.dumps(settings["recipe"]))
+    except (KeyError, ValueError):
+        # Not from this version or an earlier one: the settings are compared as they are.
+        return dict(settings)
+    return {**settings, "recipe": recipe.model_dump(mode="json")}
 
 
 def _differences(before: Any, now: Any, path: str) -> list[tuple[str, Any, Any]]:
@@ -132,7 +145,16 @@ def _differences(before: Any, now: Any, path: str) -> list[tuple[str, Any, Any]]
         keys = dict.fromkeys((*before, *now))
         paths = {key: f"{path}.{key}".removeprefix(".") for key in keys}
         return [pair for key in keys for pair in _differences(before.get(key), now.get(key), paths[key])]
-    return [] if before == now else [(path, before, now)]
+    if path.startswith("data.scaling.") and isinstance(before, list) and isinstance(now, list):
+        # Versions differ in the last digits of mean and deviation.
+        same = len(before) == len(now) and all(map(_is_close, before, now))
+    else:
+        same = before == now
+    return [] if same else [(path, before, now)]
+
+
+def _is_close(before: float, now: float) -> bool:
+    return math.isclose(before, now, rel_tol=1e-5, abs_tol=1e-8)
 
 
 def add_successor(study: optuna.Study, trial: FrozenTrial) -> None:
