@@ -86,8 +86,13 @@ def prepare(folder: Path) -> Path:
     return folder
 
 
-def begin(folder: Path, settings: Settings) -> None:
+def begin(folder: Path, settings: Settings, *, extends: bool = True) -> None:
     """Writes `run.json` into a folder, or checks the one there; another number of epochs is recorded.
+
+    Args:
+        folder: of the run.
+        settings: of the call.
+        extends: whether the call may change the number of epochs; machines that take part in a run may not.
 
     Raises:
         ReszooError: the folder cannot be used, or holds another run or a run on other data.
@@ -97,7 +102,7 @@ def begin(folder: Path, settings: Settings) -> None:
         if not before:
             write_settings(folder, settings)
             return
-        check_same(folder, before, settings)
+        check_same(folder, before, settings, extends=extends)
         if before["recipe"]["epochs"] != settings["recipe"]["epochs"]:
             write_settings(folder, _with_leg(before, settings, saved_epochs(folder)))
         elif "digest" not in before:
@@ -106,7 +111,7 @@ def begin(folder: Path, settings: Settings) -> None:
         raise ReszooError(str(folder), got=f"an unusable folder ({error})") from None
 
 
-def check_same(folder: Path, before: Settings, settings: Settings) -> None:
+def check_same(folder: Path, before: Settings, settings: Settings, *, extends: bool = True) -> None:
     """Checks that the settings are those of the run in a folder, but for the number of epochs.
 
     Raises:
@@ -117,7 +122,8 @@ def check_same(folder: Path, before: Settings, settings: Settings) -> None:
         _refuse_data(folder, data)
     names = [name for name in settings if name not in MAY_DIFFER] + ([] if "digest" in before else ["data", "classes"])
     pairs = [pair for name in names for pair in _differences(before.get(name), settings[name], name)]
-    changes = [pair for pair in pairs if pair[0] not in ("recipe.epochs", "data.task", "data.test")]
+    same_run = ("data.task", "data.test", *(["recipe.epochs"] if extends else []))
+    changes = [pair for pair in pairs if pair[0] not in same_run]
     if changes:
         got = ", ".join(f"{path}: {value!r}" for path, value in changes)
         start = f"--weights {folder / FINAL} --output OTHER" if (folder / FINAL).exists() else "--output OTHER"

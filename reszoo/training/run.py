@@ -109,7 +109,9 @@ def run(
     lock = prepare(folder) if devices.machines == 1 else None
     with (
         locked(lock),
-        devices.folder(folder, begin=partial(begin, settings=settings), patterns=patterns) as local,
+        devices.folder(
+            folder, begin=partial(begin, settings=settings, extends=devices.machine == 0), patterns=patterns
+        ) as local,
         devices.scope(),
     ):
         keras.utils.set_random_seed(seed)
