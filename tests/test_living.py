@@ -1,5 +1,6 @@
 """Every weight learns: tested for the zoo and all combinations of settings; the census; removal of dead channels."""
 
+import os
 from itertools import product
 
 import keras
@@ -106,11 +107,14 @@ def test_every_number_learns_with_padded_channels():
 @pytest.mark.parametrize("order", WORDS["order"])
 @pytest.mark.parametrize("shortcut", WORDS["shortcut"])
 def test_every_number_learns_under_combinations_of_words(order, shortcut):
-    """Every third of the 624 combinations; which third differs between orders and shortcuts."""
+    """Every ninth of the 624 combinations, others for other orders and shortcuts; all with RESZOO_TEST_EVERY=1."""
+    step = int(os.environ.get("RESZOO_TEST_EVERY", "9"))
     place = WORDS["order"].index(order) + WORDS["shortcut"].index(shortcut)
     both = [each for each in combinations() if (each["block"]["order"], each["block"]["shortcut"]) == (order, shortcut)]
-    specs = [spec for spec in map(spec_or_none, both) if spec][place % 3 :: 3]
-    assert checked(specs) == (4 if shortcut == "none" else 12)
+    specs = [spec for spec in map(spec_or_none, both) if spec]
+    assert len(specs) == (12 if shortcut == "none" else 36)
+    part = specs[place % step :: step]
+    assert checked(part) == len(part) > 0
 
 
 @pytest.mark.slow
