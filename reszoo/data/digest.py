@@ -6,12 +6,11 @@ import os
 from collections.abc import Iterator, Mapping
 from hashlib import blake2b
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from reszoo.data.dataset import Data
+from reszoo.data.examples import Examples
 from reszoo.types import Array
-
-if TYPE_CHECKING:
-    from reszoo.data.sources import Data, Examples
 
 CONTENT_BYTES = 1 << 30
 """Up to this many bytes, all files together, are read; of larger folders only names and sizes count."""

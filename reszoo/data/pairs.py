@@ -97,11 +97,11 @@ def by_name(where: str, arrays: Mapping[Any, Any], /) -> Parts:
     missing = [(part, other) for part, kind in slots for other in "xy" if (part, other) not in slots]
     if ("train", "x") not in slots or missing:
         raise ReszooError(where, got=f"arrays {', '.join(names) or 'none'}", expected=EXPECTED)
-    found: dict[Part, Any] = {}
+    pairs: dict[Part, Any] = {}
     for part, kind in slots:
         if kind == "x":
-            found[part] = (values[slots[part, "x"]], values[slots[part, "y"]])
-    return Parts(found, (f"{where}: not used: {', '.join(unused)}",) if unused else ())
+            pairs[part] = (values[slots[part, "x"]], values[slots[part, "y"]])
+    return Parts(pairs, (f"{where}: not used: {', '.join(unused)}",) if unused else ())
 
 
 def _slot(name: str) -> tuple[Part, str] | None:

@@ -97,8 +97,8 @@ def compare(
         ReszooError: the file has other outputs.
     """
     if outputs.keys() != expected.keys() or any(outputs[name].shape != expected[name].shape for name in expected):
-        got, wanted = ({name: value.shape for name, value in each.items()} for each in (outputs, expected))
-        raise ReszooError("deploy: check", got=f"outputs {got}", expected=f"{wanted}")
+        got, shapes = ({name: value.shape for name, value in each.items()} for each in (outputs, expected))
+        raise ReszooError("deploy: check", got=f"outputs {got}", expected=f"{shapes}")
     finite = all(np.isfinite(value).all() for value in outputs.values())
     logits = activation == "softmax" and exact
     pairs = [tuple(_logits(v) if logits else v for v in (expected[n], outputs[n])) for n in expected]

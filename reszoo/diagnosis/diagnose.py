@@ -181,21 +181,21 @@ def diagnose(
     count = _count(x, y)
     program = read_program(whole, x, y, loss=loss, batch_size=batch_size, epochs=epochs)
     compiled = program.optimizer is not None
-    found = examine(program, loss=loss, count=count, trial=compiled if trial is None else trial, seed=seed)
-    causes = ranked(found.causes)
+    examination = examine(program, loss=loss, count=count, trial=compiled if trial is None else trial, seed=seed)
+    causes = ranked(examination.causes)
     network, _ = anatomy_of(program.graph)
-    mended = repaired(program, causes, trial=found.trial, seed=seed) if repair else None
+    mended = repaired(program, causes, trial=examination.trial, seed=seed) if repair else None
     return Diagnosis(
         model=network.name,
         network=description(network),
-        examples=len(found.rows),
-        results=tuple(found.results),
-        skipped=tuple(found.skipped),
-        advice=tuple(advice_for(network, found.results)),
+        examples=len(examination.rows),
+        results=tuple(examination.results),
+        skipped=tuple(examination.skipped),
+        advice=tuple(advice_for(network, examination.results)),
         causes=causes if mended is None else mended.causes,
-        loss=found.loss,
-        constant_loss=found.constant,
-        trial=found.trial,
+        loss=examination.loss,
+        constant_loss=examination.constant,
+        trial=examination.trial,
         repair=mended,
         seconds=perf_counter() - start,
     )

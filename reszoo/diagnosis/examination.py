@@ -38,7 +38,7 @@ LONGEST_TRIAL = 20.0
 
 @dataclass
 class Examination:
-    """What an examination has brought to light so far."""
+    """The results of an examination so far."""
 
     program: Program
     rows: Array
@@ -79,134 +79,139 @@ def examine(program: Program, *, loss: Any, count: int, trial: bool, seed: int) 
     Raises:
         ReszooError: nothing can be examined.
     """
-    found = Examination(program, program.finite_rows[:count])
+    examination = Examination(program, program.finite_rows[:count])
     with warnings.catch_warnings(), own_randomness(seed):
         # Keras warns of the same programs.
         warnings.simplefilter("ignore")
-        _read(found)
-        _measure(found, loss, seed)
+        _read(examination)
+        _measure(examination, loss, seed)
         if trial:
-            _try(found, seed)
-    return found
+            _try(examination, seed)
+    return examination
 
 
 def read_causes(program: Program) -> Iterator[Cause]:
     """Yields what can be read from a program and its data, without training."""
-    found = Examination(program, program.finite_rows[:EXAMPLES])
+    examination = Examination(program, program.finite_rows[:EXAMPLES])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        _read(found)
-    yield from ranked(found.causes)
+        _read(examination)
+    yield from ranked(examination.causes)
 
 
-def _read(found: Examination) -> None:
+def _read(examination: Examination) -> None:
     """Adds what can be read from the program, and the loss."""
-    program = found.program
-    found.causes += [*bad_values(program), *weight_values(program), *output_causes(program), *label_causes(program)]
-    found.causes += frozen_causes(program)
-    if len(found.rows):
+    program = examination.program
+    examination.causes += [
+        *bad_values(program),
+        *weight_values(program),
+        *output_causes(program),
+        *label_causes(program),
+    ]
+    examination.causes += frozen_causes(program)
+    if len(examination.rows):
         begun = perf_counter()
         try:
-            found.loss, found.constant = losses_of(program, found.rows)
+            examination.loss, examination.constant = losses_of(program, examination.rows)
         except Exception as error:
             # The backends raise errors of many classes for labels or shapes that do not fit.
-            found.skipped.append(("loss", f"it cannot be computed: {_message(error)}"))
-        found.seconds = perf_counter() - begun
+            examination.skipped.append(("loss", f"it cannot be computed: {_message(error)}"))
+        examination.seconds = perf_counter() - begun
     every = program.model._flatten_layers(include_self=False, recursive=True)
     if any(getattr(layer, "activity_regularizer", None) is not None for layer in every):
-        found.skipped.append(("activity penalties", "the loss here leaves them out"))
-    found.causes += [*regularization_causes(program, baseline=found.constant), *batch_causes(program)]
-    if not found.works:
-        found.causes += [*scale_causes(program), *activation_causes(program)]
+        examination.skipped.append(("activity penalties", "the loss here leaves them out"))
+    examination.causes += [*regularization_causes(program, baseline=examination.constant), *batch_causes(program)]
+    if not examination.works:
+        examination.causes += [*scale_causes(program), *activation_causes(program)]
         if not program.steps_taken:
-            found.causes += weight_causes(program)
+            examination.causes += weight_causes(program)
 
 
 def _message(error: Exception) -> str:
     return str(error).splitlines()[0][:200] if str(error) else type(error).__name__
 
 
-def _measure(found: Examination, loss: Any, seed: int) -> None:
+def _measure(examination: Examination, loss: Any, seed: int) -> None:
     """Adds the measurements, and the causes that they show."""
-    program, rows = found.program, found.rows
-    reason = _unmeasurable(found)
+    program, rows = examination.program, examination.rows
+    reason = _unmeasurable(examination)
     network, no_blocks = anatomy_of(program.graph)
-    found.description = network.description
+    examination.description = network.description
     if reason:
-        if not found.causes:
+        if not examination.causes:
             raise ReszooError(f"{network.name}: diagnose", got=reason, expected="a model whose loss can be computed")
-        found.skipped.append(("all measurements", reason))
+        examination.skipped.append(("all measurements", reason))
         return
     x = tree.map_structure(lambda part: part[rows], program.x)
     y = program.outputs[0].y[rows]
     results, skipped = measured(network, x, y, loss=loss, seed=seed, no_blocks=no_blocks)
-    found.results += results
-    found.skipped += skipped
+    examination.results += results
+    examination.skipped += skipped
     census = next(result for result in results if isinstance(result, Census))
-    if not found.works or census.level == "broken":
-        found.causes += unit_causes(census)
-    if not found.works:
-        found.causes += depth_causes(program, results, found.kinds)
-    found.causes += norm_causes(program, rows, baseline=found.constant)
+    if not examination.works or census.level == "broken":
+        examination.causes += unit_causes(census)
+    if not examination.works:
+        examination.causes += depth_causes(program, results, examination.kinds)
+    examination.causes += norm_causes(program, rows, baseline=examination.constant)
 
 
-def _unmeasurable(found: Examination) -> str:
+def _unmeasurable(examination: Examination) -> str:
     """Returns why nothing can be measured; an empty text if it can."""
-    program = found.program
+    program = examination.program
     if program.non_finite_weights:
         return "the weights are not finite"
-    if len(found.rows) < 2:
+    if len(examination.rows) < 2:
         return "fewer than two examples without NaN"
     if len(program.outputs) > 1:
         return f"a model of {len(program.outputs)} outputs: pass keras.Model(model.input, model.output[...])"
-    return next((why for title, why in found.skipped if title == "loss"), "")
+    return next((why for title, why in examination.skipped if title == "loss"), "")
 
 
-def _try(found: Examination, seed: int) -> None:
+def _try(examination: Examination, seed: int) -> None:
     """Adds a trial of learning rates, and what it shows."""
-    program = found.program
-    reason = _no_trial(found)
+    program = examination.program
+    reason = _no_trial(examination)
     if not reason:
         fresh = bool(program.steps_taken or program.non_finite_weights)
         try:
             copy = copy_of(program.model, weights=not fresh)
             loss = program.outputs[0].loss if len(program.outputs) == 1 else program.model.loss
             trainee = Trainee(program, copy, rate=program.rate or 0.0, loss=loss, seed=seed)
-            found.trial = sweep(trainee)
+            examination.trial = sweep(trainee)
         except Exception as error:
             # A custom layer or loss may raise anything when it is made anew or differentiated.
             reason = f"a copy of the model does not train: {_message(error)}"
         else:
-            found.causes += _rates(found, found.trial, trainee)
+            examination.causes += _rates(examination, examination.trial, trainee)
     if reason:
-        found.skipped.append(("trial", reason))
-        if not found.works:
-            found.causes += rate_causes(program)
-    if not found.works:
-        found.causes += unrelated_labels(program, seed=seed)
+        examination.skipped.append(("trial", reason))
+        if not examination.works:
+            examination.causes += rate_causes(program)
+    if not examination.works:
+        examination.causes += unrelated_labels(program, seed=seed)
 
 
-def _rates(found: Examination, trial: Trial, trainee: Trainee) -> Iterator[Cause]:
-    causes = [*rate_trial_causes(found.program, trial, trainee)]
-    if "frozen" in found.kinds:
+def _rates(examination: Examination, trial: Trial, trainee: Trainee) -> Iterator[Cause]:
+    causes = [*rate_trial_causes(examination.program, trial, trainee)]
+    if "frozen" in examination.kinds:
         # What learns slowly there is the head on random features.
         causes = []
     yield from causes
     # Where no rate learns anything, only the usual ones are known.
     if trial.gain(trial.best) == 0 and not causes:
-        yield from rate_causes(found.program)
+        yield from rate_causes(examination.program)
 
 
-def _no_trial(found: Examination) -> str:
+def _no_trial(examination: Examination) -> str:
     """Returns why there can be no trial; an empty text if there can."""
-    program = found.program
+    program = examination.program
     if program.optimizer is None or any(output.loss is None for output in program.outputs):
         return "the model is not compiled with an optimizer and a loss"
     if not program.model.trainable_variables:
         return "nothing is trainable"
-    if any(title == "loss" for title, _ in found.skipped) or len(program.finite_rows) < 2:
+    if any(title == "loss" for title, _ in examination.skipped) or len(program.finite_rows) < 2:
         return "the loss cannot be computed"
-    step = 3 * found.seconds / max(len(found.rows), 1) * min(program.batch_size or 32, 32)
+    step = 3 * examination.seconds / max(len(examination.rows), 1) * min(program.batch_size or 32, 32)
     if step * FEWEST * 3 > LONGEST_TRIAL:
         return f"a training step takes about {step:.1f} s"
     return ""

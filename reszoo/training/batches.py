@@ -43,11 +43,11 @@ class Ahead:
 
     def take(self, epoch: int, index: int) -> tuple[Array, ...]:
         """Returns a batch, and prepares those after it."""
-        wanted = [(epoch, each) for each in range(index, min(index + DEPTH, self._length))]
+        window = [(epoch, each) for each in range(index, min(index + DEPTH, self._length))]
         with self._lock:
-            for key in [key for key in self._futures if key not in wanted]:
+            for key in [key for key in self._futures if key not in window]:
                 self._futures.pop(key).cancel()
-            for key in wanted:
+            for key in window:
                 if key not in self._futures:
                     self._futures[key] = self._pool.submit(self._prepare, *key)
             future = self._futures.pop((epoch, index))

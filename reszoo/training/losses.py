@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import keras
 import numpy as np
 
+from reszoo.data.labels import Task
 from reszoo.data.sources import Data
 from reszoo.errors import ReszooError
 from reszoo.training.recipes import Recipe
 from reszoo.types import Array, KerasModel, Tensor
 
-Task = Literal["classification", "multilabel", "regression"]
 REGRESSION_LOSSES = ("mse", "mae", "huber")
 
 

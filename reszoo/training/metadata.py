@@ -10,6 +10,7 @@ from typing import Any
 
 from reszoo.arch.facts import Facts, facts_in
 from reszoo.data.columns import Columns
+from reszoo.data.labels import TASKS
 from reszoo.data.sources import Data, Scaling
 from reszoo.errors import ReszooError
 from reszoo.strict_json import strict_json
@@ -21,7 +22,6 @@ from reszoo.weights.formats.keras_files import FACTS_MEMBER as MEMBER
 from reszoo.weights.labels import words
 from reszoo.weights.origin import preprocessing_in
 
-TASKS = ("classification", "multilabel", "regression")
 SAVE = "reszoo.save(model, path, classes=[...], preprocessing=...) stores them"
 
 

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 from reszoo.arch.facts import Facts, read_facts, write_facts
 from reszoo.atomic import atomic_write
+from reszoo.data.labels import TASKS, Task
 from reszoo.data.sources import Data
 from reszoo.errors import ReszooError
-from reszoo.training.metadata import TASKS, Metadata, facts_of, metadata_of, write_metadata
+from reszoo.training.metadata import Metadata, facts_of, metadata_of, write_metadata
 from reszoo.training.network import AS_THEY_ARE
 from reszoo.types import KerasModel
 from reszoo.weights.catalogue import Preprocessing, Record, record
 from reszoo.weights.labels import words
 from reszoo.weights.preprocessing import scaling_layer
-
-Task = Literal["classification", "multilabel", "regression"]
 
 
 def save(

@@ -49,7 +49,7 @@ def bad_values(program: Program) -> Iterator[Cause]:
 
 
 def scale_causes(program: Program) -> Iterator[Cause]:
-    """Yields inputs of a size for which the initial weights are not made, where no norm follows, and true values."""
+    """Yields causes in the scale of inputs (unfit for the initial weights, with no norm behind) and true values."""
     rows = program.finite_rows[:ROWS]
     x = tree.map_structure(lambda part: part[rows], program.x)
     readers = [(step, slot) for step, slot in first_readers(program) if not program.followed_by_norm(step)]
@@ -95,7 +95,7 @@ def label_causes(program: Program) -> Iterator[Cause]:
             yield Cause(
                 "labels",
                 f"all {len(y)} true values are equal",
-                "there is nothing to tell apart: a constant is the best prediction",
+                "they tell nothing apart: a constant is the best prediction",
                 "np.unique(y, return_counts=True)  # check how the labels were read",
             )
 

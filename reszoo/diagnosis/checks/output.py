@@ -75,7 +75,7 @@ def _activation(output: Output) -> Iterator[Cause]:
 
 def _exclusive(output: Output, last: str) -> Iterator[Cause]:
     """Yields the last activations that do not suit a loss for classes that exclude each other."""
-    wanted = _dense(output.units, "softmax")
+    remedy = _dense(output.units, "softmax")
     if output.form == "several labels" and output.loss_name in CATEGORICAL:
         counts = output.y.reshape(-1, output.units).sum(axis=1)
         yield Cause(
@@ -87,10 +87,10 @@ def _exclusive(output: Output, last: str) -> Iterator[Cause]:
             evidence={"labels of an example, mean": float(counts.mean())},
         )
     elif last != "softmax" and not output.takes_logits and output.units > 1:
-        yield _wrong_for(output, last, wanted)
+        yield _wrong_for(output, last, remedy)
 
 
-def _wrong_for(output: Output, last: str, wanted: str) -> Cause:
+def _wrong_for(output: Output, last: str, remedy: str) -> Cause:
     phrase = "no activation at the end" if last == "linear" else f"{last} at the end"
     return Cause(
         "output_activation",
@@ -99,7 +99,7 @@ def _wrong_for(output: Output, last: str, wanted: str) -> Cause:
             "linear": "numbers below 0 and above 1 are cut off before the logarithm: they get no gradient",
             "sigmoid": "classes that exclude each other need probabilities that add up to 1",
         }.get(last, "outputs of 0 or above 1 are no probabilities; where they are cut off there is no gradient"),
-        wanted,
+        remedy,
     )
 
 
