@@ -170,7 +170,7 @@ def list_models(
     return [name for name in names if not pretrained or name in published]
 
 
-_ARGUMENTS = tuple(create.__annotations__)
+_ARGUMENTS = tuple(name for name in create.__annotations__ if name not in ("model", "changes", "return"))
 
 
 def __getattr__(name: str) -> Builder:

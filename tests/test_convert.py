@@ -52,6 +52,15 @@ def test_float16_halves_the_size(tmp_path):
             )
 
 
+def test_a_model_is_converted_as_its_file_is(tmp_path):
+    model = reszoo.create("resnet20_cifar", depths=1, input_shape=(16, 16, 1))
+    model.save(tmp_path / "model.keras")
+    reszoo.convert(tmp_path / "model.keras", tmp_path / "file.pth")
+    reszoo.convert(model, tmp_path / "model.pth")
+    ours, theirs = arrays_of(tmp_path / "model.pth"), arrays_of(tmp_path / "file.pth")
+    assert list(ours) == list(theirs) and all(ours[name].tobytes() == theirs[name].tobytes() for name in ours)
+
+
 @needs("torch")
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "float64"])
 def test_pytorch_reads_our_files_and_we_read_its(tmp_path, dtype):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,15 @@ from reszoo.types import Array, KerasModel
 
 def export(model: KerasModel, path: Path, order: Order) -> tuple[str, ...]:
     """Writes the folder; class names and the description are in `assets.extra`, which TensorFlow keeps for users."""
-    model.export(str(path), format="tf_saved_model", verbose=False, input_signature=input_signature(model, order.batch))
+    logger = logging.getLogger("tensorflow")
+    level = logger.level
+    # TensorFlow announces the temporary folder, which is renamed afterwards.
+    logger.setLevel(logging.WARNING)
+    try:
+        signature = input_signature(model, order.batch)
+        model.export(str(path), format="tf_saved_model", verbose=False, input_signature=signature)
+    finally:
+        logger.setLevel(level)
     extra = path / "assets.extra"
     extra.mkdir()
     (extra / "reszoo.json").write_text(order.description, encoding="utf-8")

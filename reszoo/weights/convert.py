@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tempfile
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -51,7 +52,7 @@ class Converted(NamedTuple):
 
 
 def convert(
-    source: str | Path,
+    source: str | Path | KerasModel,
     target: str | Path,
     /,
     *,
@@ -62,7 +63,7 @@ def convert(
     prefix: str | None = None,
     **changes: Any,
 ) -> Converted:
-    """Returns the result of writing a checkpoint in another format, after both files computed the same outputs.
+    """Returns the result of writing a checkpoint or model in another format, after both computed the same outputs.
 
     Example:
         >>> import reszoo, tempfile
@@ -71,7 +72,7 @@ def convert(
         True
 
     Args:
-        source: any file or folder that `load_weights` reads.
+        source: any file or folder that `load_weights` reads, or a Keras model of this package.
         target: `.keras`, `.weights.h5`, `.safetensors` or `.pth`.
         to: names and layout of a `.safetensors` or `.pth`: a dialect such as `torchvision`, `resnetv2`,
             `hugging_face` or `reszoo`. The default is `reszoo` for `.safetensors`, and for `.pth` the first PyTorch
@@ -86,6 +87,10 @@ def convert(
         ReszooError: the target's format or dialect cannot represent the network, or would compute something else.
             No file is written then.
     """
+    if not isinstance(source, (str, Path)):
+        with tempfile.TemporaryDirectory() as folder:
+            source.save(Path(folder, "model.keras"))
+            return convert(Path(folder, "model.keras"), target, to=to, dtype=dtype, names=names, **changes)
     target = Path(target).expanduser()
     if not target.name.endswith(FORMATS):
         raise ReszooError(str(target), got=f"format {target.suffix!r}", expected=", ".join(FORMATS))
