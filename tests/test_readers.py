@@ -12,6 +12,7 @@ from pathlib import Path
 import h5py
 import ml_dtypes
 import numpy as np
+import onnx_bytes
 import pytest
 from conftest import needs, refused, shown
 
@@ -528,7 +529,7 @@ FILES = [
     ("a.pth", b'{"message": "Not Found"}', ["JSON text"]),
     ("a.pth", b"\x1f\x8b\x08\0" + bytes(60), ["packed by gzip"]),
     ("a.tflite", b"\x1c\0\0\0TFL3" + bytes(60), ["a TFLite model"]),
-    ("a.onnx", b"\x08\x07\x12\x07pytorch" + bytes(60), ["an ONNX model"]),
+    ("a.onnx", b"\x08\x07\x12\x07pytorch" + bytes(60), ["a damaged or truncated ONNX model"]),
     ("a.index", bytes(200), ["a TensorFlow checkpoint", "a.data-00000-of-00001"]),
     ("a.pth", b"PK\x03\x04", ["truncated zip"]),
     ("a.h5", b"\x89HDF\r\n\x1a\n", ["damaged HDF5", "truncated"]),
@@ -727,7 +728,7 @@ def fuzz(seed, times):
 
 SEEDS = [
     *("a.pth", "b.pth", "c.safetensors", "d.h5", "e.weights.h5", "f.weights.h5", "g.keras", "h.index.json"),
-    *("i.pth", "j.npz", "k.msgpack", "l.pkl", "m.npy"),
+    *("i.pth", "j.npz", "k.msgpack", "l.pkl", "m.npy", "n.onnx"),
 ]
 
 
@@ -773,6 +774,10 @@ def test_damaged_files_are_read_or_refused(tmp_path, name):
     (tmp_path / "k.msgpack").write_bytes(b"\x81\xa1p\x82\xa1k" + packed((3,), np.ones(3, "f4")) + b"\xa1n\x01")
     (tmp_path / "l.pkl").write_bytes(array_pickle())
     np.save(tmp_path / "m.npy", np.ones((2, 3), "f4"))
+    conv = onnx_bytes.node("Conv", ("x", "w"), "c", kernel_shape=[1, 1])
+    nodes = [conv, onnx_bytes.node("BatchNormalization", ("c", *"abcd"), "logits", epsilon=1e-3)]
+    stored = [("w", np.ones((3, 3, 1, 1), "f4")), *((name, np.ones(3, "f4")) for name in "abcd")]
+    (tmp_path / "n.onnx").write_bytes(onnx_bytes.model(nodes, stored))
     code = f"from pathlib import Path; from test_readers import fuzz; fuzz(Path({str(tmp_path / name)!r}), 300)"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parent, timeout=100

@@ -42,7 +42,7 @@ def read_graph(config: Mapping[str, Any], *, name: str, where: str) -> ReadGraph
     Raises:
         ReszooError: no spec describes the graph; the message names the first layer that differs.
     """
-    steps = _without_padding(steps_of(config, where), where)
+    steps = _joined_pools(_without_padding(steps_of(config, where), where))
     trunk, head = _split(steps, where)
     regions = _regions(trunk)
     if not regions:
@@ -87,6 +87,25 @@ def _without_padding(steps: Steps, where: str) -> Steps:
         if step.kind != "zero_pad":
             place[number] = len(result)
             result.append(step._replace(inputs=tuple(place[each] for each in step.inputs)))
+    return result
+
+
+def _joined_pools(steps: Steps) -> Steps:
+    """Returns the steps with a pool of stride one and a subsampling of it as one strided pool."""
+    result: list[Step] = []
+    place: dict[int, int] = {}
+    for number, step in enumerate(steps):
+        step = step._replace(inputs=tuple(place[each] for each in step.inputs))
+        before = result[-1] if result else step
+        is_subsampling = step.kind == "pool" and step.settings["kernel"] == 1 and step.inputs == (len(result) - 1,)
+        if is_subsampling and before.kind == "pool" and before.settings["stride"] == 1:
+            window = before.settings
+            # Keras pads a pool of stride one by the same number of pixels on both sides, which are never the largest.
+            neutral = {"padding": (window["kernel"] - 1) // 2, "neutral": True} if window["padding"] == "same" else {}
+            result[-1] = before._replace(settings=window | neutral | {"stride": step.settings["stride"]})
+        else:
+            result.append(step)
+        place[number] = len(result) - 1
     return result
 
 

@@ -106,7 +106,8 @@ def _pads(op: Op, theirs: Mapping[str, Any]) -> bool:
     if op.padding == "same":
         return bool(padding == "same")
     # Zeros before a max pool are neutral only where nothing is negative.
-    return bool(padding == reach) and (op.kind == "conv" or op.input_sign == "nonnegative")
+    is_neutral = op.kind == "conv" or op.input_sign == "nonnegative" or theirs.get("neutral", False)
+    return bool(padding == reach) and is_neutral
 
 
 def mismatch(spec: NetSpec, steps: Steps, where: str) -> ReszooError:

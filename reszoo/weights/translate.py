@@ -68,7 +68,8 @@ def translate(
     if names is not None:
         check_names(best.checkpoint, names, best.prefix)
     is_known = len(best.tensors) >= max(2, len(best.unknown))
-    if _has_graph(checkpoint) and not (is_known and (dialect is dialects()["reszoo"] or dialect.refuse)):
+    is_ours = is_known and dialect is dialects()["reszoo"] and checkpoint.container != "ONNX"
+    if _has_graph(checkpoint) and not is_ours and not (is_known and dialect.refuse):
         try:
             return from_graph(checkpoint, best, is_known=is_known)
         except NoResidualGraphError:

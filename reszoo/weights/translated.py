@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from reszoo.arch.spec import NetSpec
-from reszoo.types import Array
 from reszoo.weights.dialects import Dialect
 from reszoo.weights.foreign import NOTHING, Foreign
-from reszoo.weights.formats.checkpoint import Checkpoint, Tensor
+from reszoo.weights.formats.checkpoint import Checkpoint, Tensor, constant
 from reszoo.weights.head import Linear
 
 
@@ -78,18 +77,9 @@ def with_constants(translated: Translated) -> Translated:
     added: dict[str, NamedTensor] = {}
     for variable, value in (("gamma", 1.0), ("beta", 0.0)):
         if norms and not any(f"{layer}/{variable}" in tensors for layer in norms):
-            added |= {f"{layer}/{variable}": NamedTensor(_constant(shape, value), "") for layer, shape in norms.items()}
+            added |= {f"{layer}/{variable}": NamedTensor(constant(shape, value), "") for layer, shape in norms.items()}
     if not added:
         return translated
     variables = " and ".join(sorted({name.rpartition("/")[2] for name in added}, reverse=True))
     note = f"the norms of the file have no {variables}: scales are one, shifts are zero"
     return replace(translated, tensors={**tensors, **added}, notes=(*translated.notes, note))
-
-
-def _constant(shape: tuple[int, ...], value: float) -> Tensor:
-    def read() -> Array:
-        import numpy as np
-
-        return np.full(shape, value, "float32")
-
-    return Tensor(shape, "float32", read)

@@ -48,6 +48,30 @@ class Tensor:
         return replace(self, shape=shape, read=lambda: self.read().reshape(shape))
 
 
+def constant(shape: tuple[int, ...], value: float) -> Tensor:
+    """Returns an array of one number."""
+
+    def read() -> Any:
+        import numpy as np
+
+        return np.full(shape, value, "float32")
+
+    return Tensor(shape, "float32", read)
+
+
+def stored_array(path: Path, shape: tuple[int, ...], dtype: str, offset: int) -> Callable[[], Any]:
+    """Returns a reader of an array that a file holds uncompressed, in little-endian numbers from an offset on."""
+
+    def read() -> Any:
+        import ml_dtypes
+        import numpy as np
+
+        stored = np.dtype(ml_dtypes.bfloat16) if dtype == "bfloat16" else np.dtype(dtype).newbyteorder("<")
+        return np.fromfile(path, stored, count=math.prod(shape), offset=offset).reshape(shape)
+
+    return read
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """An opened file or folder of files."""

@@ -47,8 +47,8 @@ def describe(path: Path, head: bytes) -> tuple[str, str]:
         return "a TensorFlow checkpoint", _tensorflow_hint(path)
     if path.suffix == ".pb":
         return "a TensorFlow graph (SavedModel)", _SAVED_MODEL
-    if path.suffix == ".onnx" or re.match(rb"\x08[\x01-\x14]\x12", head):
-        return "an ONNX model", _SAVE
+    if path.suffix == ".onnx":
+        return "a damaged ONNX model", REDOWNLOAD
     if path.suffix in (".caffemodel", ".mlmodel", ".params", ".pdparams", ".tflite", ".engine", ".plan"):
         return f"a model of another library ({path.suffix})", _SAVE
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()

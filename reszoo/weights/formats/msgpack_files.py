@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
-from reszoo.weights.formats.checkpoint import ITEM_SIZES, BrokenFileError, Checkpoint, Tensor
+from reszoo.weights.formats.checkpoint import ITEM_SIZES, BrokenFileError, Checkpoint, Tensor, stored_array
 from reszoo.weights.formats.numpy_pickles import is_shape
 
 _DEPTH = 64
@@ -147,18 +146,7 @@ class _Reader:
         size, offset = self._uint(width), self._stream.tell()
         if math.prod(shape) * ITEM_SIZES[dtype] != size or offset + size != end:
             raise _DamagedError(f"an array of shape {shape} in {size:,} bytes")
-        return Tensor(shape, dtype, _reader(self._path, shape, dtype, offset))
+        return Tensor(shape, dtype, stored_array(self._path, shape, dtype, offset))
 
     def _number(self) -> Any:
         return self.value("", _DEPTH)
-
-
-def _reader(path: Path, shape: tuple[int, ...], dtype: str, offset: int) -> Callable[[], Any]:
-    def read() -> Any:
-        import ml_dtypes
-        import numpy as np
-
-        stored = np.dtype(ml_dtypes.bfloat16) if dtype == "bfloat16" else np.dtype(dtype).newbyteorder("<")
-        return np.fromfile(path, stored, count=math.prod(shape), offset=offset).reshape(shape)
-
-    return read

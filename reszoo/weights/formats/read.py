@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from reszoo.errors import ReszooError
-from reszoo.weights.formats import keras_files, msgpack_files, numpy_files, torch_files
+from reszoo.weights.formats import keras_files, msgpack_files, numpy_files, onnx_files, torch_files
 from reszoo.weights.formats.archives import checked_zip
 from reszoo.weights.formats.checkpoint import JSON_LIMIT, BrokenFileError, Checkpoint, Tensor, json_object
 from reszoo.weights.formats.kinds import describe, describe_folder
 
 KNOWN = (
     "PyTorch (.pth .pt .th .bin, zip or legacy), .safetensors, Keras (.keras .weights.h5 .h5), NumPy (.npz), "
-    "Flax (.msgpack), a Hugging Face folder"
+    "Flax (.msgpack), ONNX, a Hugging Face folder"
 )
 
 
@@ -71,6 +71,8 @@ def _reader(path: Path) -> Callable[[Path], Checkpoint]:
         return torch_files.read_pickle
     if msgpack_files.is_msgpack(head, path.suffix):
         return msgpack_files.read_msgpack
+    if onnx_files.is_onnx(head, path.suffix):
+        return onnx_files.read_onnx
     got, hint = describe(path, head)
     raise BrokenFileError(path, got, expected=KNOWN, hint=hint)
 

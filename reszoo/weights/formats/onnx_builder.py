@@ -1,0 +1,149 @@
+"""The layers of a Keras model, collected from the nodes of an ONNX model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from reszoo.weights.formats.checkpoint import Tensor, constant
+
+
+class Node(NamedTuple):
+    """One operation."""
+
+    operation: str
+    name: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    attributes: Mapping[str, Any]
+
+
+class Graph(NamedTuple):
+    """A model: its operations in order, and its arrays by name."""
+
+    nodes: list[Node]
+    arrays: dict[str, Tensor]
+    inputs: list[tuple[str, tuple[int | None, ...]]]
+    outputs: list[tuple[str, tuple[int | None, ...]]]
+
+
+class UnreadableGraphError(Exception):
+    """A node that no network of the zoo has."""
+
+
+class Builder:
+    """Collects layers; every value of the graph is the output of one of them, or an array."""
+
+    def __init__(self, graph: Graph):
+        self.layers: list[dict[str, Any]] = []
+        self.tensors: dict[str, Tensor] = {}
+        self.arrays = dict(graph.arrays)
+        self._graph = graph
+        self._values: dict[str, str] = {}
+        self._names: set[str] = set()
+        self._readers: dict[str, int] = {}
+        for node in graph.nodes:
+            for name in node.inputs:
+                self._readers[name] = self._readers.get(name, 0) + 1
+
+    def input(self, name: str, shape: tuple[int | None, ...]) -> None:
+        if len(shape) != 4:
+            raise UnreadableGraphError(f"an input of shape {shape}")
+        # Images have few channels; a model converted from Keras may have them last and transpose.
+        transposes = any(node.operation == "Transpose" and name in node.inputs for node in self._graph.nodes)
+        last = shape if transposes else (shape[0], *shape[2:], shape[1])
+        self._names.add("input")
+        self._add_layer("InputLayer", "input", (), {"batch_shape": list(last)})
+        self._values[name] = "input"
+
+    def layer_of(self, value: str) -> str:
+        """Returns the layer whose output a value is."""
+        if value not in self._values:
+            raise UnreadableGraphError(f"the value {value[:80]!r}, which no node of the network computes")
+        return self._values[value]
+
+    def layer(self, kind: str, node: Node, name: str = "", sources: tuple[str, ...] = (), **config: Any) -> str:
+        """Adds a layer and returns its name; the output of the node becomes its output."""
+        unique = name = (name or node.name.strip("/") or node.outputs[0]).replace("/", ".")
+        number = 1
+        while unique in self._names:
+            number += 1
+            unique = f"{name}_{number}"
+        self._names.add(unique)
+        self._add_layer(kind, unique, sources or (self.layer_of(node.inputs[0]),), config)
+        self._values[node.outputs[0]] = unique
+        return unique
+
+    def same(self, node: Node) -> None:
+        """The node changes nothing."""
+        self._values[node.outputs[0]] = self.layer_of(node.inputs[0])
+
+    def weight(self, layer: str, variable: str, array: str, axes: tuple[int, ...] | None = None) -> None:
+        """Keeps an array as a weight of a layer."""
+        tensor = self._array(array)
+        self.tensors[f"{layer}/{variable}"] = tensor.permuted(axes) if axes else tensor
+
+    def bias(self, node: Node) -> bool:
+        """Makes an array that is added to a convolution or dense layer its bias; returns whether it is one."""
+        added = [name for name in node.inputs if name in self.arrays]
+        source = next((name for name in node.inputs if name not in self.arrays), "")
+        if not added or not source:
+            return False
+        layer = next(each for each in self.layers if each["config"]["name"] == self.layer_of(source))
+        width = layer["config"].get("filters", layer["config"].get("units"))
+        tensor = self.arrays[added[0]]
+        if width is None or layer["config"]["use_bias"] or tensor.size != width or self._readers[source] > 1:
+            raise UnreadableGraphError(f"an array added to {source!r}")
+        layer["config"]["use_bias"] = True
+        self.tensors[f"{layer['config']['name']}/bias"] = tensor.reshaped((width,))
+        self._values[node.outputs[0]] = layer["config"]["name"]
+        return True
+
+    def unfold_norms(self) -> None:
+        """Gives every convolution with a bias and no norm behind it a norm that only adds it, if the model has norms.
+
+        Exporters fold norms into the convolutions before them, which leaves those of pre-activation behind an addition.
+        """
+        norms = [layer for layer in self.layers if layer["class_name"] == "BatchNormalization"]
+        normed = {source for layer in norms for source in self._sources(layer)}
+        for layer in [*self.layers] if norms else []:
+            config = layer["config"]
+            name = config["name"]
+            if layer["class_name"] != "Conv2D" or not config["use_bias"] or name in normed:
+                continue
+            config["use_bias"] = False
+            norm = f"{name}_norm"
+            for reader in self.layers:
+                reader["inbound_nodes"] = [
+                    [[norm if source == name else source, *rest] for source, *rest in node]
+                    for node in reader["inbound_nodes"]
+                ]
+            bias = self.tensors.pop(f"{name}/bias")
+            epsilon = norms[0]["config"]["epsilon"]
+            self._add_layer("BatchNormalization", norm, (name,), norms[0]["config"] | {"name": norm})
+            values = (("gamma", (1 + epsilon) ** 0.5), ("moving_mean", 0.0), ("moving_variance", 1.0))
+            self.tensors |= {f"{norm}/{variable}": constant(bias.shape, value) for variable, value in values}
+            self.tensors[f"{norm}/beta"] = bias
+
+    @staticmethod
+    def _sources(layer: Mapping[str, Any]) -> list[str]:
+        return [source for node in layer["inbound_nodes"] for source, *_ in node]
+
+    def numbers(self, node: Node, place: int, name: str) -> list[int]:
+        """Returns the whole numbers that are an attribute of a node, or one of its inputs in later versions."""
+        value = node.attributes.get(name)
+        if value is None and len(node.inputs) > place and node.inputs[place]:
+            value = self._array(node.inputs[place]).read().reshape(-1).tolist()
+        return [int(each) for each in value or []]
+
+    def shape(self, array: str) -> tuple[int, ...]:
+        return self._array(array).shape
+
+    def _array(self, name: str) -> Tensor:
+        if name not in self.arrays:
+            raise UnreadableGraphError(f"weights {name[:80]!r} that are computed")
+        return self.arrays[name]
+
+    def _add_layer(self, kind: str, name: str, sources: tuple[str, ...], config: Mapping[str, Any]) -> None:
+        nodes = [[[source, 0, 0, {}] for source in sources]] if sources else []
+        self.layers.append({"class_name": kind, "config": {"name": name, **config}, "inbound_nodes": nodes})
