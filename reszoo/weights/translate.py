@@ -13,6 +13,7 @@ from reszoo.weights.classifier import placed, with_notes
 from reszoo.weights.dialects import IGNORED, Dialect, dialects
 from reszoo.weights.formats.checkpoint import Checkpoint, Tensor
 from reszoo.weights.graph import NoResidualGraphError
+from reszoo.weights.jax_names import in_torch_words
 from reszoo.weights.kinds import likely_kind
 from reszoo.weights.layer_names import LayerNames as LayerNames, candidates, check_names
 from reszoo.weights.restore import check_parts, restored
@@ -52,7 +53,7 @@ def translate(
             networks and nothing tells which one is meant.
     """
     _check_file(checkpoint)
-    checkpoint = restored(checkpoint)
+    checkpoint = in_torch_words(restored(checkpoint))
     part = restricted(checkpoint, key=key, prefix=prefix)
     known = candidates(checkpoint, names)
     located = networks(part, known) or by_dicts(part)
