@@ -530,7 +530,8 @@ FILES = [
     ("a.pth", b"\x1f\x8b\x08\0" + bytes(60), ["packed by gzip"]),
     ("a.tflite", b"\x1c\0\0\0TFL3" + bytes(60), ["a TFLite model"]),
     ("a.onnx", b"\x08\x07\x12\x07pytorch" + bytes(60), ["a damaged or truncated ONNX model"]),
-    ("a.index", bytes(200), ["a TensorFlow checkpoint", "a.data-00000-of-00001"]),
+    ("a.index", bytes(200), ["damaged or truncated index of a TensorFlow checkpoint"]),
+    ("a.data-00000-of-00001", bytes(200), ["a part of a TensorFlow checkpoint", "a.index"]),
     ("a.pth", b"PK\x03\x04", ["truncated zip"]),
     ("a.h5", b"\x89HDF\r\n\x1a\n", ["damaged HDF5", "truncated"]),
 ]

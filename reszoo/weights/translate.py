@@ -18,6 +18,7 @@ from reszoo.weights.kinds import likely_kind
 from reszoo.weights.layer_names import LayerNames as LayerNames, candidates, check_names
 from reszoo.weights.restore import check_parts, restored
 from reszoo.weights.select import Network, by_dicts, chosen, networks, restricted
+from reszoo.weights.tensorflow_names import in_order
 from reszoo.weights.translated import (
     NamedTensor as NamedTensor,
     Translated as Translated,
@@ -79,7 +80,7 @@ def translate(
     if not is_known and (kind := likely_kind(best.unknown)):
         raise ReszooError(where, got=kind, expected="a residual network", hint="the zoo has no such network")
     if names is None and not is_known:
-        best = from_order(best)
+        best = from_order(replace(best, checkpoint=in_order(best.checkpoint)))
         return replace(placed(best, part), checkpoint=with_notes(best, part))
     if dialect.refuse:
         raise ReszooError(where, got=f"weights of {dialect.title}", hint=dialect.refuse)

@@ -43,8 +43,9 @@ def describe(path: Path, head: bytes) -> tuple[str, str]:
     for at, magic, name in _FOREIGN:
         if head[at:].startswith(magic):
             return name, "unpack it" if "archive" in name else ("" if "image" in name else _SAVE)
-    if path.name.endswith((".index", ".meta")) or re.search(r"\.data-\d{5}-of-\d{5}$", path.name):
-        return "a TensorFlow checkpoint", _tensorflow_hint(path)
+    if path.name.endswith(".meta") or re.search(r"\.data-\d{5}-of-\d{5}$", path.name):
+        stem = re.sub(r"\.(meta|data-\d{5}-of-\d{5})$", "", path.name)
+        return "a part of a TensorFlow checkpoint", f"put {stem}.index beside it"
     if path.suffix == ".pb":
         return "a TensorFlow graph (SavedModel)", _SAVED_MODEL
     if path.suffix == ".onnx":
@@ -75,14 +76,6 @@ def _inside(head: bytes, packer: str) -> str:
 _SAVED_MODEL = "load it with tf.saved_model.load and save its variables with numpy.savez"
 
 
-def _tensorflow_hint(path: Path) -> str:
-    stem = re.sub(r"\.(index|meta|data-\d{5}-of-\d{5})$", "", path.name)
-    parts = (f"{stem}.index", f"{stem}.data-00000-of-00001")
-    missing = [name for name in parts if not (path.parent / name).is_file()]
-    beside = f"; {' and '.join(missing)} must be beside it" if missing else ""
-    return f"read it with tf.train.load_checkpoint({stem!r}) and save its variables with numpy.savez{beside}"
-
-
 def describe_folder(folder: Path) -> tuple[str, str]:
     """Returns what a folder without a checkpoint appears to be, and a hint."""
     if (folder / "saved_model.pb").is_file():
@@ -93,8 +86,8 @@ def describe_folder(folder: Path) -> tuple[str, str]:
         or (folder / "manifest.ocdbt").exists()
     ):
         return "an Orbax checkpoint", "restore it with orbax and save its arrays with numpy.savez"
-    if index := next(folder.glob("*.index"), None):
-        return f"a folder with the TensorFlow checkpoint {index.name!r}", _tensorflow_hint(index)
+    if indices := sorted(file.name for file in folder.glob("*.index")):
+        return f"a folder with the TensorFlow checkpoints {', '.join(indices[:4])}", "name one of them"
     if (folder / "data.pkl").is_file() and (folder / "data").is_dir():
         return (
             "an unpacked PyTorch file",

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from reszoo.errors import ReszooError
-from reszoo.weights.formats import keras_files, msgpack_files, numpy_files, onnx_files, torch_files
+from reszoo.weights.formats import keras_files, msgpack_files, numpy_files, onnx_files, tensorflow_files, torch_files
 from reszoo.weights.formats.archives import checked_zip
 from reszoo.weights.formats.checkpoint import JSON_LIMIT, BrokenFileError, Checkpoint, Tensor, json_object
 from reszoo.weights.formats.kinds import describe, describe_folder
 
 KNOWN = (
     "PyTorch (.pth .pt .th .bin, zip or legacy), .safetensors, Keras (.keras .weights.h5 .h5), NumPy (.npz), "
-    "Flax (.msgpack), ONNX, a Hugging Face folder"
+    "Flax (.msgpack), ONNX, TensorFlow checkpoints, a Hugging Face folder"
 )
 
 
@@ -40,9 +40,12 @@ def read(path: str | Path) -> Checkpoint:
 def _open(path: Path) -> Checkpoint:
     if path.is_dir():
         return _read_folder(path)
-    if not path.is_file():
+    index = tensorflow_files.index_of(path)
+    if not path.is_file() and index is None:
         raise ReszooError(str(path), got="no such file", expected=KNOWN)
     try:
+        if index is not None:
+            return _check(tensorflow_files.read_tensorflow(index), tensorflow_files.shards_of(index))
         reader = _reader(path)
         checkpoint = _read_shards(path) if reader is _read_shards else _check(reader(path))
         return _with_config(checkpoint, path.parent) if path.name in _IN_FOLDER else checkpoint
@@ -101,7 +104,7 @@ _NAME = 1000
 """Longest name of a tensor, in characters."""
 
 
-def _check(checkpoint: Checkpoint) -> Checkpoint:
+def _check(checkpoint: Checkpoint, files: Sequence[Path] = ()) -> Checkpoint:
     """Returns the checkpoint after its names and sizes were checked; reading a tensor names it in every error."""
     path, tensors = checkpoint.path, checkpoint.tensors
     for name in tensors:
@@ -109,7 +112,8 @@ def _check(checkpoint: Checkpoint) -> Checkpoint:
             raise BrokenFileError(
                 path, f"a tensor with the name {name[:100]!r}", expected=f"up to {_NAME} printable characters"
             )
-    claimed, size = sum(tensor.nbytes for tensor in tensors.values()), path.stat().st_size
+    claimed = sum(tensor.nbytes for tensor in tensors.values())
+    size = sum(file.stat().st_size for file in (path, *files))
     # Tensors may share storage, but not this much of it.
     if claimed > 64 * size:
         raise BrokenFileError(path, f"tensors of {claimed:,} bytes in a file of {size:,}")
@@ -191,6 +195,8 @@ _IN_FOLDER = (
 
 def _read_folder(folder: Path) -> Checkpoint:
     file = next((folder / name for name in _IN_FOLDER if (folder / name).is_file()), None)
+    if file is None and (index := tensorflow_files.index_of(folder)):
+        return _open(index)
     if file is None:
         got, hint = describe_folder(folder)
         raise ReszooError(str(folder), got=got, expected=", ".join(_IN_FOLDER), hint=hint)
