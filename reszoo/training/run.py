@@ -118,12 +118,19 @@ def run(
         model = _compile_model(spec, recipe, weights, parts, devices)
         rates = [float(each.learning_rate) for each in innermost(model.optimizer)]
         checkpoint = Checkpoint(
-            local, restore(local, model), data, spec, parts.targets, digest=combined(settings["digest"])
+            local,
+            restore(local, model),
+            data,
+            spec,
+            parts.targets,
+            digest=combined(settings["digest"]),
+            monitor=recipe.monitor,
         )
         # The checkpoint comes after the averaged weights were swapped back.
         own: list[keras.callbacks.Callback] = [BeginEpoch(seed, parts.train), StopIfNotFinite()]
         own += [ValidateAverages()] if recipe.ema else []
-        own += [ReduceOnPlateau(recipe.plateau, rates, checkpoint.history)] if recipe.plateau.patience else []
+        if recipe.plateau.patience:
+            own += [ReduceOnPlateau(recipe.plateau, rates, checkpoint.history, recipe.monitor)]
         own += [keras.callbacks.TensorBoard(str(local / "logs"), write_graph=False), *callbacks, checkpoint]
         with _writing(checkpoint):
             _fit(model, parts, checkpoint, recipe, callbacks=own, verbose=verbose)
@@ -131,7 +138,7 @@ def run(
                 model.optimizer.finalize_variable_values(model.trainable_variables)
             results = _finish(model, parts, checkpoint, pretrained=weights is not None, devices=devices)
     remarks, accuracy = tuple(results["remarks"]), results["test_accuracy"]
-    return Trained(folder, model, checkpoint.history, accuracy, remarks)
+    return Trained(folder, model, checkpoint.history, accuracy, remarks, recipe.monitor)
 
 
 def check_data(data: Data, recipe: Recipe) -> None:

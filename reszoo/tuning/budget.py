@@ -52,12 +52,13 @@ class Budget(FrozenModel):
     """Training time of one trial; it stops after the epoch in which the time runs out."""
 
     def __repr__(self) -> str:
-        return f"Budget({', '.join(f'{name}={limit:g}' for name, limit in self._limits().items())})"
+        return f"Budget({', '.join(f'{name}={limit:g}' for name, limit in self.limits().items())})"
 
     def _repr_html_(self) -> str:
-        return html_table(["cost", "at most"], [(name, f"{limit:g}") for name, limit in self._limits().items()])
+        return html_table(["cost", "at most"], [(name, f"{limit:g}") for name, limit in self.limits().items()])
 
-    def _limits(self) -> dict[str, float]:
+    def limits(self) -> dict[str, float]:
+        """Returns cost -> limit, of the costs that are limited."""
         return {name: limit for name, limit in self.model_dump().items() if limit is not None}
 
     def excess(self, cost: Cost) -> float:
@@ -89,6 +90,21 @@ class Feasible:
             return True
         spec = self.space.spec(point)
         return spec is not None and self._measure(spec) <= self.budget.latency
+
+    def check(self, point: Point) -> None:
+        """Checks that the network of a point is valid and within budget.
+
+        Raises:
+            ReszooError: it is not; the message names the cost.
+        """
+        cost, spec = self.space.cost(point), self.space.spec(point)
+        if cost is None or spec is None:
+            raise ReszooError("point", got=point, expected="a network that can be built")
+        for name, limit in self.budget.limits().items():
+            if name in COUNTED_COSTS and getattr(cost, name) > limit:
+                raise ReszooError("point", got=f"{getattr(cost, name):,} {name}", expected=f"at most {limit:,.0f}")
+        if not self.has(point):
+            raise ReszooError("point", got="a slower network", expected=f"at most {self.budget.latency} s")
 
     def fraction(self) -> float:
         """Returns the share of random points whose networks are valid and within the counted limits.
