@@ -14,14 +14,16 @@ from reszoo.training.optimizers import compile_for
 from reszoo.training.recipes import Recipe, recipe as get_recipe
 from reszoo.tuning.budget import Budget, Feasible
 from reszoo.tuning.space import Space, space as get_space
+from reszoo.tuning.tuner_labels import with_rows
 
 
 class HyperResNet(keras_tuner.HyperModel):
     """A `keras_tuner.HyperModel` of a search space: `RandomSearch(HyperResNet("digits_small", "fast"), ...)`.
 
     A point over budget is replaced before anything is built, and the trial's hyperparameters are updated to the point
-    that is used: no trial is wasted, and Hyperband keeps its full schedule. Labels are class indices, or one-hot or
-    soft labels.
+    that is used: no trial is wasted, and Hyperband keeps its full schedule. Labels are class numbers of
+    shape (n,) or (n, 1), words, booleans, one-hot or soft rows, in arrays; numbers or rows in a `tf.data.Dataset` or a
+    PyDataset. The loss of the recipe decides about the last layer, as in `reszoo.train`.
 
     Example:
         >>> import reszoo
@@ -75,15 +77,9 @@ class HyperResNet(keras_tuner.HyperModel):
         return model
 
     def fit(self, hp: Any, model: keras.Model, x: Any, y: Any = None, *arguments: Any, **options: Any) -> Any:
-        """Returns the history of `model.fit`, with class indices turned into one-hot labels."""
+        """Returns the history of `model.fit`, with labels of any form turned into one-hot rows."""
         classes = model.output_shape[-1]
-        validation = options.get("validation_data")
-        if isinstance(validation, tuple):
-            options["validation_data"] = (validation[0], _one_hot(validation[1], classes), *validation[2:])
-        return model.fit(x, _one_hot(y, classes), *arguments, **options)
-
-
-def _one_hot(labels: Any, classes: int) -> Any:
-    if labels is None or getattr(labels, "ndim", 0) != 1:
-        return labels
-    return keras.utils.to_categorical(labels, classes)
+        x, y, validation = with_rows(x, y, options.get("validation_data"), classes)
+        if validation is not None:
+            options["validation_data"] = validation
+        return model.fit(x, y, *arguments, **options)

@@ -92,6 +92,7 @@ class Search(Study):
         data: as in `search`.
         folder: as in `search`.
         recipe: a recipe or its name; by default one for the kind of data.
+        changes: fixed changes to the network, as in `reszoo.train`; not of what the space searches.
         budget: `Budget`, or its limits: `{"macs": 2e6}`.
         objective: a measure of the validation examples after the best epoch, or a list of it, further measures and
             costs to minimize (params, macs, activations, depth, latency). Of classes: accuracy, balanced_accuracy, f1,
@@ -129,6 +130,7 @@ class Search(Study):
         *,
         folder: str | Path,
         recipe: str | Recipe | None = None,
+        changes: Mapping[str, Any] | None = None,
         budget: Budget | Mapping[str, float] | None = None,
         objective: str | Sequence[str] | None = None,
         sampler: str = "tpe",
@@ -158,6 +160,7 @@ class Search(Study):
             folder=folder,
             recipe=recipe,
             recipe_changes=recipe_changes,
+            changes=changes or {},
             budget=budget,
             objective=objective,
             sampler=sampler,

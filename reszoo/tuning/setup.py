@@ -21,6 +21,7 @@ from reszoo.errors import ReszooError, UnknownNameError
 from reszoo.training.defaults import default_recipe
 from reszoo.training.recipes import Recipe, recipe as get_recipe
 from reszoo.training.train import check_kind, check_seed, fields_for
+from reszoo.tuning.axes import Axis
 from reszoo.tuning.budget import Budget, Feasible
 from reszoo.tuning.job import Source, description
 from reszoo.tuning.latency import Latencies
@@ -40,13 +41,12 @@ OTHER_NAMES = {
     **dict.fromkeys(("n_jobs", "workers"), "jobs"),
     **dict.fromkeys(("timeout", "max_seconds"), "seconds"),
     **dict.fromkeys(("batch_size",), "batch"),
-    **dict.fromkeys(("lr",), "learning_rate={'peak': ...}"),
     "pruner": "pruning",
     "tuner": "sampler",
     "asha": "halving",
-    "hyperband": "pruning='halving'; a sampler proposes: tpe",
-    "bayesian": "tpe or gp",
-    "flops": "macs, which is half of it",
+    "hyperband": "pruning='halving', which ends runs; samplers propose them",
+    "bayesian": "tpe",
+    "flops": "macs",
     "parameters": "params",
 }
 """Names of other libraries for arguments and words -> ours."""
@@ -134,6 +134,7 @@ def prepare(
     folder: Path,
     recipe: str | Recipe | None,
     recipe_changes: Mapping[str, Any],
+    changes: Mapping[str, Any],
     budget: Budget | Mapping[str, float] | None,
     objective: str | Sequence[str] | None,
     sampler: str,
@@ -161,7 +162,8 @@ def prepare(
     _check_options(objectives, sampler, pruning)
     adapted = get_space(space)
     check_kind(adapted.root, examples)
-    adapted = adapted.fitted(**fields_for(examples, loss="cross_entropy"))
+    _check_fixed(adapted, changes, recipe_changes)
+    adapted = adapted.fitted(**{**changes, **fields_for(examples, loss="cross_entropy")})
     training = _recipe(recipe or default_recipe(examples, None), recipe_changes, objectives, examples)
     latency = Latencies(folder / "latency.json", worker())
     return Setup(
@@ -189,7 +191,40 @@ def _check_names(recipe_changes: Mapping[str, Any], limits: Mapping[str, Any]) -
     for where, names in (("search", recipe_changes), ("budget", limits)):
         for name in names:
             if name in OTHER_NAMES:
-                raise ReszooError(f"{where}: unknown argument", got=repr(name), hint=f"here it is {OTHER_NAMES[name]}")
+                raise ReszooError(f"{where}: unknown argument", got=repr(name), hint=_named(name))
+
+
+def _check_fixed(space: Space, changes: Mapping[str, Any], recipe_changes: Mapping[str, Any]) -> None:
+    """Refuses fixed values of what the space searches: they would have no effect."""
+    for where, values, axes in (
+        ("changes", changes, {**space.net, **space.size}),
+        ("recipe", recipe_changes, space.recipe),
+    ):
+        for name in dotted(values):
+            if name in axes and (where == "recipe" or isinstance(axes[name], Axis)):
+                hint = f"space(..., {'recipe' if where == 'recipe' else 'net'}=...) changes the axis"
+                raise ReszooError(f"{where}.{name}", got="a value for what the space searches", hint=hint)
+
+
+def dotted(values: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Returns the dotted names of nested values.
+
+    Example:
+        >>> dotted({"epochs": 3, "optimizer": {"momentum": 0.9}})
+        ['epochs', 'optimizer.momentum']
+    """
+    names = []
+    for name, value in values.items():
+        path = f"{prefix}{name}"
+        names += dotted(value, f"{path}.") if isinstance(value, Mapping) and value else [path]
+    return names
+
+
+def _named(name: str) -> str:
+    """A hint with our name for something."""
+    ours = OTHER_NAMES[name]
+    hint = f"did you mean {ours!r}?" if ours.isidentifier() else f"did you mean {ours}?"
+    return f"{hint} (a multiply-accumulate is two operations)" if name == "flops" else hint
 
 
 def _examples(source: Source, folds: int | None) -> Data:
@@ -233,7 +268,7 @@ def _recipe(name: str | Recipe, changes: Mapping[str, Any], objectives: Sequence
 def _check_options(objectives: tuple[str, ...], sampler: str, pruning: str) -> None:
     for where, got, known in (("sampler", sampler, [*SAMPLERS]), ("pruning", pruning, [*PRUNINGS])):
         if got in OTHER_NAMES:
-            raise ReszooError(where, got=repr(got), expected=", ".join(known), hint=f"here it is {OTHER_NAMES[got]}")
+            raise ReszooError(where, got=repr(got), expected=", ".join(known), hint=_named(got))
         if got not in known:
             raise UnknownNameError(where, got=got, known=known)
     if sampler == "gp" and not _is_installed("torch"):

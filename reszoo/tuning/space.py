@@ -11,12 +11,12 @@ from pathlib import Path
 from random import Random
 from typing import Annotated, Any
 
-from pydantic import Field, Strict, model_validator
+from pydantic import Field, Strict, ValidationError, model_validator
 
 from reszoo.arch import zoo
 from reszoo.arch.cost import Cost
 from reszoo.arch.spec import NetSpec, replace
-from reszoo.config import FrozenModel, check, configs, inherit, merge, read_yaml
+from reszoo.config import FrozenModel, check, configs, explain, inherit, merge, read_yaml
 from reszoo.errors import ReszooError, UnknownNameError
 from reszoo.notebook import html_table
 from reszoo.training.recipes import HEADS, Recipe, recipe as get_recipe
@@ -78,6 +78,12 @@ class Space(FrozenModel):
     """Points that a search tries first, those that are within budget."""
     ref: str = ""
     """Source of the ranges."""
+
+    def __init__(self, /, **fields: Any) -> None:
+        try:
+            super().__init__(**fields)
+        except ValidationError as error:
+            raise explain(error, Space, "") from None
 
     def __repr__(self) -> str:
         return f"Space({self.name!r}, network={self.network!r}, kind={self.kind!r}, {len(self.axes)} axes)"
