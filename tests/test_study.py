@@ -1,7 +1,9 @@
 """Studies: killed, joined, damaged or changed; within budget, nothing trained twice."""
 
+import concurrent.futures
 import json
 import os
+import pickle
 import re
 import shutil
 import signal
@@ -26,10 +28,12 @@ from typer.testing import CliRunner
 import reszoo
 import reszoo.cli
 from reszoo.cli.screen import app
-from reszoo.tuning.job import Outcome
+from reszoo.tuning import accelerators
+from reszoo.tuning.job import Job, Outcome
 from reszoo.tuning.latency import Latencies
 from reszoo.tuning.proposals import Halving, derive_seed
 from reszoo.tuning.results import Trial, front, fronts, numbers_to_keep
+from reszoo.tuning.sending import check_callbacks
 from reszoo.tuning.storage import fail_and_requeue, quiet as quietly
 from reszoo.tuning.trial_end import TrialEnd, TrialFailed
 from reszoo.tuning.worker_main import damaged_file, resident_memory
@@ -112,7 +116,7 @@ def test_short_repr_and_notebook_tables(tmp_path):
         assert result._repr_html_().startswith("<table>")
     assert f"best score={study.best().score:.4f}" in repr(study) and "resnet20_cifar" in repr(study.space)
     assert repr(study.setup.feasible.budget) == "Budget(params=2500)"
-    assert all(f"{trial.score:.4f}" in study._repr_html_() for trial in study.trials)
+    assert all(f"{trial.score:.4f}" in study._repr_html_() for trial in study.trials if trial.is_ended)
 
 
 ENDINGS = [
@@ -819,6 +823,114 @@ def test_postgresql_with_one_of_three_processes_killed(tmp_path, postgresql):
     assert {trial.state for trial in study.trials} <= {"complete", "pruned"}
     epochs = (tmp_path / "s.log").read_text().split("\n")[:-1]
     assert len(epochs) == len(set(epochs))
+
+
+def test_postgresql_machines_with_folders_of_their_own_of_which_one_is_suspended(tmp_path, postgresql):
+    """A closed lid, longer than the grace: both end with 0 and agree about every result."""
+    import psycopg
+
+    with psycopg.connect(postgresql.replace("+psycopg", ""), autocommit=True) as connection:
+        connection.execute("CREATE DATABASE machines")
+    storage = postgresql.rpartition("/")[0] + "/machines"
+    search(tmp_path / "a", trials=1, storage=storage)
+    two = [process(tmp_path / each, 8, "0003:2:stop", storage=storage) for each in "ab"]
+    try:
+        ended = concurrent.futures.ThreadPoolExecutor(2)
+        futures = [ended.submit(finish, child) for child in two]
+        first = next(concurrent.futures.as_completed(futures, timeout=100))
+        for child in two:
+            if child.poll() is None:
+                child.send_signal(signal.SIGCONT)
+        outcomes = [future.result(timeout=100) for future in futures]
+    finally:
+        for child in two:
+            child.kill()
+    assert [outcome[0] for outcome in outcomes] == [0, 0] and first.result()[0] == 0, outcomes
+    assert sum("taken by another process" in errors for _, _, errors in outcomes) == 1
+    one, other = (reszoo.open_study(tmp_path / each, storage=storage) for each in "ab")
+    assert one.rows() == other.rows() and [trial.number for trial in one.trials] == [*range(8)]
+    assert {trial.state for trial in one.trials} <= {"complete", "pruned"}
+    assert one.best().number == other.best().number
+    assert [trial.number for trial in one.pareto()] == [trial.number for trial in other.pareto()]
+    assert all(trial.weights.exists() for trial in one.pareto()), "the other folder can be reached"
+
+
+# Workers.
+
+HANGING = """
+import pickle, sys, time
+from reszoo.tuning.job import Outcome, Progress
+receive = lambda: pickle.loads(pickle.load(sys.stdin.buffer))
+def send(message):
+    pickle.dump(message, sys.stdout.buffer)
+    sys.stdout.buffer.flush()
+receive()
+job = receive()
+for epoch in range(1, job.recipe.epochs):
+    send(Progress([{"epoch": epoch, "val_accuracy": 0.5}] * epoch))
+    receive()
+time.sleep(100)
+"""
+
+
+@pytest.mark.parametrize("limit", [{"stall": 0.5}, {"seconds": 0.2}], ids=str)
+def test_worker_that_hangs_is_ended(tmp_path, monkeypatch, limit):
+    monkeypatch.setattr(Worker, "program", (sys.executable, "-c", HANGING))
+    spec, recipe = reszoo.spec("resnet20_cifar"), reszoo.recipe("fast", epochs=3)
+    worker, start = Worker(), time.monotonic()
+    worker._longest = 0.01
+    outcome = worker.do(Job(tmp_path / "run", spec, recipe, None, 0, **limit))
+    assert outcome.state == "crashed" and "no message for" in outcome.note and worker.pid is None
+    assert time.monotonic() - start < 60
+
+
+def test_workers_have_a_gpu_each_and_take_memory_as_they_need_it(tmp_path, monkeypatch):
+    program = tmp_path / "nvidia-smi"
+    program.write_text("#!/bin/sh\necho '0, GPU-aa, NVIDIA A, 80 MiB'\necho '1, GPU-bb, NVIDIA B, 40 MiB'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    accelerators._installed.cache_clear()
+    try:
+        assert [each["CUDA_VISIBLE_DEVICES"] for each in accelerators.environments(3)] == ["0", "1", "0"]
+        assert accelerators.description({"CUDA_VISIBLE_DEVICES": "1"}) == "NVIDIA B (40 MiB)"
+        with pytest.warns(UserWarning, match="3 jobs share 2 GPUs"):
+            search(tmp_path / "s", trials=3, jobs=3)
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-b")
+        assert accelerators.environments(2) == [{"CUDA_VISIBLE_DEVICES": "GPU-b"}] * 2
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+        assert accelerators.environments(1) == [{}] and "CPU" in accelerators.description({})
+    finally:
+        accelerators._installed.cache_clear()
+    monkeypatch.setenv("XLA_PYTHON_CLIENT_PREALLOCATE", "true")
+    variables = Worker({"CUDA_VISIBLE_DEVICES": "1"})._variables()
+    assert variables["TF_FORCE_GPU_ALLOW_GROWTH"] == "true" and variables["CUDA_VISIBLE_DEVICES"] == "1"
+    assert variables["XLA_PYTHON_CLIENT_PREALLOCATE"] == "true", "what the user has set stays"
+
+
+OF_A_SCRIPT = """
+import keras, pickle, sys
+from reszoo.tuning.sending import check_callbacks, dumps
+
+class Hello(keras.callbacks.Callback):
+    def on_epoch_end(self, epoch, logs=None):
+        return "hello"
+
+check_callbacks((Hello(), keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: None)))
+sys.stdout.buffer.write(dumps(Hello()))
+"""
+
+
+def test_classes_of_a_script_are_sent_by_value():
+    content = subprocess.run([sys.executable, "-c", OF_A_SCRIPT], check=True, capture_output=True).stdout
+    assert pickle.loads(content).on_epoch_end(1) == "hello"
+
+
+def test_callbacks_that_set_the_rate_are_refused():
+    import keras
+
+    with refused(["callbacks", "ReduceLROnPlateau", "plateau={'patience': 2}"]):
+        check_callbacks((keras.callbacks.ReduceLROnPlateau(),))
 
 
 # The command.

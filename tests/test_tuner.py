@@ -78,6 +78,9 @@ def test_latency_is_measured_only_within_the_other_limits():
     assert all(reszoo.cost(spec).params <= feasible.budget.params for spec in specs)
     with refused(["budget.latency"]):
         Feasible(TINY, Budget(latency=1.0))
+    few = reszoo.space(TINY, size={"widths": {"values": [4]}}, recipe={"learning_rate.peak": {"values": [0.1]}})
+    with refused(["budget on tiny", "at most 1e-09 s", "at least 0.004 s, the least that was measured"]):
+        Feasible(few, Budget(latency=1e-9), measure=measure).draw(seed=0)
 
 
 class SimulatedTraining(reszoo.HyperResNet):

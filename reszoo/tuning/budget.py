@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable
 from itertools import islice
 from random import Random
@@ -80,6 +81,8 @@ class Feasible:
         self.space = space
         self.budget = budget
         self._measure = measure
+        self._fastest = math.inf
+        """Least latency measured so far."""
 
     def has(self, point: Point) -> bool:
         """Returns whether the network of a point is valid and within budget."""
@@ -89,7 +92,11 @@ class Feasible:
         if self.budget.latency is None or self._measure is None:
             return True
         spec = self.space.spec(point)
-        return spec is not None and self._measure(spec) <= self.budget.latency
+        if spec is None:
+            return False
+        seconds = self._measure(spec)
+        self._fastest = min(self._fastest, seconds)
+        return seconds <= self.budget.latency
 
     def check(self, point: Point) -> None:
         """Checks that the network of a point is valid and within budget.
@@ -129,10 +136,24 @@ class Feasible:
             point = self.space.ask(answers)
             if self.has(point):
                 return point
-            if attempt == SAMPLE_SIZE and self.budget.excess(self.least()) > 1:
-                raise self._no_network_error()
+            if attempt == SAMPLE_SIZE:
+                if self.budget.excess(self.least()) > 1:
+                    raise self._no_network_error()
+                if (self.space.count() or math.inf) <= SAMPLE_SIZE:
+                    return self._listed(seed)
         hint = "use a larger budget or narrower ranges"
         raise ReszooError(self.space.name, got=f"no network within budget in {MAX_DRAWS:,} draws", hint=hint)
+
+    def _listed(self, seed: int | str) -> Point:
+        """A random one of all points of a small space that are within budget."""
+        points = [point for point in self.space.points() if self.has(point)]
+        if points:
+            return Random(seed).choice(points)
+        got, expected = "no network within budget", ""
+        if self.budget.latency is not None:
+            got = f"a latency of at most {self.budget.latency:g} s"
+            expected = f"at least {self._fastest:.3g} s, the least that was measured"
+        raise ReszooError(f"budget on {self.space.name}", got=got, expected=expected)
 
     def redraw(self, point: Point) -> Point:
         """Returns a point within budget: `point` itself if it is, otherwise a random one decided by `point`."""

@@ -133,7 +133,8 @@ def _train(job: Job, connection: Connection, cache: list[Data]) -> Outcome:
     with FileLock(f"{job.folder}.lock"):
         note = set_aside_if_damaged(job.folder)
         if job.source is not None:
-            cache[:] = [job.source.open()]
+            # No trial sees the test part.
+            cache[:] = [replace(job.source.open(), test=None)]
         (data,) = cache
         if job.weights is not None:
             data = scaled_for(job.weights, job.spec, data)
