@@ -11,11 +11,8 @@ import numpy as np
 
 from reszoo.data.labels import Task
 from reszoo.data.sources import Data
-from reszoo.errors import ReszooError
-from reszoo.training.recipes import MONITORS, Recipe
+from reszoo.training.recipes import Recipe
 from reszoo.types import Array, KerasModel, Tensor
-
-REGRESSION_LOSSES = ("mse", "mae", "huber")
 
 
 @dataclass(frozen=True)
@@ -62,30 +59,6 @@ def targets_of(data: Data) -> Targets:
         return Targets(task, labels.shape[1])
     mean, std = labels.mean(axis=0), labels.std(axis=0)
     return Targets(task, labels.shape[1], tuple(map(float, mean)), tuple(float(each) or 1.0 for each in std))
-
-
-def check_loss(recipe: Recipe, task: Task) -> None:
-    """Checks that loss, metrics and class weights belong to a task.
-
-    Raises:
-        ReszooError: they belong to another.
-    """
-    if task != "regression" and recipe.loss in REGRESSION_LOSSES:
-        expected = "cross_entropy, binary_cross_entropy, focal"
-        raise ReszooError("recipe.loss", got=repr(recipe.loss), expected=f"{expected} for {task}")
-    if task == "regression" and recipe.loss in ("binary_cross_entropy", "focal"):
-        raise ReszooError("recipe.loss", got=repr(recipe.loss), expected="mse, mae, huber for regression")
-    if task != "classification" and recipe.class_weights != "none":
-        raise ReszooError("recipe.class_weights", got=f"data for {task}", expected="one label an example")
-    if recipe.monitor not in ("auto", *MONITORS[task]):
-        raise ReszooError("recipe.monitor", got=f"{recipe.monitor!r} for {task}", expected=", ".join(MONITORS[task]))
-    unsuitable = [
-        name
-        for name in recipe.metrics
-        if task == "regression" or (task == "multilabel" and name in ("top5", "balanced_accuracy"))
-    ]
-    if unsuitable:
-        raise ReszooError("recipe.metrics", got=f"{', '.join(unsuitable)} for {task}", expected="metrics of this task")
 
 
 def loss(recipe: Recipe, *, from_logits: bool = False, task: Task = "classification") -> keras.losses.Loss:

@@ -20,6 +20,7 @@ from reszoo.data.sources import Data
 from reszoo.errors import ReszooError, UnknownNameError
 from reszoo.training.defaults import default_recipe
 from reszoo.training.recipes import Recipe, recipe as get_recipe
+from reszoo.training.suitability import check_recipe
 from reszoo.training.train import check_kind, check_seed, fields_for
 from reszoo.tuning.axes import Axis
 from reszoo.tuning.budget import Budget, Feasible
@@ -262,7 +263,10 @@ def _recipe(name: str | Recipe, changes: Mapping[str, Any], objectives: Sequence
         raise ReszooError("monitor", got=repr(changed), expected=f"{monitor!r}, as the objective says")
     further = {name for name in objectives[1:] if name in FURTHER}
     result = get_recipe(name, **changes)
-    return get_recipe(result, metrics=tuple(dict.fromkeys((*result.metrics, *sorted(further))))) if further else result
+    if further:
+        result = get_recipe(result, metrics=tuple(dict.fromkeys((*result.metrics, *sorted(further)))))
+    check_recipe(result, data)
+    return result
 
 
 def _check_options(objectives: tuple[str, ...], sampler: str, pruning: str) -> None:
