@@ -496,7 +496,7 @@ def test_known_points_come_first_and_once(tmp_path):
     assert study.search(trials=6).trials[5].point["learning_rate.peak"] == 0.3
     for point, words in (
         (known | {"stage1.width": 5}, ["point.stage1.width", "got 5", "2, 4, 6, 8"]),
-        (known | {"widht": 5}, ["point", "did you mean"]),
+        (known | {"shortcutt": 5}, ["point", "did you mean 'shortcut'"]),
         ({"shortcut": "none"}, ["point.stage1.depth", "got nothing"]),
         (known | {f"stage{number}.width": 8 for number in (1, 2, 3)}, ["point", "params", "at most 2,500"]),
     ):
@@ -664,7 +664,7 @@ def test_extension_takes_over_finished_trials(tmp_path):
     assert [trial.point for trial in more.trials[: len(best)]] == [trial.point for trial in best]
     assert [trial.start for trial in more.trials[: len(best)]] == [str(trial.weights) for trial in best]
     for change, words in (
-        ({"data": (DATA[0], (DATA[1] + 1) % 4)}, ["extends", "data.labels"]),
+        ({"data": (DATA[0], np.maximum(DATA[1], 1) - 1)}, ["extends", "data.classes"]),
         ({"loss": "binary_cross_entropy"}, ["extends", "recipe.loss"]),
         ({"epochs": 3}, ["extends", "recipe.epochs", "4 or more"]),
     ):

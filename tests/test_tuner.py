@@ -11,7 +11,7 @@ from conftest import refused
 import reszoo
 from reszoo.training.train import fitting_spec
 from reszoo.tuning.budget import Budget, Feasible
-from reszoo.tuning.tuner_labels import with_rows
+from reszoo.tuning.hypermodel import with_rows
 
 TINY = reszoo.Space(
     name="tiny",

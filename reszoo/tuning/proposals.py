@@ -29,8 +29,8 @@ from reszoo.tuning.space import Candidate
 PLACE, POINT, KEY, RETRY, OUTCOME, PROCESS = "place", "point", "key", "retry_of", "outcome", "process"
 """Names of trial attributes in the database: number of the proposal, point, key of the candidate, number of the trial
 that it resumes, ending that Optuna has no state for, identity of its process."""
-START = "start"
-"""Name of the attribute with a file of weights that a trial starts from."""
+QUEUED, START = "queued", "start"
+"""Names of trial attributes: a point that waits for its turn, a file of weights to start from."""
 SAMPLER_ATTEMPTS = 25
 """Queries of a sampler before a random draw is used instead."""
 FIRST_RUNG = 2
@@ -121,6 +121,9 @@ class Proposals(optuna.samplers.BaseSampler):
             storage.set_trial_user_attr(trial_id, PLACE, number)
         if POINT in attributes:
             return dict(attributes[POINT])
+        if QUEUED in attributes:
+            storage.set_trial_user_attr(trial_id, POINT, attributes[QUEUED])
+            return dict(attributes[QUEUED])
         refused: set[str] = set()
         while True:
             try:

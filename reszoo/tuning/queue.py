@@ -12,10 +12,8 @@ from reszoo.errors import ReszooError
 from reszoo.tuning.axes import Point
 from reszoo.tuning.budget import Feasible
 from reszoo.tuning.points import checked_point
-from reszoo.tuning.proposals import KEY, OUTCOME, POINT, START, Proposals, keys
+from reszoo.tuning.proposals import KEY, OUTCOME, QUEUED, START, Proposals, keys
 
-QUEUED = "queued"
-"""Name of the attribute of a point that was not proposed by a sampler."""
 FIXED = "fixed_params"
 """Optuna's system attribute with the values of `enqueue_trial`."""
 
@@ -49,7 +47,7 @@ def adopt(study: optuna.Study, waiting: Sequence[FrozenTrial], feasible: Feasibl
     """
     storage = study._storage
     for trial in waiting:
-        if FIXED not in trial.system_attrs or POINT in trial.user_attrs:
+        if FIXED not in trial.system_attrs or QUEUED in trial.user_attrs:
             continue
         try:
             attributes = _attributes(trial.system_attrs[FIXED], feasible, proposals)
@@ -63,12 +61,11 @@ def adopt(study: optuna.Study, waiting: Sequence[FrozenTrial], feasible: Feasibl
 
 def requeue(study: optuna.Study, trial: FrozenTrial) -> None:
     """Queues a point again whose turn comes with more trials."""
-    names = (POINT, KEY, QUEUED, START)
-    attributes = {name: trial.user_attrs[name] for name in names if name in trial.user_attrs}
+    attributes = {name: trial.user_attrs[name] for name in (KEY, QUEUED, START) if name in trial.user_attrs}
     study.add_trial(optuna.create_trial(state=TrialState.WAITING, user_attrs=attributes))
 
 
 def _attributes(values: Point, feasible: Feasible, proposals: Proposals) -> dict[str, Any]:
     point = checked_point(feasible.space.axes, values)
     feasible.check(point)
-    return {POINT: point, KEY: proposals.candidate(point).key, QUEUED: True}
+    return {QUEUED: point, KEY: proposals.candidate(point).key}

@@ -21,6 +21,7 @@ from reszoo.tuning.proposals import (
     OUTCOME,
     PLACE,
     POINT,
+    QUEUED,
     RETRY,
     Exhausted,
     Proposals,
@@ -28,7 +29,7 @@ from reszoo.tuning.proposals import (
     keys,
     proposal_number,
 )
-from reszoo.tuning.queue import QUEUED, adopt, requeue
+from reszoo.tuning.queue import adopt, requeue
 from reszoo.tuning.records import Records
 from reszoo.tuning.setup import Setup
 from reszoo.tuning.storage import add_successor, database_errors, requeue_orphans

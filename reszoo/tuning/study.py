@@ -22,7 +22,7 @@ from reszoo.tuning.axes import Point
 from reszoo.tuning.job import Source
 from reszoo.tuning.measures import metric, objectives_of
 from reszoo.tuning.page import study_page
-from reszoo.tuning.proposals import OUTCOME, POINT, PROCESS, RETRY, START, is_proposal, proposal_number
+from reszoo.tuning.proposals import OUTCOME, PLACE, POINT, PROCESS, RETRY, START, is_proposal
 from reszoo.tuning.results import Trial, best_of, front, fronts, numbers_to_keep, ranked
 from reszoo.tuning.space import Candidate, Space, space as get_space
 from reszoo.tuning.storage import DATABASE, SETTINGS, connect
@@ -91,7 +91,7 @@ class Study:
         for trial in self.engine.get_trials(deepcopy=False):
             if POINT in trial.user_attrs and (is_proposal(trial) or RETRY in trial.user_attrs):
                 # Of a trial and those that resume it, the last one has the current state.
-                latest[proposal_number(self.engine, trial)] = trial
+                latest[trial.user_attrs[PLACE]] = trial
         return [self._trial(number, latest[number]) for number in sorted(latest)]
 
     def best(self, **limits: float) -> Trial:
