@@ -60,12 +60,16 @@ def take_over(engine: optuna.Study, other: Study, setup: Setup, *, folder: Path)
     """Adds the finished trials of another study whose points are in the space and within the budget.
 
     With more epochs, its best trials are queued instead, to go on from their weights.
+
+    Raises:
+        ReszooError: there is no such trial.
     """
     if other.recipe.epochs < setup.recipe.epochs:
         chosen = [trial for trial in ranked(other.trials) if trial.weights.exists() and _point(trial, setup)]
         for trial in chosen[:MORE_EPOCHS]:
             start = str(trial.weights.absolute())
             enqueue(engine, trial.point, setup.feasible, setup.proposals, start=start)
+        _check_any(len(chosen), other)
         return
     number = 0
     for trial in other.trials:
@@ -78,6 +82,13 @@ def take_over(engine: optuna.Study, other: Study, setup: Setup, *, folder: Path)
             (target := folder / "trials" / f"{number:04d}").mkdir(parents=True, exist_ok=True)
             shutil.copyfile(trial.weights, target / BEST)
         number += 1
+    _check_any(number, other)
+
+
+def _check_any(count: int, other: Study) -> None:
+    if not count:
+        expected = "at least one in the space and within the budget; with more epochs, one whose weights are here"
+        raise ReszooError(f"extends {other.folder}", got="no trial that can be taken over", expected=expected)
 
 
 def _point(trial: Trial, setup: Setup) -> dict[str, Any] | None:

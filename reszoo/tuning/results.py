@@ -231,7 +231,7 @@ def tidy(trials: Sequence[Trial]) -> None:
         # A trial whose process died counts as failed until another one resumes it from its files.
         if trial.state in ("waiting", "running", "failed"):
             continue
-        for folder in (trial.folder, *trial.folder.glob("fold*")):
+        for folder in (trial.folder, *filter(Path.is_dir, trial.folder.glob("fold*"))):
             for state in folder.glob(f"{STATE}-*"):
                 shutil.rmtree(state, ignore_errors=True)
             shutil.rmtree(folder / "logs", ignore_errors=True)

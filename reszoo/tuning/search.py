@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -229,7 +230,7 @@ class Search(Study):
     ) -> Search:
         """Returns this study after `trials` trials in total; the arguments are those of `reszoo.search`."""
         for where, number in (("trials", trials), ("jobs", jobs)):
-            if not isinstance(number, int) or number < 1:
+            if not isinstance(number, Integral) or number < 1:
                 raise ReszooError(where, got=repr(number), expected="a whole number, at least 1")
         with quiet:
             Scheduler(self.setup, self, self.storage, trials=trials, seconds=seconds, watch=watch).run(jobs=jobs)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +87,8 @@ class Setup:
         """What is trained on for one trial: the source, or each fold of it."""
         if self.folds is None:
             return (self.source,)
-        return tuple(dataclasses.replace(self.source, folds=self.folds, fold=fold) for fold in range(self.folds))
+        sources = [dataclasses.replace(self.source, folds=self.folds, fold=fold) for fold in range(self.folds)]
+        return tuple(each if each.is_named else Source(each.open(), seed=each.seed) for each in sources)
 
     @property
     def space(self) -> Space:
@@ -152,7 +154,7 @@ def prepare(
     """
     limits = budget.model_dump() if isinstance(budget, Budget) else dict(budget or {})
     _check_names(recipe_changes, limits)
-    if not isinstance(source.seed, int):
+    if not isinstance(source.seed, Integral):
         raise ReszooError("seed", got=repr(source.seed), expected="a whole number")
     check_seed(source.seed)
     check_callbacks(callbacks)
@@ -230,7 +232,7 @@ def _named(name: str) -> str:
 
 def _examples(source: Source, folds: int | None) -> Data:
     """The data, or those of the first fold."""
-    if folds is not None and (not isinstance(folds, int) or folds < 2):
+    if folds is not None and (not isinstance(folds, Integral) or folds < 2):
         raise ReszooError("folds", got=repr(folds), expected="a whole number, at least 2")
     examples = (source if folds is None else dataclasses.replace(source, folds=folds, fold=0)).open()
     examples.check_trainable()
