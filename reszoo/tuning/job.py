@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -51,6 +51,15 @@ class Source:
         """Whether paths and names alone describe it, so that another process can open it again."""
         sources = (self.data, self.validation, self.test)
         return all(each is None or isinstance(each, (str, Path)) for each in sources)
+
+
+def runs_of(source: Source, folds: int | None) -> tuple[Source, ...]:
+    """Returns what is trained on for one trial: the source, or each fold of it.
+
+    What another process cannot open again, such as a stream, is opened here.
+    """
+    parts = (source,) if folds is None else tuple(replace(source, folds=folds, fold=fold) for fold in range(folds))
+    return tuple(each if each.is_named or isinstance(each.data, Data) else Source(each.open()) for each in parts)
 
 
 def description(data: Data) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import shutil
 import warnings
 from collections.abc import Mapping
@@ -12,7 +11,7 @@ from reszoo.data.digest import difference, digests
 from reszoo.errors import ReszooError
 from reszoo.training.run_folder import BEST
 from reszoo.training.selection import best_of
-from reszoo.tuning.job import Job, Progress, Source
+from reszoo.tuning.job import Job, Progress, Source, runs_of
 from reszoo.tuning.proposals import derive_seed
 from reszoo.tuning.results import Trial
 from reszoo.tuning.trainer import Trainer
@@ -33,19 +32,14 @@ def retrain(trial: Trial, settings: Mapping[str, Any], source: Source, *, worker
     """
     where = f"retrain: trial {trial.number}"
     folds = settings.get("folds")
-    sources = [source if folds is None else dataclasses.replace(source, folds=folds, fold=0)]
-    data = sources[0].open()
-    changed = difference(settings["digest"], digests(data)) if "digest" in settings else ""
+    sources = runs_of(source, folds)
+    changed = difference(settings["digest"], digests(sources[0].open())) if "digest" in settings else ""
     if changed:
         raise ReszooError(where, got=f"other data: {changed}", expected="the data with which the study began")
     if trial.recipe is None or not trial.epochs:
         raise ReszooError(where, got=f"a trial that is {trial.state}", expected="a trial with a score")
     folder = trial.folder.with_name(f"{trial.folder.name}.again").absolute()
     shutil.rmtree(folder, ignore_errors=True)
-    if folds is not None:
-        sources = [dataclasses.replace(source, folds=folds, fold=fold) for fold in range(folds)]
-    elif not source.is_named:
-        sources = [Source(data, seed=source.seed)]
     folders = [folder] if folds is None else [folder / f"fold{number}" for number in range(1, folds + 1)]
     seed = derive_seed(settings["seed"], "trial", trial.number)
     recipe, jobs = trial.recipe, []

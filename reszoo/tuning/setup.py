@@ -25,7 +25,7 @@ from reszoo.training.suitability import check_recipe
 from reszoo.training.train import check_kind, check_seed, fields_for
 from reszoo.tuning.axes import Axis
 from reszoo.tuning.budget import Budget, Feasible
-from reszoo.tuning.job import Source, description
+from reszoo.tuning.job import Source, description, runs_of
 from reszoo.tuning.latency import Latencies
 from reszoo.tuning.measures import FURTHER, directions, monitor_of, objectives_of
 from reszoo.tuning.proposals import SAMPLERS, Halving, Proposals
@@ -85,10 +85,7 @@ class Setup:
     @cached_property
     def sources(self) -> tuple[Source, ...]:
         """What is trained on for one trial: the source, or each fold of it."""
-        if self.folds is None:
-            return (self.source,)
-        sources = [dataclasses.replace(self.source, folds=self.folds, fold=fold) for fold in range(self.folds)]
-        return tuple(each if each.is_named else Source(each.open(), seed=each.seed) for each in sources)
+        return runs_of(self.source, self.folds)
 
     @property
     def space(self) -> Space:
