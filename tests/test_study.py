@@ -880,7 +880,8 @@ def test_worker_that_hangs_is_ended(tmp_path, monkeypatch, limit):
     spec, recipe = reszoo.spec("resnet20_cifar"), reszoo.recipe("fast", epochs=3)
     worker, start = Worker(), time.monotonic()
     worker._longest = 0.01
-    outcome = worker.do(Job(tmp_path / "run", spec, recipe, None, 0, **limit))
+    with pytest.warns(UserWarning, match="a worker that hangs is ended"):
+        outcome = worker.do(Job(tmp_path / "run", spec, recipe, None, 0, **limit))
     assert outcome.state == "crashed" and "no message for" in outcome.note and worker.pid is None
     assert time.monotonic() - start < 60
 

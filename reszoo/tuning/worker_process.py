@@ -11,6 +11,7 @@ import sys
 import tempfile
 import threading
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, ClassVar, Literal
@@ -95,7 +96,9 @@ class Worker:
 
     def _end_hanging(self, process: subprocess.Popen[bytes], limit: float) -> None:
         self._hang = f"no message for {limit:.0f} s, and an epoch took at most {self._longest:.1f} s so far"
+        hang = self._hang
         process.kill()
+        warnings.warn(f"a worker that hangs is ended: {hang}", stacklevel=2)
 
     def _without_known_source(self, job: Job) -> Job:
         """The job, without its source if the process already has it."""
