@@ -108,6 +108,9 @@ def with_rows(x: Any, y: Any, validation: Any, classes: int) -> tuple[Any, Any, 
     Raises:
         RefusedError: labels that are no classes of the network.
     """
+    if classes == 1:
+        # One number, or one probability, is no row of classes.
+        return x, y, validation
     try:
         x, y = (_loaded(x) if y is None else None) or (x, y)
         validation = _loaded(validation) or validation
