@@ -199,6 +199,12 @@ def test_tuners_take_labels_of_every_form(form):
     np.testing.assert_array_equal(np.asarray(rows), expected)
 
 
+def test_class_numbers_of_a_part_without_the_first_class_stay():
+    x, y = _forms()
+    _, rows, (_, held) = with_rows(x[y > 0], y[y > 0], (x, np.eye(3)[y]), 3)
+    assert rows.argmax(axis=1).tolist() == y[y > 0].tolist() and held.argmax(axis=1).tolist() == y.tolist()
+
+
 REFUSED = {
     "five classes": (lambda x, y: (x, np.arange(24) % 5), ["5 classes", "at most 3", "space.fitted(classes=5)"]),
     "rows of four": (lambda x, y: (x, np.eye(4)[y]), ["shape (24, 4)", "(n, 3)"]),

@@ -135,20 +135,32 @@ def with_rows(x: Any, y: Any, validation: Any, classes: int) -> tuple[Any, Any, 
 def _rows(parts: list[Any], classes: int) -> list[Array]:
     """One-hot rows of the labels of several parts; rows that have a column for every output stay."""
     arrays = [as_array(WHERE, part) for part in parts]
-    if all(array.ndim == 2 and array.shape[1] == classes > 1 for array in arrays):
-        return arrays
     flat = [array.reshape(len(array)) if array.ndim == 2 and array.shape[1] == 1 else array for array in arrays]
-    if {array.ndim for array in flat} != {1}:
-        got = " and ".join(str(array.shape) for array in arrays)
-        raise RefusedError(WHERE, got=f"shape {got}", expected=f"(n,), (n, 1) or (n, {classes})")
-    labels = read_labels(WHERE.partition(":")[0], np.concatenate(flat))
-    if len(labels.classes) > classes:
-        got = f"{len(labels.classes)} classes ({', '.join(labels.classes[:5])}, ...)"
-        hint = f"space.fitted(classes={len(labels.classes)})"
+    for array in flat:
+        if array.ndim != 1 and array.shape[1:] != (classes,):
+            raise RefusedError(WHERE, got=f"shape {array.shape}", expected=f"(n,), (n, 1) or (n, {classes})")
+    lists = [array for array in flat if array.ndim == 1]
+    numbers = iter(
+        np.split(_numbers(np.concatenate(lists), classes), np.cumsum([*map(len, lists)])[:-1]) if lists else ()
+    )
+    eye = np.eye(classes, dtype="float32")
+    return [array if array.ndim == 2 else eye[next(numbers)] for array in flat]
+
+
+def _numbers(labels: Array, classes: int) -> Array:
+    """Class numbers of labels: numbers of outputs as they are, others by name."""
+    if (
+        labels.dtype.kind in "iuf"
+        and (labels == np.floor(labels)).all()
+        and 0 <= labels.min() <= labels.max() < classes
+    ):
+        return labels.astype("int64")
+    named = read_labels(WHERE.partition(":")[0], labels)
+    if len(named.classes) > classes:
+        got = f"{len(named.classes)} classes ({', '.join(named.classes[:5])}, ...)"
+        hint = f"space.fitted(classes={len(named.classes)})"
         raise RefusedError(WHERE, got=got, expected=f"at most {classes}, the outputs of the network", hint=hint)
-    rows = np.eye(classes, dtype="float32")[labels.values]
-    ends = np.cumsum([len(array) for array in flat])
-    return [rows[end - len(array) : end] for array, end in zip(flat, ends, strict=True)]
+    return named.values
 
 
 def _batches(source: Any, classes: int) -> Any:
