@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
 from random import Random
@@ -21,6 +18,7 @@ from reszoo.errors import ReszooError, UnknownNameError
 from reszoo.notebook import html_table
 from reszoo.training.recipes import HEADS, Recipe, recipe as get_recipe
 from reszoo.tuning.axes import Axis, Point, ValueSource, all_points, count_points, describe_values, random_answers
+from reszoo.tuning.candidate import Candidate as Candidate
 from reszoo.tuning.cost_table import CostTable, check_parts, nested
 from reszoo.tuning.points import checked_point
 from reszoo.tuning.sizes import KINDS, Size
@@ -29,25 +27,6 @@ COSTLESS = ("drop_path", "dropout", "residual_dropout")
 """Rates that do not change the cost: networks that differ only in them share cached costs."""
 START = ("weights", "frozen", "layer_decay")
 """Axes of `start`."""
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """One network of a space and its recipe."""
-
-    point: Point
-    spec: NetSpec
-    recipe: Recipe
-    weights: str | None = None
-    """Pretrained weights to start from."""
-
-    @cached_property
-    def key(self) -> str:
-        """A digest of network, recipe and weights: equal candidates have equal keys, whatever their points."""
-        spec = self.spec.model_dump(mode="json", exclude={"name"})
-        recipe = self.recipe.model_dump(mode="json", exclude={"name", "ref"})
-        text = json.dumps([spec, recipe, self.weights], sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 class Space(FrozenModel):
