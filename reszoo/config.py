@@ -123,7 +123,7 @@ def check(kind: type[Checked], data: Mapping[str, Any], *, where: str) -> Checke
     try:
         return kind.model_validate(data)
     except ValidationError as error:
-        raise _explain(error, kind, where) from None
+        raise explain(error, kind, where) from None
 
 
 def boolean(value: Any, *, where: str) -> bool:
@@ -147,14 +147,17 @@ HINTS: dict[tuple[int | str, ...], str] = {
 """Field -> hint where its value is too small."""
 
 
-def _explain(error: ValidationError, kind: type[BaseModel], where: str) -> ReszooError:
+def explain(error: ValidationError, kind: type[BaseModel], where: str) -> ReszooError:
+    """Returns the first problem of invalid data as an error that names field, value and allowed values."""
     # A misspelled field is also a missing one: report the misspelling first.
     problem = min(error.errors(), key=lambda problem: problem["type"] == "missing")
-    path, got, name = ".".join([where, *map(str, problem["loc"])]), problem["input"], problem["type"]
+    path, got, name = ".".join(filter(None, [where, *map(str, problem["loc"])])), problem["input"], problem["type"]
     context = problem.get("ctx", {})
     cause = context.get("error")
     if isinstance(cause, ReszooError):
-        return ReszooError(f"{path}.{cause.where}", got=cause.got, expected=cause.expected, hint=cause.hint)
+        return ReszooError(
+            f"{path}.{cause.where}".removeprefix("."), got=cause.got, expected=cause.expected, hint=cause.hint
+        )
     if name == "extra_forbidden":
         known = _fields_at(problem["loc"][:-1], kind)
         return UnknownNameError(f"{path}: unknown field", got=problem["loc"][-1], known=known)

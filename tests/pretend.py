@@ -88,24 +88,25 @@ def results(study):
     ]
 
 
-def killed_once(marker):
-    """Kills this process, the first time."""
+def killed_once(marker, number=signal.SIGKILL):
+    """Sends a signal to this process, the first time: by default it is killed."""
 
     def kill(job):
         if not marker.exists():
             marker.touch()
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), number)
 
     return kill
 
 
 def main(folder, trials, storage, *deadly):
-    """Searches in this process, which is killed once at each `trial:epoch`."""
+    """Searches in this process, which is killed once at each `trial:epoch`, and suspended at `trial:epoch:stop`."""
     folder = Path(folder)
     SimulatedWorker.log = folder.parent / f"{folder.name}.log"
     for place in deadly:
-        number, epoch = place.split(":")
-        SimulatedWorker.at[(number, int(epoch))] = killed_once(folder.parent / f"{folder.name}-{number}-{epoch}")
+        number, epoch, *stop = place.split(":")
+        marker = folder.parent / f"{number}-{epoch}"
+        SimulatedWorker.at[(number, int(epoch))] = killed_once(marker, signal.SIGSTOP if stop else signal.SIGKILL)
     study = search(folder, trials=int(trials), storage=None if storage == "-" else storage)
     print(json.dumps(results(study)))
 

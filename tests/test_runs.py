@@ -487,3 +487,25 @@ def test_commands_continue_a_run_and_refuse_mistakes(tmp_path):
     ):
         done = command(*wrong)
         assert done.returncode == 2 and "error" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_balanced_accuracy_is_the_mean_recall_and_can_select_epochs():
+    from reszoo.training.losses import BalancedAccuracy
+    from reszoo.training.selection import best_of
+    from reszoo.training.suitability import check_recipe
+
+    random = np.random.default_rng(0)
+    labels, scores = np.array([0] * 8 + [1] * 3 + [3]), random.random((12, 4))
+    metric = BalancedAccuracy(4)
+    for part in (slice(0, 5), slice(5, 12)):
+        metric.update_state(np.eye(4)[labels[part]], scores[part])
+    recalls = [(scores[labels == index].argmax(axis=1) == index).mean() for index in (0, 1, 3)]
+    assert float(metric.result()) == pytest.approx(np.mean(recalls))
+    metric.reset_state()
+    metric.update_state(np.eye(4)[labels], scores, sample_weight=(labels == 0).astype("float32"))
+    assert float(metric.result()) == pytest.approx(recalls[0])
+    rows = [{"val_accuracy": 0.9, "val_balanced_accuracy": 0.5}, {"val_accuracy": 0.8, "val_balanced_accuracy": 0.6}]
+    assert best_of(rows) is rows[0] and best_of(rows, "balanced_accuracy") is rows[1]
+    data = reszoo.open_data(([[0.0], [1.0]] * 10, [0, 1] * 10))
+    with refused(["recipe.monitor", "'rmse' for classification", "balanced_accuracy"]):
+        check_recipe(reszoo.recipe("tabular", monitor="rmse"), data)

@@ -1,7 +1,9 @@
 """Studies: killed, joined, damaged or changed; within budget, nothing trained twice."""
 
+import concurrent.futures
 import json
 import os
+import pickle
 import re
 import shutil
 import signal
@@ -9,7 +11,9 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,11 +28,13 @@ from typer.testing import CliRunner
 import reszoo
 import reszoo.cli
 from reszoo.cli.screen import app
-from reszoo.tuning.job import Outcome
+from reszoo.tuning import accelerators
+from reszoo.tuning.job import Job, Outcome
 from reszoo.tuning.latency import Latencies
 from reszoo.tuning.proposals import Halving, derive_seed
 from reszoo.tuning.results import Trial, front, fronts, numbers_to_keep
-from reszoo.tuning.storage import quiet as quietly
+from reszoo.tuning.sending import check_callbacks
+from reszoo.tuning.storage import fail_and_requeue, quiet as quietly
 from reszoo.tuning.trial_end import TrialEnd, TrialFailed
 from reszoo.tuning.worker_main import damaged_file, resident_memory
 from reszoo.tuning.worker_process import Worker
@@ -77,9 +83,9 @@ FRONTS = [
         [("complete", 0.5, 1), ("complete", 0.5, 2), ("complete", 0.7, 2), ("complete", 0.6, 3), ("complete", 0.9, 4)],
         [0, 2, 4],
     ),
-    # A pruned trial counts like a complete one: its stored weights reach its score.
-    ([("pruned", 0.9, 10), ("complete", 0.8, 20)], [0]),
-    ([("pruned", 0.7, 10), ("complete", 0.8, 20)], [0, 1]),
+    # A trial that halving ended is on no front; one that its budget of seconds ended is.
+    ([("pruned", 0.9, 10), ("complete", 0.8, 20)], [1]),
+    ([("timed_out", 0.7, 10), ("complete", 0.8, 20)], [0, 1]),
     ([("failed", 0.9, 1), ("diverged", 0.9, 1), ("running", 0.9, 1), ("damaged", 0.9, 1), ("complete", 0.1, 5)], [4]),
     ([("complete", None, 1)], []),
     ([("complete", 0.0, 1), ("complete", 0.0, 1)], [0]),
@@ -96,7 +102,7 @@ def test_one_rule_for_every_front(trials, expected):
     assert [trial.number for trial in front(rows, "macs")] == expected
     assert {cost: [trial.number for trial in optimal] for cost, optimal in fronts(rows).items()} == (
         {"params": expected, "macs": expected}
-        if any(score is not None and state in ("complete", "pruned") for state, score, _ in trials)
+        if any(score is not None and state in ("complete", "timed_out") for state, score, _ in trials)
         else {}
     )
     assert {*expected} <= numbers_to_keep(rows)
@@ -110,7 +116,7 @@ def test_short_repr_and_notebook_tables(tmp_path):
         assert result._repr_html_().startswith("<table>")
     assert f"best score={study.best().score:.4f}" in repr(study) and "resnet20_cifar" in repr(study.space)
     assert repr(study.setup.feasible.budget) == "Budget(params=2500)"
-    assert all(f"{trial.score:.4f}" in study._repr_html_() for trial in study.trials)
+    assert all(f"{trial.score:.4f}" in study._repr_html_() for trial in study.trials if trial.is_ended)
 
 
 ENDINGS = [
@@ -226,15 +232,17 @@ def test_damaged_run_files_are_detected_without_libhdf5(tmp_path, monkeypatch, f
 def test_pareto_front_and_best_trial(tmp_path):
     study = search(tmp_path / "s")
     front = study.pareto("params")
-    for trial in study.trials:
+    complete = [trial for trial in study.trials if trial.state == "complete"]
+    assert 1 < len(complete) < 8
+    for trial in complete:
         beaten = [f for f in front if f.costs["params"] <= trial.costs["params"] and f.score >= trial.score]
         assert beaten, "no trial dominates the front"
     scores, params = [t.score for t in front], [t.costs["params"] for t in front]
     assert scores == sorted(scores) and params == sorted(params)
-    limit = sorted(trial.costs["params"] for trial in study.trials)[5]
-    within = [trial for trial in study.trials if trial.costs["params"] <= limit]
+    limit = sorted(trial.costs["params"] for trial in complete)[-2]
+    within = [trial for trial in complete if trial.costs["params"] <= limit]
     assert study.best(max_params=limit).score == max(trial.score for trial in within)
-    assert study.best().score == max(trial.score for trial in study.trials)
+    assert study.best().score == max(trial.score for trial in complete)
     assert study.get_best_hyperparameters(2)[0] == study.best().point
     with refused(["best", "max_params", "did you mean 'max_macs'"]):
         study.best(max_mac=3)
@@ -249,7 +257,8 @@ def test_pareto_front_and_best_trial(tmp_path):
 def test_weights_of_fronts_and_best_trials_are_kept(tmp_path):
     study = search(tmp_path / "s")
     keep = {trial.number for cost in ("params", "macs", "activations", "depth") for trial in study.pareto(cost)}
-    keep |= {trial.number for trial in sorted(study.trials, key=lambda trial: -trial.score)[:3]}
+    complete = [trial for trial in study.trials if trial.state == "complete"]
+    keep |= {trial.number for trial in sorted(complete, key=lambda trial: -trial.score)[:3]}
     assert {trial.number for trial in study.trials if trial.weights.exists()} == keep
     assert len(keep) < 8
     deleted = next(trial for trial in study.trials if trial.number not in keep)
@@ -397,30 +406,272 @@ def test_other_settings_are_refused_by_field(tmp_path, change, words):
 WRONG = [
     ({"sampler": "tpee"}, ["sampler", "did you mean 'tpe'"]),
     ({"pruning": "halve"}, ["pruning", "did you mean 'halving'"]),
-    ({"objective": "loss"}, ["objective", "accuracy"]),
+    ({"objective": "rmse"}, ["objective", "'rmse' for classification", "accuracy"]),
+    ({"objective": "macs"}, ["objective", "a measure"]),
     ({"objective": ["accuracy", "mac"]}, ["objective", "did you mean 'macs'"]),
+    ({"objective": ["accuracy", "macs"], "pruning": "halving"}, ["pruning", "several objectives"]),
+    ({"pruning": "asha"}, ["pruning", "did you mean 'halving'"]),
+    ({"sampler": "hyperband"}, ["sampler", "pruning='halving'"]),
+    ({"max_trials": 5}, ["max_trials", "did you mean 'trials'"]),
+    ({"kfold": 5}, ["kfold", "did you mean 'folds'"]),
+    ({"budget": {"flops": 1e6}}, ["flops", "did you mean 'macs'"]),
+    ({"folds": 1}, ["folds", "at least 2"]),
+    ({"seed": -1}, ["seed"]),
+    ({"seed": "a"}, ["seed", "'a'"]),
+    ({"validation": DATA, "data": reszoo.open_data(DATA)}, ["search.validation", "open_data(..., validation=)"]),
+    ({"class_weight": {7: 2.0}}, ["class_weights", "'7'"]),
+    ({"callbacks": (threading.Lock(),)}, ["callbacks", "lock, which cannot be sent", "on_train_begin"]),
+    ({"trials": "5"}, ["trials", "'5'"]),
     ({"trials": 0}, ["trials", "at least 1"]),
     ({"budget": {"params": 3}}, ["budget on simulated", "the least cost in the space"]),
     ({"storage": "postgresql+psycopg://nobody@127.0.0.1:1/none"}, ["storage", "nobody@127.0.0.1"]),
 ]
 
 
-@pytest.mark.parametrize(("change", "words"), WRONG, ids=str)
+@pytest.mark.parametrize(("change", "words"), WRONG, ids=lambda value: str(value)[:40])
 def test_bad_input_is_refused_before_training(tmp_path, change, words):
     with refused(words):
         search(tmp_path / "s", **change)
     assert not (tmp_path / "s" / "trials").exists()
 
 
-def test_truncated_weights_exclude_only_their_trial(tmp_path):
+@pytest.mark.parametrize("change", [lambda file: file.write_bytes(file.read_bytes()[:20]), Path.unlink])
+def test_lost_weights_cost_no_result_and_are_trained_again(tmp_path, change):
     study = search(tmp_path / "s")
-    best = study.best()
-    best.weights.write_bytes(best.weights.read_bytes()[:20])
+    best, page = study.best(), study.page()
+    change(best.weights)
     again = search(tmp_path / "s", trials=9)
     states = {trial.number: trial.state for trial in again.trials}
     assert [number for number, state in states.items() if state == "damaged"] == [best.number]
-    assert str(best.weights) in again.trials[best.number].note
-    assert again.best().number != best.number and len(states) == 9
+    assert len(states) == 9 and best.number in {trial.number for trial in again.pareto()}
+    note = again.trials[best.number].note
+    assert str(best.weights) in note and f"study.retrain({best.number})" in note
+    with refused([f"trial {best.number}", "missing or truncated", f"study.retrain({best.number})"]):
+        again.trials[best.number].model()
+    restored = again.retrain(best)
+    assert (restored.state, restored.score, restored.history) == ("complete", best.score, best.history)
+    assert again.check() == {} and restored.weights.read_bytes() and len(page.pictures)
+    opened = reszoo.open_study(tmp_path / "s")
+    with refused(["retrain", "no data"]):
+        opened.retrain(best.number)
+    with refused(["retrain", "got 99"]):
+        again.retrain(99)
+
+
+def test_machines_without_a_common_disk_agree(tmp_path):
+    """One database, a folder for each machine: the same table, best and fronts; weights are where they were trained."""
+    storage = f"sqlite:///{tmp_path / 'shared.db'}"
+    machines = [SimulatedSearch(SPACE, DATA, folder=tmp_path / each, storage=storage, **SETTINGS) for each in "ab"]
+    for trials, machine in zip((4, 8), machines, strict=True):
+        machine.search(trials=trials)
+    one, two = (reszoo.open_study(tmp_path / each, storage=storage) for each in "ab")
+    assert one.rows() == two.rows() and {trial.state for trial in one.trials} == {"complete", "pruned"}
+    assert one.best().number == two.best().number
+    for cost in ("params", "macs"):
+        assert [trial.number for trial in one.pareto(cost)] == [trial.number for trial in two.pareto(cost)]
+    elsewhere = [trial for trial in one.pareto() if not (trial.folder / "best.keras").exists()]
+    assert elsewhere and all(trial.weights.parent.is_relative_to(tmp_path / "b") for trial in elsewhere)
+    # The other machine's disk cannot be reached.
+    (tmp_path / "b").rename(tmp_path / "away")
+    far = replace(elsewhere[0], host="other")
+    with refused(["weights on other", str(tmp_path / "b"), f"study.retrain({far.number})"]):
+        far.model()
+    assert far.is_ended and far.state == "complete"
+    again = machines[0].retrain(far)
+    assert again.weights.exists() and again.weights.is_relative_to(tmp_path / "a")
+
+
+def test_known_points_come_first_and_once(tmp_path):
+    known = {"shortcut": "none", "learning_rate.peak": 0.123}
+    known |= {f"stage{number}.{name}": value for number in (1, 2, 3) for name, value in (("depth", 1), ("width", 4))}
+    preset = {**known, "shortcut": "project"}
+    study = SimulatedSearch(reszoo.space(SPACE, presets=(preset,)), DATA, folder=tmp_path / "s", **SETTINGS)
+    study.enqueue(known).enqueue(known)
+    study.engine.enqueue_trial(known | {"learning_rate.peak": 0.2})
+    study.search(trials=5)
+    rates = [(trial.point["shortcut"], trial.point["learning_rate.peak"]) for trial in study.trials]
+    assert rates[:3] == [("project", 0.123), ("none", 0.123), ("none", 0.2)] and len(rates) == 5
+    study.enqueue(known).enqueue(known | {"learning_rate.peak": 0.3})
+    assert len(study.search(trials=5).engine.trials) == 6, "it waits for more trials"
+    assert study.search(trials=6).trials[5].point["learning_rate.peak"] == 0.3
+    for point, words in (
+        (known | {"stage1.width": 5}, ["point.stage1.width", "got 5", "2, 4, 6, 8"]),
+        (known | {"shortcutt": 5}, ["point", "did you mean 'shortcut'"]),
+        ({"shortcut": "none"}, ["point.stage1.depth", "got nothing"]),
+        (known | {f"stage{number}.width": 8 for number in (1, 2, 3)}, ["point", "params", "at most 2,500"]),
+    ):
+        with refused(words):
+            study.enqueue(point)
+    study.engine.enqueue_trial(known | {"stage1.width": 5})
+    with refused(["point.stage1.width", "got 5"]):
+        study.search(trials=7)
+    assert len(study.search(trials=7).trials) == 7
+
+
+def test_space_of_one_network_is_tried_once(tmp_path):
+    space = reszoo.Space(name="one", network="resnet20_cifar", size={"depth": (1,)})
+    study = search(tmp_path / "s", space=space, trials=2, budget={})
+    assert [trial.state for trial in study.trials] == ["complete"] and study.best().number == 0
+
+
+def test_error_in_watch_costs_nothing(tmp_path):
+    once = [1]
+
+    def watch(study):
+        if once and any(trial.number == 3 for trial in study.trials):
+            once.clear()
+            raise RuntimeError("my plot")
+
+    study = SimulatedSearch(SPACE, DATA, folder=tmp_path / "s", **SETTINGS)
+    with pytest.warns(UserWarning, match="watch raised RuntimeError: my plot"):
+        study.search(trials=8, watch=watch)
+    assert not once and results(study) == results(search(tmp_path / "whole"))
+
+
+def test_error_of_the_study_leaves_the_trial_to_be_resumed(tmp_path):
+    def full(job):
+        raise OSError(28, "No space left on device")
+
+    SimulatedWorker.at[("0003", 2)] = full
+    with refused([str(tmp_path / "s"), "No space left", "run the same again"]):
+        search(tmp_path / "s")
+    SimulatedWorker.at.clear()
+    assert results(search(tmp_path / "s")) == results(search(tmp_path / "whole"))
+
+
+def test_trial_that_another_process_took_is_dropped(tmp_path):
+    """A process that was suspended: its trial was declared dead, and another one resumes it."""
+    study = SimulatedSearch(SPACE, DATA, folder=tmp_path / "s", **SETTINGS)
+
+    def suspended(job):
+        if not taken:
+            (running,) = study.engine.get_trials(False, (optuna.trial.TrialState.RUNNING,))
+            taken.append(running.number)
+            fail_and_requeue(study.engine, running)
+
+    taken = []
+    SimulatedWorker.at[("0002", 2)] = suspended
+    with pytest.warns(UserWarning, match="taken by another process"):
+        study.search(trials=8)
+    assert taken and results(study) == results(search(tmp_path / "whole"))
+
+
+def test_validation_loss_that_is_no_number_has_diverged(tmp_path):
+    def broken(job):
+        rows = [{"epoch": epoch, "val_accuracy": 0.99, "val_loss": float("nan")} for epoch in (1, 2, 3, 4)]
+        return Outcome("complete", rows)
+
+    SimulatedWorker.at[("0002", 1)] = broken
+    study = search(tmp_path / "s")
+    lost = study.trials[2]
+    assert (lost.state, lost.score) == ("diverged", None) and "val_loss nan after epoch 1" in lost.note
+    assert f"learning_rate.peak {lost.recipe.learning_rate.peak:g}" in lost.note
+    assert study.best().number != 2
+
+
+def test_lost_database_is_not_replaced_by_a_new_study(tmp_path):
+    search(tmp_path / "s", trials=2)
+    for change in (Path.unlink, lambda file: file.write_bytes(b"")):
+        change(tmp_path / "s" / "study.db")
+        with refused([str(tmp_path / "s"), "2 runs", "restore study.db"]):
+            search(tmp_path / "s", trials=2)
+
+
+@pytest.mark.parametrize("name", ["quest?ion", "per%20cent", "a{b}", "ümlaut #1&", "100%"])
+def test_every_folder_name(tmp_path, name):
+    study = search(tmp_path / name, trials=2)
+    assert {path.name for path in tmp_path.iterdir()} == {name} and (tmp_path / name / "study.db").exists()
+    assert reszoo.open_study(tmp_path / name).rows() == study.rows()
+
+
+def test_folder_that_cannot_be_written_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    with refused([str(tmp_path / "file" / "s"), "an unusable folder", "open_study"]):
+        search(tmp_path / "file" / "s")
+
+
+def test_budget_of_seconds_gives_a_value(tmp_path):
+    with pytest.warns(UserWarning, match="pruning is off"):
+        study = search(tmp_path / "s", objective=["accuracy", "macs"], budget={"seconds": 1e-6}, trials=3)
+    assert {(trial.state, trial.epochs) for trial in study.trials} == {("timed_out", 1)}
+    assert {trial.state.name for trial in study.engine.trials} == {"COMPLETE"} and study.pareto()
+
+
+def test_objective_whose_smaller_values_are_better(tmp_path):
+    def loss(job):
+        losses = [2 - value for value in pretend.curve(job)]
+        rows = [{"epoch": 1 + n, "val_accuracy": 0.5, "val_loss": value} for n, value in enumerate(losses)]
+        job.folder.mkdir(parents=True)
+        return Outcome("complete", rows)
+
+    SimulatedWorker.at[("*", 1)] = loss
+    study = search(tmp_path / "s", objective="val_loss")
+    assert study.best().score == min(row["val_loss"] for trial in study.trials for row in trial.history)
+    assert study.engine.direction.name == "MINIMIZE" and study.setup.recipe.monitor == "loss"
+    front = study.pareto("params")
+    assert [trial.score for trial in front] == sorted((trial.score for trial in front), reverse=True)
+
+
+def test_folds_score_by_their_median(tmp_path):
+    def fold(job):
+        number = int(job.folder.name.removeprefix("fold"))
+        job.folder.mkdir(parents=True)
+        (job.folder / "best.keras").write_text(job.folder.name)
+        scores = {1: 0.5, 2: 0.9, 3: 0.6}
+        return Outcome("complete", [{"epoch": 1, "val_accuracy": scores[number]}])
+
+    for number in (1, 2, 3):
+        SimulatedWorker.at[(f"fold{number}", 1)] = fold
+    study = SimulatedSearch(SPACE, DATA, folder=tmp_path / "s", folds=3, **SETTINGS).search(trials=1)
+    (trial,) = study.trials
+    assert trial.score == 0.6 and trial.weights.read_text() == "fold3"
+    held = [source.open().validation for source in study.setup.sources]
+    assert sum(map(len, held)) == len(DATA[1]) and min(map(len, held)) > 0
+
+
+def test_memory_that_a_neighbor_took_is_not_the_networks_fault(tmp_path):
+    """A network out of memory beside another worker is tried again alone; alone, it is infeasible at once."""
+    together, tries = threading.Barrier(2, timeout=30), []
+
+    def full(job):
+        tries.append(job.folder.name)
+        if len(tries) <= 2:
+            together.wait()
+        if job.folder.name == "0001" and len(tries) <= 2:
+            return Outcome("infeasible", note="MemoryError: 9 GiB")
+        if job.folder.name == "0000":
+            assert len(tries) <= 2 and not time.sleep(0.2)
+        return None
+
+    SimulatedWorker.at |= {("0000", 1): full, ("0001", 1): full}
+    study = search(tmp_path / "s", trials=2, jobs=2)
+    assert sorted(tries) == ["0000", "0001", "0001"]
+    assert {trial.state for trial in study.trials} <= {"complete", "pruned"}
+
+
+def test_extension_takes_over_finished_trials(tmp_path):
+    before = search(tmp_path / "a", trials=6, budget={})
+    grown = reszoo.space(SPACE, size={"widths": (2, 4, 6, 8, 10)})
+    after = search(tmp_path / "b", trials=8, budget={}, space=grown, extends=tmp_path / "a")
+    assert results(after)[:6] == results(before) and len(after.trials) == 8
+    assert before.best().weights.read_bytes() == after.trials[before.best().number].weights.read_bytes()
+    within = search(tmp_path / "c", trials=6, budget={"params": 2500}, extends=tmp_path / "a")
+    assert all(trial.costs["params"] <= 2500 for trial in within.trials) and len(within.trials) == 6
+    more = SimulatedSearch(
+        SPACE, DATA, folder=tmp_path / "d", extends=tmp_path / "a", **SETTINGS | {"epochs": 6, "budget": {}}
+    )
+    more.search(trials=4)
+    best = sorted((trial for trial in before.trials if trial.is_ended), key=lambda trial: -trial.score)[:3]
+    assert [trial.point for trial in more.trials[: len(best)]] == [trial.point for trial in best]
+    assert [trial.start for trial in more.trials[: len(best)]] == [str(trial.weights) for trial in best]
+    for change, words in (
+        ({"data": (DATA[0], np.maximum(DATA[1], 1) - 1)}, ["extends", "data.classes"]),
+        ({"loss": "binary_cross_entropy"}, ["extends", "recipe.loss"]),
+        ({"epochs": 3}, ["extends", "recipe.epochs", "4 or more"]),
+    ):
+        with refused(words):
+            search(tmp_path / "e", extends=tmp_path / "a", **change)
+    assert not (tmp_path / "e").exists()
 
 
 def test_invalid_database_is_named(tmp_path):
@@ -443,7 +694,8 @@ def test_diverged_trial_ranks_last_and_is_never_complete(tmp_path):
 def test_out_of_memory_is_infeasible_and_search_continues(tmp_path):
     SimulatedWorker.at[("0001", 1)] = lambda job: Outcome("infeasible", note="MemoryError: 9 GiB")
     study = search(tmp_path / "s")
-    assert study.trials[1].state == "infeasible" and "9 GiB" in study.trials[1].note
+    assert study.trials[1].state == "infeasible"
+    assert "9 GiB" in study.trials[1].note and re.search(r"on CPU \(\d+.\d GiB\)", study.trials[1].note)
     assert sum(trial.state in ("complete", "pruned") for trial in study.trials) == 7
 
 
@@ -574,6 +826,115 @@ def test_postgresql_with_one_of_three_processes_killed(tmp_path, postgresql):
     assert len(epochs) == len(set(epochs))
 
 
+def test_postgresql_machines_with_folders_of_their_own_of_which_one_is_suspended(tmp_path, postgresql):
+    """A closed lid, longer than the grace: both end with 0 and agree about every result."""
+    import psycopg
+
+    with psycopg.connect(postgresql.replace("+psycopg", ""), autocommit=True) as connection:
+        connection.execute("CREATE DATABASE machines")
+    storage = postgresql.rpartition("/")[0] + "/machines"
+    search(tmp_path / "a", trials=1, storage=storage)
+    two = [process(tmp_path / each, 8, "0003:2:stop", storage=storage) for each in "ab"]
+    try:
+        ended = concurrent.futures.ThreadPoolExecutor(2)
+        futures = [ended.submit(finish, child) for child in two]
+        first = next(concurrent.futures.as_completed(futures, timeout=100))
+        for child in two:
+            if child.poll() is None:
+                child.send_signal(signal.SIGCONT)
+        outcomes = [future.result(timeout=100) for future in futures]
+    finally:
+        for child in two:
+            child.kill()
+    assert [outcome[0] for outcome in outcomes] == [0, 0] and first.result()[0] == 0, outcomes
+    assert sum("taken by another process" in errors for _, _, errors in outcomes) == 1
+    one, other = (reszoo.open_study(tmp_path / each, storage=storage) for each in "ab")
+    assert one.rows() == other.rows() and [trial.number for trial in one.trials] == [*range(8)]
+    assert {trial.state for trial in one.trials} <= {"complete", "pruned"}
+    assert one.best().number == other.best().number
+    assert [trial.number for trial in one.pareto()] == [trial.number for trial in other.pareto()]
+    assert all(trial.weights.exists() for trial in one.pareto()), "the other folder can be reached"
+
+
+# Workers.
+
+HANGING = """
+import pickle, sys, time
+from reszoo.tuning.job import Outcome, Progress
+receive = lambda: pickle.loads(pickle.load(sys.stdin.buffer))
+def send(message):
+    pickle.dump(message, sys.stdout.buffer)
+    sys.stdout.buffer.flush()
+receive()
+job = receive()
+for epoch in range(1, job.recipe.epochs):
+    send(Progress([{"epoch": epoch, "val_accuracy": 0.5}] * epoch))
+    receive()
+time.sleep(100)
+"""
+
+
+@pytest.mark.parametrize("limit", [{"stall": 0.5}, {"seconds": 0.2}], ids=str)
+def test_worker_that_hangs_is_ended(tmp_path, monkeypatch, limit):
+    monkeypatch.setattr(Worker, "program", (sys.executable, "-c", HANGING))
+    spec, recipe = reszoo.spec("resnet20_cifar"), reszoo.recipe("fast", epochs=3)
+    worker, start = Worker(), time.monotonic()
+    worker._longest = 0.01
+    with pytest.warns(UserWarning, match="a worker that hangs is ended"):
+        outcome = worker.do(Job(tmp_path / "run", spec, recipe, None, 0, **limit))
+    assert outcome.state == "crashed" and "no message for" in outcome.note and worker.pid is None
+    assert time.monotonic() - start < 60
+
+
+def test_workers_have_a_gpu_each_and_take_memory_as_they_need_it(tmp_path, monkeypatch):
+    program = tmp_path / "nvidia-smi"
+    program.write_text("#!/bin/sh\necho '0, GPU-aa, NVIDIA A, 80 MiB'\necho '1, GPU-bb, NVIDIA B, 40 MiB'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    accelerators._installed.cache_clear()
+    try:
+        assert [each["CUDA_VISIBLE_DEVICES"] for each in accelerators.environments(3)] == ["0", "1", "0"]
+        assert accelerators.description({"CUDA_VISIBLE_DEVICES": "1"}) == "NVIDIA B (40 MiB)"
+        with pytest.warns(UserWarning, match="3 jobs share 2 GPUs"):
+            search(tmp_path / "s", trials=3, jobs=3)
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-b")
+        assert accelerators.environments(2) == [{"CUDA_VISIBLE_DEVICES": "GPU-b"}] * 2
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+        assert accelerators.environments(1) == [{}] and "CPU" in accelerators.description({})
+    finally:
+        accelerators._installed.cache_clear()
+    monkeypatch.setenv("XLA_PYTHON_CLIENT_PREALLOCATE", "true")
+    variables = Worker({"CUDA_VISIBLE_DEVICES": "1"})._variables()
+    assert variables["TF_FORCE_GPU_ALLOW_GROWTH"] == "true" and variables["CUDA_VISIBLE_DEVICES"] == "1"
+    assert variables["XLA_PYTHON_CLIENT_PREALLOCATE"] == "true", "what the user has set stays"
+
+
+OF_A_SCRIPT = """
+import keras, pickle, sys
+from reszoo.tuning.sending import check_callbacks, dumps
+
+class Hello(keras.callbacks.Callback):
+    def on_epoch_end(self, epoch, logs=None):
+        return "hello"
+
+check_callbacks((Hello(), keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: None)))
+sys.stdout.buffer.write(dumps(Hello()))
+"""
+
+
+def test_classes_of_a_script_are_sent_by_value():
+    content = subprocess.run([sys.executable, "-c", OF_A_SCRIPT], check=True, capture_output=True).stdout
+    assert pickle.loads(content).on_epoch_end(1) == "hello"
+
+
+def test_callbacks_that_set_the_rate_are_refused():
+    import keras
+
+    with refused(["callbacks", "ReduceLROnPlateau", "plateau={'patience': 2}"]):
+        check_callbacks((keras.callbacks.ReduceLROnPlateau(),))
+
+
 # The command.
 
 
@@ -641,7 +1002,8 @@ def test_worker_errors_reach_the_study(tmp_path):
 
     settings = {"epochs": 1, "batch": 128, "trials": 1}
     study = reszoo.search(REAL, "digits", folder=tmp_path / "m", callbacks=(deadly.OutOfMemory(),), **settings)
-    assert [(trial.state, trial.note) for trial in study.trials] == [("infeasible", "MemoryError: 9 GiB")]
+    assert [trial.state for trial in study.trials] == ["infeasible"]
+    assert study.trials[0].note.startswith("MemoryError: 9 GiB; on ")
     with refused(["3 trials in a row with the same error", "deadly.py", "TypeError: a mistake of mine"]):
         reszoo.search(REAL, "digits", folder=tmp_path / "t", callbacks=(deadly.Mistaken(),), **settings | {"trials": 3})
     trials = reszoo.open_study(tmp_path / "t").trials

@@ -2,13 +2,16 @@
 
 import itertools
 
+import keras
 import keras_tuner
 import numpy as np
 import pytest
 from conftest import refused
 
 import reszoo
+from reszoo.training.train import fitting_spec
 from reszoo.tuning.budget import Budget, Feasible
+from reszoo.tuning.hypermodel import with_rows
 
 TINY = reszoo.Space(
     name="tiny",
@@ -75,6 +78,9 @@ def test_latency_is_measured_only_within_the_other_limits():
     assert all(reszoo.cost(spec).params <= feasible.budget.params for spec in specs)
     with refused(["budget.latency"]):
         Feasible(TINY, Budget(latency=1.0))
+    few = reszoo.space(TINY, size={"widths": {"values": [4]}}, recipe={"learning_rate.peak": {"values": [0.1]}})
+    with refused(["budget on tiny", "at most 1e-09 s", "at least 0.004 s, the least that was measured"]):
+        Feasible(few, Budget(latency=1e-9), measure=measure).draw(seed=0)
 
 
 class SimulatedTraining(reszoo.HyperResNet):
@@ -134,3 +140,99 @@ def test_tuner_trains_and_returns_its_best_model(tmp_path):
     best, trial = tuner.get_best_models()[0], tuner.oracle.get_best_trials()[0]
     accuracy = (best.predict(x, verbose=0).argmax(axis=1) == y).mean()
     assert accuracy == pytest.approx(trial.score)
+
+
+def _forms():
+    random = np.random.default_rng(0)
+    y = np.arange(24) % 3
+    x = random.normal(size=(24, 8, 8, 1)).astype("float32")
+    return x, y
+
+
+class Batches(keras.utils.PyDataset):
+    """Two batches of class numbers."""
+
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, index):
+        x, y = _forms()
+        return x[12 * index : 12 * index + 12], y[12 * index : 12 * index + 12, None]
+
+
+FORMS = {
+    "numbers": lambda x, y: (x, y),
+    "column": lambda x, y: (x, y[:, None]),
+    "floats": lambda x, y: (x, y.astype("float32")),
+    "list": lambda x, y: (x, y.tolist()),
+    "words": lambda x, y: (x, np.array(["ant", "bee", "cat"])[y]),
+    "booleans": lambda x, y: (x, y > 0),
+    "from 1": lambda x, y: (x, y + 1),
+    "one-hot": lambda x, y: (x, np.eye(3)[y]),
+    "stream of numbers": lambda x, y: (dataset(x, y), None),
+    "stream of columns": lambda x, y: (dataset(x, y[:, None].astype("uint8")), None),
+    "stream of rows": lambda x, y: (dataset(x, np.eye(3)[y]), None),
+    "PyDataset": lambda x, y: (Batches(), None),
+}
+
+
+def dataset(x, y):
+    import tensorflow as tf
+
+    return tf.data.Dataset.from_tensor_slices((x, y)).batch(8)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_tuners_take_labels_of_every_form(form):
+    """Training and validation have the same one-hot rows, whatever the form; a part may lack a class."""
+    x, y = _forms()
+    source, labels = FORMS[form](x, y)
+    held = FORMS[form](x[1:2], y[1:2]) if labels is not None else (source, None)
+    inputs, rows, validation = with_rows(source, labels, held if labels is not None else source, 3)
+    if rows is None:
+        batches = [inputs[index] for index in range(len(inputs))] if form == "PyDataset" else [*inputs]
+        rows = np.concatenate([np.asarray(batch[1]) for batch in batches])
+        assert validation is not None
+    else:
+        assert np.asarray(validation[1]).tolist() == [np.asarray(rows).tolist()[1]]
+    expected = np.eye(3)[(y > 0).astype(int) if form == "booleans" else y]
+    np.testing.assert_array_equal(np.asarray(rows), expected)
+
+
+def test_class_numbers_of_a_part_without_the_first_class_stay():
+    x, y = _forms()
+    _, rows, (_, held) = with_rows(x[y > 0], y[y > 0], (x, np.eye(3)[y]), 3)
+    assert rows.argmax(axis=1).tolist() == y[y > 0].tolist() and held.argmax(axis=1).tolist() == y.tolist()
+
+
+REFUSED = {
+    "five classes": (lambda x, y: (x, np.arange(24) % 5), ["5 classes", "at most 3", "space.fitted(classes=5)"]),
+    "rows of four": (lambda x, y: (x, np.eye(4)[y]), ["shape (24, 4)", "(n, 3)"]),
+    "fractions": (lambda x, y: (x, y + 0.5), ["0.5"]),
+    "stream of words": (lambda x, y: (dataset(x, np.array(["a", "b", "c"])[y]), None), ["words", "StringLookup"]),
+    "single examples": (lambda x, y: (dataset(x, y).unbatch(), None), ["single examples", ".batch(32)"]),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_labels_that_fit_no_network_end_the_tuner_at_once(case):
+    source, words = REFUSED[case]
+    with refused(words) as caught:
+        with_rows(*source(*_forms()), None, 3)
+    assert isinstance(caught.value, keras_tuner.errors.FatalError)
+
+
+def test_loss_decides_the_head_in_search_and_tuners_as_in_train():
+    data = reszoo.open_data((_forms()[0], _forms()[1]))
+    for loss, activation in (("cross_entropy", "softmax"), ("binary_cross_entropy", "sigmoid"), ("focal", "softmax")):
+        recipe = reszoo.recipe("fast", loss=loss)
+        trained = fitting_spec("resnet20_cifar", data, recipe, {"depths": 1})
+        (point,) = itertools.islice(TINY.sample(seed=0), 1)
+        assert TINY.candidate(point, recipe).spec.head.activation == trained.head.activation == activation
+    space = reszoo.space(TINY, recipe={"loss": {"values": ["cross_entropy", "binary_cross_entropy"]}})
+    heads = {
+        point["loss"]: space.candidate(point).spec.head.activation for point in itertools.islice(space.sample(), 50)
+    }
+    assert heads == {"cross_entropy": "softmax", "binary_cross_entropy": "sigmoid"}
+    hypermodel = reszoo.HyperResNet(TINY, reszoo.recipe("fast", loss="binary_cross_entropy"))
+    assert hypermodel.build(keras_tuner.HyperParameters()).layers[-1].activation.__name__ == "sigmoid"

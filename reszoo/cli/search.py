@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.live import Live
 
-from reszoo.cli.screen import app, as_yaml, changes_of, console, say
+from reszoo.cli.screen import app, as_yaml, changes_of, console, nested, say
 from reszoo.errors import ReszooError
 from reszoo.report.tables import short, table
 from reszoo.tuning.results import Trial, ranked
@@ -60,8 +60,21 @@ def search(
     ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="passes over the data; by default as in the recipe")] = None,
     sampler: Annotated[str, typer.Option(help="tpe, nsga2, random, grid or gp")] = "tpe",
-    pruning: Annotated[str, typer.Option(help="halving or none")] = "halving",
-    objective: Annotated[list[str] | None, typer.Option(help="accuracy, then costs to minimize")] = None,
+    pruning: Annotated[
+        str | None, typer.Option(help="halving (the default for one objective) or none (for several)")
+    ] = None,
+    objective: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="accuracy, balanced_accuracy, f1, auc, loss, rmse, r2, ...; again for further ones and costs"
+        ),
+    ] = None,
+    net: Annotated[
+        list[str] | None, typer.Option("--net", help="fixed change to the network: --net stem=cifar")
+    ] = None,
+    change: Annotated[
+        list[str] | None, typer.Option("--set", help="fixed change to the recipe: --set batch=64")
+    ] = None,
     seed: Annotated[
         int,
         typer.Option(min=0, max=2**32 - 1, help="random seed (proposals, weights, shuffling, augmentation)"),
@@ -70,7 +83,14 @@ def search(
         str | None, typer.Option(help="database shared by several machines: postgresql+psycopg://...")
     ] = None,
     size: Annotated[int | None, typer.Option(help="side in pixels of images from a folder")] = None,
-    target: Annotated[str | None, typer.Option(help="class column of a .csv")] = None,
+    target: Annotated[
+        list[str] | None, typer.Option(help="column of a table that is learned, by default the last; again for several")
+    ] = None,
+    task: Annotated[str | None, typer.Option(help="classification, multilabel or regression")] = None,
+    validation: Annotated[str | None, typer.Option(help="data source for validation; by default a tenth")] = None,
+    test: Annotated[str | None, typer.Option(help="data source on which the best network is measured once")] = None,
+    folds: Annotated[int | None, typer.Option(min=2, help="the score is the median over so many folds")] = None,
+    extends: Annotated[Path | None, typer.Option(help="folder of a study whose finished trials are taken over")] = None,
 ) -> None:
     """Search depth, width and recipe under a budget; safe to interrupt, rerun to resume."""
     from reszoo.tuning.search import Search
@@ -82,20 +102,26 @@ def search(
         expected = f"--data and --space ({', '.join(list_spaces())}, file.yaml:name); or search report FOLDER"
         raise ReszooError("search", got=f"no --{'space' if data else 'data'}", expected=expected)
     limits = {name: _number(value) for name, value in changes_of(budget or []).items()}
-    overrides: dict[str, Any] = {"epochs": epochs} if epochs else {}
+    overrides = nested(changes_of(change or [])) | ({"epochs": epochs} if epochs else {})
     study = Search(
         space,
         data,
         folder=output,
         recipe=recipe,
         budget=limits,
-        objective=objective or "accuracy",
+        changes=changes_of(net or []),
+        objective=objective,
         sampler=sampler,
         pruning=pruning,
         seed=seed,
         storage=storage,
         size=size,
-        target=target,
+        target=(target[0] if len(target) == 1 else target) if target else None,
+        task=task,  # type: ignore[arg-type]
+        validation=validation,
+        test=test,
+        folds=folds,
+        extends=extends,
         **overrides,
     )
     say(f"{study.space.name}: {study.fraction:.0%} of its random draws are networks within the budget")
@@ -108,6 +134,11 @@ def search(
 
         study.search(trials=trials, jobs=jobs, seconds=None if minutes is None else 60 * minutes, watch=watch)
     _show(study)
+    if test and ranked(study.trials):
+        result = study.test_best()
+        name, value = next(iter(result.metrics.items()))
+        words = f"measured once: {name.replace('_', ' ')} {value:.4f} ({result.protocol})"
+        say(f"Test of trial {study.best().number}, which validation chose, {words}")
     say(f"Report of the study: reszoo search report {output}")
 
 
@@ -123,7 +154,8 @@ def _progress_line(study: Study, trials: int, before: int, seconds: float) -> st
     done = sum(trial.state not in ("waiting", "running") for trial in study.trials)
     best = next(iter(ranked(study.trials)), None)
     remaining = f"about {seconds / (done - before) * (trials - done) / 60:.0f} min left" if done > before else ""
-    parts = [f"{done} of {trials} trials", f"best {best.score:.2%} (trial {best.number})" if best else "", remaining]
+    best_text = f"best {_score(best)} (trial {best.number})" if best else ""
+    parts = [f"{done} of {trials} trials", best_text, remaining]
     return ", ".join(filter(None, parts))
 
 
@@ -131,8 +163,11 @@ def _show(study: Study) -> None:
     """Prints the Pareto front, notes on trials, and the best network as YAML for a zoo file."""
     front = study.pareto("macs")
     rows = [_row(trial) for trial in front]
-    columns = ("trial", "network", "accuracy", "params", "MACs", "layers", "epochs")
-    console.print(table("Pareto front of accuracy and MACs", columns, rows))
+    measure = study.objectives[0].replace("_", " ")
+    columns = ("trial", "network", measure, "params", "MACs", "layers", "epochs")
+    console.print(table(f"Pareto front of {measure} and MACs", columns, rows))
+    examples = study.settings["data"]["validation"]
+    say(f"{measure} on {examples:,} validation examples, by which the search chose: optimistic")
     for trial in study.trials:
         if trial.note:
             say(f"trial {trial.number}, {trial.state}: {trial.note.splitlines()[-1]}")
@@ -141,7 +176,14 @@ def _show(study: Study) -> None:
         name = f"{study.space.name}_best"
         fields = best.spec.model_dump(mode="json", exclude_defaults=True, exclude={"name"})
         say(f"\nThe best network, as YAML for a zoo file:\n{as_yaml({name: fields})}")
-        say(f"Its weights: {best.weights}")
+        say(f"Its weights: {best.location}")
+        if best.recipe is not None:
+            recipe = best.recipe.model_dump(mode="json", exclude_defaults=True, exclude={"name"})
+            say(f"\nIts recipe, as YAML for a file of recipes:\n{as_yaml({f'{name}_recipe': recipe})}")
+
+
+def _score(trial: Trial) -> str:
+    return f"{trial.score:.2%}" if trial.measure.name.endswith("accuracy") else f"{trial.score:.4g}"
 
 
 def _row(trial: Trial) -> tuple[Any, ...]:
@@ -150,5 +192,5 @@ def _row(trial: Trial) -> tuple[Any, ...]:
     widths = "-".join(str(stage.width) for stage in trial.spec.stages)
     costs = trial.costs
     network = f"{kind} {depths} x {widths}"
-    accuracy = f"{trial.score:.2%}"
+    accuracy = _score(trial)
     return trial.number, network, accuracy, short(costs["params"]), short(costs["macs"]), costs["depth"], trial.epochs

@@ -134,7 +134,7 @@ def _show(run: Trained) -> None:
         curves = {name: [row[key] for row in run.history] for name, key in losses.items()}
         title, label = run.model.name, "loss, without the L2 penalty"
         draw_curves({"loss": curves}, run.folder / "curves.png", title=title, ylabel=label)
-    best, metric = run.best, metric_of(run.best).name
+    best, metric = run.best, metric_of(run.best, run.monitor).name
     percent = metric == "val_accuracy"
     value = f"{best[metric]:.2%}" if percent else f"{best[metric]:.4g}"
     words = (

@@ -13,7 +13,7 @@ from reszoo.report.page import Code, Content, Gallery, Page, Section
 from reszoo.report.pictures import Picture
 from reszoo.report.scatter import Point, draw_front
 from reszoo.report.tables import short
-from reszoo.report.trials import COMPLETE, Row, describe, samples_of, scores_at_common_epoch, table
+from reszoo.report.trials import ENDED, Row, describe, samples_of, scores_at_common_epoch, table
 
 MAX_CURVES = 60
 """More lines in a plot hide one another."""
@@ -56,7 +56,8 @@ def search_page(
     scored = sorted(
         (row for row in rows if row.scored), key=lambda row: (-sign * (row.score or 0), row.macs, row.number)
     )
-    best = next(iter(scored), None)
+    # Of those that were ended early, the score after more epochs is not known.
+    best = next((row for row in scored if row.state in ENDED), None)
     points = {cost: _points(scored, cost=cost, score=score) for cost in COSTS}
     fronts = {cost: (fronts or {}).get(cost, ()) for cost in COSTS}
     optimal = {number for numbers in fronts.values() for number in numbers}
@@ -103,7 +104,7 @@ def _facts(rows: Sequence[Row], *, best: Row | None, score: str) -> dict[str, st
 def _points(rows: Iterable[Row], *, cost: str, score: str) -> list[Point]:
     """One point for every row that has this cost and a score."""
     return [
-        Point(row.number, float(value), row.score, row.kind, describe(row, score=score), complete=row.state == COMPLETE)
+        Point(row.number, float(value), row.score, row.kind, describe(row, score=score), complete=row.state in ENDED)
         for row in rows
         if (value := getattr(row, cost)) is not None and row.score is not None
     ]
@@ -132,7 +133,7 @@ def _fronts(
         return []
     return [
         "The line is the Pareto front: the finished trials that no other one beats in both score and cost. Trials that "
-        "were stopped early are drawn hollow; their score is that of their best epoch, whose weights are kept.",
+        "halving stopped early are drawn hollow, at their best epoch, and are on no front.",
         Gallery(pictures),
     ]
 

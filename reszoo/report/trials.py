@@ -10,7 +10,8 @@ from reszoo.report.effects import Sample, Value, format_value
 from reszoo.report.page import Cell, Table
 from reszoo.report.tables import short
 
-COMPLETE = "complete"
+ENDED = ("complete", "timed_out")
+"""States of trials that were trained to their end, or to that of their budget of seconds."""
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class Row:
 
     number: int
     state: str
-    """complete, pruned, failed, infeasible, running, ...; complete and pruned ones can be on a Pareto front."""
+    """complete, timed_out, pruned, failed, infeasible, running, ...; the first two can be on a Pareto front."""
     kind: str
     """residual or plain."""
     values: Mapping[str, Value]
@@ -78,7 +79,7 @@ def table(rows: Sequence[Row], *, score: str, best: Row | None, optimal: set[int
         [
             Cell(f"{row.number}{' (best)' if row is best else ''}", row.number),
             row.kind,
-            Cell(row.state, tone="" if row.state == COMPLETE else "muted"),
+            Cell(row.state, tone="" if row.state in ENDED else "muted"),
             None if row.score is None else Cell(f"{row.score:.4g}", row.score, "" if row.scored else "bad"),
             Cell(short(row.params), row.params),
             Cell(short(row.macs), row.macs),

@@ -96,14 +96,17 @@ class ReduceOnPlateau(keras.callbacks.Callback):
         plateau: when and by how much.
         rates: of the innermost optimizers at the beginning of the run.
         history: of the run so far; a row is added to it after every epoch.
+        monitor: the metric by which epochs are compared, as in the recipe.
     """
 
-    def __init__(self, plateau: Plateau, rates: Sequence[float], history: Sequence[dict[str, float]]):
+    def __init__(
+        self, plateau: Plateau, rates: Sequence[float], history: Sequence[dict[str, float]], monitor: str = "auto"
+    ):
         super().__init__()
-        self._plateau, self._rates, self._history = plateau, rates, history
+        self._plateau, self._rates, self._history, self._monitor = plateau, rates, history, monitor
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
-        factor = plateau_factor(self._history, self._plateau)
+        factor = plateau_factor(self._history, self._plateau, self._monitor)
         set_rates(self.model.optimizer, [rate * factor for rate in self._rates])
 
 

@@ -48,7 +48,7 @@ def card(folder: Path, results: Mapping[str, Any]) -> str:
         f"Trained on {data['train']:,} examples by the recipe `{recipe['name']}` ({recipe['ref']}), "
         f"{recipe['epochs']} epochs, batch {recipe['batch']}, seed {settings['seed']}, from {start}.{legs}{early}",
         "",
-        *_table(rows, data["validation"], results.get("test") or {}),
+        *_table(rows, data["validation"], results.get("test") or {}, recipe.get("monitor", "auto")),
         "",
         *(f"* {line[0].upper()}{line[1:]}." for line in results.get("remarks", ())),
     ]
@@ -61,14 +61,15 @@ def _outputs(settings: Mapping[str, Any]) -> str:
     return f"{kind}: {', '.join(settings['classes'])}"
 
 
-def _table(rows: list[dict[str, float]], examples: int, test: Mapping[str, float]) -> list[str]:
-    last, best = rows[-1], best_of(rows)
-    key = metric_of(last).name
+def _table(rows: list[dict[str, float]], examples: int, test: Mapping[str, float], monitor: str) -> list[str]:
+    last, best = rows[-1], best_of(rows, monitor)
+    key = metric_of(last, monitor).name
+    words = NAMES.get(key, key.replace("_", " "))
     lines = [
         "| measured | value |",
         "|--|--|",
-        f"| {NAMES[key]}, last epoch ({examples:,} examples) | {last[key]:.4f} |",
-        f"| {NAMES[key]}, best epoch ({best['epoch']}, `best.keras`; selected by this value, so optimistic) | "
+        f"| {words}, last epoch ({examples:,} examples) | {last[key]:.4f} |",
+        f"| {words}, best epoch ({best['epoch']}, `best.keras`; selected by this value, so optimistic) | "
         f"{best[key]:.4f} |",
     ]
     training = key.removeprefix("val_")

@@ -96,19 +96,20 @@ class Checkpoint(keras.callbacks.Callback):
         targets: Targets | None = None,
         *,
         digest: str = "",
+        monitor: str = "auto",
     ):
         super().__init__()
         self.history = history
         self.saved_epochs = len(history)
         """Epochs whose state is on disk."""
         self.folder, self.data, self.spec, self._targets = folder, data, spec, targets
-        self.digest = digest
+        self.digest, self._monitor = digest, monitor
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Writes the best network first, then the state: a state implies that everything before it was written."""
         row = {"epoch": epoch + 1, **{name: float(value) for name, value in (logs or {}).items()}}
         self.history.append(_without_penalty(row, self.model) | {"learning_rate": current_rate(self.model.optimizer)})
-        if best_of(self.history) is self.history[-1]:
+        if best_of(self.history, self._monitor) is self.history[-1]:
             with averaged_weights(self.model):
                 save_model(self.model, self.folder / BEST, self.data, self.spec, self._targets, digest=self.digest)
         self._save_state(epoch + 1)

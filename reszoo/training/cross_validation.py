@@ -28,7 +28,7 @@ class CrossValidation:
     @property
     def metric(self) -> str:
         """Name of the metric by which epochs are compared."""
-        return metric_of(self.runs[0].best).name
+        return metric_of(self.runs[0].best, self.runs[0].monitor).name
 
     @property
     def values(self) -> tuple[float, ...]:

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 from reszoo.arch.spec import NetSpec
 from reszoo.atomic import atomic_write
 from reszoo.data.digest import difference, digests
@@ -52,7 +54,7 @@ def read_settings(folder: Path) -> Settings:
         return {}
     except (OSError, ValueError) as error:
         raise ReszooError(str(folder), got=f"an unusable folder ({error})") from None
-    return _with_defaults(content) if isinstance(content, dict) else {}
+    return with_defaults(content, spec=NetSpec, recipe=Recipe) if isinstance(content, dict) else {}
 
 
 def write_settings(folder: Path, settings: Settings) -> None:
@@ -121,11 +123,11 @@ def check_same(folder: Path, before: Settings, settings: Settings, *, extends: b
     if data and data != "split or order":
         _refuse_data(folder, data)
     names = [name for name in settings if name not in MAY_DIFFER] + ([] if "digest" in before else ["data", "classes"])
-    pairs = [pair for name in names for pair in _differences(before.get(name), settings[name], name)]
+    pairs = [pair for name in names for pair in differences(before.get(name), settings[name], name)]
     same_run = ("data.task", "data.test", *(["recipe.epochs"] if extends else []))
     changes = [pair for pair in pairs if pair[0] not in same_run]
     if changes:
-        got = ", ".join(f"{path}: {value!r}" for path, value in changes)
+        got = ", ".join(f"{path}: {value!r}" for path, _, value in changes)
         start = f"--weights {folder / FINAL} --output OTHER" if (folder / FINAL).exists() else "--output OTHER"
         hint = f"choose another folder, or the same settings; to start from its weights: {start}"
         raise ReszooError(str(folder), got=f"another run ({got})", hint=hint)
@@ -159,14 +161,15 @@ def finished(folder: Path, settings: Settings | None = None) -> Trained | None:
     if not whole or recipe["epochs"] != before["recipe"]["epochs"] or ("digest" in before and "results" not in before):
         return None
     results = before.get("results") or {"test_accuracy": _test_accuracy(folder), "remarks": []}
-    return Trained(folder, None, history, results["test_accuracy"], tuple(results["remarks"]))
+    monitor = recipe.get("monitor", "auto")
+    return Trained(folder, None, history, results["test_accuracy"], tuple(results["remarks"]), monitor)
 
 
 def is_stopped(history: Sequence[dict[str, float]], recipe: Mapping[str, Any], settings: Settings) -> bool:
     """Returns whether a run has ended early: no better validation for `patience` epochs."""
     start = settings["legs"][-1]["start"] if settings.get("legs") else 0
     patience: int = recipe.get("patience", 0)
-    return bool(patience) and stale_epochs(history, start=start) >= patience
+    return bool(patience) and stale_epochs(history, start=start, monitor=recipe.get("monitor", "auto")) >= patience
 
 
 def _test_accuracy(folder: Path) -> float | None:
@@ -190,19 +193,29 @@ def _refuse_data(folder: Path, aspect: str) -> None:
     raise ReszooError(str(folder), got=f"other data: {aspect}", expected=expected, hint=hint)
 
 
-def _with_defaults(settings: Settings) -> Settings:
-    """Recorded settings, completed with the defaults of fields that later versions added."""
-    kinds: dict[str, type[NetSpec] | type[Recipe]] = {"spec": NetSpec, "recipe": Recipe}
+def with_defaults(settings: Settings, /, **kinds: type[BaseModel]) -> Settings:
+    """Returns recorded settings, completed with the defaults of fields that later versions added.
+
+    Args:
+        settings: as an earlier version may have written them.
+        kinds: name of an entry -> its model, such as `recipe=Recipe`.
+    """
     try:
         records = {name: kind.model_validate_json(json.dumps(settings[name])) for name, kind in kinds.items()}
     except (KeyError, ValueError):
         # Not from this version or an earlier one: the settings are compared as they are.
-        return settings
+        return dict(settings)
     return settings | {name: record.model_dump(mode="json") for name, record in records.items()}
 
 
-def _differences(before: Any, now: Any, path: str) -> list[tuple[str, Any]]:
-    """Dotted names and new values of the fields that differ."""
+def differences(before: Any, now: Any, path: str = "") -> list[tuple[str, Any, Any]]:
+    """Returns dotted names, earlier and present values of the fields that differ.
+
+    Example:
+        >>> differences({"seed": 0, "recipe": {"epochs": 3}}, {"seed": 0, "recipe": {"epochs": 4}})
+        [('recipe.epochs', 3, 4)]
+    """
     if isinstance(before, Mapping) and isinstance(now, Mapping):
-        return [pair for key in now for pair in _differences(before.get(key), now[key], f"{path}.{key}")]
-    return [] if before == now else [(path, now)]
+        names = {key: f"{path}.{key}".removeprefix(".") for key in (*before, *now)}
+        return [pair for key, name in names.items() for pair in differences(before.get(key), now.get(key), name)]
+    return [] if before == now else [(path, before, now)]

@@ -11,11 +11,8 @@ import numpy as np
 
 from reszoo.data.labels import Task
 from reszoo.data.sources import Data
-from reszoo.errors import ReszooError
 from reszoo.training.recipes import Recipe
 from reszoo.types import Array, KerasModel, Tensor
-
-REGRESSION_LOSSES = ("mse", "mae", "huber")
 
 
 @dataclass(frozen=True)
@@ -64,31 +61,6 @@ def targets_of(data: Data) -> Targets:
     return Targets(task, labels.shape[1], tuple(map(float, mean)), tuple(float(each) or 1.0 for each in std))
 
 
-def activation(recipe: Recipe, task: Task) -> str:
-    """Returns the activation of the network's outputs."""
-    if task == "regression":
-        return "linear"
-    return "sigmoid" if task == "multilabel" or recipe.loss == "binary_cross_entropy" else "softmax"
-
-
-def check_loss(recipe: Recipe, task: Task) -> None:
-    """Checks that loss, metrics and class weights belong to a task.
-
-    Raises:
-        ReszooError: they belong to another.
-    """
-    if task != "regression" and recipe.loss in REGRESSION_LOSSES:
-        expected = "cross_entropy, binary_cross_entropy, focal"
-        raise ReszooError("recipe.loss", got=repr(recipe.loss), expected=f"{expected} for {task}")
-    if task == "regression" and recipe.loss in ("binary_cross_entropy", "focal"):
-        raise ReszooError("recipe.loss", got=repr(recipe.loss), expected="mse, mae, huber for regression")
-    if task != "classification" and recipe.class_weights != "none":
-        raise ReszooError("recipe.class_weights", got=f"data for {task}", expected="one label an example")
-    unsuitable = [name for name in recipe.metrics if task == "regression" or (task == "multilabel" and name == "top5")]
-    if unsuitable:
-        raise ReszooError("recipe.metrics", got=f"{', '.join(unsuitable)} for {task}", expected="metrics of this task")
-
-
 def loss(recipe: Recipe, *, from_logits: bool = False, task: Task = "classification") -> keras.losses.Loss:
     """Returns the recipe's loss, for rows of class probabilities, of zeros and ones, or of numbers."""
     if recipe.keras_loss is not None:
@@ -126,8 +98,10 @@ def metrics(recipe: Recipe, targets: Targets) -> list[keras.metrics.Metric]:
         "top5": lambda: keras.metrics.TopKCategoricalAccuracy(min(5, targets.outputs), name="top5"),
         "f1_macro": lambda: keras.metrics.F1Score("macro", name="f1_macro"),
         "auc": lambda: keras.metrics.AUC(name="auc", **area),
+        "balanced_accuracy": lambda: BalancedAccuracy(targets.outputs),
     }
-    return [*chosen.values(), *(further[name]() for name in recipe.metrics if name not in chosen)]
+    names = dict.fromkeys((*recipe.metrics, recipe.monitor))
+    return [*chosen.values(), *(further[name]() for name in names if name in further and name not in chosen)]
 
 
 def data_loss(recipe: Recipe, task: Task) -> keras.metrics.Metric:
@@ -148,6 +122,36 @@ def _scaled(function: Callable[[Tensor], Tensor], std: tuple[float, ...]) -> Cal
         return keras.ops.mean(function((y_true - y_pred) * scale), axis=-1)
 
     return errors
+
+
+class BalancedAccuracy(keras.metrics.Metric):
+    """Mean of the recalls of the classes that have examples.
+
+    Args:
+        classes: number of classes.
+    """
+
+    def __init__(self, classes: int):
+        super().__init__(name="balanced_accuracy")
+        self._right = self.add_variable((classes,), "zeros", name="right")
+        self._total = self.add_variable((classes,), "zeros", name="total")
+        self._classes = classes
+
+    def update_state(self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor = None) -> None:
+        """Adds the examples of a batch; those of weight zero do not count."""
+        labels = keras.ops.argmax(y_true, axis=-1)
+        rows = keras.ops.one_hot(labels, self._classes, dtype="float32")
+        if sample_weight is not None:
+            rows = rows * keras.ops.reshape(keras.ops.cast(sample_weight, "float32"), (-1, 1))
+        right = keras.ops.cast(keras.ops.equal(labels, keras.ops.argmax(y_pred, axis=-1)), "float32")
+        self._total.assign_add(keras.ops.sum(rows, axis=0))
+        self._right.assign_add(keras.ops.sum(rows * keras.ops.reshape(right, (-1, 1)), axis=0))
+
+    def result(self) -> Tensor:
+        """Returns the mean recall so far."""
+        present = keras.ops.cast(self._total > 0, "float32")
+        recalls = self._right / keras.ops.maximum(self._total, 1e-12)
+        return keras.ops.sum(recalls * present) / keras.ops.maximum(keras.ops.sum(present), 1.0)
 
 
 class _Root(keras.metrics.MeanMetricWrapper):

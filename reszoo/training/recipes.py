@@ -16,6 +16,18 @@ from reszoo.notebook import html_table
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
+Monitor = Literal[
+    "auto", "loss", "accuracy", "balanced_accuracy", "f1_macro", "auc", "top5", "map", "rmse", "mae", "r2"
+]
+MONITORS = {
+    "classification": ("accuracy", "balanced_accuracy", "f1_macro", "auc", "top5", "loss"),
+    "multilabel": ("map", "f1_macro", "auc", "accuracy", "loss"),
+    "regression": ("rmse", "mae", "r2", "loss"),
+}
+"""Task -> metrics by which epochs can be compared; the first one is the default."""
+
+HEADS = {"binary_cross_entropy": "sigmoid"}
+"""Loss of one class an example -> activation of the outputs; softmax for the others."""
 
 
 class Optimizer(FrozenModel):
@@ -119,8 +131,11 @@ class Recipe(FrozenModel):
     """Batches whose gradients are averaged for one step: `batch: 64, accumulate: 4` steps as batches of 256 do."""
     class_weights: Literal["none", "balanced"] | dict[str, Positive] = "none"
     """Weights of the training examples by class name; `balanced`: examples / (classes * examples of the class)."""
-    metrics: Annotated[tuple[Literal["top5", "f1_macro", "auc"], ...], Strict(False)] = ()
+    metrics: Annotated[tuple[Literal["top5", "f1_macro", "auc", "balanced_accuracy"], ...], Strict(False)] = ()
     """Further metrics of classes in the history, for training and validation."""
+    monitor: Monitor = "auto"
+    """Validation metric that selects the best epoch and ends plateaus: `auto` takes accuracy for classes, mean average
+    precision for several labels, RMSE for numbers."""
     steps_per_execution: Count = 1
     """Steps in one call of the compiled function, as in `compile()`."""
     keras_optimizer: KerasObject | None = None

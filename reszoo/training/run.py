@@ -32,11 +32,12 @@ from reszoo.training.checkpointing import Checkpoint, restore, save_model, write
 from reszoo.training.devices import ONE, Devices
 from reszoo.training.fine_tune import warn_of_batch
 from reszoo.training.identity import begin, finished, is_stopped, prepare, read_settings, settings_of, write_settings
-from reszoo.training.losses import Targets, check_loss, data_loss, loss, metrics, targets_of
+from reszoo.training.losses import Targets, data_loss, loss, metrics, targets_of
 from reszoo.training.optimizers import compile_for, innermost
 from reszoo.training.recipes import Recipe
 from reszoo.training.remarks import remarks
 from reszoo.training.run_folder import CARD, FINAL, HISTORY, SETTINGS, STATE, locked
+from reszoo.training.suitability import check_class_weights, check_recipe
 from reszoo.training.trained import Trained
 from reszoo.types import Array, KerasModel
 
@@ -118,12 +119,19 @@ def run(
         model = _compile_model(spec, recipe, weights, parts, devices)
         rates = [float(each.learning_rate) for each in innermost(model.optimizer)]
         checkpoint = Checkpoint(
-            local, restore(local, model), data, spec, parts.targets, digest=combined(settings["digest"])
+            local,
+            restore(local, model),
+            data,
+            spec,
+            parts.targets,
+            digest=combined(settings["digest"]),
+            monitor=recipe.monitor,
         )
         # The checkpoint comes after the averaged weights were swapped back.
         own: list[keras.callbacks.Callback] = [BeginEpoch(seed, parts.train), StopIfNotFinite()]
         own += [ValidateAverages()] if recipe.ema else []
-        own += [ReduceOnPlateau(recipe.plateau, rates, checkpoint.history)] if recipe.plateau.patience else []
+        if recipe.plateau.patience:
+            own += [ReduceOnPlateau(recipe.plateau, rates, checkpoint.history, recipe.monitor)]
         own += [keras.callbacks.TensorBoard(str(local / "logs"), write_graph=False), *callbacks, checkpoint]
         with _writing(checkpoint):
             _fit(model, parts, checkpoint, recipe, callbacks=own, verbose=verbose)
@@ -131,7 +139,7 @@ def run(
                 model.optimizer.finalize_variable_values(model.trainable_variables)
             results = _finish(model, parts, checkpoint, pretrained=weights is not None, devices=devices)
     remarks, accuracy = tuple(results["remarks"]), results["test_accuracy"]
-    return Trained(folder, model, checkpoint.history, accuracy, remarks)
+    return Trained(folder, model, checkpoint.history, accuracy, remarks, recipe.monitor)
 
 
 def check_data(data: Data, recipe: Recipe) -> None:
@@ -141,7 +149,7 @@ def check_data(data: Data, recipe: Recipe) -> None:
         ReszooError: a part without examples; or a recipe for another task or other pixels.
     """
     data.check_trainable()
-    check_loss(recipe, data.task)
+    check_recipe(recipe, data)
     augmentation = recipe.augmentation
     if len(data.shape) == 3 and (augmentation.rand_augment or augmentation.erase):
         white = data.white or data.scaling.scale
@@ -170,6 +178,7 @@ def class_weights(recipe: Recipe, data: Data) -> Array | None:
     Raises:
         ReszooError: a weight for an unknown class.
     """
+    check_class_weights(recipe, data)
     if recipe.class_weights == "none":
         return None
     counts = np.bincount(data.train.labels, minlength=len(data.classes))
@@ -177,9 +186,6 @@ def class_weights(recipe: Recipe, data: Data) -> Array | None:
         present = counts > 0
         balanced: Array = np.where(present, counts.sum() / (present.sum() * np.maximum(counts, 1)), 1.0)
         return balanced.astype("float32")
-    unknown = [name for name in recipe.class_weights if name not in data.classes]
-    if unknown:
-        raise ReszooError("recipe.class_weights", got=repr(unknown[0]), expected=", ".join(data.classes))
     return np.array([recipe.class_weights.get(name, 1.0) for name in data.classes], "float32")
 
 

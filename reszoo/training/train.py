@@ -18,7 +18,7 @@ from reszoo.training.defaults import default_recipe, fitted
 from reszoo.training.identity import finished, read_settings, settings_of
 from reszoo.training.metadata import check_columns, features_of, scaling_of_weights
 from reszoo.training.opening import arguments_of
-from reszoo.training.recipes import Recipe, recipe as load_recipe
+from reszoo.training.recipes import HEADS, Recipe, recipe as load_recipe
 from reszoo.training.run_folder import locked
 from reszoo.training.trained import Trained
 
@@ -164,18 +164,32 @@ def fitting_spec(model: str | NetSpec, data: Data, recipe: Recipe, changes: Mapp
     Raises:
         ReszooError: an unknown network; or one for images, and data of rows, or the reverse.
     """
-    spec, shape = zoo.spec(model), data.shape
+    spec = zoo.spec(model)
+    check_kind(spec, data)
+    return spec.replace(**{**changes, **fields_for(data, recipe.loss)})
+
+
+def check_kind(spec: NetSpec, data: Data) -> None:
+    """Checks that a network for images has images, and one for rows has rows.
+
+    Raises:
+        ReszooError: it does not.
+    """
+    shape = data.shape
     if spec.dense != (len(shape) == 1):
         got = f"rows of {shape[0]} numbers" if len(shape) == 1 else f"images of shape {shape}"
         expected = "rows of numbers" if spec.dense else "images"
         hint = "for images: resnet18, resnet20_cifar, ...; for rows: tabular_resnet, residual_mlp18, ..."
         raise ReszooError(f"{spec.name} on {data.name}", got=got, expected=expected, hint=hint)
+
+
+def fields_for(data: Data, loss: str) -> dict[str, Any]:
+    """Returns what data and loss decide about a network: input shape, classes and the activation of its outputs."""
     several = data.task != "classification"
     classes = int(data.train.labels.shape[1]) if several else len(data.classes)
     kinds = {"regression": "linear", "multilabel": "sigmoid"}
-    activation = "sigmoid" if recipe.loss == "binary_cross_entropy" else "softmax"
-    fields = {"input_shape": shape, "classes": classes, "classifier_activation": kinds.get(data.task, activation)}
-    return spec.replace(**{**changes, **fields})
+    activation = kinds.get(data.task, HEADS.get(loss, "softmax"))
+    return {"input_shape": data.shape, "classes": classes, "classifier_activation": activation}
 
 
 def _source_record(data: Any, options: Mapping[str, Any]) -> dict[str, Any]:

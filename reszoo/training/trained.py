@@ -8,7 +8,7 @@ from pathlib import Path
 
 from reszoo.notebook import html_table
 from reszoo.training.run_folder import FINAL
-from reszoo.training.selection import best_of
+from reszoo.training.selection import best_of, metric_of
 from reszoo.types import KerasModel
 
 
@@ -25,6 +25,8 @@ class Trained:
     """Of the final weights, where the data has a test part and classes."""
     remarks: tuple[str, ...] = ()
     """What the results are worth: the share of the largest class, classes never predicted, and the like."""
+    monitor: str = "auto"
+    """The metric by which epochs are compared, as in the recipe."""
 
     @cached_property
     def model(self) -> KerasModel:
@@ -38,13 +40,14 @@ class Trained:
     @property
     def best(self) -> dict[str, float]:
         """Metrics of the epoch whose network is `best.keras`: the first one with the best validation result."""
-        return best_of(self.history)
+        return best_of(self.history, self.monitor)
 
     def __repr__(self) -> str:
         test = "" if self.test_accuracy is None else f", test accuracy {self.test_accuracy:.4f}"
         best = "no epochs"
         if self.history:
-            name, value = next((key, value) for key, value in _selected(self.best).items())
+            name = metric_of(self.best, self.monitor).name
+            value = self.best[name]
             best = f"best {name} {value:.4f}"
         name = self.folder.name if self.network is None else self.network.name
         return f"Trained({name[:40]!r}: {len(self.history)} epochs, {best}{test}, in {str(self.folder)[-60:]!r})"
@@ -54,13 +57,6 @@ class Trained:
         columns = [*self.history[0]] if self.history else []
         rows = [[_short(row.get(name)) for name in columns] for row in self.history]
         return html_table(columns, rows, title=repr(self), note="; ".join(self.remarks))
-
-
-def _selected(row: dict[str, float]) -> dict[str, float]:
-    from reszoo.training.selection import metric_of
-
-    name, _ = metric_of(row)
-    return {name: row[name]}
 
 
 def _short(value: float | None) -> object:

@@ -142,7 +142,7 @@ def count_points(axes: list[tuple[str, Axis]], point: Point) -> int | None:
     if not axes:
         return 1
     (name, axis), *rest = axes
-    if not _applies(axis, point):
+    if not applies(axis, point):
         return count_points(rest, point)
     if axis.answers is None:
         return None
@@ -159,15 +159,15 @@ def all_points(axes: list[tuple[str, Axis]], point: Point) -> Iterator[Point]:
         yield point
         return
     (name, axis), *rest = axes
-    if not _applies(axis, point):
+    if not applies(axis, point):
         yield from all_points(rest, point)
         return
     for answer in axis.answers or ():
         yield from all_points(rest, {**point, name: answer})
 
 
-def _applies(axis: Axis, point: Point) -> bool:
-    """Whether an axis applies, by the values of its parent."""
+def applies(axis: Axis, point: Point) -> bool:
+    """Returns whether an axis applies, by the values of its parent."""
     return all(parent in point and point[parent] in answers for parent, answers in axis.when.items())
 
 

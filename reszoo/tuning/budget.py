@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable
 from itertools import islice
 from random import Random
@@ -52,12 +53,13 @@ class Budget(FrozenModel):
     """Training time of one trial; it stops after the epoch in which the time runs out."""
 
     def __repr__(self) -> str:
-        return f"Budget({', '.join(f'{name}={limit:g}' for name, limit in self._limits().items())})"
+        return f"Budget({', '.join(f'{name}={limit:g}' for name, limit in self.limits().items())})"
 
     def _repr_html_(self) -> str:
-        return html_table(["cost", "at most"], [(name, f"{limit:g}") for name, limit in self._limits().items()])
+        return html_table(["cost", "at most"], [(name, f"{limit:g}") for name, limit in self.limits().items()])
 
-    def _limits(self) -> dict[str, float]:
+    def limits(self) -> dict[str, float]:
+        """Returns cost -> limit, of the costs that are limited."""
         return {name: limit for name, limit in self.model_dump().items() if limit is not None}
 
     def excess(self, cost: Cost) -> float:
@@ -79,6 +81,8 @@ class Feasible:
         self.space = space
         self.budget = budget
         self._measure = measure
+        self._fastest = math.inf
+        """Least latency measured so far."""
 
     def has(self, point: Point) -> bool:
         """Returns whether the network of a point is valid and within budget."""
@@ -88,7 +92,26 @@ class Feasible:
         if self.budget.latency is None or self._measure is None:
             return True
         spec = self.space.spec(point)
-        return spec is not None and self._measure(spec) <= self.budget.latency
+        if spec is None:
+            return False
+        seconds = self._measure(spec)
+        self._fastest = min(self._fastest, seconds)
+        return seconds <= self.budget.latency
+
+    def check(self, point: Point) -> None:
+        """Checks that the network of a point is valid and within budget.
+
+        Raises:
+            ReszooError: it is not; the message names the cost.
+        """
+        cost, spec = self.space.cost(point), self.space.spec(point)
+        if cost is None or spec is None:
+            raise ReszooError("point", got=point, expected="a network that can be built")
+        for name, limit in self.budget.limits().items():
+            if name in COUNTED_COSTS and getattr(cost, name) > limit:
+                raise ReszooError("point", got=f"{getattr(cost, name):,} {name}", expected=f"at most {limit:,.0f}")
+        if not self.has(point):
+            raise ReszooError("point", got="a slower network", expected=f"at most {self.budget.latency} s")
 
     def fraction(self) -> float:
         """Returns the share of random points whose networks are valid and within the counted limits.
@@ -113,10 +136,24 @@ class Feasible:
             point = self.space.ask(answers)
             if self.has(point):
                 return point
-            if attempt == SAMPLE_SIZE and self.budget.excess(self.least()) > 1:
-                raise self._no_network_error()
+            if attempt == SAMPLE_SIZE:
+                if self.budget.excess(self.least()) > 1:
+                    raise self._no_network_error()
+                if (self.space.count() or math.inf) <= SAMPLE_SIZE:
+                    return self._listed(seed)
         hint = "use a larger budget or narrower ranges"
         raise ReszooError(self.space.name, got=f"no network within budget in {MAX_DRAWS:,} draws", hint=hint)
+
+    def _listed(self, seed: int | str) -> Point:
+        """A random one of all points of a small space that are within budget."""
+        points = [point for point in self.space.points() if self.has(point)]
+        if points:
+            return Random(seed).choice(points)
+        got, expected = "no network within budget", ""
+        if self.budget.latency is not None:
+            got = f"a latency of at most {self.budget.latency:g} s"
+            expected = f"at least {self._fastest:.3g} s, the least that was measured"
+        raise ReszooError(f"budget on {self.space.name}", got=got, expected=expected)
 
     def redraw(self, point: Point) -> Point:
         """Returns a point within budget: `point` itself if it is, otherwise a random one decided by `point`."""

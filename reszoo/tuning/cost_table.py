@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache, lru_cache
+from itertools import islice
 from typing import Any
 
 from reszoo.arch.cost import Cost, Tally
 from reszoo.arch.plan import lower
 from reszoo.arch.spec import NetSpec, replace
 from reszoo.config import merge
+from reszoo.errors import ReszooError, UnknownNameError
 from reszoo.tuning.axes import Axis
 from reszoo.tuning.sizes import Size, resize
 
 Parts = tuple[tuple[str, Any], ...]
 """Values of the axes of `net`: pairs of axis and value, in order."""
+
+MAX_CHECKED = 50
+"""Values of an axis that are checked when a space is made."""
 
 
 class CostTable:
@@ -56,6 +61,25 @@ class CostTable:
         """The costs of all sizes of the same parts."""
         variant = self.variant(parts)
         return Tally(lambda depths, widths: lower(resize(variant, Size(depths, widths, ratio))))
+
+
+def check_parts(root: NetSpec, net: Mapping[str, Axis]) -> None:
+    """Checks the axes of `net`: their fields and words exist. Impossible combinations are left out of the proposals.
+
+    Raises:
+        ReszooError: a field or word that does not exist, or an axis none of whose values is possible.
+    """
+    for name, axis in net.items():
+        answers = [*islice(axis.answers or (axis.low, axis.high), MAX_CHECKED)]
+        problems = []
+        for answer in answers:
+            try:
+                replace(root, nested(name, axis.meaning(answer)), where="net")
+            except ReszooError as error:
+                problems.append(error)
+        wrong = [each for each in problems if isinstance(each, UnknownNameError) or each.hint.startswith("did you")]
+        if wrong or (len(problems) == len(answers) and not axis.when):
+            raise (wrong or problems)[0]
 
 
 def nested(path: str, value: Any) -> dict[str, Any]:

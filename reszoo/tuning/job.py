@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import asdict, dataclass, field
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from reszoo.arch.spec import NetSpec
+from reszoo.data.labels import Task
+from reszoo.data.pictures import Channels
 from reszoo.data.sources import Data, open_data
+from reszoo.errors import ReszooError
 from reszoo.training.recipes import Recipe
 
 
@@ -18,9 +22,14 @@ class Source:
 
     data: Any
     size: int | None = None
+    validation: Any = None
     test: Any = None
-    target: str | None = None
+    target: str | Sequence[str] | None = None
+    task: Task | None = None
+    channels: Channels | None = None
     seed: int = 0
+    folds: int | None = None
+    fold: int | None = None
 
     def open(self) -> Data:
         """Returns the data.
@@ -28,23 +37,35 @@ class Source:
         Raises:
             ReszooError: there is no such source.
         """
-        if isinstance(self.data, Data):
-            return self.data
-        return open_data(self.data, size=self.size, test=self.test, target=self.target, seed=self.seed)
+        arguments = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "data"}
+        if not isinstance(self.data, Data):
+            return open_data(self.data, **arguments)
+        for name, value in arguments.items():
+            if value is not None and name != "seed":
+                hint = f"open_data(..., {name}=)"
+                raise ReszooError(f"search.{name}", got="an opened Data", expected="a source", hint=hint)
+        return self.data
+
+    @property
+    def is_named(self) -> bool:
+        """Whether paths and names alone describe it, so that another process can open it again."""
+        sources = (self.data, self.validation, self.test)
+        return all(each is None or isinstance(each, (str, Path)) for each in sources)
 
 
-def fingerprint(data: Data) -> dict[str, Any]:
-    """Returns what identifies a data set: counts, shape, and a digest of its labels and of some examples."""
-    import numpy as np
+def runs_of(source: Source, folds: int | None) -> tuple[Source, ...]:
+    """Returns what is trained on for one trial: the source, or each fold of it.
 
-    digest = hashlib.sha256()
-    for part in (data.train, data.validation):
-        digest.update(np.ascontiguousarray(part.labels).tobytes())
-        indices = np.unique(np.linspace(0, len(part) - 1, 32).astype(int))
-        digest.update(np.ascontiguousarray(part.take(indices)).tobytes())
+    What another process cannot open again, such as a stream, is opened here.
+    """
+    parts = (source,) if folds is None else tuple(replace(source, folds=folds, fold=fold) for fold in range(folds))
+    return tuple(each if each.is_named or isinstance(each.data, Data) else Source(each.open()) for each in parts)
+
+
+def description(data: Data) -> dict[str, Any]:
+    """Returns what is recorded of data beside its digest: name, task, shape, classes, and number of examples."""
     counts = {"train": len(data.train), "validation": len(data.validation)}
-    description = {"name": data.name, "shape": data.shape, "classes": data.classes, **counts}
-    return {**description, "scaling": asdict(data.scaling), "digest": digest.hexdigest()[:16]}
+    return {"name": data.name, "task": data.task, "shape": data.shape, "classes": data.classes, **counts}
 
 
 @dataclass(frozen=True)
@@ -59,6 +80,10 @@ class Job:
     seed: int
     weights: str | None = None
     callbacks: tuple[Any, ...] = ()
+    stall: float = math.inf
+    """Seconds without a message after which the worker counts as hanging; ten times its longest epoch are granted."""
+    seconds: float = math.inf
+    """Seconds that are left of the budget; a worker that hangs is ended some epochs after them."""
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from optuna.distributions import (
     FloatDistribution as Real,
     IntDistribution as Whole,
 )
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from reszoo.training.recipes import Recipe
@@ -28,6 +29,8 @@ from reszoo.tuning.space import Candidate
 PLACE, POINT, KEY, RETRY, OUTCOME, PROCESS = "place", "point", "key", "retry_of", "outcome", "process"
 """Names of trial attributes in the database: number of the proposal, point, key of the candidate, number of the trial
 that it resumes, ending that Optuna has no state for, identity of its process."""
+QUEUED, START = "queued", "start"
+"""Names of trial attributes: a point that waits for its turn, a file of weights to start from."""
 SAMPLER_ATTEMPTS = 25
 """Queries of a sampler before a random draw is used instead."""
 FIRST_RUNG = 2
@@ -113,10 +116,14 @@ class Proposals(optuna.samplers.BaseSampler):
         """Returns the point of a trial, and stores it in its attributes."""
         storage, trial_id = study._storage, trial._trial_id
         attributes = storage.get_trial(trial_id).user_attrs
+        number = proposal_number(study, trial)
+        if PLACE not in attributes:
+            storage.set_trial_user_attr(trial_id, PLACE, number)
         if POINT in attributes:
             return dict(attributes[POINT])
-        number = proposal_number(study, trial)
-        storage.set_trial_user_attr(trial_id, PLACE, number)
+        if QUEUED in attributes:
+            storage.set_trial_user_attr(trial_id, POINT, attributes[QUEUED])
+            return dict(attributes[QUEUED])
         refused: set[str] = set()
         while True:
             try:
@@ -125,7 +132,7 @@ class Proposals(optuna.samplers.BaseSampler):
                 return {}
             storage.set_trial_user_attr(trial_id, KEY, candidate.key)
             # Another process may have proposed the same network just now: the trial with the lower number keeps it.
-            if candidate.key not in _keys(study, below=trial.number):
+            if candidate.key not in keys(study, below=trial.number):
                 break
             refused.add(candidate.key)
         storage.set_trial_user_attr(trial_id, POINT, candidate.point)
@@ -149,7 +156,7 @@ class Proposals(optuna.samplers.BaseSampler):
         """Does nothing: every trial derives its own seed."""
 
     def _propose(self, study: optuna.Study, trial: FrozenTrial, number: int, refused: set[str]) -> Candidate:
-        tried = _keys(study) | refused
+        tried = keys(study) | refused
         if self._sampler == "grid":
             return self._next_in_grid(tried)
         inner = SAMPLERS[self._sampler](derive_seed(self._seed, "proposal", number))
@@ -205,7 +212,8 @@ def is_proposal(trial: FrozenTrial) -> bool:
     return RETRY not in trial.user_attrs and trial.user_attrs.get(OUTCOME) != "surplus"
 
 
-def _keys(study: optuna.Study, *, below: float = float("inf")) -> set[str]:
+def keys(study: optuna.Study, *, below: float = float("inf")) -> set[str]:
+    """Returns the keys of all candidates that were proposed, or of those with lower numbers."""
     return {
         trial.user_attrs[KEY]
         for trial in study.get_trials(deepcopy=False)
@@ -236,11 +244,14 @@ class Halving(optuna.pruners.BasePruner):
         step = trial.last_step
         if step is None or step not in self.rungs:
             return False
-        value = trial.intermediate_values[step]
+        sign = -1 if study.direction == StudyDirection.MINIMIZE else 1
+        value = sign * trial.intermediate_values[step]
         others = [
             other.intermediate_values
             for other in study.get_trials(deepcopy=False)
             if other.number != trial.number and other.state != TrialState.FAIL
         ]
         judged = 1 + sum(min(self.rungs) in values for values in others)
-        return sum(values.get(step, -math.inf) > value for values in others) >= max(judged // self.factor, 1)
+        return sum(sign * values.get(step, -sign * math.inf) > value for values in others) >= max(
+            judged // self.factor, 1
+        )

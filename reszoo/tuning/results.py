@@ -1,4 +1,7 @@
-"""Results of a study as plain values: trials, Pareto fronts, and the weights that are kept on disk."""
+"""Results of a study as plain values: trials, Pareto fronts, and the weights that are kept on disk.
+
+The database decides about results, files only about what can be loaded.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +9,21 @@ import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from socket import gethostname
 from typing import Any
 
 from reszoo.arch.spec import NetSpec
 from reszoo.errors import ReszooError, UnknownNameError
 from reszoo.notebook import html_table
+from reszoo.training.recipes import Recipe
 from reszoo.training.run_folder import BEST, FINAL, STATE
+from reszoo.training.selection import Metric
 from reszoo.types import KerasModel
 
 COSTS = ("params", "macs", "activations", "depth", "latency", "seconds")
-FINISHED = ("complete", "pruned")
+ACCURACY = Metric("val_accuracy", 1)
+ENDED = ("complete", "timed_out")
+"""States of trials that were trained to their end: only these are ranked and on fronts."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -25,17 +33,44 @@ class Trial:
     number: int
     """Number among the proposals, from 0."""
     state: str
-    """waiting, running, complete, pruned, diverged, infeasible, failed or damaged."""
+    """waiting, running, complete, timed_out (ended by the budget of seconds), pruned, diverged, infeasible or failed;
+    damaged where the weights of a finished trial should be on this machine and cannot be read."""
     point: dict[str, Any]
     spec: NetSpec
     score: float | None
-    """Best validation accuracy after any epoch, which is that of the stored weights; None without one."""
+    """Best validation accuracy, or another measure of the objective, after any epoch, which is that of the stored
+    weights; None without one."""
     costs: dict[str, float]
     """params, macs, activations, depth; latency (inference seconds per example) if measured; seconds of training."""
     history: tuple[dict[str, float], ...]
     folder: Path
     note: str = ""
     """The error message, if it failed."""
+    outcome: str = ""
+    """The state in the database, where `state` is `damaged`."""
+    recipe: Recipe | None = None
+    """How it was trained."""
+    measure: Metric = ACCURACY
+    """What the score is."""
+    task: str = "classification"
+    steps: int = 1
+    """Optimizer steps of the whole training."""
+    start: str | None = None
+    """Weights that it started from."""
+    host: str = ""
+    """The machine that trained it, where that is known."""
+    origin: Path | None = None
+    """Its folder on that machine."""
+
+    @property
+    def is_ended(self) -> bool:
+        """Whether it was trained to its end: only such trials are ranked and on fronts."""
+        return (self.outcome or self.state) in ENDED and self.score is not None
+
+    @property
+    def merit(self) -> float:
+        """The score, with its sign changed where smaller scores are better."""
+        return self.measure.sign * (self.score or 0.0)
 
     @property
     def epochs(self) -> int:
@@ -44,8 +79,20 @@ class Trial:
 
     @property
     def weights(self) -> Path:
-        """The file of its best weights; it exists on the fronts and for the three best trials."""
-        return self.folder / BEST
+        """The file of its best weights; a study keeps those of the fronts and of the three best trials.
+
+        It is in the study's folder, or where the machine that trained it wrote it, if that path can be reached.
+        """
+        local = self.folder / BEST
+        far = local if self.origin is None else self.origin / BEST
+        return far if not local.exists() and far.exists() else local
+
+    @property
+    def location(self) -> str:
+        """The file of its best weights, or the machine and the folder where they are."""
+        if self.weights.exists() or not self.host or self.host == gethostname():
+            return str(self.weights)
+        return f"on {self.host}: {(self.origin or self.folder) / BEST}"
 
     def __repr__(self) -> str:
         score = "no score" if self.score is None else f"score={self.score:.4f}"
@@ -60,22 +107,47 @@ class Trial:
         return html_table((), rows, title=f"Trial {self.number}", note=self.note)
 
     def model(self) -> KerasModel:
-        """Returns the network with its best weights; its accuracy on the validation data is the score.
+        """Returns the network with its best weights; its validation result is the score.
+
+        It is compiled with its recipe, for one-hot labels, with the learning-rate schedule of a whole run.
 
         Raises:
-            ReszooError: the weights were deleted or are damaged.
+            ReszooError: the weights were deleted, are damaged, or are on another machine.
         """
+        self.check_weights()
         import keras
 
-        if not self.weights.exists():
-            hint = "a study keeps those of the Pareto fronts and of the three best trials"
-            raise ReszooError(f"trial {self.number}", got="weights that were not kept", hint=hint)
         try:
-            return keras.models.load_model(self.weights)
+            model = keras.models.load_model(self.weights)
         except (OSError, ValueError) as error:
-            raise ReszooError(
-                str(self.weights), got=f"a damaged file ({error})", hint="train the trial again"
-            ) from None
+            hint = f"restore the file, or train the trial again: study.retrain({self.number})"
+            raise ReszooError(str(self.weights), got=f"a damaged file ({error})", hint=hint) from None
+        if self.recipe is not None:
+            from reszoo.training.losses import loss
+            from reszoo.training.optimizers import compile_for
+
+            metrics = ["mae"] if self.task == "regression" else ["accuracy"]
+            settings = {"loss": loss(self.recipe, task=self.task), "metrics": metrics}  # type: ignore[arg-type]
+            compile_for(model, self.recipe, steps=self.steps, **settings)
+        return model
+
+    def check_weights(self) -> None:
+        """Checks that the weights can be read here.
+
+        Raises:
+            ReszooError: they are not here; the message says where they are, or how to get them.
+        """
+        where, again = f"trial {self.number}", f"train it again: study.retrain({self.number})"
+        if self.state == "damaged":
+            got = f"{self.weights}, which is missing or truncated"
+            raise ReszooError(where, got=got, hint=f"restore the file, or {again}")
+        if self.weights.exists():
+            return
+        if self.location != str(self.weights):
+            hint = f"copy that file to {self.weights}, or {again}"
+            raise ReszooError(where, got=f"weights {self.location}", expected="weights on this machine", hint=hint)
+        hint = f"a study keeps those of the fronts and of the three best trials; {again}"
+        raise ReszooError(where, got="weights that were not kept", hint=hint)
 
     def row(self) -> dict[str, Any]:
         """Returns the trial as plain data, for tables and plots."""
@@ -86,22 +158,22 @@ class Trial:
             **self.costs,
             "score": self.score,
             "epochs": self.epochs,
-            "curve": [row["val_accuracy"] for row in self.history],
+            "curve": [row[self.measure.name] for row in self.history],
             "note": self.note,
         }
 
 
 def ranked(trials: Iterable[Trial]) -> list[Trial]:
-    """Returns the finished trials, best first; of equal scores the cheaper first."""
-    scored = [trial for trial in trials if trial.state in FINISHED and trial.score is not None]
-    return sorted(scored, key=lambda trial: (-(trial.score or 0.0), trial.costs["macs"], trial.number))
+    """Returns the trials that were trained to their end, best first; of equal scores the cheaper first."""
+    ended = [trial for trial in trials if trial.is_ended]
+    return sorted(ended, key=lambda trial: (-trial.merit, trial.costs["macs"], trial.number))
 
 
 def front(trials: Iterable[Trial], cost: str) -> list[Trial]:
     """Returns the Pareto front of score and a cost, cheapest first.
 
-    This is the one rule for every front: of tables, pages and commands, and for the weights that are kept. Complete and
-    pruned trials count alike, with the score of their best epoch, whose weights are stored.
+    This is the one rule for every front: of tables, pages and commands, and for the weights that are kept. Only trials
+    that were trained to their end count, with the score of their best epoch, whose weights are stored.
 
     Raises:
         UnknownNameError: an unknown cost.
@@ -113,8 +185,8 @@ def front(trials: Iterable[Trial], cost: str) -> list[Trial]:
     if any(cost not in trial.costs for trial in finished):
         raise ReszooError(f"pareto.{cost}", got="trials without it", hint=f"search with a budget of {cost}")
     optimal: list[Trial] = []
-    for trial in sorted(finished, key=lambda trial: (trial.costs[cost], -(trial.score or 0.0))):
-        if not optimal or (trial.score or 0.0) > (optimal[-1].score or 0.0):
+    for trial in sorted(finished, key=lambda trial: (trial.costs[cost], -trial.merit)):
+        if not optimal or trial.merit > optimal[-1].merit:
             optimal.append(trial)
     return optimal
 
@@ -159,9 +231,13 @@ def tidy(trials: Sequence[Trial]) -> None:
         # A trial whose process died counts as failed until another one resumes it from its files.
         if trial.state in ("waiting", "running", "failed"):
             continue
-        for state in trial.folder.glob(f"{STATE}-*"):
-            shutil.rmtree(state, ignore_errors=True)
-        shutil.rmtree(trial.folder / "logs", ignore_errors=True)
+        for folder in (trial.folder, *filter(Path.is_dir, trial.folder.glob("fold*"))):
+            for state in folder.glob(f"{STATE}-*"):
+                shutil.rmtree(state, ignore_errors=True)
+            shutil.rmtree(folder / "logs", ignore_errors=True)
+            if folder != trial.folder:
+                for name in (FINAL, BEST):
+                    (folder / name).unlink(missing_ok=True)
         # A study uses the best weights only, never the last ones.
         for name in (FINAL,) if trial.number in keep else (FINAL, BEST):
             (trial.folder / name).unlink(missing_ok=True)

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
 
+from reszoo.data.labels import Task
+from reszoo.data.pictures import Channels
 from reszoo.errors import ReszooError
+from reszoo.training.evaluate import Evaluation, evaluate
 from reszoo.training.recipes import Recipe
+from reszoo.tuning.axes import Point
 from reszoo.tuning.budget import Budget
+from reszoo.tuning.extension import extendable, take_over
 from reszoo.tuning.job import Source
-from reszoo.tuning.results import tidy
+from reszoo.tuning.queue import enqueue
+from reszoo.tuning.results import Trial, tidy
 from reszoo.tuning.scheduler import Scheduler
 from reszoo.tuning.setup import prepare
 from reszoo.tuning.space import Space
-from reszoo.tuning.storage import GRACE, HEARTBEAT, connect, create_or_load, quiet, url_of
+from reszoo.tuning.storage import DATABASE, GRACE, HEARTBEAT, connect, create_or_load, quiet
 from reszoo.tuning.study import Study
 from reszoo.tuning.worker_process import Worker
 
@@ -36,7 +43,8 @@ def search(
     """Returns a search after its trials: networks of a space, trained on data, within a budget.
 
     It is safe to kill at any moment: call it again with the same settings to resume. Several processes, on one machine
-    or many, share the work when they are started on the same folder or database.
+    or many, share the work when they are started on the same folder or database; without a common disk, each machine
+    keeps the weights of the trials that it trained.
 
     Example:
         >>> import reszoo
@@ -52,13 +60,29 @@ def search(
         trials: total number, including earlier calls.
         jobs: parallel trials of this process, each in its own worker process.
         seconds: time limit; no new epoch starts after it, and unfinished trials can be resumed.
-        watch: called with the study after every epoch and every trial.
+        watch: called with the study after every epoch and every trial; an error in it is a warning.
         settings: keyword arguments of `Search`.
 
     Raises:
         ReszooError: invalid settings; no network within budget; a study with other settings; builds that fail.
     """
     return Search(space, data, folder=folder, **settings).search(trials=trials, jobs=jobs, seconds=seconds, watch=watch)
+
+
+def _locked(folder: Path) -> FileLock:
+    """The lock of a study's folder, acquired; the folder exists then.
+
+    Raises:
+        ReszooError: the folder cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / "begin.lock")
+        lock.acquire()
+    except OSError as error:
+        hint = "reszoo.open_study reads a study in such a folder"
+        raise ReszooError(str(folder), got=f"an unusable folder ({error})", hint=hint) from None
+    return lock
 
 
 class Search(Study):
@@ -69,19 +93,31 @@ class Search(Study):
         data: as in `search`.
         folder: as in `search`.
         recipe: a recipe or its name; by default one for the kind of data.
+        changes: fixed changes to the network, as in `reszoo.train`; not of what the space searches.
         budget: `Budget`, or its limits: `{"macs": 2e6}`.
-        objective: `accuracy` (best validation accuracy after any epoch), or a list of it and costs to minimize.
+        objective: a measure of the validation examples after the best epoch, or a list of it, further measures and
+            costs to minimize (params, macs, activations, depth, latency). Of classes: accuracy, balanced_accuracy, f1,
+            auc, top5, loss; of several labels: map, f1, auc, accuracy, loss; of numbers: rmse, mae, r2, loss. The first
+            of a task is its default.
         sampler: tpe, nsga2 (for several objectives), random, grid or gp. tpe and gp propose several networks at a time
             (eight for the first ten trials, then two), of which the one with the fewest MACs is tried.
-        pruning: `halving` ends runs that fall behind (asynchronous successive halving); `none`.
+        pruning: `halving` ends runs that fall behind (asynchronous successive halving), the default for one objective;
+            `none`, for several.
         seed: random seed (proposals, split of the data, initial weights, shuffling, augmentation).
         storage: an SQLAlchemy URL, such as `postgresql+psycopg://user@host/base`; by default a file in the folder.
         name: of the study in the database.
-        size, test, target: arguments of `open_data`.
-        callbacks: additional Keras callbacks; they must be picklable.
+        size, validation, test, target, task, channels: arguments of `open_data`. No trial sees the test part; see
+            `test_best`.
+        folds: number of folds; the score is the median over the runs of all folds, whose validation parts are the
+            folds. Runs are compared by the first fold.
+        extends: folder of another study on the same data whose finished trials are taken over, those whose points are
+            in this space and within this budget; with more epochs, its best three go on from their weights instead.
+        callbacks: additional Keras callbacks; those of a script or a notebook are pickled by value.
         retries: attempts after the first, where a worker process dies.
+        stall: seconds without a message, at least, after which a worker counts as hanging; an epoch may also last ten
+            times as long as the longest one before. A worker that hangs is ended, and its trial tried once more.
         heartbeat, grace: seconds between signs of life, and until a trial without one is resumed by another process.
-        recipe_changes: changed fields of the recipe: `epochs=9, batch=64`.
+        recipe_changes: changed fields of the recipe: `epochs=9, batch=64`; `class_weight` as in Keras.
     """
 
     worker: Callable[[], Worker] = Worker
@@ -95,18 +131,25 @@ class Search(Study):
         *,
         folder: str | Path,
         recipe: str | Recipe | None = None,
+        changes: Mapping[str, Any] | None = None,
         budget: Budget | Mapping[str, float] | None = None,
-        objective: str | Sequence[str] = "accuracy",
+        objective: str | Sequence[str] | None = None,
         sampler: str = "tpe",
-        pruning: str = "halving",
+        pruning: str | None = None,
         seed: int = 0,
         storage: str | None = None,
         name: str = "reszoo",
         size: int | None = None,
+        validation: Any = None,
         test: Any = None,
-        target: str | None = None,
+        target: str | Sequence[str] | None = None,
+        task: Task | None = None,
+        channels: Channels | None = None,
+        folds: int | None = None,
+        extends: str | Path | None = None,
         callbacks: tuple[Any, ...] = (),
         retries: int = 1,
+        stall: float = 300.0,
         heartbeat: int = HEARTBEAT,
         grace: int = GRACE,
         **recipe_changes: Any,
@@ -114,26 +157,68 @@ class Search(Study):
         folder = Path(folder).expanduser()
         self.setup = prepare(
             space,
-            Source(data, size, test, target, seed),
+            Source(data, size, validation, test, target, task, channels, seed, folds),
             folder=folder,
             recipe=recipe,
             recipe_changes=recipe_changes,
+            changes=changes or {},
             budget=budget,
             objective=objective,
             sampler=sampler,
             pruning=pruning,
             callbacks=callbacks,
             retries=retries,
+            stall=stall,
             worker=self.worker,
         )
         self.fraction = self.setup.feasible.fraction()
         """Share of random points of the space whose networks are within the counted limits."""
-        folder.mkdir(parents=True, exist_ok=True)
+        other = None if extends is None else extendable(extends, self.setup)
         # Processes that start together must create the tables one after another.
-        with FileLock(folder / "begin.lock"):
-            self.storage = connect(storage or url_of(folder), heartbeat=heartbeat, grace=grace)
-            engine = create_or_load(self.storage, name, self.setup.directions, self.setup.settings)
+        with _locked(folder):
+            self.storage = connect(storage or folder / DATABASE, heartbeat=heartbeat, grace=grace)
+            engine = create_or_load(self.storage, name, self.setup.directions, self.setup.settings, folder=folder)
+            if other is not None and not engine.get_trials(deepcopy=False):
+                take_over(engine, other, self.setup, folder=folder)
         super().__init__(engine, folder)
+        for preset in self.space.presets:
+            if self.setup.feasible.has(preset):
+                self.enqueue(preset)
+
+    def enqueue(self, point: Point) -> Search:
+        """Returns this study, in which a known point is tried next; one that is tried already is left out.
+
+        Args:
+            point: a value for every axis that applies, as in `trial.point`.
+
+        Raises:
+            ReszooError: a point outside the space or over budget.
+        """
+        with quiet:
+            enqueue(self.engine, point, self.setup.feasible, self.setup.proposals)
+        return self
+
+    def test_best(self, trial: Trial | None = None) -> Evaluation:
+        """Returns the measures of the best trial on the test part, which no trial has seen.
+
+        Args:
+            trial: another trial; the more are tested, the more optimistic the best of them.
+
+        Raises:
+            ReszooError: the data have no test part, or the weights are not here.
+        """
+        data = self.setup.source.open()
+        if data.test is None:
+            raise ReszooError("test_best", got="data without a test part", expected="a source", hint="test=...")
+        chosen = trial or self.best()
+        chosen.check_weights()
+        return evaluate(chosen.weights, data, part="test")
+
+    def _source(self, data: Any) -> Source:
+        return self.setup.source if data is None else super()._source(data)
+
+    def _worker(self) -> Worker:
+        return self.worker()
 
     def search(
         self,
@@ -145,9 +230,10 @@ class Search(Study):
     ) -> Search:
         """Returns this study after `trials` trials in total; the arguments are those of `reszoo.search`."""
         for where, number in (("trials", trials), ("jobs", jobs)):
-            if number < 1:
-                raise ReszooError(where, got=number, expected="at least 1")
+            if not isinstance(number, Integral) or number < 1:
+                raise ReszooError(where, got=repr(number), expected="a whole number, at least 1")
         with quiet:
             Scheduler(self.setup, self, self.storage, trials=trials, seconds=seconds, watch=watch).run(jobs=jobs)
         tidy(self.trials)
+        self.check()
         return self

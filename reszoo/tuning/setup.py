@@ -2,28 +2,56 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
 import optuna
 
 from reszoo.config import check
+from reszoo.data.digest import digests
+from reszoo.data.sources import Data
 from reszoo.errors import ReszooError, UnknownNameError
 from reszoo.training.defaults import default_recipe
 from reszoo.training.recipes import Recipe, recipe as get_recipe
-from reszoo.tuning.budget import COUNTED_COSTS, Budget, Feasible
-from reszoo.tuning.job import Source, fingerprint
+from reszoo.training.suitability import check_recipe
+from reszoo.training.train import check_kind, check_seed, fields_for
+from reszoo.tuning.axes import Axis
+from reszoo.tuning.budget import Budget, Feasible
+from reszoo.tuning.job import Source, description, runs_of
 from reszoo.tuning.latency import Latencies
+from reszoo.tuning.measures import FURTHER, directions, monitor_of, objectives_of
 from reszoo.tuning.proposals import SAMPLERS, Halving, Proposals
+from reszoo.tuning.sending import check_callbacks
 from reszoo.tuning.space import Space, space as get_space
 from reszoo.tuning.worker_process import Worker
 
 PRUNINGS = ("halving", "none")
+OTHER_NAMES = {
+    **dict.fromkeys(("max_trials", "n_trials", "num_trials"), "trials"),
+    **dict.fromkeys(("kfold", "k_folds", "cv", "n_splits"), "folds"),
+    **dict.fromkeys(("max_epochs", "num_epochs"), "epochs"),
+    **dict.fromkeys(("validation_data", "val_data"), "validation"),
+    **dict.fromkeys(("directory", "output", "project_name"), "folder"),
+    **dict.fromkeys(("n_jobs", "workers"), "jobs"),
+    **dict.fromkeys(("timeout", "max_seconds"), "seconds"),
+    **dict.fromkeys(("batch_size",), "batch"),
+    "pruner": "pruning",
+    "tuner": "sampler",
+    "asha": "halving",
+    "hyperband": "pruning='halving', which ends runs; samplers propose them",
+    "bayesian": "tpe",
+    "flops": "macs",
+    "parameters": "params",
+}
+"""Names of other libraries for arguments and words -> ours."""
 
 
 @dataclass(frozen=True)
@@ -35,9 +63,11 @@ class Setup:
     recipe: Recipe
     source: Source
     data: Mapping[str, Any]
-    """The fingerprint of the data."""
+    """The description of the data."""
+    digest: Mapping[str, str]
+    """The digests of the data."""
     objectives: tuple[str, ...]
-    """`accuracy`, then the costs to minimize."""
+    """A measure, then further ones and costs."""
     sampler: str
     pruning: str
     seed: int
@@ -47,6 +77,15 @@ class Setup:
     worker: Callable[[], Worker]
     """Creates the workers that train."""
     latency: Latencies
+    folds: int | None = None
+    """The score is the median over so many folds."""
+    stall: float = 300.0
+    """Seconds without a message, at least, after which a worker counts as hanging."""
+
+    @cached_property
+    def sources(self) -> tuple[Source, ...]:
+        """What is trained on for one trial: the source, or each fold of it."""
+        return runs_of(self.source, self.folds)
 
     @property
     def space(self) -> Space:
@@ -64,14 +103,16 @@ class Setup:
             "sampler": self.sampler,
             "pruning": self.pruning,
             "seed": self.seed,
+            "folds": self.folds,
             "data": self.data,
+            "digest": self.digest,
         }
         return dict(json.loads(json.dumps(settings)))
 
     @property
     def directions(self) -> list[str]:
         """Optuna's direction of every objective."""
-        return ["maximize", *["minimize"] * (len(self.objectives) - 1)]
+        return directions(self.objectives)
 
     @cached_property
     def proposals(self) -> Proposals:
@@ -93,12 +134,14 @@ def prepare(
     folder: Path,
     recipe: str | Recipe | None,
     recipe_changes: Mapping[str, Any],
+    changes: Mapping[str, Any],
     budget: Budget | Mapping[str, float] | None,
-    objective: str | Sequence[str],
+    objective: str | Sequence[str] | None,
     sampler: str,
-    pruning: str,
+    pruning: str | None,
     callbacks: tuple[Any, ...],
     retries: int,
+    stall: float,
     worker: Callable[[], Worker],
 ) -> Setup:
     """Returns the setup of a search; the arguments are those of `Search`.
@@ -106,19 +149,30 @@ def prepare(
     Raises:
         ReszooError: invalid settings, or no network within budget.
     """
-    objectives = (objective,) if isinstance(objective, str) else tuple(objective)
-    _check_options(objectives, sampler, pruning)
-    examples = source.open()
-    examples.check_trainable()
-    adapted = get_space(space).fitted(input_shape=examples.shape, classes=len(examples.classes))
-    training = get_recipe(recipe or default_recipe(examples, None), **recipe_changes)
     limits = budget.model_dump() if isinstance(budget, Budget) else dict(budget or {})
+    _check_names(recipe_changes, limits)
+    if not isinstance(source.seed, Integral):
+        raise ReszooError("seed", got=repr(source.seed), expected="a whole number")
+    check_seed(source.seed)
+    check_callbacks(callbacks)
+    folds, source = source.folds, dataclasses.replace(source, folds=None)
+    examples = _examples(source, folds)
+    objectives = objectives_of(objective, examples.task)
+    pruning = _pruning(pruning, objectives)
+    _check_options(objectives, sampler, pruning)
+    adapted = get_space(space)
+    check_kind(adapted.root, examples)
+    _check_fixed(adapted, changes, recipe_changes)
+    adapted = adapted.fitted(**{**changes, **fields_for(examples, loss="cross_entropy")})
+    training = _recipe(recipe or default_recipe(examples, None), recipe_changes, objectives, examples)
     latency = Latencies(folder / "latency.json", worker())
     return Setup(
         feasible=Feasible(adapted, check(Budget, limits, where="budget"), measure=latency),
         recipe=training,
-        source=source,
-        data=fingerprint(examples),
+        # What cannot be opened again, such as a stream, is sent as it was read.
+        source=source if source.is_named or folds else Source(examples, seed=source.seed),
+        data=description(examples),
+        digest=digests(examples),
         objectives=objectives,
         sampler=sampler,
         pruning=pruning,
@@ -127,20 +181,101 @@ def prepare(
         callbacks=callbacks,
         worker=worker,
         latency=latency,
+        folds=folds,
+        stall=stall,
     )
+
+
+def _check_names(recipe_changes: Mapping[str, Any], limits: Mapping[str, Any]) -> None:
+    """Refuses the names that other libraries have for our arguments."""
+    for where, names in (("search", recipe_changes), ("budget", limits)):
+        for name in names:
+            if name in OTHER_NAMES:
+                raise ReszooError(f"{where}: unknown argument", got=repr(name), hint=_named(name))
+
+
+def _check_fixed(space: Space, changes: Mapping[str, Any], recipe_changes: Mapping[str, Any]) -> None:
+    """Refuses fixed values of what the space searches: they would have no effect."""
+    for where, values, axes in (
+        ("changes", changes, {**space.net, **space.size}),
+        ("recipe", recipe_changes, space.recipe),
+    ):
+        for name in dotted(values):
+            if name in axes and (where == "recipe" or isinstance(axes[name], Axis)):
+                hint = f"space(..., {'recipe' if where == 'recipe' else 'net'}=...) changes the axis"
+                raise ReszooError(f"{where}.{name}", got="a value for what the space searches", hint=hint)
+
+
+def dotted(values: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Returns the dotted names of nested values.
+
+    Example:
+        >>> dotted({"epochs": 3, "optimizer": {"momentum": 0.9}})
+        ['epochs', 'optimizer.momentum']
+    """
+    names = []
+    for name, value in values.items():
+        path = f"{prefix}{name}"
+        names += dotted(value, f"{path}.") if isinstance(value, Mapping) and value else [path]
+    return names
+
+
+def _named(name: str) -> str:
+    """A hint with our name for something."""
+    ours = OTHER_NAMES[name]
+    hint = f"did you mean {ours!r}?" if ours.isidentifier() else f"did you mean {ours}?"
+    return f"{hint} (a multiply-accumulate is two operations)" if name == "flops" else hint
+
+
+def _examples(source: Source, folds: int | None) -> Data:
+    """The data, or those of the first fold."""
+    if folds is not None and (not isinstance(folds, Integral) or folds < 2):
+        raise ReszooError("folds", got=repr(folds), expected="a whole number, at least 2")
+    examples = (source if folds is None else dataclasses.replace(source, folds=folds, fold=0)).open()
+    examples.check_trainable()
+    return examples
+
+
+def _pruning(pruning: str | None, objectives: Sequence[str]) -> str:
+    """The pruning, by default halving; it compares by one objective only."""
+    if len(objectives) == 1 or pruning not in (None, "halving"):
+        return pruning or "halving"
+    if pruning == "halving":
+        expected = "none where there are several objectives: runs are compared by one"
+        raise ReszooError("pruning", got="halving", expected=expected)
+    warnings.warn("several objectives: pruning is off, every trial is trained to its end", stacklevel=4)
+    return "none"
+
+
+def _recipe(name: str | Recipe, changes: Mapping[str, Any], objectives: Sequence[str], data: Data) -> Recipe:
+    """The recipe, whose epochs are compared by the first objective; `class_weight` as in Keras is taken."""
+    changes = dict(changes)
+    if "class_weight" in changes:
+        weights = changes.pop("class_weight")
+        if isinstance(weights, Mapping):
+            names = dict(enumerate(data.classes))
+            weights = {names.get(key, str(key)): float(weight) for key, weight in weights.items()}
+        changes["class_weights"] = weights
+    monitor = monitor_of(objectives, data.task)
+    changed = changes.setdefault("monitor", monitor)
+    if changed != monitor:
+        raise ReszooError("monitor", got=repr(changed), expected=f"{monitor!r}, as the objective says")
+    further = {name for name in objectives[1:] if name in FURTHER}
+    result = get_recipe(name, **changes)
+    if further:
+        result = get_recipe(result, metrics=tuple(dict.fromkeys((*result.metrics, *sorted(further)))))
+    check_recipe(result, data)
+    return result
 
 
 def _check_options(objectives: tuple[str, ...], sampler: str, pruning: str) -> None:
     for where, got, known in (("sampler", sampler, [*SAMPLERS]), ("pruning", pruning, [*PRUNINGS])):
+        if got in OTHER_NAMES:
+            raise ReszooError(where, got=repr(got), expected=", ".join(known), hint=_named(got))
         if got not in known:
             raise UnknownNameError(where, got=got, known=known)
     if sampler == "gp" and not _is_installed("torch"):
         raise ReszooError("sampler", got="gp", hint="pip install torch, which Optuna's Gaussian process needs")
-    if objectives[0] != "accuracy":
-        raise ReszooError("objective", got=[*objectives], expected="accuracy, then costs to minimize")
-    for got in objectives[1:]:
-        if got not in (*COUNTED_COSTS, "latency"):
-            raise UnknownNameError("objective", got=got, known=(*COUNTED_COSTS, "latency"))
     if len(objectives) > 1 and sampler == "gp":
         raise ReszooError("sampler", got="gp with several objectives", expected="nsga2, tpe, random, grid")
 

@@ -2,51 +2,31 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field, model_validator
+from pydantic import Field, Strict, ValidationError, model_validator
 
 from reszoo.arch import zoo
 from reszoo.arch.cost import Cost
 from reszoo.arch.spec import NetSpec, replace
-from reszoo.config import FrozenModel, check, configs, inherit, merge, read_yaml
+from reszoo.config import FrozenModel, check, configs, explain, inherit, merge, read_yaml
 from reszoo.errors import ReszooError, UnknownNameError
 from reszoo.notebook import html_table
-from reszoo.training.recipes import Recipe, recipe as get_recipe
+from reszoo.training.recipes import HEADS, Recipe, recipe as get_recipe
 from reszoo.tuning.axes import Axis, Point, ValueSource, all_points, count_points, describe_values, random_answers
-from reszoo.tuning.cost_table import CostTable, nested
+from reszoo.tuning.candidate import Candidate as Candidate
+from reszoo.tuning.cost_table import CostTable, check_parts, nested
+from reszoo.tuning.points import checked_point
 from reszoo.tuning.sizes import KINDS, Size
 
 COSTLESS = ("drop_path", "dropout", "residual_dropout")
 """Rates that do not change the cost: networks that differ only in them share cached costs."""
 START = ("weights", "frozen", "layer_decay")
 """Axes of `start`."""
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """One network of a space and its recipe."""
-
-    point: Point
-    spec: NetSpec
-    recipe: Recipe
-    weights: str | None = None
-    """Pretrained weights to start from."""
-
-    @cached_property
-    def key(self) -> str:
-        """A digest of network, recipe and weights: equal candidates have equal keys, whatever their points."""
-        spec = self.spec.model_dump(mode="json", exclude={"name"})
-        recipe = self.recipe.model_dump(mode="json", exclude={"name", "ref"})
-        text = json.dumps([spec, recipe, self.weights], sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 class Space(FrozenModel):
@@ -73,8 +53,16 @@ class Space(FrozenModel):
     """Axes of fine-tuning: `weights` (words: a tag, a file, or null for none), `frozen` (parts), `layer_decay`."""
     changes: dict[str, Any] = Field(default={})
     """Constant changes of the network, as in `NetSpec.replace`."""
+    presets: Annotated[tuple[dict[str, Any], ...], Strict(False)] = ()
+    """Points that a search tries first, those that are within budget."""
     ref: str = ""
     """Source of the ranges."""
+
+    def __init__(self, /, **fields: Any) -> None:
+        try:
+            super().__init__(**fields)
+        except ValidationError as error:
+            raise explain(error, Space, "") from None
 
     def __repr__(self) -> str:
         return f"Space({self.name!r}, network={self.network!r}, kind={self.kind!r}, {len(self.axes)} axes)"
@@ -100,6 +88,9 @@ class Space(FrozenModel):
                 _check_names(f"{name}.when", [parent], earlier)
                 _check_names(f"{name}.when.{parent}", answers, earlier[parent].answers or answers)
             earlier[name] = axis
+        check_parts(self.root, self.net)
+        for number, preset in enumerate(self.presets, 1):
+            checked_point(self.axes, preset, where=f"presets.{number}")
         return self
 
     @cached_property
@@ -156,6 +147,8 @@ class Space(FrozenModel):
     def candidate(self, point: Point, recipe: str | Recipe = "fast") -> Candidate | None:
         """Returns network and recipe of a point, or None where the point is not a valid network.
 
+        The loss decides about the activation of one class an example, as in `reszoo.train`.
+
         Raises:
             ReszooError: the recipe lacks a field of the space.
         """
@@ -169,6 +162,9 @@ class Space(FrozenModel):
         start = {name: self.start[name].meaning(point[name]) for name in self.start if name in point}
         weights = start.pop("weights", None)
         changed = get_recipe(recipe, **changes, **(start if weights else {}))
+        activation = HEADS.get(changed.loss)
+        if activation and spec.head.activation == "softmax":
+            spec = spec.model_copy(update={"head": spec.head.model_copy(update={"activation": activation})})
         return Candidate(point, spec, changed, weights)
 
     def sample(self, *, seed: int = 0) -> Iterator[Point]:

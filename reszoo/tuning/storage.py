@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import datetime
-import json
-import math
 import socket
+import sqlite3
 import threading
 import warnings
 from collections.abc import Mapping
@@ -16,9 +15,12 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from reszoo.data.digest import ASPECTS
 from reszoo.errors import ReszooError
+from reszoo.training.identity import differences, with_defaults
 from reszoo.training.recipes import Recipe
 from reszoo.tuning.proposals import OUTCOME, PROCESS, RETRY, is_proposal, process_identity
+from reszoo.tuning.space import Space
 
 SETTINGS, DATABASE = "plan", "study.db"
 """The study attribute that holds its settings (version 0.1 called them so), and the name of its SQLite file."""
@@ -58,21 +60,25 @@ quiet = _Quiet()
 """Used around every Optuna call that logs or emits ExperimentalWarning: heartbeats, samplers."""
 
 
-def url_of(folder: Path) -> str:
-    """Returns the URL of the SQLite file in a study's folder."""
-    return f"sqlite:///{folder / DATABASE}"
-
-
-def connect(url: str, *, heartbeat: int = HEARTBEAT, grace: int = GRACE) -> optuna.storages.RDBStorage:
+def connect(database: str | Path, *, heartbeat: int = HEARTBEAT, grace: int = GRACE) -> optuna.storages.RDBStorage:
     """Returns a storage whose running trials record heartbeats.
+
+    Args:
+        database: an SQLAlchemy URL, or the path of an SQLite file.
+        heartbeat: seconds between signs of life.
+        grace: seconds until a trial without one is resumed by another process.
 
     Raises:
         ReszooError: the database cannot be reached or read.
     """
     from sqlalchemy.exc import ArgumentError, IntegrityError, ProgrammingError, SQLAlchemyError
 
+    url = database if isinstance(database, str) else f"sqlite:///{DATABASE}"
     # Several processes may write to one SQLite file: wait for its lock.
     options: dict[str, Any] = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {"pool_pre_ping": True}
+    if isinstance(database, Path):
+        # The path itself, not a URL: that would need `?`, `%` and braces quoted, and Optuna formats it.
+        options = {"creator": lambda: sqlite3.connect(database, timeout=60, check_same_thread=False)}
 
     def storage() -> optuna.storages.RDBStorage:
         return optuna.storages.RDBStorage(
@@ -95,9 +101,15 @@ def connect(url: str, *, heartbeat: int = HEARTBEAT, grace: int = GRACE) -> optu
         hint = (
             "the run folders beside it are intact; restore a backup if there is one" if url.startswith("sqlite") else ""
         )
-        raise ReszooError(
-            "storage", got=f"{without_password(url)} ({message})", expected="a database", hint=hint
-        ) from None
+        address = without_password(database) if isinstance(database, str) else str(database)
+        raise ReszooError("storage", got=f"{address} ({message})", expected="a database", hint=hint) from None
+
+
+def database_errors() -> tuple[type[Exception], ...]:
+    """Returns the errors of a database that is full, locked or out of reach."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    return (optuna.exceptions.StorageInternalError, SQLAlchemyError, OSError)
 
 
 def without_password(url: str) -> str:
@@ -111,50 +123,64 @@ def without_password(url: str) -> str:
 
 
 def create_or_load(
-    storage: optuna.storages.RDBStorage, name: str, directions: list[Any], settings: Mapping[str, Any]
+    storage: optuna.storages.RDBStorage,
+    name: str,
+    directions: list[Any],
+    settings: Mapping[str, Any],
+    *,
+    folder: Path,
 ) -> optuna.Study:
     """Returns the study of a name: a new one, or an existing one with the same settings.
 
     Raises:
-        ReszooError: it was created with other settings; the message names the first field that differs.
+        ReszooError: it was created with other settings; the message names the first field that differs. Or the folder
+            holds runs of a study that is not in the database.
     """
     with quiet:
+        runs = [path for path in folder.glob("trials/*") if path.is_dir() and path.name.isdigit()]
+        if runs and name not in optuna.study.get_all_study_names(storage):
+            hint = f"restore {DATABASE}, or use its database, or another folder"
+            got = f"{len(runs)} runs in trials/ of a study that is not in the database"
+            raise ReszooError(str(folder), got=got, expected=f"the study {name!r}, or no runs", hint=hint)
         study = optuna.create_study(storage=storage, study_name=name, directions=directions, load_if_exists=True)
     before = study.user_attrs.get(SETTINGS)
     if before is None:
         study.set_user_attr(SETTINGS, dict(settings))
         return study
-    for path, old, new in _differences(_with_defaults(before), settings, ""):
-        hint = "use the same settings to resume it (more trials or time is fine), or another folder"
-        raise ReszooError(f"study {name}: {path}", got=repr(new), expected=f"{old!r}, as in the study", hint=hint)
+    check_same(before, settings, where=f"study {name}")
+    if "digest" not in before:
+        study.set_user_attr(SETTINGS, dict(settings))
     return study
 
 
-def _with_defaults(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Recorded settings, their recipe completed with the defaults of fields that later versions added."""
-    try:
-        recipe = Recipe.model_validate_json(json.dumps(settings["recipe"]))
-    except (KeyError, ValueError):
-        # Not from this version or an earlier one: the settings are compared as they are.
-        return dict(settings)
-    return {**settings, "recipe": recipe.model_dump(mode="json")}
+def check_same(before: Mapping[str, Any], settings: Mapping[str, Any], *, where: str) -> None:
+    """Checks that the settings of a study are those of a call.
 
-
-def _differences(before: Any, now: Any, path: str) -> list[tuple[str, Any, Any]]:
-    if isinstance(before, Mapping) and isinstance(now, Mapping):
-        keys = dict.fromkeys((*before, *now))
-        paths = {key: f"{path}.{key}".removeprefix(".") for key in keys}
-        return [pair for key in keys for pair in _differences(before.get(key), now.get(key), paths[key])]
-    if path.startswith("data.scaling.") and isinstance(before, list) and isinstance(now, list):
-        # Versions differ in the last digits of mean and deviation.
-        same = len(before) == len(now) and all(map(_is_close, before, now))
-    else:
-        same = before == now
-    return [] if same else [(path, before, now)]
-
-
-def _is_close(before: float, now: float) -> bool:
-    return math.isclose(before, now, rel_tol=1e-5, abs_tol=1e-8)
+    Raises:
+        ReszooError: they differ; the message names the first field.
+    """
+    hint = "use the same settings to resume it (more trials or time is fine), or another folder with extends=FOLDER"
+    before = dict(before)
+    if len(before.get("objective", ())) > 1:
+        # Earlier versions recorded the default, which ends nothing where there are several objectives.
+        before["pruning"] = settings["pruning"]
+    recorded = with_defaults(before, recipe=Recipe, space=Space)
+    recorded.get("space", {}).pop("ref", None)
+    digest, names = recorded.get("digest"), [name for name in settings if name not in ("data", "digest")]
+    if digest is None:
+        # A digest of earlier versions is another one: the rest of their description is compared.
+        fields = [field for field in ("name", "shape", "classes", "train", "validation") if field in recorded["data"]]
+        recorded["data"] = {field: recorded["data"][field] for field in fields}
+        settings = {**settings, "data": {field: settings["data"].get(field) for field in fields}}
+        names.append("data")
+        changes = recorded["space"].get("changes", {})
+        changes.setdefault("classifier_activation", settings["space"]["changes"]["classifier_activation"])
+    aspects = [each for each in ASPECTS if digest is not None and digest.get(each) != settings["digest"][each]]
+    for aspect in aspects[:1]:
+        expected = "the data with which the study began"
+        raise ReszooError(f"{where}: data.{aspect}", got=f"other {ASPECTS[aspect]}", expected=expected, hint=hint)
+    for path, old, new in (pair for name in names for pair in differences(recorded.get(name), settings[name], name)):
+        raise ReszooError(f"{where}: {path}", got=repr(new), expected=f"{old!r}, as in the study", hint=hint)
 
 
 def add_successor(study: optuna.Study, trial: FrozenTrial) -> None:

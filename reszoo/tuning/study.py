@@ -5,27 +5,33 @@ from __future__ import annotations
 import json
 from functools import cached_property
 from pathlib import Path
+from socket import gethostname
 from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial
 
+from reszoo.data.labels import Task
 from reszoo.errors import ReszooError
 from reszoo.notebook import html_table
 from reszoo.report.page import Page
 from reszoo.report.write import write
+from reszoo.training.recipes import Recipe
 from reszoo.training.run_folder import HISTORY
 from reszoo.tuning.axes import Point
+from reszoo.tuning.job import Source
+from reszoo.tuning.measures import metric, objectives_of
 from reszoo.tuning.page import study_page
-from reszoo.tuning.proposals import OUTCOME, PLACE, POINT, RETRY, is_proposal
+from reszoo.tuning.proposals import OUTCOME, PLACE, POINT, PROCESS, RETRY, START, is_proposal
 from reszoo.tuning.results import Trial, best_of, front, fronts, numbers_to_keep, ranked
-from reszoo.tuning.space import Space, space as get_space
-from reszoo.tuning.storage import DATABASE, SETTINGS, connect, url_of
+from reszoo.tuning.space import Candidate, Space, space as get_space
+from reszoo.tuning.storage import DATABASE, SETTINGS, connect
+from reszoo.tuning.worker_process import Worker
 from reszoo.types import KerasModel
 from reszoo.weights.formats.archives import is_zip
 
-NOTE, SCORE, COSTS, ROWS, BYTES = "note", "score", "costs", "history", "bytes"
-"""Names of trial attributes in the database: error message, score, costs, history, file size of the best weights."""
+NOTE, SCORE, COSTS, ROWS, ORIGIN = "note", "score", "costs", "history", "origin"
+"""Names of trial attributes in the database: error message, score, costs, history, host and folder of the weights."""
 
 TABLE_ROWS = 10
 """Trials shown in a notebook."""
@@ -41,6 +47,7 @@ class Study:
         self.settings: dict[str, Any] = engine.user_attrs[SETTINGS]
         """The settings it was created with, as plain data."""
         self._damaged: dict[int, str] = {}
+        self._candidates: dict[str, Candidate | None] = {}
         self.check()
 
     def __repr__(self) -> str:
@@ -61,6 +68,22 @@ class Study:
         """The search space."""
         return get_space(Space.model_validate_json(json.dumps(self.settings["space"])))
 
+    @cached_property
+    def recipe(self) -> Recipe:
+        """The recipe, which the points of a space may change."""
+        return Recipe.model_validate_json(json.dumps(self.settings["recipe"]))
+
+    @property
+    def task(self) -> Task:
+        """What the labels are."""
+        task: Task = self.settings["data"].get("task", "classification")
+        return task
+
+    @property
+    def objectives(self) -> tuple[str, ...]:
+        """A measure, which is the score, then further measures and costs."""
+        return objectives_of(self.settings["objective"], self.task)
+
     @property
     def trials(self) -> list[Trial]:
         """All trials, in the order of their proposals."""
@@ -74,15 +97,16 @@ class Study:
     def best(self, **limits: float) -> Trial:
         """Returns the trial with the best score within limits: `best(max_params=3e5, max_macs=1e7)`.
 
+        Only trials that were trained to their end count. It is the same on every machine; where its weights are missing
+        or on another one, `model()` says so, and `retrain()` trains them again.
+
         Raises:
-            ReszooError: no finished trial is within the limits.
+            ReszooError: no such trial is within the limits.
         """
         return best_of(self.trials, limits)
 
     def pareto(self, cost: str = "macs") -> list[Trial]:
-        """Returns the Pareto front of score and a cost, cheapest first.
-
-        Complete and pruned trials count alike: the score is that of the stored weights.
+        """Returns the Pareto front of score and a cost, cheapest first: trials that were trained to their end.
 
         Args:
             cost: params, macs, activations, depth, latency or seconds.
@@ -101,14 +125,51 @@ class Study:
         return [trial.row() for trial in self.trials]
 
     def check(self) -> dict[int, str]:
-        """Returns number -> file of trials whose weights are missing or truncated; their state becomes `damaged`."""
+        """Returns number -> file of trials whose weights on this machine are missing or truncated.
+
+        Their state becomes `damaged`; their results stay, and `retrain` trains them again.
+        """
         self._damaged = {}
         trials = self.trials
         keep = numbers_to_keep(trials)
         for trial in ranked(trials):
-            if trial.number in keep and not self._is_intact(trial):
-                self._damaged[trial.number] = str(trial.weights)
+            file = trial.weights
+            missing = not file.exists() and trial.host in ("", gethostname())
+            if trial.number in keep and (missing or (file.exists() and not is_zip(file))):
+                self._damaged[trial.number] = str(file)
         return self._damaged
+
+    def retrain(self, trial: Trial | int, /, *, data: Any = None) -> Trial:
+        """Returns a trial after it was trained again here, from its seed and recipe, because its weights were lost.
+
+        On the same machine history and score are the same as before; on another one they may differ by rounding. The
+        results in the database stay.
+
+        Args:
+            trial: a trial of this study, or its number.
+            data: what `open_data` takes; a study that `reszoo.Search` opened has them.
+
+        Raises:
+            ReszooError: no such trial, other data, or a training that fails.
+        """
+        from reszoo.tuning.retraining import retrain
+
+        number = trial if isinstance(trial, int) else trial.number
+        chosen = next((each for each in self.trials if each.number == number), None)
+        if chosen is None:
+            raise ReszooError("retrain", got=number, expected=f"a trial of the study, 0 to {len(self.trials) - 1}")
+        retrain(chosen, self.settings, self._source(data), worker=self._worker())
+        self.check()
+        return next(each for each in self.trials if each.number == number)
+
+    def _source(self, data: Any) -> Source:
+        if data is None:
+            hint = "study.retrain(number, data=...), or on reszoo.Search(space, data, folder=...)"
+            raise ReszooError("retrain", got="no data", expected="the data of the study", hint=hint)
+        return data if isinstance(data, Source) else Source(data, seed=int(self.settings["seed"]))
+
+    def _worker(self) -> Worker:
+        return Worker()
 
     def page(self) -> Page:
         """Returns the study as a page: fronts, effects of every axis, learning curves, all trials, the best as YAML."""
@@ -121,7 +182,7 @@ class Study:
     # The methods of keras-tuner's tuners.
 
     def get_best_models(self, num_models: int = 1) -> list[KerasModel]:
-        """Returns the best networks with their weights; those of the three best trials are always kept."""
+        """Returns the best networks with their weights, those of the three best trials."""
         return [trial.model() for trial in ranked(self.trials)[:num_models]]
 
     def get_best_hyperparameters(self, num_trials: int = 1) -> list[Point]:
@@ -138,38 +199,45 @@ class Study:
 
     def _trial(self, number: int, trial: FrozenTrial) -> Trial:
         attributes = trial.user_attrs
-        state = attributes.get(OUTCOME) or {"FAIL": "failed"}.get(trial.state.name, trial.state.name.lower())
+        outcome = attributes.get(OUTCOME) or {"FAIL": "failed"}.get(trial.state.name, trial.state.name.lower())
         note = attributes.get(NOTE, "")
         if number in self._damaged:
-            state = "damaged"
-            note = f"{self._damaged[number]} is missing or truncated: train the trial again, or restore the file"
+            note = f"{self._damaged[number]} is missing or truncated: restore it, or study.retrain({number})"
         point = attributes[POINT]
-        spec = self.space.spec(point)
-        if spec is None:
-            hint = "the database belongs to another study"
-            raise ReszooError(f"trial {number}", got="a point outside the space of the study", hint=hint)
+        candidate = self._candidate(point)
         folder = self.folder / "trials" / f"{number:04d}"
         history = attributes.get(ROWS) or _read_history(folder / HISTORY)
+        host, origin = attributes.get(ORIGIN) or ((attributes.get(PROCESS) or [""])[0], None)
         return Trial(
             number=number,
-            state=state,
+            state="damaged" if number in self._damaged else outcome,
             point=point,
-            spec=spec,
+            spec=candidate.spec,
             score=attributes.get(SCORE),
             costs=attributes.get(COSTS, {}),
             history=tuple(history),
             folder=folder,
             note=note,
+            outcome=outcome,
+            recipe=candidate.recipe,
+            measure=metric(self.objectives[0]),
+            task=self.task,
+            steps=candidate.recipe.epochs * -(-int(self.settings["data"]["train"]) // candidate.recipe.batch),
+            start=attributes.get(START) or candidate.weights,
+            host=host,
+            origin=None if origin is None else Path(origin),
         )
 
-    def _is_intact(self, trial: Trial) -> bool:
-        sizes = [
-            other.user_attrs[BYTES]
-            for other in self.engine.get_trials(deepcopy=False)
-            if other.user_attrs.get(PLACE) == trial.number and BYTES in other.user_attrs
-        ]
-        file = trial.weights
-        return file.exists() and bool(sizes) and file.stat().st_size == sizes[0] and is_zip(file)
+    def _candidate(self, point: Point) -> Candidate:
+        """Network and recipe of a point, kept: every look at the trials asks for them."""
+        key = json.dumps(point)
+        if key not in self._candidates:
+            self._candidates[key] = self.space.candidate(point, self.recipe)
+        candidate = self._candidates[key]
+        if candidate is None:
+            hint = "the database belongs to another study"
+            raise ReszooError(f"point {key}", got="a point outside the space of the study", hint=hint)
+        return candidate
 
 
 def _table_row(trial: Trial) -> tuple[object, ...]:
@@ -207,7 +275,7 @@ def open_study(folder: str | Path, *, storage: str | None = None, name: str = "r
     if storage is None and not (folder / DATABASE).exists():
         raise ReszooError(str(folder), got=f"no {DATABASE}", expected="the folder of a study (reszoo search)")
     try:
-        engine = optuna.load_study(storage=connect(storage or url_of(folder)), study_name=name)
+        engine = optuna.load_study(storage=connect(storage or folder / DATABASE), study_name=name)
     except KeyError:
         raise ReszooError("storage", got=f"no study {name!r}", hint="create it with reszoo.search") from None
     return Study(engine, folder)

@@ -7,7 +7,7 @@ from typing import Literal
 
 import optuna
 
-Ending = Literal["complete", "pruned", "failed", "surplus", "interrupted", "exhausted"]
+Ending = Literal["complete", "pruned", "failed", "surplus", "interrupted", "taken", "exhausted"]
 """How a trial ended, for the loop that runs trials and for Optuna:
 
 complete     trained to its last epoch                                    Optuna: COMPLETE, with values
@@ -15,6 +15,7 @@ pruned       ended early, diverged or out of memory                       Optuna
 failed       its build or its process failed; the search continues        Optuna: FAIL
 surplus      proposed after enough others; the search continues           Optuna: FAIL
 interrupted  the search ends; a new trial is queued that resumes it       Optuna: FAIL
+taken        another process has taken it; the search continues           Optuna: FAIL, set by that process
 exhausted    no network of the space is left; the search ends             Optuna: FAIL
 """
 

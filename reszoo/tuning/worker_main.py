@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 
 import keras
 import numpy as np
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from reszoo.arch.build import build
 from reszoo.arch.spec import NetSpec
@@ -31,6 +31,8 @@ from reszoo.tuning.job import Job, Outcome, Progress, State, Timing
 from reszoo.weights.formats.keras_files import read_h5
 
 OUT_OF_MEMORY = ("ResourceExhausted", "RESOURCE_EXHAUSTED", "OutOfMemory", "out of memory")
+LOCK_SECONDS = 60
+"""Until a run folder that another process holds is given up for now."""
 WARMUP_CALLS, TIMED_CALLS = 3, 15
 """Calls of a network before its timing, and those that are timed."""
 
@@ -129,11 +131,18 @@ def _message_of(error: Exception) -> str:
 
 def _train(job: Job, connection: Connection, cache: list[Data]) -> Outcome:
     job.folder.parent.mkdir(parents=True, exist_ok=True)
-    # An orphaned worker may hold the folder for a moment, until it notices that its parent is gone.
-    with FileLock(f"{job.folder}.lock"):
+    # An orphaned worker may hold the folder for a moment, until it notices that its parent is gone; that of a suspended
+    # process holds it until the process goes on.
+    lock = FileLock(f"{job.folder}.lock", timeout=LOCK_SECONDS)
+    try:
+        held = lock.acquire()
+    except Timeout:
+        return Outcome("crashed", note=f"{job.folder} is in use by another process, which may be suspended")
+    with held:
         note = set_aside_if_damaged(job.folder)
         if job.source is not None:
-            cache[:] = [job.source.open()]
+            # No trial sees the test part.
+            cache[:] = [replace(job.source.open(), test=None)]
         (data,) = cache
         if job.weights is not None:
             data = scaled_for(job.weights, job.spec, data)

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import math
 import os
 import pickle
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
+import time
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
+from reszoo.tuning.accelerators import GROWTH
 from reszoo.tuning.job import Job, Outcome, Progress, Source, Timing
+from reszoo.tuning.sending import dumps
 
 MAX_GROWTH = 0.5
 """A worker is replaced when its memory has grown by this share since its first job."""
+
+EPOCHS_GRANTED = 10
+"""A worker counts as hanging when an epoch lasts so many times as long as its longest one, or twice as long after its
+budget of seconds."""
 
 Answer = Literal["continue", "stop"]
 """Whether a run continues with its next epoch."""
@@ -28,14 +38,20 @@ class Worker:
         environment: environment variables of the process, in addition to those of this one.
     """
 
+    program: ClassVar[tuple[str, ...]] = (sys.executable, "-m", "reszoo.tuning.worker_main")
+    """The command of the process."""
+
     def __init__(self, environment: dict[str, str] | None = None):
-        self._environment = {"TF_CPP_MIN_LOG_LEVEL": "3", "TF_ENABLE_ONEDNN_OPTS": "1", **os.environ}
-        self._environment |= {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **(environment or {})}
+        self.environment = environment or {}
         self._process: subprocess.Popen[bytes] | None = None
         self._stderr: Any = None
         self._first_memory = 0
         self._source: Source | None = None
         self._closed = False
+        self._longest = 0.0
+        """Seconds of the longest epoch so far."""
+        self._hang = ""
+        """Why the process was ended, if it hung."""
 
     @property
     def pid(self) -> int | None:
@@ -44,11 +60,12 @@ class Worker:
 
     def do(self, job: Job | Timing, *, ask: Callable[[Progress], Answer] = lambda progress: "continue") -> Outcome:
         """Returns the outcome of a job; `ask` decides before every epoch but the first whether it continues."""
+        start, epochs = time.monotonic(), 0
         try:
-            process = self._running_process()
+            self._running_process()
             self._send(self._without_known_source(job) if isinstance(job, Job) else job)
-            assert process.stdout is not None
-            while isinstance(message := pickle.load(process.stdout), Progress):
+            while isinstance(message := self._receive(job, start, epochs), Progress):
+                epochs += 1
                 self._send(ask(message))
         except (EOFError, OSError, pickle.UnpicklingError):
             return Outcome("crashed", note=self._death_message())
@@ -57,6 +74,31 @@ class Worker:
         if message.state in ("infeasible", "failed") or message.memory > self._first_memory * (1 + MAX_GROWTH):
             self.stop()
         return message
+
+    def _receive(self, job: Job | Timing, start: float, epochs: int) -> Any:
+        """The next message; a process that hangs is ended."""
+        process, begin = self._process, time.monotonic()
+        assert process is not None and process.stdout is not None
+        limit = _limit(job, longest=self._longest, passed=begin - start, epochs=epochs)
+        timer = None
+        if limit is not None:
+            timer = threading.Timer(limit, self._end_hanging, (process, limit))
+            timer.daemon = True
+            timer.start()
+        try:
+            message = pickle.load(process.stdout)
+        finally:
+            if timer is not None:
+                timer.cancel()
+        if isinstance(message, Progress):
+            self._longest = max(self._longest, time.monotonic() - begin)
+        return message
+
+    def _end_hanging(self, process: subprocess.Popen[bytes], limit: float) -> None:
+        self._hang = f"no message for {limit:.0f} s, and an epoch took at most {self._longest:.1f} s so far"
+        hang = self._hang
+        process.kill()
+        warnings.warn(f"a worker that hangs is ended: {hang}", stacklevel=2)
 
     def _without_known_source(self, job: Job) -> Job:
         """The job, without its source if the process already has it."""
@@ -88,20 +130,30 @@ class Worker:
             raise EOFError
         if self._process is None:
             self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 (it is closed with the process)
-            command = [sys.executable, "-m", "reszoo.tuning.worker_main"]
             pipe = subprocess.PIPE
             # A session of its own: only the parent process handles Ctrl-C.
             self._process = subprocess.Popen(
-                command, stdin=pipe, stdout=pipe, stderr=self._stderr, env=self._environment, start_new_session=True
+                self.program,
+                stdin=pipe,
+                stdout=pipe,
+                stderr=self._stderr,
+                env=self._variables(),
+                start_new_session=True,
             )
             self._send([*sys.path])
         return self._process
+
+    def _variables(self) -> dict[str, str]:
+        """The environment of the process; what the user has set stays, but for the device."""
+        path = os.pathsep.join(filter(None, sys.path))
+        defaults = {"TF_CPP_MIN_LOG_LEVEL": "3", "TF_ENABLE_ONEDNN_OPTS": "1", **GROWTH}
+        return {**defaults, **os.environ, "PYTHONPATH": path, **self.environment}
 
     def _send(self, message: Any) -> None:
         assert self._process is not None and self._process.stdin is not None
         # Pickled before anything is sent: a pickling error leaves no partial message in the pipe. Pickled twice: an
         # unpickling error on the other side does not stop in the middle of a message.
-        self._process.stdin.write(pickle.dumps(pickle.dumps(message)))
+        self._process.stdin.write(pickle.dumps(dumps(message)))
         self._process.stdin.flush()
 
     def _death_message(self) -> str:
@@ -112,5 +164,26 @@ class Worker:
         self._stderr.seek(0)
         last = self._stderr.read().decode(errors="replace").strip().splitlines()[-5:]
         cause = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        cause, self._hang = self._hang or cause, ""
         self.stop()
         return "\n".join([f"the worker process died: {cause}", *last])
+
+
+def _limit(job: Job | Timing, *, longest: float, passed: float, epochs: int) -> float | None:
+    """Seconds within which the next message comes, unless the process hangs; None where that cannot be known.
+
+    Args:
+        job: what is done.
+        longest: seconds of the longest epoch of this worker, 0 before there was one.
+        passed: seconds since the job began.
+        epochs: of the job that have ended.
+    """
+    if isinstance(job, Timing):
+        return None
+    limit = max(job.stall, EPOCHS_GRANTED * longest) if longest else math.inf
+    if epochs:
+        limit = min(limit, max(job.seconds - passed, 0.0) + 2 * longest + 1.0)
+    elif job.seconds < math.inf:
+        # The first epoch includes the start of the process.
+        limit = min(limit, job.stall + job.seconds)
+    return limit if limit < math.inf else None
