@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.live import Live
 
-from reszoo.cli.screen import app, as_yaml, changes_of, console, say
+from reszoo.cli import names, options
+from reszoo.cli.options import Epochs, Json, RecipeName, Size, Target
+from reszoo.cli.screen import app, as_yaml, changes_of, check_folder, console, keep, print_json, say
 from reszoo.errors import ReszooError
 from reszoo.report.tables import short, table
 from reszoo.tuning.results import Trial, ranked
@@ -25,7 +29,7 @@ app.add_typer(searching, name="search", invoke_without_command=True)
 @searching.command()
 def report(
     folder: Annotated[Path, typer.Argument(help="folder of a finished or unfinished study")],
-    output: Annotated[Path | None, typer.Option(help="folder for the report; by default that of the study")] = None,
+    output: Annotated[Path | None, options.output("folder for the report; by default that of the study")] = None,
     storage: Annotated[str | None, typer.Option(help="address of the database if it is not in the folder")] = None,
 ) -> None:
     """Write a report page and PNG pictures of a study.
@@ -44,33 +48,43 @@ def report(
 @searching.callback()
 def search(
     context: typer.Context,
-    data: Annotated[str | None, typer.Option(help="folder of class folders, .npz, .csv, digits, cifar10, ...")] = None,
-    space: Annotated[str | None, typer.Option(help="name (reszoo.list_spaces()) or file.yaml:name")] = None,
-    output: Annotated[Path, typer.Option(help="folder of the study; rerun the same command to resume")] = Path(
+    data: Annotated[str | None, options.data()] = None,
+    space: Annotated[
+        str | None,
+        typer.Option(
+            "--space", "-s", help="name (reszoo list --spaces) or file.yaml:name", autocompletion=names.spaces
+        ),
+    ] = None,
+    output: Annotated[Path, options.output("folder of the study; rerun the same command to resume")] = Path(
         "reszoo_search"
     ),
     budget: Annotated[
         list[str] | None, typer.Option(help="limit: macs=2e6, params=1e5, latency=0.01, seconds=60, ...")
     ] = None,
-    trials: Annotated[int, typer.Option(help="total number of trials, including earlier runs")] = 40,
-    jobs: Annotated[int, typer.Option(help="number of parallel trials")] = 1,
-    minutes: Annotated[float | None, typer.Option(help="time limit; no new epoch starts after it")] = None,
-    recipe: Annotated[
-        str | None, typer.Option(help="name (reszoo.list_recipes()); the default depends on the data")
-    ] = None,
-    epochs: Annotated[int | None, typer.Option(min=1, help="passes over the data; by default as in the recipe")] = None,
-    sampler: Annotated[str, typer.Option(help="tpe, nsga2, random, grid or gp")] = "tpe",
-    pruning: Annotated[str, typer.Option(help="halving or none")] = "halving",
+    trials: Annotated[
+        int, typer.Option("--trials", "-t", min=1, help="total number of trials, including earlier runs")
+    ] = 40,
+    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="number of parallel trials")] = 1,
+    minutes: Annotated[float | None, typer.Option(min=0, help="time limit; no new epoch starts after it")] = None,
+    recipe: RecipeName = None,
+    epochs: Epochs = None,
+    sampler: Annotated[
+        str,
+        typer.Option(
+            help="tpe, nsga2, random, grid or gp", autocompletion=names.words("tpe", "nsga2", "random", "grid", "gp")
+        ),
+    ] = "tpe",
+    pruning: Annotated[
+        str, typer.Option(help="halving or none", autocompletion=names.words("halving", "none"))
+    ] = "halving",
     objective: Annotated[list[str] | None, typer.Option(help="accuracy, then costs to minimize")] = None,
-    seed: Annotated[
-        int,
-        typer.Option(min=0, max=2**32 - 1, help="random seed (proposals, weights, shuffling, augmentation)"),
-    ] = 0,
+    seed: Annotated[int, options.seed("proposals, weights, shuffling, augmentation")] = 0,
     storage: Annotated[
         str | None, typer.Option(help="database shared by several machines: postgresql+psycopg://...")
     ] = None,
-    size: Annotated[int | None, typer.Option(help="side in pixels of images from a folder")] = None,
-    target: Annotated[str | None, typer.Option(help="class column of a .csv")] = None,
+    size: Size = None,
+    target: Target = None,
+    as_json: Json = False,
 ) -> None:
     """Search depth, width and recipe under a budget; safe to interrupt, rerun to resume."""
     from reszoo.tuning.search import Search
@@ -81,7 +95,8 @@ def search(
     if data is None or space is None:
         expected = f"--data and --space ({', '.join(list_spaces())}, file.yaml:name); or search report FOLDER"
         raise ReszooError("search", got=f"no --{'space' if data else 'data'}", expected=expected)
-    limits = {name: _number(value) for name, value in changes_of(budget or []).items()}
+    check_folder(output)
+    limits = {name: _number(value) for name, value in changes_of(budget or [], "--budget").items()}
     overrides: dict[str, Any] = {"epochs": epochs} if epochs else {}
     study = Search(
         space,
@@ -101,14 +116,43 @@ def search(
     say(f"{study.space.name}: {study.fraction:.0%} of its random draws are networks within the budget")
     start = time.monotonic()
     before = len(ranked(study.trials))
-    with Live(console=console, auto_refresh=False) as live:
+    keep(f"finished trials and epochs are saved in {output}; the same command resumes")
+    with _progress() as show:
 
         def watch(study: Study) -> None:
-            live.update(_progress_line(study, trials, before, time.monotonic() - start), refresh=True)
+            show(_progress_line(study, trials, before, time.monotonic() - start))
 
         study.search(trials=trials, jobs=jobs, seconds=None if minutes is None else 60 * minutes, watch=watch)
     _show(study)
     say(f"Report of the study: reszoo search report {output}")
+    if as_json:
+        front = study.pareto("macs")
+        print_json({"folder": output, "trials": [*map(_as_data, study.trials)], "front": [t.number for t in front]})
+
+
+def _as_data(trial: Trial) -> dict[str, Any]:
+    fields = ("number", "state", "score", "epochs", "costs", "note", "weights")
+    spec = trial.spec.model_dump(mode="json", exclude_defaults=True)
+    return {name: getattr(trial, name) for name in fields} | {"spec": spec}
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str], None]]:
+    """A line that changes, or a line for each change where there is no terminal."""
+    if console.is_terminal:
+        with Live(console=console, auto_refresh=False) as live:
+            yield lambda line: live.update(line, refresh=True)
+        return
+    lines: list[str] = []
+
+    def show(line: str) -> None:
+        # The time that remains changes without news.
+        news = line.partition(", about")[0]
+        if news not in lines:
+            lines.append(news)
+            say(line)
+
+    yield show
 
 
 def _number(value: Any) -> Any:
