@@ -123,6 +123,7 @@ def search(
             show(_progress_line(study, trials, before, time.monotonic() - start))
 
         study.search(trials=trials, jobs=jobs, seconds=None if minutes is None else 60 * minutes, watch=watch)
+        watch(study)
     _show(study)
     say(f"Report of the study: reszoo search report {output}")
     if as_json:
@@ -166,7 +167,9 @@ def _number(value: Any) -> Any:
 def _progress_line(study: Study, trials: int, before: int, seconds: float) -> str:
     done = sum(trial.state not in ("waiting", "running") for trial in study.trials)
     best = next(iter(ranked(study.trials)), None)
-    remaining = f"about {seconds / (done - before) * (trials - done) / 60:.0f} min left" if done > before else ""
+    remaining = (
+        f"about {seconds / (done - before) * (trials - done) / 60:.0f} min left" if before < done < trials else ""
+    )
     parts = [f"{done} of {trials} trials", f"best {best.score:.2%} (trial {best.number})" if best else "", remaining]
     return ", ".join(filter(None, parts))
 
