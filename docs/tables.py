@@ -88,14 +88,11 @@ def _entries(file: str) -> str:
 
 
 def commands() -> str:
-    """Returns all commands with their arguments and options."""
-    import typer
+    """Returns all commands with their arguments and options, in the order of `reszoo --help`."""
+    from reszoo.cli import command_line
 
-    from reszoo.cli import app
-
-    group: Any = typer.main.get_command(app)
     text = []
-    for name, command in _leaves(group, "reszoo"):
+    for name, command in _leaves(command_line(), "reszoo"):
         text += [f"## {name}", (command.help or "").strip()]
         rows = [
             (f"`{_names(each)}`", "required" if each.required else _default(each), getattr(each, "help", "") or "")
@@ -107,7 +104,7 @@ def commands() -> str:
 
 
 def _leaves(group: Any, name: str) -> Iterable[tuple[str, Any]]:
-    for key, command in sorted(group.commands.items()):
+    for key, command in group.commands.items():
         if getattr(command, "invoke_without_command", True):
             yield f"{name} {key}", command
         if getattr(command, "commands", None):
@@ -115,12 +112,15 @@ def _leaves(group: Any, name: str) -> Iterable[tuple[str, Any]]:
 
 
 def _names(param: Any) -> str:
-    return ", ".join(param.opts) if param.param_type_name == "option" else str(param.name).upper()
+    names = (*param.opts, *param.secondary_opts)
+    return ", ".join(names) if param.param_type_name == "option" else str(param.name).upper()
 
 
 def _default(param: Any) -> str:
     value = param.default() if callable(param.default) else param.default
-    return f"`{value}`" if isinstance(value, (str, int, float, Path, tuple, list)) and value not in ((), []) else ""
+    if value is False or value in ((), []):
+        return ""
+    return f"`{value}`" if isinstance(value, (str, int, float, Path, tuple, list)) else ""
 
 
 def errors() -> str:

@@ -1,4 +1,4 @@
-from . import diagnosis as diagnosis
+from . import applications as applications, diagnosis as diagnosis
 from .arch.build import features as features
 from .arch.cost import Cost as Cost
 from .arch.ops import Plan as Plan

@@ -84,14 +84,20 @@ def _normalize(name: str) -> str:
     return name.lower().replace("_", "")
 
 
-def no_attribute(package: str, name: str, known: Iterable[str]) -> Exception:
+def no_attribute(package: str, name: str, known: Iterable[str], elsewhere: str = "") -> Exception:
     """Returns the error of a package's `__getattr__` for an unknown name, with the nearest names.
 
     It is an AttributeError. For `from package import name` it is an ImportError, since the import statement would
     replace an AttributeError by its own message without suggestions.
+
+    Args:
+        package: that was asked.
+        name: unknown name.
+        known: names of the package.
+        elsewhere: what has this name in another place.
     """
-    hint = "" if name.startswith("_") else nearest(name, known)
-    hint = f"; {hint}" if hint else ""
+    hints = ["" if name.startswith("_") else nearest(name, known), elsewhere]
+    hint = "".join(f"; {each}" for each in hints if each)
     caller = sys._getframe(2).f_code.co_name
     if caller == "_handle_fromlist" and not name.startswith("_") and find_spec(f"{package}.{name}") is None:
         return ImportError(f"cannot import name {name!r} from {package!r}{hint}", name=package)

@@ -1,6 +1,8 @@
 """The command line: output and errors."""
 
 import json
+import os
+import re
 import subprocess
 import sys
 
@@ -44,7 +46,7 @@ def test_info_prints_cost_reference_and_twin():
         "56x56x256",
     ):
         assert words in output
-    assert "12 weighted layers" in run("info", "resnet18", "--net", "depths=[1,1,1,2]", "--set", "stem=cifar")
+    assert "12 weighted layers" in run("info", "resnet18", "--net", "depths=[1,1,1,2]", "--net", "stem=cifar")
     assert "without shortcuts" in run("info", "plain34")
 
 
@@ -52,8 +54,8 @@ def test_info_prints_cost_reference_and_twin():
     ("arguments", "text"),
     [
         (("info", "resnet51"), "did you mean 'resnet50'"),
-        (("info", "resnet50", "--set", "depths"), "field=value"),
-        (("info", "resnet50", "--set", "stem=cifr"), "did you mean 'cifar'"),
+        (("info", "resnet50", "--net", "depths"), "field=value"),
+        (("info", "resnet50", "--net", "stem=cifr"), "did you mean 'cifar'"),
         (("list", "--family", "cifra"), "did you mean 'cifar'"),
         (("list", "--zoo", "nowhere.yaml"), "No such file"),
         (("quickstart", "--depths", "20", "21"), "6n + 2"),
@@ -87,7 +89,16 @@ def test_schema_accepts_the_built_in_files_and_refuses_others():
 
 @pytest.mark.slow
 def test_quickstart_shows_degradation_of_the_plain_networks_only(tmp_path):
-    output = run("quickstart", "--depths", "20", "38", "--output", str(tmp_path / "out"))
+    done = subprocess.run(
+        [sys.executable, "-m", "reszoo", "quickstart", "--depths", "20", "38", "--output", str(tmp_path / "out")],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"},
+    )
+    output = done.stdout
+    # As in a log: few lines, no escape codes, nothing of TensorFlow's.
+    assert done.returncode == 0 and len(output.splitlines()) < 100 and not {"\x1b", "\b", "\r"} & {*output}
+    assert not re.search(r"oneDNN|cuda|absl|[IWE]\d{4} ", done.stderr), done.stderr
     numbers = json.loads((tmp_path / "out" / "results.json").read_text())
     results = {item["name"]: item for item in numbers["depth"]}
     assert (tmp_path / "out" / "curves.png").stat().st_size > 10_000

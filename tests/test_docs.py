@@ -1,6 +1,7 @@
 """README and docs: their code runs, their links lead somewhere, their numbers name a command, nothing is left out."""
 
 import ast
+import configparser
 import contextlib
 import doctest
 import io
@@ -72,6 +73,18 @@ def test_the_docstring_template_runs():
 
 def test_the_readme_is_short():
     assert len((ROOT / "README.md").read_text("utf-8").splitlines()) <= 120
+
+
+def test_the_installation_without_tensorflow_names_every_requirement():
+    settings = configparser.ConfigParser()
+    settings.read(ROOT / "setup.cfg", encoding="utf-8")
+    needed = settings["options"]["install_requires"].split()
+    page = (PAGES / "guides" / "backends.md").read_text("utf-8")
+    assert [name for name in needed if f"'{name}'" not in page] == ["tensorflow>=2.18"]
+
+
+def test_the_citation_has_the_version():
+    assert f"\nversion: {reszoo.__version__}\n" in (ROOT / "CITATION.cff").read_text("utf-8")
 
 
 def test_the_example_of_the_readme_has_at_most_six_lines():

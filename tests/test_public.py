@@ -30,6 +30,7 @@ PACKAGES = {
     "arch": {"errors", "config"},
     "weights": {"errors", "atomic", "config", "arch"},
     "models": {"errors", "config", "arch", "weights"},
+    "applications": {"errors", "weights", "models"},
     "surgery": {"errors", "arch"},
     "report": {"atomic"},
     "training": {"errors", "atomic", "config", "data", "arch", "weights", "models"},

@@ -6,24 +6,36 @@ from typing import Annotated, Any
 
 import typer
 
-from reszoo.cli.screen import app, console, escaped
+from reszoo.cli import names, options
+from reszoo.cli.options import Channels, Json, Size, Target, Task, Test, Validation
+from reszoo.cli.screen import app, print_json, say
 
 
 @app.command()
 def data(
-    source: Annotated[str, typer.Argument(help="folder of class folders, .npz, .csv, digits, cifar10, ...")],
-    size: Annotated[int | None, typer.Option(help="side in pixels that images are resized to")] = None,
-    validation: Annotated[str | None, typer.Option(help="data source for validation")] = None,
-    test: Annotated[str | None, typer.Option(help="data source for testing")] = None,
-    target: Annotated[str | None, typer.Option(help="class column of a table")] = None,
-    task: Annotated[str | None, typer.Option(help="classification, multilabel or regression")] = None,
-    channels: Annotated[str | None, typer.Option(help="rgb or gray")] = None,
-    seed: Annotated[int, typer.Option(help="random seed of the split")] = 0,
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="folder of class folders, .npz, .csv, digits, cifar10, ... (reszoo list --data)",
+            autocompletion=names.data_sets,
+        ),
+    ],
+    size: Size = None,
+    validation: Validation = None,
+    test: Test = None,
+    target: Target = None,
+    task: Task = None,
+    channels: Channels = None,
+    seed: Annotated[int, options.seed("split")] = 0,
+    as_json: Json = False,
 ) -> None:
     """Audit a data source: examples per class and part, sizes, files left out, imbalance, exact copies."""
     from reszoo.data.sources import open_data
 
     settings: dict[str, Any] = {"size": size, "validation": validation, "test": test, "target": target, "seed": seed}
     opened = open_data(source, task=task, channels=channels, **settings)  # type: ignore[arg-type]
-    text = opened.audit().text()
-    console.print(escaped(text), soft_wrap=True)
+    audit = opened.audit()
+    if as_json:
+        print_json(audit)
+    else:
+        say(audit.text())

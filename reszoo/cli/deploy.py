@@ -7,18 +7,24 @@ from typing import Annotated, Any
 
 import typer
 
-from reszoo.cli.screen import app, console, escaped
+from reszoo.arch import zoo
+from reszoo.cli import names, options
+from reszoo.cli.options import Json
+from reszoo.cli.screen import app, console, print_json, say
+from reszoo.deployment.formats import FORMATS, timed_formats
 from reszoo.errors import ReszooError
 from reszoo.report.tables import table
 
 
 @app.command()
 def deploy(
-    model: Annotated[str, typer.Argument(help=".keras file, run folder, or a tag of reszoo list --pretrained")],
-    to: Annotated[str, typer.Option(help="saved_model, onnx, litert, openvino or torch_export")],
-    output: Annotated[Path | None, typer.Option(help="file to write; by default beside the model")] = None,
-    quantize: Annotated[str | None, typer.Option(help="float16 or int8")] = None,
-    data: Annotated[str | None, typer.Option(help="examples of the check and of int8, as for reszoo train")] = None,
+    model: Annotated[str, options.file_or_weights(".keras file, run folder, or a tag of reszoo list --weights")],
+    to: Annotated[str, typer.Option(help=", ".join(FORMATS), autocompletion=names.words(*FORMATS))],
+    output: Annotated[Path | None, options.output("file to write; by default beside the model")] = None,
+    quantize: Annotated[
+        str | None, typer.Option(help="float16 or int8", autocompletion=names.words("float16", "int8"))
+    ] = None,
+    data: Annotated[str | None, options.data("examples of the check and of int8, as for reszoo train")] = None,
     calibration: Annotated[str | None, typer.Option(help="other examples for int8")] = None,
     preprocessing: Annotated[bool, typer.Option(help="scaling and normalization in the file")] = True,
     labels: Annotated[bool, typer.Option(help="class names in the file")] = True,
@@ -27,6 +33,7 @@ def deploy(
     max_loss: Annotated[float, typer.Option(help="accepted loss of accuracy in int8")] = 0.01,
     examples: Annotated[int, typer.Option(help="largest number of examples of the check")] = 1000,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace a file of the same format")] = False,
+    as_json: Json = False,
 ) -> None:
     """Write a network for another runtime, and check the file there against the Keras model."""
     from reszoo.deployment.deploy import deploy as run_deployment
@@ -35,10 +42,13 @@ def deploy(
     settings |= {"labels": labels, "batch": batch, "size": size, "max_loss": max_loss, "examples": examples}
     path = output if output is not None else _beside(model, to, quantize)
     artifact = run_deployment(model, to, path, quantize=quantize, overwrite=overwrite, **settings)  # type: ignore[arg-type]
+    if as_json:
+        print_json(artifact)
+        return
     console.print(table(f"{artifact.path.name}, checked", ("", ""), artifact.rows()))
     for note in artifact.notes:
-        console.print(f"- {escaped(note)}", soft_wrap=True)
-    console.print(f"\nSaved to {escaped(str(artifact.path))}", soft_wrap=True)
+        say(f"- {note}")
+    say(f"\nSaved to {artifact.path}")
 
 
 def _beside(model: str, to: str, quantize: str | None) -> Path:
@@ -51,31 +61,46 @@ def _beside(model: str, to: str, quantize: str | None) -> Path:
 
 @app.command()
 def bench(
-    model: Annotated[str, typer.Argument(help=".keras file, run folder, name of a network, or a tag")],
+    model: Annotated[
+        str,
+        typer.Argument(
+            help=".keras file, run folder, name of a network, or a tag", autocompletion=names.networks_and_weights
+        ),
+    ],
     formats: Annotated[
         str, typer.Option(help="all, or some of predict,function,train,onnx,onnx:int8,litert,openvino,saved_model")
     ] = "predict,function",
     batch: Annotated[str, typer.Option(help="batch sizes, such as 1,8")] = "1",
-    data: Annotated[str | None, typer.Option(help="examples for int8, as for reszoo train")] = None,
+    data: Annotated[str | None, options.data("examples for int8, as for reszoo train")] = None,
     seconds: Annotated[float, typer.Option(help="of timed calls for each format and batch size")] = 1.0,
-    output: Annotated[Path | None, typer.Option(help=".json file to write")] = None,
+    output: Annotated[Path | None, options.output(".json file to write")] = None,
+    as_json: Json = False,
 ) -> None:
     """Time a network in Keras and in other runtimes on this machine."""
     if not all(part.strip().isdecimal() for part in batch.split(",")):
         raise ReszooError("--batch", got=batch, expected="numbers, such as 1,8")
     from reszoo.atomic import atomic_write
     from reszoo.deployment.network import file_of
+    from reszoo.training.parts import check_data
 
     # Before the next import loads TensorFlow.
-    file_of(model)
+    timed_formats(formats)
+    if model not in zoo.builtin().names:
+        file_of(model)
+    if data is not None:
+        check_data(data)
     from reszoo.deployment.bench import COLUMNS, bench as run_bench
 
     sizes = [int(part) for part in batch.split(",")]
     result = run_bench(model, formats=formats, batch=sizes, data=data, seconds=seconds)
-    console.print(table(f"{result.network}; {result.machine}", COLUMNS, result.rows()))
-    for note in result.notes:
-        console.print(f"- {escaped(note)}", soft_wrap=True)
     if output is not None:
         with atomic_write(output) as temporary:
             temporary.write_text(result.to_json(), encoding="utf-8")
-        console.print(f"Saved to {output}", soft_wrap=True)
+    if as_json:
+        print_json(result)
+        return
+    console.print(table(f"{result.network}; {result.machine}", COLUMNS, result.rows()))
+    for note in result.notes:
+        say(f"- {note}")
+    if output is not None:
+        say(f"Saved to {output}")

@@ -9,7 +9,9 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from reszoo.cli.screen import app, console, escaped, say
+from reszoo.cli import names, options
+from reszoo.cli.options import Json, Pictures, Size
+from reszoo.cli.screen import app, check_folder, console, escaped, print_json, say
 from reszoo.errors import ReszooError
 from reszoo.report.tables import table
 
@@ -19,23 +21,32 @@ _COLORS = {"healthy": "green", "strained": "yellow", "broken": "red", "unknown":
 @app.command()
 def diagnose(
     file: Annotated[Path, typer.Argument(help="a .keras file of any functional model")],
-    data: Annotated[str, typer.Option(help="data source, as for reszoo train")],
-    output: Annotated[Path | None, typer.Option(help="folder for the report page, its pictures and numbers")] = None,
-    size: Annotated[int | None, typer.Option(help="side in pixels of images from a folder")] = None,
+    data: Annotated[str, options.data()],
+    output: Pictures = None,
+    size: Size = None,
     scaling: Annotated[
-        str, typer.Option(help="inputs: model (as its run scaled them, else as they are), data, or none")
+        str,
+        typer.Option(
+            help="inputs: model (as its run scaled them, else as they are), data, or none",
+            autocompletion=names.words("model", "data", "none"),
+        ),
     ] = "model",
     batch: Annotated[int | None, typer.Option(help="batch size of its training, if known")] = None,
     epochs: Annotated[int | None, typer.Option(help="epochs of its training, if known")] = None,
     trial: Annotated[bool, typer.Option(help="train a copy for a few steps at several rates")] = True,
-    seed: Annotated[int, typer.Option(help="random seed (controls, splits, trials)")] = 0,
+    seed: Annotated[int, options.seed("controls, splits, trials")] = 0,
+    as_json: Json = False,
 ) -> None:
     """Find out why a trained or untrained network does not learn, and what to change."""
     from reszoo.training.parts import check_data
+    from reszoo.weights.formats.archives import checked_zip
 
+    # Before the next import loads TensorFlow.
     if not file.expanduser().is_file():
         raise ReszooError(str(file), got="no such file", expected="a .keras file")
+    checked_zip(file.expanduser()).close()
     check_data(data)
+    check_folder(output)
     from reszoo.diagnosis.diagnose import diagnose as run_diagnosis
     from reszoo.diagnosis.inputs import opened
     from reszoo.diagnosis.measures.result import control_text
@@ -71,3 +82,5 @@ def diagnose(
         console.print(f"- {escaped(advice.what)} ({escaped(advice.because)})", soft_wrap=True)
     if output is not None:
         say(f"\nSaved to {diagnosis.write(output)}")
+    if as_json:
+        print_json(diagnosis.to_dict())

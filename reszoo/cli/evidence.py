@@ -2,47 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from math import isfinite
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from reszoo.cli.screen import app, changes_of, console, escaped, say
+from reszoo.arch import zoo
+from reszoo.cli import names, options
+from reszoo.cli.options import Changes, Json
+from reszoo.cli.screen import app, changes_of, check_folder, console, escaped, keep, print_json, progress, say
+from reszoo.errors import ReszooError
 from reszoo.report.page import number
 from reszoo.report.tables import table
 
 
 @app.command()
 def compare(
-    model: Annotated[str, typer.Argument(help="residual network: a name or file.yaml:name")],
-    data: Annotated[str, typer.Option(help="data source, as for reszoo train")],
-    output: Annotated[Path, typer.Option(help="folder for the report page, its pictures and numbers")] = Path(
+    model: Annotated[
+        str, typer.Argument(help="residual network: a name or file.yaml:name", autocompletion=names.networks)
+    ],
+    data: Annotated[str, options.data()],
+    output: Annotated[Path, options.output("folder for the report page, its pictures and numbers")] = Path(
         "comparison"
     ),
     shallow: Annotated[str | None, typer.Option(help="blocks per stage of the shallow network: 3,3,3")] = None,
-    steps: Annotated[int | None, typer.Option(help="training steps of every run")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="training steps of every run")] = None,
     rates: Annotated[str | None, typer.Option(help="learning rates to try; the best one counts: 0.1,0.01")] = None,
-    seeds: Annotated[int | None, typer.Option(help="number of seeds; by default that of the budget")] = None,
-    change: Annotated[
-        list[str] | None, typer.Option("--net", "--set", help="change to the network: --net width_multiplier=0.5")
-    ] = None,
+    seeds: Annotated[int | None, typer.Option(min=1, help="number of seeds; by default that of the budget")] = None,
+    change: Changes = None,
+    as_json: Json = False,
 ) -> None:
     """Compare a network with its plain twin and two controls: same data order, budget and seeds."""
+    from reszoo.data.sources import open_data
+    from reszoo.experiments.contestants import budget, contestants, shallower
+
+    settings: dict[str, Any] = {
+        "steps": steps,
+        "rates": None if rates is None else _numbers("--rates", rates),
+        "seeds": None if seeds is None else range(seeds),
+    }
+    depths = None if shallow is None else _integers("--shallow", shallow)
+    # Before the next import loads TensorFlow.
+    check_folder(output)
+    spec = zoo.spec(model, **changes_of(change or []))
+    contestants(spec, {})
+    shallower(spec, depths)
+    budget("dense" if spec.dense else "image", **settings)
+    source = open_data(data)
     from reszoo.experiments.compare import compare as run_comparison
 
-    with _progress() as progress:
-        comparison = run_comparison(
-            model,
-            data,
-            shallow=None if shallow is None else [*map(int, _numbers("--shallow", shallow))],
-            steps=steps,
-            rates=None if rates is None else _numbers("--rates", rates),
-            seeds=None if seeds is None else range(seeds),
-            watch=progress,
-            **changes_of(change or []),
-        )
+    keep("nothing: a comparison is saved at its end; fewer --steps, --rates or --seeds take less time")
+    with progress() as watch:
+        comparison = run_comparison(spec, source, shallow=depths, watch=watch, **settings)
     columns, rows = comparison.run_table()
     cells = [[cell if isinstance(cell, str) else number(cell) for cell in row] for row in rows]
     console.print(table(f"{comparison.name} on {comparison.data}: {comparison.budget.description}", columns, cells))
@@ -54,31 +66,43 @@ def compare(
     for gap in comparison.gaps:
         say(f"- {gap.family}: {gap.description}; inference mode {gap.moving_gap:+.3f}")
     say(f"\nSaved to {comparison.write(output)} ({comparison.seconds:.0f} s)")
+    if as_json:
+        print_json(comparison.to_dict())
+
+
+def _claims(incomplete: str) -> list[str]:
+    from reszoo.experiments.contestants import claims
+
+    return [name for name in claims() if name.startswith(incomplete)]
 
 
 @app.command()
 def evidence(
-    data: Annotated[str, typer.Option(help="images: data source, as for reszoo train")] = "digits",
+    data: Annotated[str, options.data("images: data source, as for reszoo train")] = "digits",
     depths: Annotated[str, typer.Option(help="depths of the dense networks, up to 1,000 layers")] = "10,50,100",
-    seeds: Annotated[int | None, typer.Option(help="number of seeds; by default that of the budget")] = None,
+    seeds: Annotated[int | None, typer.Option(min=1, help="number of seeds; by default that of the budget")] = None,
     claim: Annotated[
-        list[str] | None, typer.Option(help='claims to measure: --claim "gradient flow"; by default all')
+        list[str] | None,
+        typer.Option(help='claims to measure: --claim "gradient flow"; by default all', autocompletion=_claims),
     ] = None,
-    output: Annotated[Path, typer.Option(help="folder for the report page, its pictures and numbers")] = Path(
-        "evidence"
-    ),
+    output: Annotated[Path, options.output("folder for the report page, its pictures and numbers")] = Path("evidence"),
+    as_json: Json = False,
 ) -> None:
     """Measure claims about residual networks against plain networks and controls, offline, in a few minutes."""
+    from reszoo.data.sources import open_data
+    from reszoo.experiments.contestants import check_evidence
+
+    # Before the next import loads TensorFlow.
+    check_folder(output)
+    layers = _integers("--depths", depths)
+    check_evidence(layers, claim)
+    source = open_data(data)
     from reszoo.experiments.evidence import KINDS, evidence as run_evidence
 
-    with _progress() as progress:
-        result = run_evidence(
-            data,
-            depths=[*map(int, _numbers("--depths", depths))],
-            seeds=None if seeds is None else range(seeds),
-            claims=claim,
-            watch=progress,
-        )
+    keep("nothing: the evidence is saved at its end; a --claim alone takes less time")
+    number_of = None if seeds is None else range(seeds)
+    with progress() as watch:
+        result = run_evidence(source, depths=layers, seeds=number_of, claims=claim, watch=watch)
     rows = []
     for finding in result.findings:
         cells = ["\n".join(f"{n.text} {n.family}" for n in finding.numbers if n.kind == kind) for kind in KINDS]
@@ -93,23 +117,24 @@ def evidence(
         console.print(f"published: {escaped(statement.published)}", soft_wrap=True)
         console.print(f"caveat: {escaped(statement.caveat)}", style="dim", soft_wrap=True)
     say(f"\nSaved to {result.write(output)} ({result.seconds:.0f} s)")
+    if as_json:
+        print_json(result.to_dict())
+
+
+def _integers(option: str, text: str) -> list[int]:
+    """The whole numbers in a comma-separated list."""
+    numbers = _numbers(option, text)
+    if any(value != int(value) for value in numbers):
+        raise ReszooError(option, got=text, expected="comma-separated whole numbers")
+    return [*map(int, numbers)]
 
 
 def _numbers(option: str, text: str) -> list[float]:
     """The numbers in a comma-separated list."""
-    from reszoo.errors import ReszooError
-
     try:
-        return [float(part) for part in text.split(",")]
+        numbers = [float(part) for part in text.split(",")]
     except ValueError:
-        raise ReszooError(option, got=text, expected="comma-separated numbers") from None
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[str, int, int], None]]:
-    """A progress bar; yields its callback (stage, done, total)."""
-    from rich.progress import Progress
-
-    with Progress(console=console, transient=True) as bar:
-        task = bar.add_task("starting", total=None)
-        yield lambda stage, done, total: bar.update(task, description=stage, completed=done, total=total)
+        numbers = []
+    if not numbers or not all(isfinite(value) for value in numbers):
+        raise ReszooError(option, got=text, expected="comma-separated numbers")
+    return numbers

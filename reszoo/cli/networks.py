@@ -1,9 +1,9 @@
-"""The commands list, info, schema and quickstart."""
+"""The commands list, info and schema."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -12,57 +12,96 @@ import typer
 from reszoo.arch import zoo
 from reszoo.arch.cost import cost_by_part
 from reszoo.arch.ops import size
-from reszoo.cli.screen import app, as_yaml, changes_of, console, escaped, say
-from reszoo.cli.weights import info_of_weights, list_weights
-from reszoo.report.tables import short, table
-from reszoo.strict_json import strict_json
+from reszoo.cli import listings, names
+from reszoo.cli.options import Changes, Json
+from reszoo.cli.screen import app, as_yaml, changes_of, console, escaped, print_json, say
+from reszoo.cli.weights import info_of_weights
+from reszoo.errors import ReszooError
+from reszoo.report.tables import table
+
+IN_A_FILE = re.compile(r".*\.ya?ml:[^:/\\]+")
+"""`file.yaml:name`; other names with a colon are paths, of Windows or with a time in them."""
 
 
 @app.command("list")
 def list_(
-    pattern: Annotated[str, typer.Argument(help="shell pattern, such as 'resnet*' or '*_cifar'")] = "*",
-    family: Annotated[str | None, typer.Option(help="imagenet, cifar or dense")] = None,
+    pattern: Annotated[
+        str, typer.Argument(help="shell pattern, such as 'resnet*' or '*_cifar'", autocompletion=names.networks)
+    ] = "*",
+    family: Annotated[
+        str | None,
+        typer.Option(help="imagenet, cifar or dense", autocompletion=names.words("imagenet", "cifar", "dense")),
+    ] = None,
     max_params: Annotated[float | None, typer.Option(help="limit on trainable parameters, such as 5e6")] = None,
     max_macs: Annotated[float | None, typer.Option(help="limit on multiply-accumulates, such as 1e9")] = None,
     zoo_file: Annotated[
         Path | None, typer.Option("--zoo", help="YAML file to list instead of the built-in networks")
     ] = None,
-    pretrained: Annotated[bool, typer.Option("--pretrained", help="list published weights instead")] = False,
+    weights: Annotated[bool, typer.Option("--weights", "--pretrained", help="list published weights instead")] = False,
+    recipes: Annotated[bool, typer.Option("--recipes", help="list training recipes instead")] = False,
+    spaces: Annotated[bool, typer.Option("--spaces", help="list search spaces instead")] = False,
+    data: Annotated[bool, typer.Option("--data", help="list data sets that have a name instead")] = False,
+    as_json: Json = False,
 ) -> None:
-    """List networks with their parameters, multiply-accumulates and weighted layers."""
-    if pretrained:
-        list_weights(pattern, family)
+    """List networks with their parameters, multiply-accumulates and weighted layers; or what else has a name."""
+    choices = {"weights": weights, "recipes": recipes, "spaces": spaces, "data": data}
+    chosen = [name for name, choice in choices.items() if choice]
+    limits = {"family": family, "max_params": max_params, "max_macs": max_macs}
+    excess = [name for name, value in {**limits, "zoo": zoo_file}.items() if value is not None]
+    if len(chosen) > 1 or (excess and chosen and chosen != ["weights"]):
+        got = " ".join(f"--{name.replace('_', '-')}" for name in [*chosen, *excess])
+        raise ReszooError("reszoo list", got=got, expected="one of them")
+    if not chosen:
+        listing = listings.networks(zoo_file, **limits)
+    elif weights:
+        listing = listings.weights(zoo_file, **limits)
+    else:
+        listing = listings.KINDS[chosen[0]]()
+    listing = listing.matching(pattern)
+    if as_json:
+        print_json(listing.rows)
         return
-    names = zoo.list_models(pattern, family=family, max_params=max_params, max_macs=max_macs, zoo=zoo_file)
-    entries = [zoo.load(zoo_file).entry(name) if zoo_file else zoo.entry(name) for name in names]
-    costs = [zoo.cost(entry.spec) for entry in entries]
-    rows = [
-        (entry.name, entry.family, short(c.params), short(c.macs), c.depth, size(entry.spec.input_shape))
-        for entry, c in zip(entries, costs, strict=True)
-    ]
-    console.print(table(f"{len(rows)} networks", ("name", "family", "params", "MACs", "layers", "input"), rows))
+    console.print(table(f"{len(listing.rows)} {listing.kind}", listing.columns(), listing.cells()))
 
 
 @app.command()
 def info(
-    name: Annotated[str, typer.Argument(help="a name, file.yaml:name, a checkpoint, or a tag of published weights")],
-    change: Annotated[
-        list[str] | None,
-        typer.Option("--net", "--set", help="change to the network: --net depths=[2,2,2,2] --net stem=cifar"),
-    ] = None,
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="a name, file.yaml:name, a checkpoint, or a tag of published weights",
+            autocompletion=names.networks_and_weights,
+        ),
+    ],
+    change: Changes = None,
     key: Annotated[
         str | None, typer.Option(help="checkpoints: network to describe, of a file that holds several")
     ] = None,
     prefix: Annotated[str | None, typer.Option(help="checkpoints: the beginning of the network's names")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="checkpoints: print JSON")] = False,
+    as_json: Json = False,
 ) -> None:
     """Show a network (spec, cost of its parts, source, plain twin) or the content of a checkpoint."""
-    if ("." in name or Path(name).exists()) and not name.rpartition(":")[0]:
+    if not IN_A_FILE.fullmatch(name) and (re.search(r"[./\\:]", name) or Path(name).exists()):
         info_of_weights(name, key=key, prefix=prefix, as_json=as_json)
         return
     entry = zoo.entry(name)
     spec = zoo.spec(entry.spec, **changes_of(change or []))
     plan, total = zoo.plan(spec), zoo.cost(spec)
+    parts = cost_by_part(plan)
+    plain = None if spec.block.shortcut == "none" else zoo.cost(spec.plain())
+    if as_json:
+        print_json(
+            {
+                "name": spec.name,
+                "family": entry.family,
+                "source": entry.source.ref,
+                "spec": spec.model_dump(mode="json", exclude_defaults=True),
+                "total": total,
+                "parts": parts,
+                "plain_twin": plain,
+            }
+        )
+        return
     rows = [
         (
             part,
@@ -70,7 +109,7 @@ def info(
             size(c.shape),
             *_grouped(c.params, c.macs, c.activations, c.receptive_field),
         )
-        for part, c in cost_by_part(plan).items()
+        for part, c in parts.items()
     ]
     total_row = ("total", len(plan.segments), "", *_grouped(total.params, total.macs, total.activations), "")
     title = f"{total.depth} weighted layers; {total.params_all:,} parameters with running statistics"
@@ -78,13 +117,12 @@ def info(
     console.print(f"[bold]{escaped(spec.name)}[/bold]: {escaped(entry.source.ref)}\n", soft_wrap=True)
     say(as_yaml(spec.model_dump(mode="json", exclude_defaults=True)))
     console.print(table(title, columns, [*rows, total_row]))
-    if spec.block.shortcut == "none":
+    if plain is None:
         console.print("\nA plain network without shortcuts.")
         return
-    plain = zoo.cost(spec.plain())
     say(
-        f"\nIts plain twin, reszoo.spec({name!r}).plain(), has {total.params - plain.params:,} fewer parameters and "
-        f"{total.macs - plain.macs:,} fewer MACs."
+        f"\nIts plain twin (--net shortcut=none) has {total.params - plain.params:,} fewer "
+        f"parameters and {total.macs - plain.macs:,} fewer MACs."
     )
 
 
@@ -98,67 +136,3 @@ def schema() -> None:
     from reszoo.arch.schema import schema as zoo_schema
 
     print(json.dumps(zoo_schema(), indent=2))
-
-
-@app.command()
-def quickstart(
-    output: Annotated[Path, typer.Option(help="folder for the picture and the numbers")] = Path("reszoo_quickstart"),
-    seed: Annotated[int, typer.Option(help="random seed (initial weights, data order)")] = 0,
-    depths: Annotated[tuple[int, int], typer.Option(help="two depths of the form 6n + 2")] = (20, 44),
-) -> None:
-    """Train residual networks and their plain twins on handwritten digits.
-
-    Two depths from scratch, then fine-tuning of shipped weights. Offline, under two minutes on two cores.
-    """
-    from reszoo.data.sources import open_data
-    from reszoo.experiments import quickstart as experiment
-    from reszoo.experiments.transfer import RECIPES, SIZE, runs, transfer
-    from reszoo.report.curves import draw_curves
-    from reszoo.training.recipes import recipe
-
-    digits = open_data("digits", seed=seed)
-    specs = experiment.specs(depths, digits)
-    output.mkdir(parents=True, exist_ok=True)
-    results = []
-    for number, spec in enumerate(specs, 1):
-        console.print(f"\n[bold]{spec.name}[/bold] ({number} of {len(specs)}): {zoo.cost(spec).params:,} parameters")
-        results.append(experiment.run(spec, digits, seed=seed))
-    columns = ("network", "params", "loss", "train (batch BN)", "train (moving BN)", "test")
-    rows = [
-        (
-            r.name,
-            f"{r.params:,}",
-            f"{r.losses[-1]:.3f}",
-            *_percent(r.batch_accuracy, r.train_accuracy, r.test_accuracy),
-        )
-        for r in results
-    ]
-    settings = recipe(experiment.RECIPE)
-    title = f"scikit-learn's digits, {settings.epochs} epochs of SGD at {settings.learning_rate.peak:g}"
-    console.print()
-    console.print(table(title, columns, rows))
-    for line in experiment.reading(results):
-        console.print(f"- {escaped(line)}.", soft_wrap=True)
-    curves = {kind: {r.name: r.losses for r in results if r.kind == kind} for kind in ("plain", "residual")}
-    draw_curves(curves, output / "curves.png", title="Training at two depths", ylabel="training loss (nats)")
-    digits = open_data("digits", size=SIZE, seed=seed)
-    transfer_results = []
-    for name, start in runs():
-        console.print(f"\n[bold]{name}[/bold], {start}")
-        transfer_results.append(transfer(name, start, digits, seed=seed))
-    epochs = range(1, len(transfer_results[0].accuracies) + 1)
-    rows = [(f"{r.name}, {r.start}", *_percent(*r.accuracies)) for r in transfer_results]
-    rates = ", ".join(f"{recipe(name).learning_rate.peak:g} {start}" for start, name in RECIPES.items())
-    title = f"Test accuracy on digits at {SIZE} pixels; pretrained on Fashion-MNIST; peak learning rate {rates}"
-    console.print()
-    console.print(table(title, ("network", *(f"epoch {number}" for number in epochs)), rows))
-    console.print(
-        "- One seed and three epochs; training from scratch uses a higher learning rate, as random weights need."
-    )
-    numbers = {"depth": [asdict(result) for result in results], "transfer": [asdict(item) for item in transfer_results]}
-    (output / "results.json").write_text(strict_json(numbers, indent=2), encoding="utf-8")
-    say(f"\nSaved to {output / 'curves.png'} and {output / 'results.json'}")
-
-
-def _percent(*shares: float) -> tuple[str, ...]:
-    return tuple(f"{share:.1%}" for share in shares)

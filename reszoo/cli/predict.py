@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,10 +11,13 @@ from typing import Annotated
 
 import typer
 
-from reszoo.cli.screen import app, console, say
+from reszoo.cli import names, options
+from reszoo.cli.options import Json, Pictures
+from reszoo.cli.screen import app, check_folder, console, print_json, say
+from reszoo.errors import ReszooError
 from reszoo.report.tables import table
 
-_FILE = ".keras file of a run, or published weights (reszoo list --pretrained)"
+_FILE = ".keras file of a run, or published weights (reszoo list --weights)"
 _SIZE = "side of the images in pixels, for a network of any size"
 _FLIP = "average the outputs for images and for their mirror images"
 
@@ -30,16 +34,24 @@ def _without_data_warnings() -> Iterator[None]:
 
 @app.command()
 def evaluate(
-    file: Annotated[str, typer.Argument(help=_FILE)],
-    data: Annotated[str, typer.Option(help="data source, as for reszoo train")],
-    part: Annotated[str | None, typer.Option(help="test, validation, train or all; by default test")] = None,
-    output: Annotated[Path | None, typer.Option(help="folder for a page with pictures, and evaluation.json")] = None,
+    file: Annotated[str, options.file_or_weights(_FILE)],
+    data: Annotated[str, options.data()],
+    part: Annotated[
+        str | None,
+        typer.Option(
+            help="test, validation, train or all; by default test",
+            autocompletion=names.words("test", "validation", "train", "all"),
+        ),
+    ] = None,
+    output: Pictures = None,
     size: Annotated[int | None, typer.Option(help=_SIZE)] = None,
     flip: Annotated[bool, typer.Option("--flip", help=_FLIP)] = False,
+    as_json: Json = False,
 ) -> None:
     """Evaluate a trained network: accuracy beside the largest class' share, measures per class, calibration, errors."""
     from reszoo.training.evaluate import dash, evaluate as run_evaluation
 
+    check_folder(output)
     with _without_data_warnings():
         evaluation = run_evaluation(file, data, part=part, size=size, flip=flip)  # type: ignore[arg-type]
     if evaluation.classes:
@@ -57,43 +69,54 @@ def evaluate(
     say("; ".join(f"{name.replace('_', ' ')} {dash(value)}" for name, value in metrics.items()))
     for note in evaluation.notes:
         say(note)
+    from reszoo.report.evaluation import evaluation_page, numbers
+
     if output is not None:
-        from reszoo.report.evaluation import evaluation_page
         from reszoo.report.write import versions, write
 
         page = write(evaluation_page(evaluation, title=f"{Path(file).name} on {data}", foot=versions()), output)
         say(f"Saved to {page} and {output / 'evaluation.json'}")
+    if as_json:
+        print_json(numbers(evaluation))
 
 
 @app.command()
 def predict(
-    file: Annotated[str, typer.Argument(help=_FILE)],
+    file: Annotated[str, options.file_or_weights(_FILE)],
     sources: Annotated[
         list[str],
         typer.Argument(help="images, folders of images, .txt lists of files; or one table, .npz with x, or .npy"),
     ],
-    output: Annotated[str, typer.Option(help=".csv, .json or .npz file; - prints CSV")] = "predictions.csv",
+    output: Annotated[
+        str | None, options.output(".csv, .json or .npz file, by default predictions.csv; - prints CSV")
+    ] = None,
     top: Annotated[int, typer.Option(help="number of classes for every example, most probable first")] = 1,
     every: Annotated[
         bool, typer.Option("--probabilities", help="write the probability of every class, a column for each")
     ] = False,
     size: Annotated[int | None, typer.Option(help=_SIZE)] = None,
     flip: Annotated[bool, typer.Option("--flip", help=_FLIP)] = False,
+    as_json: Json = False,
 ) -> None:
     """Predict classes for new examples; unreadable files are named and left out."""
     from reszoo.training.predict import predict as run_prediction
-    from reszoo.training.prediction_files import as_csv, check_output, write_predictions
+    from reszoo.training.prediction_files import as_csv, as_json as json_of, check_output, write_predictions
 
-    check_output(output)
+    if as_json and output == "-":
+        raise ReszooError("reszoo predict", got="--json with --output -", expected="one of them")
+    target = output or ("" if as_json else "predictions.csv")
+    if target:
+        check_output(target)
     with _without_data_warnings():
         predictions = run_prediction(file, sources[0] if len(sources) == 1 else sources, top=top, size=size, flip=flip)
-    to_screen = output == "-"
+    to_screen = target == "-"
     for name, reason in predictions.left_out:
         say(f"left out {name}: {reason}", aside=to_screen)
     for note in predictions.notes:
         say(note, aside=to_screen)
     if to_screen:
         typer.echo(as_csv(predictions, every=every), nl=False)
-        say(predictions.summary, aside=True)
-    else:
-        say(f"{predictions.summary}; saved to {write_predictions(predictions, output, every=every)}")
+    saved = f"; saved to {write_predictions(predictions, target, every=every)}" if target and not to_screen else ""
+    say(f"{predictions.summary}{saved}", aside=to_screen)
+    if as_json:
+        print_json(json.loads(json_of(predictions, every=every)))

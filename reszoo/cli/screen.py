@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -10,15 +15,35 @@ from rich.console import Console
 from rich.markup import escape
 
 from reszoo.errors import ReszooError
+from reszoo.strict_json import strict_json
 
 app = typer.Typer(
     name="reszoo",
-    help="Residual networks and their plain twins for Keras.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
-console = Console(highlight=False, emoji=False)
+# Other programs read what is no terminal: its lines are not broken.
+console = Console(
+    highlight=False, emoji=False, width=None if sys.stdout.isatty() or os.environ.get("COLUMNS") else 1000
+)
+errors = Console(stderr=True, highlight=False, emoji=False)
+_results = [sys.stdout]
+"""The output stream, while messages are diverted from it."""
+
+
+def to_stderr(context: typer.Context, value: bool) -> bool:
+    """Callback of `--json`: until the command ends, the output holds its result alone."""
+    if value:
+        _results.append(sys.stdout)
+        context.call_on_close(_results.pop)
+        context.with_resource(redirect_stdout(sys.stderr))
+    return value
+
+
+def print_json(data: Any) -> None:
+    """Prints a result as JSON, where the messages are not."""
+    print(strict_json(data, indent=2), file=_results[-1], flush=True)
 
 
 def escaped(text: str) -> str:
@@ -34,37 +59,99 @@ def say(text: str, *, style: str = "", aside: bool = False) -> None:
         style: of the whole text, such as `dim`.
         aside: whether it goes to the error stream, because the output holds data.
     """
-    target = Console(stderr=True, highlight=False, emoji=False) if aside else console
-    target.print(text, style=style or None, markup=False, soft_wrap=True)
+    (errors if aside else console).print(text, style=style or None, markup=False, soft_wrap=True)
+
+
+interruption: dict[str, str] = {}
+"""What an interrupt of the running command keeps, under `kept`."""
+
+
+def keep(text: str) -> None:
+    """Sets what is printed if the command is interrupted from now on: what is saved, and how to resume."""
+    interruption["kept"] = text
+
+
+@contextmanager
+def progress() -> Iterator[Callable[[str, int, int], None]]:
+    """A progress bar, or a line for each stage where there is no terminal; yields its callback (stage, done, total)."""
+    if not console.is_terminal:
+        yield lambda stage, done, total: say(f"{stage} ({done} of {total} done)")
+        return
+    from rich.progress import Progress
+
+    with Progress(console=console, transient=True) as bar:
+        task = bar.add_task("starting", total=None)
+        yield lambda stage, done, total: bar.update(task, description=stage, completed=done, total=total)
+
+
+def check_folder(path: Path | None) -> None:
+    """Checks before work starts that a folder is there or can be made.
+
+    Raises:
+        ReszooError: the path, or the folder that it would be in, is a file or cannot be written.
+    """
+    if path is None:
+        return
+    folder = path.expanduser()
+    nearest = next(each for each in (folder, *folder.absolute().parents) if each.exists())
+    if not nearest.is_dir():
+        raise ReszooError(f"--output {path}", got=f"a file, {nearest}", expected="a folder, which may be new")
+    if not os.access(nearest, os.W_OK):
+        raise ReszooError(f"--output {path}", got=f"{nearest}, which cannot be written", expected="a writable folder")
+
+
+def check_file(path: Path) -> None:
+    """Checks before work starts that a file can be written: its folder is there, and it is no folder itself.
+
+    Raises:
+        ReszooError: there is no such folder, or one in the file's place.
+    """
+    if path.expanduser().is_dir():
+        raise ReszooError(f"--output {path}", got="a folder", expected="a file")
+    if not path.expanduser().absolute().parent.is_dir():
+        raise ReszooError(f"--output {path}", got=f"no folder {path.parent}", expected="a file in a folder that exists")
 
 
 def as_yaml(data: Any) -> str:
     """Returns data as YAML."""
-    return str(yaml.safe_dump(data, sort_keys=False, default_flow_style=None, width=110))
+    return str(yaml.safe_dump(data, sort_keys=False, default_flow_style=None, width=110, allow_unicode=True))
 
 
-def changes_of(settings: list[str]) -> dict[str, Any]:
+def changes_of(settings: list[str], option: str = "--net") -> dict[str, Any]:
     """Returns settings of the form `field=value` as a dict; values are parsed as YAML.
 
     Raises:
-        ReszooError: a setting has no `=`.
+        ReszooError: a setting has no `=`, or a value is no YAML.
     """
     changes = {}
     for item in settings:
         field, equals, value = item.partition("=")
-        if not equals:
-            raise ReszooError("--set", got=item, expected="field=value")
-        changes[field] = yaml.safe_load(value)
+        if not equals or not field:
+            raise ReszooError(option, got=item, expected=f"field=value, such as {EXAMPLES[option]}")
+        try:
+            changes[field] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise ReszooError(option, got=item, expected="a value in YAML, such as [2,2,2,2]") from None
     return changes
 
 
+EXAMPLES = {"--net": "stem=cifar", "--set": "optimizer.momentum=0.95", "--budget": "macs=2e6"}
+"""Option -> a setting."""
+
+
 def nested(flat: dict[str, Any]) -> dict[str, Any]:
-    """Returns settings with dotted names as nested ones: `optimizer.momentum: 0.9` as `optimizer: {momentum: 0.9}`."""
+    """Returns settings with dotted names as nested ones: `optimizer.momentum: 0.9` as `optimizer: {momentum: 0.9}`.
+
+    Raises:
+        ReszooError: a name stands for a value and for a group of values.
+    """
     result: dict[str, Any] = {}
     for path, value in flat.items():
         *parents, name = path.split(".")
         fields = result
         for parent in parents:
             fields = fields.setdefault(parent, {})
+            if not isinstance(fields, dict):
+                raise ReszooError("--set", got=f"{path} beside {parent}", expected="one of them")
         fields[name] = value
     return result

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.live import Live
 
-from reszoo.cli.screen import app, as_yaml, changes_of, console, nested, say
+from reszoo.cli import names, options
+from reszoo.cli.options import Changes, Epochs, Json, RecipeChanges, RecipeName, Size, Task, Validation
+from reszoo.cli.screen import app, as_yaml, changes_of, check_folder, console, keep, nested, print_json, say
 from reszoo.errors import ReszooError
 from reszoo.report.tables import short, table
 from reszoo.tuning.results import Trial, ranked
@@ -25,7 +29,7 @@ app.add_typer(searching, name="search", invoke_without_command=True)
 @searching.command()
 def report(
     folder: Annotated[Path, typer.Argument(help="folder of a finished or unfinished study")],
-    output: Annotated[Path | None, typer.Option(help="folder for the report; by default that of the study")] = None,
+    output: Annotated[Path | None, options.output("folder for the report; by default that of the study")] = None,
     storage: Annotated[str | None, typer.Option(help="address of the database if it is not in the folder")] = None,
 ) -> None:
     """Write a report page and PNG pictures of a study.
@@ -44,24 +48,38 @@ def report(
 @searching.callback()
 def search(
     context: typer.Context,
-    data: Annotated[str | None, typer.Option(help="folder of class folders, .npz, .csv, digits, cifar10, ...")] = None,
-    space: Annotated[str | None, typer.Option(help="name (reszoo.list_spaces()) or file.yaml:name")] = None,
-    output: Annotated[Path, typer.Option(help="folder of the study; rerun the same command to resume")] = Path(
+    data: Annotated[str | None, options.data()] = None,
+    space: Annotated[
+        str | None,
+        typer.Option(
+            "--space", "-s", help="name (reszoo list --spaces) or file.yaml:name", autocompletion=names.spaces
+        ),
+    ] = None,
+    output: Annotated[Path, options.output("folder of the study; rerun the same command to resume")] = Path(
         "reszoo_search"
     ),
     budget: Annotated[
         list[str] | None, typer.Option(help="limit: macs=2e6, params=1e5, latency=0.01, seconds=60, ...")
     ] = None,
-    trials: Annotated[int, typer.Option(help="total number of trials, including earlier runs")] = 40,
-    jobs: Annotated[int, typer.Option(help="number of parallel trials")] = 1,
-    minutes: Annotated[float | None, typer.Option(help="time limit; no new epoch starts after it")] = None,
-    recipe: Annotated[
-        str | None, typer.Option(help="name (reszoo.list_recipes()); the default depends on the data")
-    ] = None,
-    epochs: Annotated[int | None, typer.Option(min=1, help="passes over the data; by default as in the recipe")] = None,
-    sampler: Annotated[str, typer.Option(help="tpe, nsga2, random, grid or gp")] = "tpe",
+    trials: Annotated[
+        int, typer.Option("--trials", "-t", min=1, help="total number of trials, including earlier runs")
+    ] = 40,
+    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="number of parallel trials")] = 1,
+    minutes: Annotated[float | None, typer.Option(min=0, help="time limit; no new epoch starts after it")] = None,
+    recipe: RecipeName = None,
+    epochs: Epochs = None,
+    sampler: Annotated[
+        str,
+        typer.Option(
+            help="tpe, nsga2, random, grid or gp", autocompletion=names.words("tpe", "nsga2", "random", "grid", "gp")
+        ),
+    ] = "tpe",
     pruning: Annotated[
-        str | None, typer.Option(help="halving (the default for one objective) or none (for several)")
+        str | None,
+        typer.Option(
+            help="halving (the default for one objective) or none (for several)",
+            autocompletion=names.words("halving", "none"),
+        ),
     ] = None,
     objective: Annotated[
         list[str] | None,
@@ -69,28 +87,22 @@ def search(
             help="accuracy, balanced_accuracy, f1, auc, loss, rmse, r2, ...; again for further ones and costs"
         ),
     ] = None,
-    net: Annotated[
-        list[str] | None, typer.Option("--net", help="fixed change to the network: --net stem=cifar")
-    ] = None,
-    change: Annotated[
-        list[str] | None, typer.Option("--set", help="fixed change to the recipe: --set batch=64")
-    ] = None,
-    seed: Annotated[
-        int,
-        typer.Option(min=0, max=2**32 - 1, help="random seed (proposals, weights, shuffling, augmentation)"),
-    ] = 0,
+    net: Changes = None,
+    change: RecipeChanges = None,
+    seed: Annotated[int, options.seed("proposals, weights, shuffling, augmentation")] = 0,
     storage: Annotated[
         str | None, typer.Option(help="database shared by several machines: postgresql+psycopg://...")
     ] = None,
-    size: Annotated[int | None, typer.Option(help="side in pixels of images from a folder")] = None,
+    size: Size = None,
     target: Annotated[
         list[str] | None, typer.Option(help="column of a table that is learned, by default the last; again for several")
     ] = None,
-    task: Annotated[str | None, typer.Option(help="classification, multilabel or regression")] = None,
-    validation: Annotated[str | None, typer.Option(help="data source for validation; by default a tenth")] = None,
+    task: Task = None,
+    validation: Validation = None,
     test: Annotated[str | None, typer.Option(help="data source on which the best network is measured once")] = None,
     folds: Annotated[int | None, typer.Option(min=2, help="the score is the median over so many folds")] = None,
     extends: Annotated[Path | None, typer.Option(help="folder of a study whose finished trials are taken over")] = None,
+    as_json: Json = False,
 ) -> None:
     """Search depth, width and recipe under a budget; safe to interrupt, rerun to resume."""
     from reszoo.tuning.search import Search
@@ -101,8 +113,9 @@ def search(
     if data is None or space is None:
         expected = f"--data and --space ({', '.join(list_spaces())}, file.yaml:name); or search report FOLDER"
         raise ReszooError("search", got=f"no --{'space' if data else 'data'}", expected=expected)
-    limits = {name: _number(value) for name, value in changes_of(budget or []).items()}
-    overrides = nested(changes_of(change or [])) | ({"epochs": epochs} if epochs else {})
+    check_folder(output)
+    limits = {name: _number(value) for name, value in changes_of(budget or [], "--budget").items()}
+    overrides = nested(changes_of(change or [], "--set")) | ({"epochs": epochs} if epochs else {})
     study = Search(
         space,
         data,
@@ -127,12 +140,14 @@ def search(
     say(f"{study.space.name}: {study.fraction:.0%} of its random draws are networks within the budget")
     start = time.monotonic()
     before = len(ranked(study.trials))
-    with Live(console=console, auto_refresh=False) as live:
+    keep(f"finished trials and epochs are saved in {output}; the same command resumes")
+    with _progress() as show:
 
         def watch(study: Study) -> None:
-            live.update(_progress_line(study, trials, before, time.monotonic() - start), refresh=True)
+            show(_progress_line(study, trials, before, time.monotonic() - start))
 
         study.search(trials=trials, jobs=jobs, seconds=None if minutes is None else 60 * minutes, watch=watch)
+        watch(study)
     _show(study)
     if test and ranked(study.trials):
         result = study.test_best()
@@ -140,6 +155,34 @@ def search(
         words = f"measured once: {name.replace('_', ' ')} {value:.4f} ({result.protocol})"
         say(f"Test of trial {study.best().number}, which validation chose, {words}")
     say(f"Report of the study: reszoo search report {output}")
+    if as_json:
+        front = study.pareto("macs")
+        print_json({"folder": output, "trials": [*map(_as_data, study.trials)], "front": [t.number for t in front]})
+
+
+def _as_data(trial: Trial) -> dict[str, Any]:
+    fields = ("number", "state", "score", "epochs", "costs", "note", "weights")
+    spec = trial.spec.model_dump(mode="json", exclude_defaults=True)
+    return {name: getattr(trial, name) for name in fields} | {"spec": spec}
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str], None]]:
+    """A line that changes, or a line for each change where there is no terminal."""
+    if console.is_terminal:
+        with Live(console=console, auto_refresh=False) as live:
+            yield lambda line: live.update(line, refresh=True)
+        return
+    lines: list[str] = []
+
+    def show(line: str) -> None:
+        # The time that remains changes without news.
+        news = line.partition(", about")[0]
+        if news not in lines:
+            lines.append(news)
+            say(line)
+
+    yield show
 
 
 def _number(value: Any) -> Any:
@@ -153,7 +196,9 @@ def _number(value: Any) -> Any:
 def _progress_line(study: Study, trials: int, before: int, seconds: float) -> str:
     done = sum(trial.state not in ("waiting", "running") for trial in study.trials)
     best = next(iter(ranked(study.trials)), None)
-    remaining = f"about {seconds / (done - before) * (trials - done) / 60:.0f} min left" if done > before else ""
+    remaining = (
+        f"about {seconds / (done - before) * (trials - done) / 60:.0f} min left" if before < done < trials else ""
+    )
     best_text = f"best {_score(best)} (trial {best.number})" if best else ""
     parts = [f"{done} of {trials} trials", best_text, remaining]
     return ", ".join(filter(None, parts))

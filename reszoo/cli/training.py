@@ -7,50 +7,56 @@ from typing import Annotated, Any
 
 import typer
 
-from reszoo.cli.screen import app, changes_of, console, nested, say
+from reszoo.cli import names, options
+from reszoo.cli.options import (
+    Changes,
+    Channels,
+    Epochs,
+    Json,
+    RecipeChanges,
+    RecipeName,
+    Size,
+    Task,
+    Test,
+    Validation,
+    Weights,
+)
+from reszoo.cli.screen import app, changes_of, check_folder, console, keep, nested, print_json, say
 from reszoo.errors import ReszooError
 from reszoo.report.tables import table
+from reszoo.training.run_folder import SETTINGS
 from reszoo.training.trained import Trained
 
 
 @app.command()
 def train(
-    model: Annotated[str | None, typer.Option(help="network: a name or file.yaml:name")] = None,
-    data: Annotated[str | None, typer.Option(help="folder of class folders, .npz, .csv, digits, cifar10, ...")] = None,
-    output: Annotated[Path | None, typer.Option(help="run folder; rerun the same command to resume")] = None,
+    model: Annotated[str | None, options.model()] = None,
+    data: Annotated[str | None, options.data()] = None,
+    output: Annotated[Path | None, options.output("run folder; rerun the same command to resume")] = None,
     run_folder: Annotated[
         Path | None, typer.Option("--continue", help="run folder to continue, with more --epochs; the rest is recorded")
     ] = None,
-    recipe: Annotated[
-        str | None, typer.Option(help="name (reszoo.list_recipes()); the default depends on the data")
-    ] = None,
-    epochs: Annotated[int | None, typer.Option(min=1, help="passes over the data; by default as in the recipe")] = None,
-    seed: Annotated[
-        int, typer.Option(min=0, max=2**32 - 1, help="random seed (split, initial weights, shuffling, augmentation)")
-    ] = 0,
-    weights: Annotated[
-        str | None, typer.Option(help="pretrained weights: a tag, a file, https://..., hf://org/repo")
-    ] = None,
-    size: Annotated[int | None, typer.Option(min=1, help="side in pixels of images from a folder")] = None,
-    validation: Annotated[str | None, typer.Option(help="data source for validation; by default a tenth")] = None,
-    test: Annotated[str | None, typer.Option(help="data source for one test at the end")] = None,
+    recipe: RecipeName = None,
+    epochs: Epochs = None,
+    weights: Weights = None,
+    size: Size = None,
+    validation: Validation = None,
+    test: Test = None,
     target: Annotated[
         list[str] | None, typer.Option(help="column of a table that is learned, by default the last; again for several")
     ] = None,
-    task: Annotated[
-        str | None, typer.Option(help="classification, multilabel or regression; by default by the labels")
-    ] = None,
-    channels: Annotated[
-        str | None, typer.Option(help="rgb or gray; by default those of the weights, else as they are")
-    ] = None,
+    task: Task = None,
+    channels: Channels = None,
+    seed: Annotated[int, options.seed("split, initial weights, shuffling, augmentation")] = 0,
     folds: Annotated[int | None, typer.Option(min=2, help="cross-validation: a run for each fold")] = None,
-    change: Annotated[
-        list[str] | None, typer.Option("--set", help="change to the recipe: --set optimizer.momentum=0.95")
-    ] = None,
-    net: Annotated[
-        list[str] | None, typer.Option("--net", help="change to the network: --net depths=[2,2,2,2]")
-    ] = None,
-    devices: Annotated[str, typer.Option(help="one or all devices of a machine; they share every batch")] = "one",
+    change: RecipeChanges = None,
+    net: Changes = None,
+    devices: Annotated[
+        str,
+        typer.Option(
+            help="one or all devices of a machine; they share every batch", autocompletion=names.words("one", "all")
+        ),
+    ] = "one",
     machines: Annotated[
         str | None,
         typer.Option(
@@ -62,13 +68,14 @@ def train(
         int | None,
         typer.Option(envvar="KERAS_DISTRIBUTION_PROCESS_ID", help="index of this machine in --machines, from 0"),
     ] = None,
+    as_json: Json = False,
 ) -> None:
     """Train a network on your data; safe to interrupt, rerun to resume after the last finished epoch."""
     from reszoo.data.sources import open_data
     from reszoo.training.cross_validation import cross_validate
     from reszoo.training.opening import arguments_of
     from reszoo.training.resume import resume
-    from reszoo.training.train import train as run_training
+    from reszoo.training.train import checked_spec, train as run_training
 
     opening: dict[str, Any] = {
         "size": size,
@@ -78,19 +85,22 @@ def train(
         "task": task,
         "channels": channels,
     }
+    check_folder(output)
     if run_folder is not None:
         excess = {"model": model, "output": output, "recipe": recipe, "weights": weights, "folds": folds, **opening}
         name = next((name for name, value in [*excess.items(), ("set", change), ("net", net)] if value), None)
         if name:
             hint = "a run with other settings has a folder of its own: --weights RUN/model.keras --output OTHER"
             raise ReszooError("train --continue", got=f"--{name}", expected="--epochs, --data", hint=hint)
-        _show(resume(run_folder, epochs=epochs, data=data, devices=devices))
+        _keep(run_folder)
+        _show(resume(run_folder, epochs=epochs, data=data, devices=devices), as_json=as_json)
         return
     if model is None or data is None or output is None:
         name = next(name for name, value in (("model", model), ("data", data), ("output", output)) if value is None)
         raise ReszooError("train", got=f"no --{name}", expected="--model, --data and --output, or --continue RUN")
-    overrides = nested(changes_of(change or [])) | ({"epochs": epochs} if epochs else {})
+    overrides = nested(changes_of(change or [], "--set")) | ({"epochs": epochs} if epochs else {})
     settings: dict[str, Any] = {"recipe": recipe, "changes": changes_of(net or []), "weights": weights, "seed": seed}
+    _keep(output)
     if folds is not None:
         if validation or test:
             raise ReszooError("train --folds", got="--validation or --test", expected="one source, which is divided")
@@ -98,11 +108,16 @@ def train(
         result = cross_validate(model, data, output=output, folds=folds, **further, **settings, **overrides)
         values = [(number, f"{value:.4f}") for number, value in enumerate(result.values, 1)]
         console.print(table("after the last epoch", ("fold", result.metric), values))
-        console.print(f"\nmean {result.mean:.4f}, standard deviation over the folds {result.spread:.4f}")
+        say(f"\nmean {result.mean:.4f}, standard deviation over the folds {result.spread:.4f}")
         say(f"Saved to {output}")
+        if as_json:
+            print_json({"folder": output, "metric": result.metric, "values": result.values, "mean": result.mean})
         return
     arguments = arguments_of(model, data, opening, output=output, weights=weights)
     source = open_data(data, seed=seed, **arguments)
+    # A finished run needs its pretrained weights no more.
+    start = None if (output.expanduser() / SETTINGS).exists() else weights
+    checked_spec(model, source, recipe=recipe, changes=settings["changes"], weights=start, **overrides)
     for note in source.notes:
         say(note)
     if source.task == "classification":
@@ -119,10 +134,15 @@ def train(
     if machine:
         console.print(f"machine {machine} finished; the run folder is on machine 0")
         return
-    _show(run)
+    _show(run, as_json=as_json)
 
 
-def _show(run: Trained) -> None:
+def _keep(folder: Path) -> None:
+    """Sets what is printed after Ctrl-C."""
+    keep(f"every finished epoch is saved in {folder}; the same command resumes after the last one")
+
+
+def _show(run: Trained, *, as_json: bool) -> None:
     """Draws the curves of a run that has just finished, and prints its results and what they are worth."""
     from reszoo.report.curves import draw_curves
     from reszoo.training.selection import metric_of
@@ -145,3 +165,6 @@ def _show(run: Trained) -> None:
     for remark in run.remarks:
         say(f"  {remark}")
     say(f"Saved to {run.folder}")
+    if as_json:
+        fields = ("folder", "best", "test_accuracy", "remarks", "history")
+        print_json({name: getattr(run, name) for name in fields})

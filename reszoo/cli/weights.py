@@ -1,39 +1,15 @@
-"""The command convert, and the weights part of list and info."""
+"""The command convert, and the weights part of info."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from reszoo.arch import zoo
-from reszoo.cli.screen import app, as_yaml, console, say
-from reszoo.report.tables import table
-from reszoo.strict_json import strict_json
-
-
-def list_weights(pattern: str, family: str | None) -> None:
-    """Prints the published weights of the matching networks."""
-    from reszoo.weights.catalogue import records
-
-    names = {*zoo.list_models(pattern, family=family)}
-    matches = [record for record in records().values() if record.model in names]
-    rows = [
-        (
-            record.name,
-            *(f"{number:.2f}" if number else "-" for number in _accuracy(record)),
-            record.preprocessing.crop,
-            record.licence,
-        )
-        for record in matches
-    ]
-    columns = ("weights", "top-1 %", "top-5 %", "pixels", "licence")
-    console.print(table(f"{len(rows)} published weights; the first one of a network is its default", columns, rows))
-
-
-def _accuracy(record: Any) -> tuple[float | None, float | None]:
-    return (record.accuracy[0].top1, record.accuracy[0].top5) if record.accuracy else (None, None)
+from reszoo.cli import names as known
+from reszoo.cli.options import Json
+from reszoo.cli.screen import app, as_yaml, print_json, say
 
 
 def info_of_weights(name: str, *, key: str | None = None, prefix: str | None = None, as_json: bool = False) -> None:
@@ -43,19 +19,30 @@ def info_of_weights(name: str, *, key: str | None = None, prefix: str | None = N
 
     if name in records():
         data = records()[name].model_dump(mode="json", exclude_defaults=True)
-        say(strict_json(data, indent=2) if as_json else as_yaml(data))
+        print_json(data) if as_json else say(as_yaml(data))
     elif as_json:
-        say(strict_json(details(name, key=key, prefix=prefix), indent=2))
+        print_json(details(name, key=key, prefix=prefix))
     else:
         say(summary(name, key=key, prefix=prefix))
 
 
+def _dialects(incomplete: str) -> list[str]:
+    from reszoo.weights.dialects import dialects
+
+    return [name for name in dialects() if name.startswith(incomplete)]
+
+
 @app.command()
 def convert(
-    source: Annotated[str, typer.Argument(help="checkpoint of any format: file or folder")],
+    source: Annotated[
+        str, typer.Argument(help="checkpoint of any format: file or folder", autocompletion=known.weights)
+    ],
     target: Annotated[Path, typer.Argument(help=".keras, .weights.h5, .safetensors or .pth")],
     to: Annotated[
-        str | None, typer.Option(help="names and layout to write: torchvision, hugging_face, reszoo, ...")
+        str | None,
+        typer.Option(
+            help="names and layout to write: torchvision, hugging_face, reszoo, ...", autocompletion=_dialects
+        ),
     ] = None,
     dtype: Annotated[str | None, typer.Option(help="float16 to halve the file size")] = None,
     key: Annotated[str | None, typer.Option(help="network to read from a file that holds several")] = None,
@@ -63,11 +50,16 @@ def convert(
     names: Annotated[
         Path | None, typer.Option(help="YAML file: reszoo layer name -> layer name in the checkpoint")
     ] = None,
+    as_json: Json = False,
 ) -> None:
     """Convert a checkpoint to another format and check that its outputs are the same."""
     from reszoo.weights.convert import convert as convert_checkpoint
 
     result = convert_checkpoint(source, target, to=to, dtype=dtype, key=key, prefix=prefix, names=names)  # type: ignore[arg-type]
+    if as_json:
+        fields = ("path", "dialect", "difference")
+        print_json({"network": result.spec.name} | {field: getattr(result, field) for field in fields})
+        return
     name = f"{result.path}: {result.spec.name}, {result.dialect}"
     difference = f"outputs differ by {result.difference:.1e} of the largest output"
     say(f"{name}; {difference}")

@@ -32,6 +32,8 @@ from reszoo.types import Array, Tensor
 DataSource: TypeAlias = str | Path | tuple[Any, ...] | Mapping[str, Any] | Iterable[tuple[Tensor, Tensor]]
 """What `open_data` reads; a PyDataset counts as an iterable of batches."""
 KERAS_DATASETS = ("mnist", "fashion_mnist", "cifar10", "cifar100")
+DATA_SETS = ("digits", *KERAS_DATASETS)
+"""Data sets with a name."""
 VALIDATION = 0.1
 """Fraction of the training examples that is held out where a source has no validation part."""
 
@@ -164,7 +166,7 @@ def _named(source: str | Path, **settings: Any) -> Data:
     if path.is_file():
         got, hint = f"a file of type {path.suffix or 'unknown'}", HINTS.get(path.suffix.lower(), "")
         raise ReszooError(str(path), got=got, expected=_EXPECTED, hint=hint)
-    hint = nearest(source, ("digits", *KERAS_DATASETS))
+    hint = nearest(source, DATA_SETS)
     raise ReszooError("data", got=f"{str(source)!r}, no such file or folder", expected=_EXPECTED, hint=hint)
 
 

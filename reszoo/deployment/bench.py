@@ -20,16 +20,12 @@ from reszoo.arch import zoo
 from reszoo.arch.build import build
 from reszoo.data.sources import Data, DataSource
 from reszoo.deployment.deploy import deploy
-from reszoo.deployment.formats import FORMATS, format_for
+from reszoo.deployment.formats import DEFAULT_PRECISION, FORMATS, parts_of, timed_formats
 from reszoo.deployment.network import file_of, open_network
-from reszoo.errors import ReszooError, UnknownNameError
+from reszoo.errors import ReszooError
 from reszoo.notebook import html_table
 from reszoo.types import Array, KerasModel
 
-IN_KERAS = ("predict", "function", "train")
-"""Ways to run a model in Keras: `model.predict`, a compiled function, and a training step."""
-DEFAULT_PRECISION = "openvino:default"
-"""OpenVINO as it runs without a hint: in bfloat16 on processors that have it."""
 ROUNDS = (3, 100)
 """Fewest and most timed calls."""
 
@@ -133,7 +129,7 @@ def bench(
     Raises:
         ReszooError: an unknown format, invalid sizes, or a format that `deploy` refuses.
     """
-    names = _names(formats)
+    names = timed_formats(formats)
     sizes = (batch,) if isinstance(batch, int) else tuple(batch)
     if not sizes or any(not isinstance(size, int) or size < 1 for size in sizes):
         raise ReszooError("bench.batch", got=repr(batch), expected="at least 1")
@@ -152,31 +148,6 @@ def bench(
     return Bench(network.name, _machine(), tuple(timings), notes)
 
 
-def _names(formats: str | Sequence[str]) -> tuple[str, ...]:
-    if formats == "all":
-        installed = []
-        for name in FORMATS:
-            try:
-                installed.append(format_for(name).name)
-            except ReszooError:
-                continue
-        return ("predict", "function", *installed)
-    names = tuple(formats.split(",")) if isinstance(formats, str) else tuple(formats)
-    for name in names:
-        kind, quantize = _parts(name)
-        if kind not in (*IN_KERAS, *FORMATS):
-            raise UnknownNameError("bench.formats", got=name, known=(*IN_KERAS, *FORMATS, "all"))
-        if kind in FORMATS:
-            format_for(kind, quantize)
-    return names
-
-
-def _parts(name: str) -> tuple[str, str | None]:
-    """The format of a name, and its quantization."""
-    kind, _, quantize = name.partition(":")
-    return kind, None if name == DEFAULT_PRECISION else quantize or None
-
-
 def _open(model: KerasModel | str | Path) -> KerasModel:
     if isinstance(model, str) and model in zoo.builtin().names:
         return build(zoo.spec(model))
@@ -186,7 +157,7 @@ def _open(model: KerasModel | str | Path) -> KerasModel:
 
 
 def _contestant(name: str, model: KerasModel, x: Array, folder: Path, data: Any) -> _Contestant:
-    kind, quantize = _parts(name)
+    kind, quantize = parts_of(name)
     path = folder / name.replace(":", "_")
     if kind in FORMATS:
         settings: dict[str, Any] = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -73,6 +73,11 @@ FORMATS = {
     )
 }
 
+IN_KERAS = ("predict", "function", "train")
+"""Ways to run a model in Keras: `model.predict`, a compiled function, and a training step."""
+DEFAULT_PRECISION = "openvino:default"
+"""OpenVINO as it runs without a hint: in bfloat16 on processors that have it."""
+
 
 def format_for(name: str, quantize: str | None = None) -> Format:
     """Returns a format whose libraries are installed.
@@ -120,3 +125,34 @@ def versions(entry: Format, quantize: str | None) -> dict[str, str]:
         except PackageNotFoundError:
             numbers[name] = "unknown"
     return numbers
+
+
+def timed_formats(formats: str | Sequence[str]) -> tuple[str, ...]:
+    """Returns the ways to run a network that `reszoo.bench` compares.
+
+    Raises:
+        UnknownNameError: there is no such format.
+        ReszooError: its libraries are not installed.
+    """
+    if formats == "all":
+        installed = []
+        for name in FORMATS:
+            try:
+                installed.append(format_for(name).name)
+            except ReszooError:
+                continue
+        return ("predict", "function", *installed)
+    names = tuple(part.strip() for part in formats.split(",")) if isinstance(formats, str) else tuple(formats)
+    for name in names:
+        kind, quantize = parts_of(name)
+        if kind not in (*IN_KERAS, *FORMATS):
+            raise UnknownNameError("bench.formats", got=name, known=(*IN_KERAS, *FORMATS, "all"))
+        if kind in FORMATS:
+            format_for(kind, quantize)
+    return names
+
+
+def parts_of(name: str) -> tuple[str, str | None]:
+    """Returns the format of a name, and its quantization: `onnx:int8` is `onnx` and `int8`."""
+    kind, _, quantize = name.partition(":")
+    return kind, None if name == DEFAULT_PRECISION else quantize or None

@@ -13,7 +13,7 @@ from reszoo.errors import ReszooError
 from reszoo.training.metadata import Metadata, metadata_from, read_metadata
 from reszoo.training.run_folder import BEST, FINAL, SETTINGS
 from reszoo.types import KerasModel
-from reszoo.weights.catalogue import Preprocessing
+from reszoo.weights.catalogue import Preprocessing, find
 from reszoo.weights.formats.archives import checked_zip
 
 
@@ -50,7 +50,7 @@ def file_of(model: str | Path) -> Path | None:
     Only the archive's directory is read: a damaged file is refused before TensorFlow is imported.
 
     Raises:
-        ReszooError: there is no such file, or an unfinished run.
+        ReszooError: there is no such file, an unfinished run, or no published weights of this name.
         BrokenFileError: the file is damaged.
     """
     path = Path(model).expanduser()
@@ -60,6 +60,8 @@ def file_of(model: str | Path) -> Path | None:
             raise ReszooError(str(path), got="an unfinished run", expected=f"a run with {FINAL}", hint=hint)
         path = path / FINAL
     if path.suffix != ".keras":
+        if not path.exists() and "://" not in str(model):
+            find(str(model), None)
         return None
     if not path.is_file():
         raise ReszooError(str(path), got="no such file", expected="a .keras file, a run folder, published weights")
@@ -126,8 +128,6 @@ def _from_model(model: Any) -> Network:
 
 
 def _from_file(model: str | Path) -> Network:
-    import keras
-
     from reszoo.weights.load import from_checkpoint
 
     path = file_of(model)
@@ -141,6 +141,8 @@ def _from_file(model: str | Path) -> Network:
         side = origin(loaded).preprocessing.crop  # type: ignore[union-attr]
         shape = (side, side, len(network.scaling.mean))
         return _from_model(from_checkpoint(model, classifier_activation="softmax", input_shape=shape).model)
+    import keras
+
     try:
         loaded = keras.models.load_model(path, compile=False)
     except (OSError, ValueError, TypeError, KeyError) as error:

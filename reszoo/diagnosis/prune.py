@@ -21,6 +21,7 @@ from reszoo.errors import ReszooError
 from reszoo.notebook import html_table
 from reszoo.surgery import drop_blocks, fixed_blocks
 from reszoo.training.batches import Batches
+from reszoo.training.callbacks import progress
 from reszoo.training.losses import loss
 from reszoo.training.optimizers import compile_for
 from reszoo.training.recipes import Recipe, recipe as recipe_by_name
@@ -136,7 +137,7 @@ def prune_depth(
         accuracy_cut = _accuracy(pruned, validation)
         train = Batches(source.train, seed=seed, augmentation=recipe.augmentation, **settings)
         compile_for(pruned, recipe, steps=max(epochs * len(train), 1), loss=loss(recipe, from_logits=logits))
-        pruned.fit(train, epochs=epochs, shuffle=False, verbose=verbose)
+        pruned.fit(train, epochs=epochs, shuffle=False, **progress(verbose))
         accuracy = _accuracy(pruned, validation)
         if accuracy >= intact - keep_accuracy:
             break

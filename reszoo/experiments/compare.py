@@ -23,16 +23,21 @@ from reszoo.diagnosis.measures.shattering import shattering
 from reszoo.diagnosis.measures.signal import correlation, signal_propagation
 from reszoo.errors import ReszooError, UnknownNameError
 from reszoo.experiments.comparison import Comparison, Measured
-from reszoo.experiments.contestants import Contestant, budget as budget_for, contestants, families
+from reszoo.experiments.contestants import (
+    Contestant,
+    TrainingBudget,
+    budget as budget_for,
+    contestants,
+    families,
+    shallower,
+)
 from reszoo.experiments.degradation_gap import Gap, best, gap
-from reszoo.experiments.trainer import Run, Trainer, TrainingBudget, rows
+from reszoo.experiments.trainer import Run, Trainer, rows
 from reszoo.training.recipes import Recipe
 from reszoo.types import Array, KerasModel
 
 EXAMPLES = 256
 """Number of examples for the measurements."""
-SHALLOW = 3
-"""Divisor of the stages' depths for the shallow network: 20 layers for 56."""
 
 Watch = Callable[[str, int, int], None]
 """A progress callback: (stage, done, total)."""
@@ -129,22 +134,6 @@ def match_to_data(spec: NetSpec, data: Data) -> tuple[Data, NetSpec]:
     """Returns the data in the form that the network reads, and the network for its shape and classes."""
     source = rows(data) if spec.dense else data
     return source, spec.replace(input_shape=source.shape, classes=len(source.classes))
-
-
-def shallower(spec: NetSpec, depths: int | Sequence[int] | None = None) -> NetSpec:
-    """Returns the network with fewer blocks: `depths` in every stage, by default a third.
-
-    Raises:
-        ReszooError: not fewer blocks, or another number of stages.
-    """
-    if depths is None:
-        depths = [max(1, round(stage.depth / SHALLOW)) for stage in spec.stages]
-    result = spec.replace(depths=depths)
-    before, after = (sum(stage.depth for stage in network.stages) for network in (spec, result))
-    if len(result.stages) != len(spec.stages) or after >= before:
-        expected = f"fewer than {before} blocks in {len(spec.stages)} stages"
-        raise ReszooError(f"{spec.name}: shallow", got=f"{after} blocks", expected=expected)
-    return result
 
 
 def training_runs(trainer: Trainer, budget: TrainingBudget) -> Iterator[Run]:

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from reszoo.diagnosis.measures.result import TONES, Result, control_text, plain
-from reszoo.experiments.contestants import Contestant
+from reszoo.experiments.contestants import Contestant, TrainingBudget
 from reszoo.experiments.degradation_gap import Gap, best
 from reszoo.experiments.findings import SCORES
-from reszoo.experiments.trainer import Run, TrainingBudget
+from reszoo.experiments.trainer import Run
 from reszoo.notebook import html_table
 from reszoo.report.lines import Line, draw_lines
 from reszoo.report.page import Cell, Gallery, Page, Section, Table

@@ -21,17 +21,18 @@ from reszoo.diagnosis.measures.lesion import LesionStudy, lesion_study
 from reszoo.diagnosis.measures.loss_surface import predictiveness
 from reszoo.diagnosis.measures.result import plain
 from reszoo.diagnosis.measures.signal import signal_propagation
-from reszoo.errors import ReszooError, UnknownNameError
 from reszoo.experiments import findings
-from reszoo.experiments.compare import EXAMPLES, Watch, shallower, training_runs
+from reszoo.experiments.compare import EXAMPLES, Watch, training_runs
 from reszoo.experiments.contestants import (
     Claim,
     Contestant,
     budget,
+    check_evidence,
     claims as known_claims,
     contestants,
     families,
     network,
+    shallower,
 )
 from reszoo.experiments.degradation_gap import gap
 from reszoo.experiments.findings import Finding
@@ -46,7 +47,6 @@ KINDS = ("residual", "plain", "control")
 PROBED = 100
 """Networks up to this depth are measured at initialization; deeper ones are trained only."""
 DEPTHS = (10, 50, 100)
-DEEPEST = 1000
 IMAGE_BLOCKS = 9
 """Blocks in every stage of the deep convolutional network: 56 layers."""
 
@@ -157,12 +157,7 @@ def evidence(
         ReszooError: invalid depths, or an unknown claim.
     """
     start = perf_counter()
-    invalid = [depth for depth in depths if depth % 2 or not 4 <= depth <= DEEPEST]
-    if invalid or not depths:
-        raise ReszooError("depths", got=invalid or "none", expected=f"even numbers of layers from 4 to {DEEPEST:,}")
-    unknown = [name for name in claims or () if name not in _FINDINGS]
-    if unknown:
-        raise UnknownNameError("evidence.claims", got=unknown[0], known=_FINDINGS)
+    check_evidence(depths, claims)
     images = data if isinstance(data, Data) else open_data(data)
     case = _Case(images, sorted({*depths}), {"seeds": seeds, "steps": steps})
     selection = [name for name in _FINDINGS if claims is None or name in claims]

@@ -66,10 +66,11 @@ def specs(depths: Sequence[int], data: Data) -> list[NetSpec]:
 def run(
     spec: NetSpec, data: Data, *, recipe: str | Recipe = RECIPE, seed: int = 0, verbose: str | int = "auto"
 ) -> QuickstartRun:
-    """Returns the results of a network trained with a recipe and `fit()`."""
+    """Returns the results of a network trained with a recipe and `fit()`; without a terminal it prints few lines."""
     import keras
 
     from reszoo.arch.build import build
+    from reszoo.training.callbacks import progress
     from reszoo.training.optimizers import compile_for
 
     keras.utils.set_random_seed(seed)
@@ -79,7 +80,7 @@ def run(
     steps = settings.epochs * -(-len(x) // settings.batch)
     compile_for(model, settings, steps=steps, loss="sparse_categorical_crossentropy", metrics=["accuracy"])
     history: dict[str, Any] = model.fit(
-        x, y, batch_size=settings.batch, epochs=settings.epochs, verbose=verbose
+        x, y, batch_size=settings.batch, epochs=settings.epochs, **progress(verbose)
     ).history
     total = cost(plan(spec))
     return QuickstartRun(

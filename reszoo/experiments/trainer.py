@@ -4,56 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Annotated, Any
+from typing import Any
 
 import keras
 import numpy as np
-from pydantic import Field, Strict, field_validator
 
 from reszoo.arch.build import build, refuse_channels_first
 from reszoo.arch.cost import cost
 from reszoo.arch.plan import plan
-from reszoo.arch.spec import Count, NetSpec
-from reszoo.config import FrozenModel
+from reszoo.arch.spec import NetSpec
 from reszoo.data.arrays import Arrays
 from reszoo.data.sources import Data, Examples, Scaling
+from reszoo.experiments.contestants import TrainingBudget
 from reszoo.experiments.looped import Looped
 from reszoo.training.optimizers import optimizer
-from reszoo.training.recipes import Positive, Recipe, recipe as load_recipe
 from reszoo.types import Array, KerasModel
 
 LAST = 0.1
 """Fraction of the steps, at the end, whose mean is the training loss of a run."""
 SCORED = 2048
 """Maximum number of examples for accuracies."""
-
-
-class TrainingBudget(FrozenModel):
-    """The training budget of every network in a comparison."""
-
-    recipe: Recipe
-    """Optimizer and batch; `rates` and `steps` replace its learning rate and epochs."""
-    steps: Count
-    rates: Annotated[tuple[Positive, ...], Strict(False), Field(min_length=1)]
-    """Learning rates to try with the first seed; the other seeds use the best one."""
-    seeds: Annotated[tuple[int, ...], Strict(False), Field(min_length=1)]
-    """Of initial weights and data order."""
-
-    @field_validator("recipe", mode="before")
-    @classmethod
-    def _by_name(cls, value: Any) -> Any:
-        return load_recipe(value) if isinstance(value, str) else value
-
-    @property
-    def description(self) -> str:
-        """The budget in words."""
-        rates = ", ".join(f"{rate:g}" for rate in self.rates)
-        rate = f"best of learning rates {rates} for the first seed" if len(self.rates) > 1 else f"learning rate {rates}"
-        seeds = f"{len(self.seeds)} seed{'s' if len(self.seeds) > 1 else ''}"
-        return f"{self.steps} steps of {self.recipe.optimizer.kind}, batch {self.recipe.batch}, {rate}, {seeds}"
-
-    def __repr__(self) -> str:
-        return f"TrainingBudget({self.description[:130]})"
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,6 +52,7 @@ def transfer(name: str, start: str, data: Data, *, seed: int = 0, verbose: str |
     """
     import keras
 
+    from reszoo.training.callbacks import progress
     from reszoo.training.metadata import scaling_for
     from reszoo.training.optimizers import compile_for
 
@@ -64,7 +65,7 @@ def transfer(name: str, start: str, data: Data, *, seed: int = 0, verbose: str |
     steps = settings.epochs * -(-len(x) // settings.batch)
     compile_for(model, settings, steps=steps, loss="sparse_categorical_crossentropy", metrics=["accuracy"])
     held = scaled.arrays("test")
-    fit = {"batch_size": settings.batch, "epochs": settings.epochs, "validation_data": held, "verbose": verbose}
+    fit = {"batch_size": settings.batch, "epochs": settings.epochs, "validation_data": held, **progress(verbose)}
     history = model.fit(x, y, **fit).history
     return Transferred(name, start, tuple(history["val_accuracy"]))
 

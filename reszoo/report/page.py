@@ -194,7 +194,7 @@ def _head(title: str) -> Element:
 
 
 def _source(name: str) -> str:
-    return files("reszoo.report").joinpath(name).read_text()
+    return files("reszoo.report").joinpath(name).read_text(encoding="utf-8")
 
 
 def _node(tag: str, *inside: Element | str, css: str = "", **attributes: str) -> Element:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
@@ -11,14 +12,14 @@ MAX_UNWRAPPED = 16
 """Characters up to which a cell is never wrapped."""
 
 
-def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
-    """Returns a table; columns of numbers and short words are right-aligned, except the first.
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Group:
+    """Returns a table under its title; columns of numbers and short words are right-aligned, except the first.
 
-    On a narrow screen sentences wrap, while numbers and short words do not. Texts are shown as they are, brackets
-    included; a cell may be a styled `rich.text.Text`.
+    The title is as wide as the screen, not as the table. On a narrow screen sentences wrap, while numbers and short
+    words do not. Texts are shown as they are, brackets included; a cell may be a styled `rich.text.Text`.
     """
     cells = [[cell if isinstance(cell, Text) else Text(str(cell)) for cell in row] for row in rows]
-    grid = Table(title=Text(title), title_justify="left", box=None, pad_edge=False, header_style="bold")
+    grid = Table(box=None, pad_edge=False, header_style="bold")
     for number, column in enumerate(columns):
         longest = max((len(row[number]) for row in cells), default=0)
         heading = column if len(column) <= longest else column.replace(" ", "\n")
@@ -26,7 +27,7 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) 
         grid.add_column(Text(heading), justify="left" if words else "right", no_wrap=longest <= MAX_UNWRAPPED)
     for row in cells:
         grid.add_row(*row)
-    return grid
+    return Group(Text(title, style="table.title"), grid)
 
 
 def short(number: float) -> str:

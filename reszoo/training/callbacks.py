@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -111,9 +112,13 @@ class ReduceOnPlateau(keras.callbacks.Callback):
 
 
 class PrintEpochs(keras.callbacks.Callback):
-    """Prints one line an epoch, for logs: a progress bar needs a terminal."""
+    """Prints one line an epoch, for logs: a progress bar needs a terminal.
 
-    def __init__(self, history: Sequence[dict[str, float]]):
+    Args:
+        history: of a run, whose last row is printed; by default the values of Keras.
+    """
+
+    def __init__(self, history: Sequence[dict[str, float]] = ()):
         super().__init__()
         self._history = history
         self._start = 0.0
@@ -122,7 +127,19 @@ class PrintEpochs(keras.callbacks.Callback):
         self._start = time.perf_counter()
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
-        row = {name: value for name, value in self._history[-1].items() if name not in ("epoch", "penalty")}
-        values = ", ".join(f"{name} {value:.4g}" for name, value in row.items())
+        row = self._history[-1] if self._history else logs or {}
+        values = ", ".join(f"{name} {value:.4g}" for name, value in row.items() if name not in ("epoch", "penalty"))
         seconds = time.perf_counter() - self._start
         print(f"epoch {epoch + 1} of {self.params['epochs']}: {values}; {seconds:.1f} s", flush=True)
+
+
+def progress(verbose: str | int, history: Sequence[dict[str, float]] = ()) -> dict[str, Any]:
+    """Returns the arguments of `fit()` for a wish: where there is no terminal, `auto` is one line an epoch.
+
+    Args:
+        verbose: as in `fit()`.
+        history: of a run (see `PrintEpochs`).
+    """
+    if verbose != "auto" or sys.stdout.isatty():
+        return {"verbose": verbose, "callbacks": []}
+    return {"verbose": 0, "callbacks": [PrintEpochs(history)]}

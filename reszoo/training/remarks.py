@@ -49,7 +49,7 @@ def remarks(data: Data, history: Sequence[dict[str, float]], outputs: Array | No
     if len(data.shape) == 3 and not pretrained and len(data.train) < FEW_PHOTOS:
         lines.append(
             f"{len(data.train):,} training images: pretrained weights are the first thing to try "
-            "(reszoo train --weights imagenet, or a tag of reszoo list --pretrained)"
+            "(reszoo train --weights imagenet, or a tag of reszoo list --weights)"
         )
     return lines
 

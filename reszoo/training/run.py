@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -22,10 +21,10 @@ from reszoo.training.batches import Batches
 from reszoo.training.callbacks import (
     BeginEpoch,
     EarlyStopping,
-    PrintEpochs,
     ReduceOnPlateau,
     StopIfNotFinite,
     ValidateAverages,
+    progress,
 )
 from reszoo.training.card import card
 from reszoo.training.checkpointing import Checkpoint, restore, save_model, write
@@ -199,9 +198,8 @@ def _fit(model: KerasModel, parts: Parts, checkpoint: Checkpoint, recipe: Recipe
     if checkpoint.saved_epochs >= recipe.epochs or stopped():
         return
     settings["callbacks"] += [EarlyStopping(stopped)] if recipe.patience else []
-    if settings["verbose"] == "auto" and not sys.stdout.isatty():
-        settings["callbacks"] += [PrintEpochs(checkpoint.history)]
-        settings["verbose"] = 0
+    printed = progress(settings["verbose"], checkpoint.history)
+    settings |= printed | {"callbacks": [*settings["callbacks"], *printed["callbacks"]]}
     settings |= {"initial_epoch": checkpoint.saved_epochs, "epochs": recipe.epochs, "shuffle": False}
     model.fit(parts.train, validation_data=parts.validation, **settings)
 

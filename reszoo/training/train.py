@@ -192,6 +192,28 @@ def fields_for(data: Data, loss: str) -> dict[str, Any]:
     return {"input_shape": data.shape, "classes": classes, "classifier_activation": activation}
 
 
+def checked_spec(
+    model: str | NetSpec,
+    data: Data,
+    /,
+    *,
+    recipe: str | Recipe | None = None,
+    changes: Mapping[str, Any] | None = None,
+    weights: str | Path | None = None,
+    **recipe_changes: Any,
+) -> NetSpec:
+    """Returns the network that a run would train, without Keras: the arguments are those of `train`.
+
+    Raises:
+        ReszooError: as for `train`, where names, settings and files alone say it.
+    """
+    settings = load_recipe(recipe or default_recipe(data, weights), **_with_objects(recipe_changes))
+    spec = fitting_spec(model, data, settings, changes or {})
+    if weights is not None:
+        scaled_for(weights, spec, data)
+    return spec
+
+
 def _source_record(data: Any, options: Mapping[str, Any]) -> dict[str, Any]:
     """How the data were opened, where names alone say it; `reszoo train --continue` opens them again."""
     values = {"data": data, **{name: value for name, value in options.items() if value is not None}}

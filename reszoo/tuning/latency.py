@@ -31,7 +31,9 @@ class Latencies:
         """
         key = hashlib.sha256(spec.model_dump_json(exclude={"name"}).encode()).hexdigest()[:16]
         with self._lock:
-            seconds: dict[str, float] = json.loads(self._file.read_text()) if self._file.exists() else {}
+            seconds: dict[str, float] = (
+                json.loads(self._file.read_text(encoding="utf-8")) if self._file.exists() else {}
+            )
             if key not in seconds:
                 outcome = self._worker.do(Timing(spec))
                 if outcome.state != "complete":

@@ -76,7 +76,9 @@ def process_identity(pid: int | None = None) -> list[Any]:
     pid = pid or os.getpid()
     try:
         # Field 22 of stat (field 2 may contain spaces). Process ids are reused, the pair of id and start time is not.
-        start = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+        start = int(
+            Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[19]
+        )
     except (OSError, ValueError, IndexError):
         start = 0 if Path("/proc").is_dir() else pid
     return [socket.gethostname(), pid, start]

@@ -209,7 +209,7 @@ def _time(spec: NetSpec) -> Outcome:
 def resident_memory() -> int:
     """Returns the resident memory of this process in bytes; 0 where the system does not provide it."""
     try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1])
     except (OSError, ValueError, IndexError):
         return 0
     return pages * os.sysconf("SC_PAGE_SIZE")

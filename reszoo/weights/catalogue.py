@@ -139,7 +139,7 @@ def record(name: str) -> Record:
     """
     if name not in records():
         some = ", ".join([*records()][:3])
-        expected = f"{some}, ... (`reszoo list --pretrained` shows all)"
+        expected = f"{some}, ... (`reszoo list --weights` shows all)"
         raise UnknownNameError("unknown weights", got=name, known=records(), expected=expected)
     return records()[name]
 
@@ -189,5 +189,7 @@ def find(weights: str, spec: NetSpec | None) -> Record:
     raise UnknownNameError(where, got=weights, known=known, expected=expected)
 
 
-WEIGHTS = "a file or folder, https://..., hf://org/repo[@revision], a name in reszoo.list_weights()"
+WEIGHTS = (
+    "a file or folder, https://..., hf://org/repo[@revision], a name in reszoo.list_weights() (`reszoo list --weights`)"
+)
 _SUFFIXES = (".pth", ".pt", ".th", ".bin", ".safetensors", ".h5", ".keras", ".json", ".tar")

@@ -24,6 +24,8 @@ from reszoo.weights.sources import open_weights
 from reszoo.weights.translate import LayerNames
 
 FORMATS = (".keras", ".weights.h5", ".safetensors", ".pth")
+_RUNTIMES = (".onnx", ".tflite", ".xml", ".pt2")
+"""Suffixes of `reszoo deploy`."""
 TOLERANCE = {None: 1e-4, "float16": 1e-2}
 """Type of the written numbers -> largest accepted difference of outputs, relative to the largest output."""
 
@@ -93,7 +95,8 @@ def convert(
             return convert(Path(folder, "model.keras"), target, to=to, dtype=dtype, names=names, **changes)
     target = Path(target).expanduser()
     if not target.name.endswith(FORMATS):
-        raise ReszooError(str(target), got=f"format {target.suffix!r}", expected=", ".join(FORMATS))
+        hint = "reszoo deploy writes files for other runtimes" if target.suffix in _RUNTIMES else ""
+        raise ReszooError(str(target), got=f"format {target.suffix!r}", expected=", ".join(FORMATS), hint=hint)
     has_dtype = target.name.endswith((".safetensors", ".pth"))
     if dtype not in TOLERANCE or (dtype and not has_dtype):
         expected = "float16 for .safetensors and .pth, or None"

@@ -29,7 +29,12 @@ def home() -> Path:
     folder = os.environ.get("RESZOO_HOME")
     if folder:
         return Path(folder).expanduser()
-    return Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser() / "reszoo"
+    return keras_home() / "reszoo"
+
+
+def keras_home() -> Path:
+    """Returns Keras' folder for downloads: `KERAS_HOME`, or `~/.keras`."""
+    return Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser()
 
 
 def offline() -> bool:
@@ -88,6 +93,10 @@ def _from_web(file: File, folder: Path) -> Path:
     from filelock import FileLock
 
     target = folder / _file_name(file.url)
+    others = keras_home() / "models" / target.name
+    if file.md5 and others.is_file() and _wrong_hash(others, file) is None:
+        # keras.applications has downloaded it.
+        return others
     with FileLock(f"{target}.lock"):
         exists = target.is_file()
         if exists and _wrong_hash(target, file) is None:

@@ -1,0 +1,89 @@
+"""Options that several commands have: one name, one letter and one meaning each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from reszoo.cli import names
+from reszoo.cli.screen import to_stderr
+
+SEEDS: dict[str, Any] = {"min": 0, "max": 2**32 - 1}
+
+
+def model(text: str = "network: a name (reszoo list) or file.yaml:name") -> Any:
+    """Returns the option of a network to build."""
+    return typer.Option("--model", "-m", help=text, autocompletion=names.networks)
+
+
+def data(text: str = "folder of class folders, .npz, .csv, digits, cifar10, ... (reszoo list --data)") -> Any:
+    """Returns the option of a data source."""
+    return typer.Option("--data", "-d", help=text, autocompletion=names.data_sets)
+
+
+def output(text: str) -> Any:
+    """Returns the option of a file or a folder to write."""
+    return typer.Option("--output", "-o", help=text)
+
+
+def file_or_weights(text: str) -> Any:
+    """Returns the argument of a trained network."""
+    return typer.Argument(help=text, autocompletion=names.weights)
+
+
+def seed(text: str) -> Any:
+    """Returns the option of a random seed."""
+    return typer.Option(help=f"random seed ({text})", **SEEDS)
+
+
+Changes = Annotated[
+    list[str] | None, typer.Option("--net", help="change to the network: --net depths=[2,2,2,2] --net stem=cifar")
+]
+RecipeChanges = Annotated[
+    list[str] | None, typer.Option("--set", help="change to the recipe: --set optimizer.momentum=0.95")
+]
+RecipeName = Annotated[
+    str | None,
+    typer.Option(
+        "--recipe",
+        "-r",
+        help="name (reszoo list --recipes) or file.yaml:name; the default depends on the data",
+        autocompletion=names.recipes,
+    ),
+]
+Weights = Annotated[
+    str | None,
+    typer.Option(
+        "--weights",
+        "-w",
+        help="pretrained weights: a tag (reszoo list --weights), a file, https://..., hf://org/repo",
+        autocompletion=names.weights,
+    ),
+]
+Epochs = Annotated[
+    int | None, typer.Option("--epochs", "-e", min=1, help="passes over the data; by default as in the recipe")
+]
+Size = Annotated[int | None, typer.Option(min=1, help="side in pixels that images are resized to")]
+Target = Annotated[str | None, typer.Option(help="class column of a table")]
+Validation = Annotated[str | None, typer.Option(help="data source for validation; by default a part of --data")]
+Test = Annotated[str | None, typer.Option(help="data source for one test at the end")]
+Task = Annotated[
+    str | None,
+    typer.Option(
+        help="classification, multilabel or regression; by default by the labels",
+        autocompletion=names.words("classification", "multilabel", "regression"),
+    ),
+]
+Channels = Annotated[
+    str | None,
+    typer.Option(
+        help="rgb or gray; by default those of the weights, else as they are",
+        autocompletion=names.words("rgb", "gray"),
+    ),
+]
+Pictures = Annotated[Path | None, output("folder for the report page, its pictures and numbers")]
+Json = Annotated[
+    bool, typer.Option("--json", help="print the result as JSON; everything else goes to stderr", callback=to_stderr)
+]
