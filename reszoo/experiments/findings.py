@@ -150,7 +150,7 @@ def information_flow(
             (c.family, r.readouts[-1].r2, r.readouts[-1].probe, r.readouts[-1].rank, r.readouts[0].r2)
             for c, r in results.items()
         ),
-        (Chart(tuple(lines), {**claim.chart, "reference": random}),),
+        (Chart(tuple(lines), {**claim.chart, "reference": {"random projection": random}}),),
     )
 
 
@@ -203,7 +203,7 @@ def depth_limit(
         f"deepest of {', '.join(map(str, depths))} layers that reaches {TRAINED:.0%}: " + _listed(limits),
         ("network", *(f"{depth} layers, every seed" for depth in depths)),
         tuple(rows),
-        (Chart(tuple(lines), {**claim.chart, "reference": chance}),),
+        (Chart(tuple(lines), {**claim.chart, "reference": {"largest class": chance}}),),
     )
 
 
