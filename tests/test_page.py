@@ -25,9 +25,7 @@ from reszoo.report.search import search_page
 from reszoo.report.trials import Row, scores_at_common_epoch
 from reszoo.report.write import write
 
-PIXEL = base64.b64decode(
-    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
-)
+PIXEL = base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg==")
 VOID = {"meta", "link", "br", "img", "hr", "input"}
 HOSTILE = '<script>alert("1")</script>&amp; $x_{$ _y \\frac\x00'
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from reszoo.cli.screen import app, console, escaped
+from reszoo.cli.screen import app, console, escaped, say
 
 
 @app.command()
@@ -19,11 +20,14 @@ def data(
     task: Annotated[str | None, typer.Option(help="classification, multilabel or regression")] = None,
     channels: Annotated[str | None, typer.Option(help="rgb or gray")] = None,
     seed: Annotated[int, typer.Option(help="random seed of the split")] = 0,
+    page: Annotated[Path | None, typer.Option(help="write a page: an .html file, or a folder")] = None,
 ) -> None:
     """Audit a data source: examples per class and part, sizes, files left out, imbalance, exact copies."""
     from reszoo.data.sources import open_data
 
     settings: dict[str, Any] = {"size": size, "validation": validation, "test": test, "target": target, "seed": seed}
     opened = open_data(source, task=task, channels=channels, **settings)  # type: ignore[arg-type]
-    text = opened.audit().text()
-    console.print(escaped(text), soft_wrap=True)
+    audit = opened.audit()
+    console.print(escaped(audit.text()), soft_wrap=True)
+    if page is not None:
+        say(f"Saved to {audit.write(page)}")

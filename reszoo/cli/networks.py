@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -15,7 +14,6 @@ from reszoo.arch.ops import size
 from reszoo.cli.screen import app, as_yaml, changes_of, console, escaped, say
 from reszoo.cli.weights import info_of_weights, list_weights
 from reszoo.report.tables import short, table
-from reszoo.strict_json import strict_json
 
 
 @app.command("list")
@@ -102,7 +100,9 @@ def schema() -> None:
 
 @app.command()
 def quickstart(
-    output: Annotated[Path, typer.Option(help="folder for the picture and the numbers")] = Path("reszoo_quickstart"),
+    output: Annotated[Path, typer.Option(help="folder for the page, its pictures and the numbers")] = Path(
+        "reszoo_quickstart"
+    ),
     seed: Annotated[int, typer.Option(help="random seed (initial weights, data order)")] = 0,
     depths: Annotated[tuple[int, int], typer.Option(help="two depths of the form 6n + 2")] = (20, 44),
 ) -> None:
@@ -112,8 +112,9 @@ def quickstart(
     """
     from reszoo.data.sources import open_data
     from reszoo.experiments import quickstart as experiment
+    from reszoo.experiments.quickstart_page import quickstart_page
     from reszoo.experiments.transfer import RECIPES, SIZE, runs, transfer
-    from reszoo.report.curves import draw_curves
+    from reszoo.report.write import versions, write
     from reszoo.training.recipes import recipe
 
     digits = open_data("digits", seed=seed)
@@ -139,13 +140,11 @@ def quickstart(
     console.print(table(title, columns, rows))
     for line in experiment.reading(results):
         console.print(f"- {escaped(line)}.", soft_wrap=True)
-    curves = {kind: {r.name: r.losses for r in results if r.kind == kind} for kind in ("plain", "residual")}
-    draw_curves(curves, output / "curves.png", title="Training at two depths", ylabel="training loss (nats)")
-    digits = open_data("digits", size=SIZE, seed=seed)
+    larger = open_data("digits", size=SIZE, seed=seed)
     transfer_results = []
     for name, start in runs():
         console.print(f"\n[bold]{name}[/bold], {start}")
-        transfer_results.append(transfer(name, start, digits, seed=seed))
+        transfer_results.append(transfer(name, start, larger, seed=seed))
     epochs = range(1, len(transfer_results[0].accuracies) + 1)
     rows = [(f"{r.name}, {r.start}", *_percent(*r.accuracies)) for r in transfer_results]
     rates = ", ".join(f"{recipe(name).learning_rate.peak:g} {start}" for start, name in RECIPES.items())
@@ -155,9 +154,9 @@ def quickstart(
     console.print(
         "- One seed and three epochs; training from scratch uses a higher learning rate, as random weights need."
     )
-    numbers = {"depth": [asdict(result) for result in results], "transfer": [asdict(item) for item in transfer_results]}
-    (output / "results.json").write_text(strict_json(numbers, indent=2), encoding="utf-8")
-    say(f"\nSaved to {output / 'curves.png'} and {output / 'results.json'}")
+    command = f"reszoo quickstart --depths {depths[0]} {depths[1]} --seed {seed}"
+    page = quickstart_page(results, transfer_results, digits, command=command, seed=seed, versions=versions())
+    say(f"\nSaved to {write(page, output)}, with curves.png and results.json")
 
 
 def _percent(*shares: float) -> tuple[str, ...]:

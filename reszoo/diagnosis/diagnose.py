@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -24,7 +23,7 @@ from reszoo.diagnosis.trial import Trial
 from reszoo.errors import ReszooError
 from reszoo.notebook import html_table
 from reszoo.report.page import Cell, Code, Content, Gallery, Page, Section, Table
-from reszoo.report.write import versions, write
+from reszoo.report.write import Presentable, versions
 from reszoo.types import KerasModel, Tensor
 
 NUMBERS = 2_500_000
@@ -32,7 +31,7 @@ NUMBERS = 2_500_000
 
 
 @dataclass(frozen=True, repr=False)
-class Diagnosis:
+class Diagnosis(Presentable):
     """The result of `diagnose`: measurements, and what to change."""
 
     model: str
@@ -135,10 +134,6 @@ class Diagnosis:
             numbers=self.to_dict(),
             numbers_file="diagnosis.json",
         )
-
-    def write(self, folder: str | Path) -> Path:
-        """Writes the page with its figures, and the numbers as JSON, into a folder; returns the path of the page."""
-        return write(self.page(), folder)
 
 
 def diagnose(

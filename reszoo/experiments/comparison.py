@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from reszoo.notebook import html_table
 from reszoo.report.lines import Line, draw_lines
 from reszoo.report.page import Cell, Gallery, Page, Section, Table
 from reszoo.report.pictures import Picture
-from reszoo.report.write import versions, write
+from reszoo.report.write import Presentable, versions
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Comparison(Presentable):
     """A network compared with its plain twin and controls at two depths."""
 
     name: str
@@ -115,10 +114,6 @@ class Comparison:
             numbers=self.to_dict(),
             numbers_file="comparison.json",
         )
-
-    def write(self, folder: str | Path) -> Path:
-        """Writes the page, its pictures and a JSON file into a folder and returns the path of the page."""
-        return write(self.page(), folder)
 
     def run_table(self) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
         """Returns columns and rows: medians over seeds of every network and depth at its best rate."""

@@ -107,12 +107,12 @@ def plot_lines(
 def draw_line(axis: Any, line: Line, index: int, *, xscale: str, yscale: str) -> Label | None:
     """Draws one line on a panel and returns its label; `index` selects its style where its kind has none."""
     points, gaps = [], []
-    for at, value in zip(line.positions, line.values, strict=True):
-        if _drawable(value, yscale) and _drawable(at, xscale):
-            points.append((at, value))
+    for place, value in zip(line.positions, line.values, strict=True):
+        if _drawable(value, yscale) and _drawable(place, xscale):
+            points.append((place, value))
         else:
-            points.append((at, math.nan))
-            gaps.append(f"{at:g} ({value:g})")
+            points.append((place, math.nan))
+            gaps.append(f"{place:g} ({value:g})")
     drawn = [point for point in points if not math.isnan(point[1])]
     look = style(line.kind, index)
     width, alpha = WEIGHTS[line.weight]
