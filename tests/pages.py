@@ -141,7 +141,9 @@ def evidence(_):
     rates = dict(zip(claim.families, (0.0, 0.03, 0.0, -0.02, 0.1, 0.6, -0.03), strict=True))
     profiles = {}
     for depth in (10, 50):
-        nets = tables.contestants(tables.network("dense", rows(digits()), depths=depth // 2), tables.families(claim.families))
+        nets = tables.contestants(
+            tables.network("dense", rows(digits()), depths=depth // 2), tables.families(claim.families)
+        )
         profiles[depth] = {
             one: profile(rates[one.family], blocks=depth // 2, weights=NAN if one.kind == "residual" else 2.0)
             for one in nets

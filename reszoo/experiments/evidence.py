@@ -97,7 +97,7 @@ class Evidence(Presentable):
                 f"Result: {finding.reading}.",
             ]
             gallery = Gallery([draw_lines(chart.lines, **chart.settings) for chart in finding.charts], size="large")
-            table = Table(finding.columns, finding.rows)
+            table = Table(finding.columns, finding.rows, dash="undefined: a quotient of zeros, or not measured")
             published = [f"Published: {claim.published}", f"Caveat: {claim.caveat}"]
             sections.append(Section(finding.name.capitalize(), [*texts, gallery, table, *published]))
         return Page(

@@ -24,8 +24,8 @@ ACCURACIES = {
     "test_accuracy": "test accuracy",
 }
 """Field of a run -> its column."""
-PER_CLASS = 2
-ZOOM = 6
+PER_CLASS = 3
+ZOOM = 5
 
 QUESTION = (
     "A deeper network can represent all that a shallower one can: its further layers need only copy their input. Yet "
@@ -133,12 +133,12 @@ def _accuracies(transfers: Sequence[Transferred]) -> Picture:
 
 
 def _samples(digits: Data) -> Image:
-    """The first images of every class in a row."""
+    """The first images of every class, a row for each."""
     from PIL import Image as PillowImage
 
     x, y = digits.arrays("train")
-    rows = [np.hstack([x[y == number][index, ..., 0] for number in range(10)]) for index in range(PER_CLASS)]
-    pixels = np.vstack(rows).astype("float64")
+    tiles = [[np.pad(x[y == number][index, ..., 0], 1) for number in range(10)] for index in range(PER_CLASS)]
+    pixels = np.block(tiles).astype("float64")
     gray = (255 * (pixels - pixels.min()) / max(float(np.ptp(pixels)), 1e-9)).astype("uint8")
     image = PillowImage.fromarray(gray).resize((gray.shape[1] * ZOOM, gray.shape[0] * ZOOM), 0)
     stream = BytesIO()

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from reszoo.report.panels import Label, label_ends, panel, scale
-from reszoo.report.pictures import COLORS, Picture, hover, style
+from reszoo.report.pictures import COLORS, Picture, Style, hover, style
 
 WEIGHTS = {"faint": (0.9, 0.3), "normal": (1.7, 1.0), "bold": (2.6, 1.0)}
+REFERENCE = Style(COLORS["gray"], "", (0, (1, 1.5)))
 MARKS = 24
 """Most values of a line that has a mark at each; a longer one has about eight marks."""
 
@@ -94,13 +95,13 @@ def plot_lines(
     levels = {name: value for name, value in (reference or {}).items() if _drawable(value, yscale)}
     labels = [draw_line(axis, line, index, xscale=xscale, yscale=yscale) for index, line in enumerate(lines)]
     for name, value in levels.items():
-        level = axis.axhline(value, color=COLORS["gray"], linestyle=(0, (1, 1.5)), linewidth=1.6)
+        level = axis.axhline(value, color=REFERENCE.color, linestyle=REFERENCE.dashes, linewidth=1.6)
         hover(level, f"{name} {value:.4g}".strip())
     heights = [value for line in lines for value in (*line.values, *line.low, *line.high)]
     scale(axis, "x", [at for line in lines for at in line.positions], xscale)
     scale(axis, "y", [*heights, *levels.values()], yscale)
     names = [label for label in labels if label is not None]
-    names += [Label(name, axis.get_xlim()[1], value, COLORS["gray"]) for name, value in levels.items() if name]
+    names += [Label(name, REFERENCE, [(axis.get_xlim()[1], value)]) for name, value in levels.items() if name]
     label_ends(axis, names if len(names) > 1 or "(" in "".join(label.text for label in names) else [])
 
 
@@ -139,7 +140,7 @@ def draw_line(axis: Any, line: Line, index: int, *, xscale: str, yscale: str) ->
     if line.weight == "faint":
         return None
     missing = f" ({len(gaps)} not drawn)" if gaps else ""
-    return Label(line.label + missing, *(drawn[-1] if drawn else (at[-1] if at else 1.0, 1.0)), look.color)
+    return Label(line.label + missing, look, drawn or [(at[-1] if at else 1.0, 1.0)])
 
 
 def _drawable(value: float, scale: str) -> bool:

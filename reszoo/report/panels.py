@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from textwrap import fill
 from typing import Any, NamedTuple
 
-from reszoo.report.pictures import HEIGHT, INK, SIZE, WIDTH, figure, hover, literal
+from reszoo.report.pictures import HEIGHT, INK, SIZE, WIDTH, Style, figure, hover, literal
 
 LABEL = 18
 """Characters of a line of a label beside a curve."""
@@ -80,38 +80,35 @@ class Label(NamedTuple):
     """The name of a line, to be written beside its end."""
 
     text: str
-    x: float
-    y: float
-    color: str
+    style: Style
+    points: Sequence[tuple[float, float]]
+    """The line, at least one point."""
 
 
 def label_ends(axis: Any, labels: Sequence[Label]) -> None:
-    """Writes labels to the right of a panel at the heights of their points, moved apart where they would overlap.
+    """Writes labels with a sample of each line to the right of a panel, as high as its end, moved apart to be readable.
 
-    Scales and limits of the axes must be final.
+    Lines that end at one height are named in the order in which they begin. Scales and limits must be final.
     """
-    points = (axis.transScale + axis.transLimits).transform([(label.x, label.y) for label in labels]) if labels else []
-    height = axis.figure.get_figheight() / axis.get_gridspec().nrows - 1.0
+    if not labels:
+        return
+    axis.autoscale_view()
+    place = (axis.transScale + axis.transLimits).transform
+    starts, ends = place([label.points[0] for label in labels]), place([label.points[-1] for label in labels])
+    height = axis.figure.get_figheight() - 1.0
     line = 1.28 * SIZE / 72 / height
     texts = [fill(literal(label.text), LABEL, break_on_hyphens=False) for label in labels]
-    order = sorted(range(len(labels)), key=lambda index: points[index][1])
+    order = sorted(range(len(labels)), key=lambda index: (round(ends[index][1] / line), starts[index][1]))
     rooms = [line * (texts[index].count("\n") + 1) for index in order]
-    heights = _apart([min(max(points[index][1], 0.0), 1.0) for index in order], rooms)
+    heights = _apart([min(max(ends[index][1], 0.0), 1.0) for index in order], rooms)
+    outside: dict[str, Any] = {"transform": axis.transAxes, "clip_on": False, "scalex": False, "scaley": False}
     for index, y in zip(order, heights, strict=True):
-        x, end = points[index]
-        axis.plot(
-            [x, 1.02],
-            [end, y],
-            transform=axis.transAxes,
-            color=labels[index].color,
-            linewidth=0.8,
-            alpha=0.7,
-            clip_on=False,
-            in_layout=False,
-            scalex=False,
-            scaley=False,
-        )
-        axis.text(1.03, y, texts[index], transform=axis.transAxes, color=INK, fontsize=SIZE, va="center")
+        (x, end), (color, marker, dashes) = ends[index], labels[index].style
+        if abs(end - y) < 2 * line:
+            axis.plot([x, 1.03], [end, y], color=color, linewidth=0.8, alpha=0.6, in_layout=False, **outside)
+        sample = [1.03, 1.075, 1.12]
+        axis.plot(sample, [y] * 3, color=color, linestyle=dashes, marker=marker, markevery=[1], markersize=4, **outside)
+        axis.text(1.14, y, texts[index], transform=axis.transAxes, color=INK, fontsize=SIZE, va="center")
 
 
 def _apart(heights: Sequence[float], rooms: Sequence[float]) -> list[float]:

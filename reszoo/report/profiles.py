@@ -45,7 +45,9 @@ def draw_profiles(panels: Sequence[Panel], *, name: str, caption: str) -> list[P
             panel.lines,
             name=f"{name}_{number}" if number > 1 else name,
             title=panel.title,
-            caption=caption if number == 1 else f"{panel.title}: {panel.ylabel} by {panel.xlabel}.",
+            caption=f"{caption[:1].upper()}{caption[1:].removesuffix('.')}."
+            if number == 1
+            else f"{panel.title[:1].upper()}{panel.title[1:]}: {panel.ylabel} by {panel.xlabel}.",
             xlabel=panel.xlabel,
             ylabel=panel.ylabel,
             yscale=panel.scale,
