@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from reszoo.cli.screen import PAGE, app, console, escaped, say
+from reszoo.cli.screen import app, console, escaped, say
 
 
 @app.command()
@@ -20,7 +20,7 @@ def data(
     task: Annotated[str | None, typer.Option(help="classification, multilabel or regression")] = None,
     channels: Annotated[str | None, typer.Option(help="rgb or gray")] = None,
     seed: Annotated[int, typer.Option(help="random seed of the split")] = 0,
-    page: Annotated[Path | None, typer.Option(help=PAGE)] = None,
+    page: Annotated[Path | None, typer.Option(help="write a page: an .html file, or a folder")] = None,
 ) -> None:
     """Audit a data source: examples per class and part, sizes, files left out, imbalance, exact copies."""
     from reszoo.data.sources import open_data

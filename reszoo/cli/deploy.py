@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from reszoo.cli.screen import PAGE, app, console, escaped, say
+from reszoo.cli.screen import app, console, escaped
 from reszoo.errors import ReszooError
 from reszoo.report.tables import table
 
@@ -27,7 +27,6 @@ def deploy(
     max_loss: Annotated[float, typer.Option(help="accepted loss of accuracy in int8")] = 0.01,
     examples: Annotated[int, typer.Option(help="largest number of examples of the check")] = 1000,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace a file of the same format")] = False,
-    page: Annotated[Path | None, typer.Option(help=PAGE)] = None,
 ) -> None:
     """Write a network for another runtime, and check the file there against the Keras model."""
     from reszoo.deployment.deploy import deploy as run_deployment
@@ -40,8 +39,6 @@ def deploy(
     for note in artifact.notes:
         console.print(f"- {escaped(note)}", soft_wrap=True)
     console.print(f"\nSaved to {escaped(str(artifact.path))}", soft_wrap=True)
-    if page is not None:
-        say(f"Saved to {artifact.write(page)}")
 
 
 def _beside(model: str, to: str, quantize: str | None) -> Path:
@@ -62,7 +59,6 @@ def bench(
     data: Annotated[str | None, typer.Option(help="examples for int8, as for reszoo train")] = None,
     seconds: Annotated[float, typer.Option(help="of timed calls for each format and batch size")] = 1.0,
     output: Annotated[Path | None, typer.Option(help=".json file to write")] = None,
-    page: Annotated[Path | None, typer.Option(help=PAGE)] = None,
 ) -> None:
     """Time a network in Keras and in other runtimes on this machine."""
     if not all(part.strip().isdecimal() for part in batch.split(",")):
@@ -83,5 +79,3 @@ def bench(
         with atomic_write(output) as temporary:
             temporary.write_text(result.to_json(), encoding="utf-8")
         console.print(f"Saved to {output}", soft_wrap=True)
-    if page is not None:
-        say(f"Saved to {result.write(page)}")

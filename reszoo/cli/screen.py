@@ -19,8 +19,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 console = Console(highlight=False, emoji=False)
-PAGE = "write a page: an .html file, or a folder"
-"""Help of an option of several commands."""
 
 
 def escaped(text: str) -> str:
