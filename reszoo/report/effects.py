@@ -201,7 +201,7 @@ def draw_interaction(
         note = f"{values}\n{_spread(scores)}"
         draw_cell(axis, column, row, share=share, color=COLORS["blue"], text=f"{mean:.3g}{count}", note=note)
     caption = (
-        f"{title}: mean {score} by {dimensions[0]} and {dimensions[1]} of n networks, the higher the darker; cells "
-        "without networks are empty."
+        f"{title}: mean {score} by {dimensions[0]} and {dimensions[1]} of n networks; the stronger the color, "
+        "the higher. Cells without networks are empty."
     )
     return Picture(name, caption, axis.figure)
