@@ -95,7 +95,7 @@ class Audit(Presentable):
 
     def page(self) -> Page:
         """Returns the audit as a page: examples of every class, files that are left out, copies, notes."""
-        parts = "; ".join(f"{count:,} examples for {part}" for part, count in self.examples.items())
+        parts = ", ".join(f"{count:,} {part}" for part, count in self.examples.items())
         groups = _by_reason(self.left_out).items()
         reasons = [(reason, len(paths), _listed(paths)) for reason, paths in groups]
         facts = {"task": self.task, "outputs" if self.task == "regression" else "classes": f"{len(self.counts):,}"}
@@ -105,7 +105,7 @@ class Audit(Presentable):
             facts["largest to smallest"] = f"{self.imbalance:.3g} to 1"
         return Page(
             f"The data {self.name}",
-            f"{parts}. {len(self.left_out):,} files or rows are left out." if self.left_out else f"{parts}.",
+            f"{sum(self.examples.values()):,} examples: {parts}. Left out: {len(self.left_out) or 'nothing'}.",
             [
                 Section("Examples", self._examples()),
                 Section("Left out", [Table(("reason", "number", "which"), reasons, phone="stack")] if reasons else []),

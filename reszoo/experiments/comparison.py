@@ -135,14 +135,13 @@ class Comparison(Presentable):
         kind = next(one.kind for one in self.contestants if one.family == family)
         for depth in (gap.shallow, gap.deep):
             first = self.of(family, depth)[0]
-            deep = depth == gap.deep
             label = f"{depth} layers, rate {first.rate:g}"
-            lines.append(Line(label, first.losses, kind=kind if deep else "", weight="bold" if deep else "normal"))
+            lines.append(Line(label, first.losses, kind=kind, weight="bold" if depth == gap.deep else "normal"))
         return draw_lines(
             lines,
             name=f"curves_{[one.family for one in self.contestants].index(family) + 1}",
             title=family,
-            caption=f"{family}: training loss of every step; gap {gap.description}.",
+            caption=f"{family}: training loss of every step, the deep network in bold; gap {gap.description}.",
             xlabel="step",
             ylabel="training loss (nats)",
             yscale="log",

@@ -96,7 +96,7 @@ class Picture:
                     node.set(key, _COLOR.sub(lambda match: variables.get(match[0], match[0]), value))
         width = self.figure.get_figwidth()
         # A wide picture scrolls on a narrow screen: its letters would be too small.
-        least = f"min-width: {width * 79:.0f}px; " if width > 5.6 else ""
+        least = f"min-width: {width * 80:.0f}px; " if width > 5.6 else ""
         image.set("style", f"{least}max-width: {width * 115:.0f}px")
         return image
 

@@ -16,6 +16,7 @@ from reszoo.report.lines import Line, draw_lines
 from reszoo.report.page import Code, Content, Gallery, Page, Section, Table
 from reszoo.report.pictures import Picture
 from reszoo.training.card import NAMES
+from reszoo.training.recipes import Recipe
 from reszoo.training.run_folder import BEST, SETTINGS
 from reszoo.training.selection import best_of, metric_of
 
@@ -95,18 +96,20 @@ def _data(settings: Mapping[str, Any]) -> list[Content]:
 
 def _recipe(settings: Mapping[str, Any]) -> list[Content]:
     recipe, weights = settings["recipe"], settings["weights"]
-    fields = [(name, str(value)) for name, value in _fields(recipe, "") if name not in ("name", "ref")]
+    plan = Recipe.model_validate_json(json.dumps(recipe))
+    changed = plan.model_dump(mode="json", exclude_defaults=True, exclude={"name", "ref"})
+    fields = [(name, str(value)) for name, value in _fields(changed, "")]
     start = "random weights" if weights is None else str(weights)
     legs = "".join(f" The run was {leg['note']}." for leg in settings.get("legs", ()))
     text = f"Recipe {recipe['name']} ({recipe['ref']}), seed {settings['seed']}, from {start}.{legs}"
-    return [text, Table(("setting", "value"), fields, caption="Settings that are zero, empty or none are not listed.")]
+    return [text, Table(("setting", "value"), fields, caption="Settings that have their default are not listed.")]
 
 
 def _fields(record: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
     for name, value in record.items():
         if isinstance(value, Mapping):
             yield from _fields(value, f"{prefix}{name}.")
-        elif value and value != "none":
+        else:
             yield f"{prefix}{name}", value
 
 
