@@ -142,7 +142,7 @@ addEventListener("load", () => setTimeout(() => {
   }
   const root = document.documentElement;
   const dark = matchMedia("(prefers-color-scheme: dark)").matches;
-  parent.postMessage({least, contrast, dark, wide: root.scrollWidth - innerWidth, name: NAME, width: innerWidth}, "*");
+  parent.postMessage({least, contrast, dark, wide: root.scrollWidth - root.clientWidth, name: NAME, width: innerWidth}, "*");
 }, 50));
 </script></body>"""
 
