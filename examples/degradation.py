@@ -4,9 +4,10 @@ One seed and one learning rate, to be quick: `reszoo compare resnet56_cifar --da
 gives the gap with its interval.
 """
 
-from matplotlib import pyplot
+from pathlib import Path
 
 import reszoo
+from reszoo.report.curves import draw_curves
 
 comparison = reszoo.compare(
     "resnet20_cifar",
@@ -21,16 +22,11 @@ comparison = reszoo.compare(
     measure=(),
 )
 FAMILIES = ("plain twin", "residual", "residual, full-scale branches")
-figure, axes = pyplot.subplots(1, len(FAMILIES), figsize=(10, 3.5), sharey=True, layout="constrained")
-for axis, family in zip(axes, FAMILIES, strict=True):
+curves = {}
+for family in FAMILIES:
     gap = next(gap for gap in comparison.gaps if gap.family == family)
     print(f"{family:20} training loss, {gap.deep} layers minus {gap.shallow}: {gap.gap:+.3f} nats")
-    for depth in (gap.shallow, gap.deep):
-        run = comparison.of(family, depth)[0]
-        axis.semilogy(run.losses, label=f"{depth} layers", linewidth=2 if depth == gap.deep else 1)
-    axis.set(title=family, xlabel="step")
-    axis.legend()
-    axis.grid(alpha=0.3)
-axes[0].set_ylabel("training loss (nats)")
-figure.savefig("degradation.png", dpi=90)
+    curves[family] = {f"{depth} layers": comparison.of(family, depth)[0].losses for depth in (gap.shallow, gap.deep)}
+title = "Deeper plain networks are worse in training"
+draw_curves(curves, Path("degradation.png"), title=title, ylabel="training loss (nats)", xlabel="step")
 print(f"\n{comparison.budget.steps} steps each. Saved to degradation.png")

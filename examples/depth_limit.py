@@ -4,9 +4,10 @@ The limit depends on initialization, norm, learning rate and number of steps. Sh
 looks-linear control is a plain network.
 """
 
-from matplotlib import pyplot
+from pathlib import Path
 
 import reszoo
+from reszoo.report.lines import Line, draw_lines
 
 comparison = reszoo.compare(
     "residual_mlp18",
@@ -18,17 +19,22 @@ comparison = reszoo.compare(
     seeds=(0,),
     measure=(),
 )
-figure, axis = pyplot.subplots(figsize=(7, 4), layout="constrained")
-positions = range(len(comparison.contestants))
-for offset, contestants in ((-0.2, comparison.shallow), (0.2, comparison.contestants)):
-    accuracies = [comparison.of(one.family, one.depth)[0].batch_accuracy for one in contestants]
-    layers = contestants[0].depth - 2
-    axis.bar([position + offset for position in positions], accuracies, width=0.38, label=f"{layers} layers in blocks")
-    for one, accuracy in zip(contestants, accuracies, strict=True):
-        print(f"{layers:3} layers, {one.family:30} training accuracy {accuracy:.1%}")
-axis.axhline(0.1, color="black", linestyle=":", label="chance")
-axis.set_xticks([*positions], [one.family.replace(", ", ",\n") for one in comparison.contestants])
-axis.set(ylabel="training accuracy", title=f"after {comparison.budget.steps} steps")
-figure.legend(loc="outside lower center", ncols=3, frameon=False)
-figure.savefig("depth_limit.png", dpi=90)
+lines = []
+for pair in zip(comparison.shallow, comparison.contestants, strict=True):
+    accuracies = [comparison.of(one.family, one.depth)[0].batch_accuracy for one in pair]
+    layers = [one.depth - 2 for one in pair]
+    lines.append(Line(pair[0].family, accuracies, at=layers, kind=pair[0].kind))
+    for depth, accuracy in zip(layers, accuracies, strict=True):
+        print(f"{depth:3} layers, {pair[0].family:30} training accuracy {accuracy:.1%}")
+picture = draw_lines(
+    lines,
+    name="depth_limit",
+    title=f"after {comparison.budget.steps} steps",
+    caption="Training accuracy of networks of 10 and 100 layers.",
+    xlabel="layers in blocks",
+    ylabel="training accuracy",
+    xscale="log",
+    reference={"chance": 0.1},
+)
+picture.save(Path("depth_limit.png"))
 print("\nSaved to depth_limit.png")

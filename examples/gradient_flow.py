@@ -4,11 +4,13 @@ It depends on the initialization and the norm: gradients of plain networks vanis
 residual network whose branches are neither normalized nor scaled. Branches that start at zero pass it unchanged.
 """
 
+from pathlib import Path
+
 import keras
-from matplotlib import pyplot
 
 import reszoo
 from reszoo import diagnosis
+from reszoo.report.lines import Line, draw_lines
 
 NETWORKS = {
     "plain, Keras' default": {"shortcut": "none", "norm": "none", "init": "glorot"},
@@ -24,19 +26,31 @@ NETWORKS = {
         "block": {"order": "post"},
     },
 }
+KINDS = {
+    "plain, batch norm": "plain",
+    "residual, branches from zero": "residual",
+    "plain, looks-linear (control)": "control",
+}
+"""Color of the line in the picture, where it has that of its kind."""
 
 x, y = reszoo.open_data("digits").arrays("train")
 x, y = x[:256].reshape(256, -1), y[:256]
-figure, axis = pyplot.subplots(figsize=(7, 4), layout="constrained")
+lines = []
 for name, changes in NETWORKS.items():
     keras.utils.set_random_seed(0)
     size = {"input_shape": (64,), "classes": 10, "width_multiplier": 0.25, "depths": 50}
     model = reszoo.create("residual_mlp18", **size, **changes)
     profile = diagnosis.gradient_profile(model, x, y)
     print(f"{name:34} first block / last block {profile.ratio:9.3g}, x{profile.gain:.3f} a block: {profile.level}")
-    axis.semilogy(profile.rms, label=name)
-axis.set(xlabel="block", ylabel="dL/dh, root mean square", title="Gradients of dense networks of 100 layers")
-axis.legend(fontsize=7)
-axis.grid(alpha=0.3)
-figure.savefig("gradient_flow.png", dpi=90)
+    lines.append(Line(name, profile.rms, at=range(len(profile.rms)), kind=KINDS.get(name, "")))
+picture = draw_lines(
+    lines,
+    name="gradient_flow",
+    title="Gradients of dense networks of 100 layers",
+    caption="The gradient of the loss at every block.",
+    xlabel="block",
+    ylabel="root mean square",
+    yscale="log",
+)
+picture.save(Path("gradient_flow.png"))
 print("\nA shortcut alone is not enough: what the branch adds must be small. Saved to gradient_flow.png")

@@ -3,11 +3,13 @@
 This measures recoverability, not information: a finite network destroys little, but makes it linearly unreachable.
 """
 
+from pathlib import Path
+
 import keras
-from matplotlib import pyplot
 
 import reszoo
 from reszoo import diagnosis
+from reszoo.report.lines import Line, draw_lines
 
 PLAIN = {"shortcut": "none", "norm": "none", "block": {"order": "post"}}
 NETWORKS = {
@@ -17,10 +19,12 @@ NETWORKS = {
     "residual, branches scaled by 1/sqrt(blocks)": {"norm": "none", "block": {"start": "scaled"}},
     "plain, looks-linear (control)": {**PLAIN, "init": "looks_linear"},
 }
+KINDS = {"plain, batch norm": "plain", "residual, batch norm": "residual", "plain, looks-linear (control)": "control"}
+"""Color of the line in the picture, where it has that of its kind."""
 
 x, y = reszoo.open_data("digits").arrays("train")
 x, y = x[:400].reshape(400, -1), y[:400]
-figure, axis = pyplot.subplots(figsize=(7, 4), layout="constrained")
+lines = []
 for name, changes in NETWORKS.items():
     keras.utils.set_random_seed(0)
     size = {"input_shape": (64,), "classes": 10, "width_multiplier": 0.25, "depths": 50}
@@ -28,10 +32,15 @@ for name, changes in NETWORKS.items():
     result = diagnosis.information(model, x, y, places=11)
     last = result.readouts[-1]
     print(f"{name:44} last block: R2 of the input {last.r2:5.2f}, class by a linear probe {last.probe:.0%}")
-    axis.plot(result.places, [one.r2 for one in result.readouts], marker="o", markersize=3, label=name)
-axis.axhline(result.control["r2, random"], color="black", linestyle=":", label="random projection of the input")
-axis.set(xlabel="block", ylabel="R2 of the input, held out", title="Linear readout before training", ylim=(-0.2, 1.02))
-axis.legend(fontsize=7)
-axis.grid(alpha=0.3)
-figure.savefig("information_flow.png", dpi=90)
+    lines.append(Line(name, [one.r2 for one in result.readouts], at=result.places, kind=KINDS.get(name, "")))
+picture = draw_lines(
+    lines,
+    name="information_flow",
+    title="Linear readout before training",
+    caption="Share of the input's variance that ridge regression recovers at every block.",
+    xlabel="block",
+    ylabel="R2 of the input, held out",
+    reference={"random projection": result.control["r2, random"]},
+)
+picture.save(Path("information_flow.png"))
 print("\nSaved to information_flow.png")

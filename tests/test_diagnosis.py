@@ -355,10 +355,10 @@ def test_diagnose_command(tmp_path, trained, capsys):
     arguments = ["diagnose", str(tmp_path / "model.keras"), "--data", "digits", "--output", str(tmp_path / "out")]
     app(arguments, standalone_mode=False)
     assert "gradient profile" in capsys.readouterr().out
-    assert len([*(tmp_path / "out").glob("*.png")]) == 6
     saved = json.loads((tmp_path / "out" / "diagnosis.json").read_text())
     page = (tmp_path / "out" / "index.html").read_text()
-    assert saved["model"] == trained.name and page.count("data:image/png") == len(saved["results"]) == 6
+    assert saved["model"] == trained.name and len(saved["results"]) == 6
+    assert page.count("<svg") == len([*(tmp_path / "out").glob("*.png")]) >= 6 and "nan" not in page
     for result in saved["results"]:
         assert result["measurement"].capitalize() in page and result["thresholds"][:40] in page
     (tmp_path / "broken.keras").write_bytes(b"PK")

@@ -26,17 +26,17 @@ PACKAGES = {
     "errors": set(),
     "atomic": set(),
     "config": {"errors"},
-    "data": {"errors", "config"},
+    "report": {"atomic"},
+    "data": {"errors", "config", "report"},
     "arch": {"errors", "config"},
     "weights": {"errors", "atomic", "config", "arch"},
     "models": {"errors", "config", "arch", "weights"},
     "applications": {"errors", "weights", "models"},
     "surgery": {"errors", "arch"},
-    "report": {"atomic"},
-    "training": {"errors", "atomic", "config", "data", "arch", "weights", "models"},
+    "training": {"errors", "atomic", "config", "report", "data", "arch", "weights", "models"},
     "tuning": {"errors", "atomic", "config", "data", "arch", "weights", "models", "training", "report"},
     "diagnosis": {"errors", "config", "data", "arch", "surgery", "report", "training"},
-    "deployment": {"errors", "atomic", "config", "data", "arch", "weights", "training"},
+    "deployment": {"errors", "atomic", "config", "report", "data", "arch", "weights", "training"},
 }
 # Type aliases, notebook tables and strict JSON may be imported everywhere.
 PACKAGES = {"types": set(), "notebook": set(), "strict_json": set()} | {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -17,7 +17,9 @@ from reszoo.report.tables import table
 
 @app.command()
 def quickstart(
-    output: Annotated[Path, options.output("folder for the picture and the numbers")] = Path("reszoo_quickstart"),
+    output: Annotated[Path, options.output("folder for the page, its pictures and the numbers")] = Path(
+        "reszoo_quickstart"
+    ),
     seed: Annotated[int, options.seed("initial weights, data order")] = 0,
     depths: Annotated[tuple[int, int], typer.Option(help="two depths of the form 6n + 2")] = (20, 44),
     as_json: Json = False,
@@ -26,12 +28,11 @@ def quickstart(
 
     Two depths from scratch, then fine-tuning of shipped weights. Offline, under two minutes on two cores.
     """
-    from reszoo.atomic import atomic_write
     from reszoo.data.sources import open_data
     from reszoo.experiments import quickstart as experiment
+    from reszoo.experiments.quickstart_page import quickstart_page
     from reszoo.experiments.transfer import RECIPES, SIZE, runs, transfer
-    from reszoo.report.curves import draw_curves
-    from reszoo.strict_json import strict_json
+    from reszoo.report.write import versions, write
     from reszoo.training.recipes import recipe
 
     check_folder(output)
@@ -58,11 +59,11 @@ def quickstart(
     console.print(table(title, columns, rows))
     for line in experiment.reading(results):
         console.print(f"- {escaped(line)}.", soft_wrap=True)
-    digits = open_data("digits", size=SIZE, seed=seed)
+    larger = open_data("digits", size=SIZE, seed=seed)
     transfer_results = []
     for name, start in runs():
         console.print(f"\n[bold]{name}[/bold], {start}")
-        transfer_results.append(transfer(name, start, digits, seed=seed))
+        transfer_results.append(transfer(name, start, larger, seed=seed))
     epochs = range(1, len(transfer_results[0].accuracies) + 1)
     rows = [(f"{r.name}, {r.start}", *_percent(*r.accuracies)) for r in transfer_results]
     rates = ", ".join(f"{recipe(name).learning_rate.peak:g} {start}" for start, name in RECIPES.items())
@@ -72,18 +73,11 @@ def quickstart(
     console.print(
         "- One seed and three epochs; training from scratch uses a higher learning rate, as random weights need."
     )
-    numbers: dict[str, Any] = {
-        "depth": [asdict(result) for result in results],
-        "transfer": [asdict(item) for item in transfer_results],
-    }
-    output.mkdir(parents=True, exist_ok=True)
-    curves = {kind: {r.name: r.losses for r in results if r.kind == kind} for kind in ("plain", "residual")}
-    draw_curves(curves, output / "curves.png", title="Training at two depths", ylabel="training loss (nats)")
-    with atomic_write(output / "results.json") as temporary:
-        temporary.write_text(strict_json(numbers, indent=2), encoding="utf-8")
-    say(f"\nSaved to {output / 'curves.png'} and {output / 'results.json'}")
+    command = f"reszoo quickstart --depths {depths[0]} {depths[1]} --seed {seed}"
+    page = quickstart_page(results, transfer_results, digits, command=command, seed=seed, versions=versions())
+    say(f"\nSaved to {write(page, output)}, with curves.png and results.json")
     if as_json:
-        print_json(numbers)
+        print_json({"depth": [*map(asdict, results)], "transfer": [*map(asdict, transfer_results)]})
 
 
 def _percent(*shares: float) -> tuple[str, ...]:

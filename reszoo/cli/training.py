@@ -143,28 +143,15 @@ def _keep(folder: Path) -> None:
 
 
 def _show(run: Trained, *, as_json: bool) -> None:
-    """Draws the curves of a run that has just finished, and prints its results and what they are worth."""
-    from reszoo.report.curves import draw_curves
-    from reszoo.training.selection import metric_of
-
+    """Writes the page of a run that has just finished, and prints its results and what they are worth."""
     if run.network is None:
         console.print("already finished; nothing was trained or written")
     else:
-        losses = {"training": "loss", "validation": "val_loss"}
-        curves = {name: [row[key] for row in run.history] for name, key in losses.items()}
-        title, label = run.model.name, "loss, without the L2 penalty"
-        draw_curves({"loss": curves}, run.folder / "curves.png", title=title, ylabel=label)
-    best, metric = run.best, metric_of(run.best, run.monitor).name
-    percent = metric == "val_accuracy"
-    value = f"{best[metric]:.2%}" if percent else f"{best[metric]:.4g}"
-    words = (
-        f"best validation {metric.removeprefix('val_')} {value} after epoch {best['epoch']:.0f} of {len(run.history)}"
-    )
-    test_text = "" if run.test_accuracy is None else f"; test accuracy of the last weights {run.test_accuracy:.2%}"
-    say(f"\n{words}{test_text}")
+        run.write(run.folder)
+    say(f"\n{run.summary}")
     for remark in run.remarks:
         say(f"  {remark}")
-    say(f"Saved to {run.folder}")
+    say(f"Saved to {run.folder} (report.html)")
     if as_json:
         fields = ("folder", "best", "test_accuracy", "remarks", "history")
         print_json({name: getattr(run, name) for name in fields})

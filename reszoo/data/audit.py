@@ -13,9 +13,14 @@ from reszoo.data.examples import Examples, count_labels
 from reszoo.data.files import LeftOut, printable
 from reszoo.data.labels import Task
 from reszoo.notebook import html_table
+from reszoo.report.bars import draw_bars
+from reszoo.report.page import Content, Page, Section, Table
+from reszoo.report.write import Presentable
 
 SAMPLE = 5_000
 """Files whose size in pixels is read."""
+BARS = 40
+"""Most classes that are drawn as bars."""
 SHOWN = 20
 """Classes, files of one reason and notes that are printed; further ones are counted."""
 
@@ -39,7 +44,7 @@ class Sizes(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Audit:
+class Audit(Presentable):
     """What a data source holds, and what to know before training on it."""
 
     name: str
@@ -83,10 +88,45 @@ class Audit:
             lines += _table(("class", *self.examples), ((name, *row) for name, row in self.counts.items()))
         lines.append(f"left out: {len(self.left_out):,}" if self.left_out else "left out: nothing")
         lines += _reasons(self.left_out)
-        lines += self.duplicates.notes() or ("exact copies: none",)
+        lines += self._copies()
         lines += [f"note: {note}" for note in self.notes[:SHOWN]]
         lines += [f"and {len(self.notes) - SHOWN} more notes"] if len(self.notes) > SHOWN else []
         return "\n".join(lines)
+
+    def page(self) -> Page:
+        """Returns the audit as a page: examples of every class, files that are left out, copies, notes."""
+        parts = ", ".join(f"{count:,} {part}" for part, count in self.examples.items())
+        groups = _by_reason(self.left_out).items()
+        reasons = [(reason, len(paths), _listed(paths)) for reason, paths in groups]
+        facts = {"task": self.task, "outputs" if self.task == "regression" else "classes": f"{len(self.counts):,}"}
+        facts |= {"pictures": str(self.sizes)} if self.sizes else {}
+        if self.task != "regression":
+            facts["largest class"] = "{}, {:.1%}".format(*self.majority)
+            facts["largest to smallest"] = f"{self.imbalance:.3g} to 1"
+        return Page(
+            f"The data {self.name}",
+            f"{sum(self.examples.values()):,} examples: {parts}. Left out: {len(self.left_out) or 'nothing'}.",
+            [
+                Section("Examples", self._examples()),
+                Section("Left out", [Table(("reason", "number", "which"), reasons, phone="stack")] if reasons else []),
+                Section("Exact copies", [*(f"{note[0].upper()}{note[1:]}." for note in self._copies())]),
+                Section("Notes", [*self.notes]),
+            ],
+            facts,
+            file="data.html",
+        )
+
+    def _examples(self) -> list[Content]:
+        """A table of the classes, and bars where they are few enough."""
+        table = Table(("class", *self.examples), [(name, *row) for name, row in self.counts.items()])
+        if self.task == "regression" or not 1 < len(self.counts) <= BARS:
+            return [table] if self.task != "regression" else []
+        caption = "Examples of every class; the number at the end is that of all parts together."
+        labels = {"name": "classes", "title": "examples of every class", "caption": caption, "xlabel": "examples"}
+        return [draw_bars(self.counts, parts=[*self.examples], **labels), table]
+
+    def _copies(self) -> tuple[str, ...]:
+        return self.duplicates.notes() or ("exact copies: none",)
 
     def _repr_html_(self) -> str:
         """Examples of every class, and what was left out."""
@@ -169,11 +209,16 @@ def _table(columns: Sequence[str], rows: Iterable[tuple[Any, ...]]) -> list[str]
 
 def _reasons(left_out: Sequence[LeftOut]) -> list[str]:
     """Files that are left out, by reason."""
+    return [f"  {reason}: {_listed(paths)}" for reason, paths in _by_reason(left_out).items()]
+
+
+def _by_reason(left_out: Sequence[LeftOut]) -> dict[str, list[str]]:
     groups: dict[str, list[str]] = defaultdict(list)
     for item in left_out:
         groups[item.reason].append(printable(item.path))
-    lines = []
-    for reason, paths in groups.items():
-        more = f" and {len(paths) - SHOWN} more" if len(paths) > SHOWN else ""
-        lines.append(f"  {reason}: {', '.join(paths[:SHOWN])}{more}")
-    return lines
+    return groups
+
+
+def _listed(paths: Sequence[str]) -> str:
+    more = f" and {len(paths) - SHOWN} more" if len(paths) > SHOWN else ""
+    return f"{', '.join(paths[:SHOWN])}{more}"

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from reszoo.notebook import html_table
+from reszoo.report.page import Page, Section, Table
+from reszoo.report.write import Presentable
 
 FormatName = Literal["saved_model", "onnx", "litert", "openvino", "torch_export"]
 """A format that `deploy` writes."""
@@ -16,7 +18,7 @@ Quantize = Literal["float16", "int8"]
 
 
 @dataclass(frozen=True)
-class Artifact:
+class Artifact(Presentable):
     """A file for another runtime, and how its outputs compare with those of the Keras model."""
 
     path: Path
@@ -74,6 +76,32 @@ class Artifact:
         if self.accuracy is not None and self.accuracy_before is not None:
             rows.append(("accuracy", f"{self.accuracy:.2%}, Keras {self.accuracy_before:.2%}"))
         return rows
+
+    def page(self) -> Page:
+        """Returns the check of the file as a page."""
+        kind = "real" if self.real else "random"
+        lead = (
+            f"{self.format}, {self.quantize or 'float32'}. In its own runtime on {self.examples:,} {kind} examples, "
+            f"its outputs differ from those of the Keras model by at most {self.difference:.1e} of the largest output."
+        )
+        facts = {"size": f"{self.size / 1e6:.3g} MB", "largest difference": f"{self.difference:.1e}"}
+        facts |= {} if self.agreement is None else {"same first class": f"{self.agreement:.2%}"}
+        facts |= {} if self.accuracy is None else {"accuracy": f"{self.accuracy:.2%}"}
+        facts |= {} if self.accuracy_before is None else {"accuracy in Keras": f"{self.accuracy_before:.2%}"}
+        return Page(
+            f"{self.path.name}, checked",
+            lead,
+            [
+                Section("The file", [Table(("", "value"), self.rows(), phone="stack")]),
+                Section("Notes", [f"{note[0].upper()}{note[1:]}." for note in self.notes]),
+                Section("Classes in the file", [", ".join(self.classes)] if self.classes else []),
+            ],
+            facts,
+            ", ".join(f"{name} {version}" for name, version in self.versions.items()),
+            file="deployment.html",
+            numbers=json.loads(self.to_json()),
+            numbers_file="deployment.json",
+        )
 
     def to_json(self) -> str:
         """Returns the result as JSON."""

@@ -24,6 +24,9 @@ from reszoo.deployment.formats import DEFAULT_PRECISION, FORMATS, parts_of, time
 from reszoo.deployment.network import file_of, open_network
 from reszoo.errors import ReszooError
 from reszoo.notebook import html_table
+from reszoo.report.bars import draw_bars
+from reszoo.report.page import Gallery, Page, Section, Table
+from reszoo.report.write import Presentable
 from reszoo.types import Array, KerasModel
 
 ROUNDS = (3, 100)
@@ -50,7 +53,7 @@ class Timing(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Bench:
+class Bench(Presentable):
     """Measured times of a network."""
 
     network: str
@@ -76,6 +79,26 @@ class Bench:
             )
             for timing in self.timings
         ]
+
+    def page(self) -> Page:
+        """Returns the times as a page: bars for every batch size, and a table."""
+        best = min(self.timings, key=lambda timing: timing.milliseconds / timing.batch)
+        pictures = []
+        for size in dict.fromkeys(timing.batch for timing in self.timings):
+            times = {one.format: (one.milliseconds,) for one in self.timings if one.batch == size}
+            caption = f"Median time of a call with {size} example{'s' * (size != 1)}; less is better."
+            labels = {"name": f"batch_{size}", "title": f"batch {size}", "caption": caption, "xlabel": "milliseconds"}
+            pictures.append(draw_bars(times, parts=("median",), **labels))
+        columns = ("format", "batch", "median (ms)", "least (ms)", "examples per second", "load (s)", "memory (MB)")
+        return Page(
+            f"Times of {self.network}",
+            f"Fastest for an example: {best.format} in batches of {best.batch}, {best.milliseconds:.3g} ms a call.",
+            [Section("Times", [Gallery(pictures, "large"), Table(columns, self.timings), *self.notes])],
+            {"machine": self.machine},
+            file="bench.html",
+            numbers=json.loads(self.to_json()),
+            numbers_file="bench.json",
+        )
 
     def to_json(self) -> str:
         """Returns all numbers as JSON."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -15,15 +15,15 @@ from reszoo.diagnosis.anatomy import Anatomy
 from reszoo.diagnosis.causes import Cause, ranked
 from reszoo.diagnosis.examination import EXAMPLES, examine
 from reszoo.diagnosis.measurements import anatomy_of, description
-from reszoo.diagnosis.measures.result import TONES, Result, control_text, plain
+from reszoo.diagnosis.measures.result import TONES, Level, Result, control_text, plain
 from reszoo.diagnosis.objective import Loss
 from reszoo.diagnosis.program import read_program
 from reszoo.diagnosis.repair import Repair, repaired
 from reszoo.diagnosis.trial import Trial
 from reszoo.errors import ReszooError
 from reszoo.notebook import html_table
-from reszoo.report.page import Cell, Code, Content, Page, Section, Table
-from reszoo.report.write import versions, write
+from reszoo.report.page import Cell, Code, Content, Gallery, Page, Section, Table
+from reszoo.report.write import Presentable, versions
 from reszoo.types import KerasModel, Tensor
 
 NUMBERS = 2_500_000
@@ -31,7 +31,7 @@ NUMBERS = 2_500_000
 
 
 @dataclass(frozen=True, repr=False)
-class Diagnosis:
+class Diagnosis(Presentable):
     """The result of `diagnose`: measurements, and what to change."""
 
     model: str
@@ -63,7 +63,7 @@ class Diagnosis:
 
     def _repr_html_(self) -> str:
         rows = [(one.title, one.level, one.verdict, control_text(one)) for one in self.results]
-        title = f"Diagnosis of {self.model}: {self._state()}"
+        title = f"Diagnosis of {self.model}: {self.summary}"
         html = ""
         if self.causes:
             causes = [(one.kind, _sureness(one), one.seen, one.remedy) for one in self.causes]
@@ -78,8 +78,15 @@ class Diagnosis:
         """Whether there is no cause, and nothing is strained or broken."""
         return not self.causes and all(result.level in ("healthy", "unknown") for result in self.results)
 
-    def _state(self) -> str:
-        return "nothing strained or broken" if self.healthy else "not healthy"
+    @property
+    def summary(self) -> str:
+        """What was found: `1 of 5 measurements strained: census; no cause of failure`."""
+        parts = [_group(self.results, level) for level in ("broken", "strained", "unknown")]
+        healthy = f"all {len(self.results)} measurements healthy" if self.results else "no measurement was possible"
+        parts = [part for part in parts if part] or [healthy]
+        kinds = ", ".join(cause.kind.replace("_", " ") for cause in self.causes)
+        causes = f"{_counted(len(self.causes), 'cause')} of failure: {kinds}" if kinds else "no cause of failure"
+        return f"{'; '.join(parts)}; {causes}"
 
     def __getitem__(self, title: str) -> Result:
         """Returns the result of a measurement, by its title."""
@@ -110,7 +117,7 @@ class Diagnosis:
         advice = [(one.what, one.because) for one in self.advice]
         return Page(
             title=f"Diagnosis of {self.model}",
-            lead=f"{self.network}. Result: {self._state()}. No single number shows that a network trains: each is "
+            lead=f"{self.network}. Result: {self.summary}. No single number shows that a network trains: each is "
             "given with its control and its thresholds.",
             sections=[
                 Section("Causes", _cause_parts(self)),
@@ -118,8 +125,8 @@ class Diagnosis:
                     "Measurements",
                     [Table(("measurement", "verdict", "numbers", "control"), rows, phone="stack")],
                 ),
-                Section("What to change", [Table(("change", "because"), advice)] if advice else []),
-                *(Section(one.title.capitalize(), [one.image(), one.thresholds]) for one in self.results),
+                Section("What to change", [Table(("change", "because"), advice, phone="stack")] if advice else []),
+                *(_section(one) for one in self.results),
                 Section("Skipped", [f"{title}: {why}." for title, why in self.skipped]),
             ],
             facts={"examples": str(self.examples), "time": f"{self.seconds:.0f} s"},
@@ -127,10 +134,6 @@ class Diagnosis:
             numbers=self.to_dict(),
             numbers_file="diagnosis.json",
         )
-
-    def write(self, folder: str | Path) -> Path:
-        """Writes the page with its figures, and the numbers as JSON, into a folder; returns the path of the page."""
-        return write(self.page(), folder)
 
 
 def diagnose(
@@ -225,6 +228,23 @@ def _count(x: Tensor, y: Tensor) -> int:
         raise ReszooError("diagnose", got=got, expected="the same number of both, at least two")
     size = sum(int(np.prod(np.shape(part)[1:])) for part in flat)
     return min(count, EXAMPLES, max(NUMBERS // max(size, 1), 16))
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"
+
+
+def _group(results: Sequence[Result], level: Level) -> str:
+    """Returns which of the measurements have a level: `1 of 5 measurements strained: census`."""
+    titles = [one.title for one in results if one.level == level]
+    return f"{len(titles)} of {_counted(len(results), 'measurement')} {level}: {', '.join(titles)}" if titles else ""
+
+
+def _section(result: Result) -> Section:
+    """The pictures of a measurement and what its levels mean; its numbers and control are in the table above."""
+    return Section(
+        result.title.capitalize(), [Gallery(result.pictures(), "large"), f"Thresholds: {result.thresholds}."]
+    )
 
 
 def _sureness(cause: Cause) -> str:

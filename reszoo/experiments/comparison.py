@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from reszoo.notebook import html_table
 from reszoo.report.lines import Line, draw_lines
 from reszoo.report.page import Cell, Gallery, Page, Section, Table
 from reszoo.report.pictures import Picture
-from reszoo.report.write import versions, write
+from reszoo.report.write import Presentable, versions
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Comparison(Presentable):
     """A network compared with its plain twin and controls at two depths."""
 
     name: str
@@ -116,10 +115,6 @@ class Comparison:
             numbers_file="comparison.json",
         )
 
-    def write(self, folder: str | Path) -> Path:
-        """Writes the page, its pictures and a JSON file into a folder and returns the path of the page."""
-        return write(self.page(), folder)
-
     def run_table(self) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
         """Returns columns and rows: medians over seeds of every network and depth at its best rate."""
         rows = []
@@ -140,14 +135,13 @@ class Comparison:
         kind = next(one.kind for one in self.contestants if one.family == family)
         for depth in (gap.shallow, gap.deep):
             first = self.of(family, depth)[0]
-            deep = depth == gap.deep
             label = f"{depth} layers, rate {first.rate:g}"
-            lines.append(Line(label, first.losses, kind=kind if deep else "", weight="bold" if deep else "normal"))
+            lines.append(Line(label, first.losses, kind=kind, weight="bold" if depth == gap.deep else "normal"))
         return draw_lines(
             lines,
             name=f"curves_{[one.family for one in self.contestants].index(family) + 1}",
             title=family,
-            caption=f"{family}: training loss of every step; gap {gap.description}.",
+            caption=f"{family}: training loss of every step, the deep network in bold; gap {gap.description}.",
             xlabel="step",
             ylabel="training loss (nats)",
             yscale="log",

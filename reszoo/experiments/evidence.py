@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import log
-from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -40,7 +39,7 @@ from reszoo.experiments.trainer import Run, Trainer, rows
 from reszoo.notebook import html_table
 from reszoo.report.lines import draw_lines
 from reszoo.report.page import Cell, Gallery, Page, Section, Table
-from reszoo.report.write import versions, write
+from reszoo.report.write import Presentable, versions
 
 KINDS = ("residual", "plain", "control")
 """Kinds of networks, in the order of the tables."""
@@ -52,7 +51,7 @@ IMAGE_BLOCKS = 9
 
 
 @dataclass(frozen=True)
-class Evidence:
+class Evidence(Presentable):
     """The findings about every claim."""
 
     data: str
@@ -98,7 +97,7 @@ class Evidence:
                 f"Result: {finding.reading}.",
             ]
             gallery = Gallery([draw_lines(chart.lines, **chart.settings) for chart in finding.charts], size="large")
-            table = Table(finding.columns, finding.rows)
+            table = Table(finding.columns, finding.rows, dash="undefined: a quotient of zeros, or not measured")
             published = [f"Published: {claim.published}", f"Caveat: {claim.caveat}"]
             sections.append(Section(finding.name.capitalize(), [*texts, gallery, table, *published]))
         return Page(
@@ -119,10 +118,6 @@ class Evidence:
             cells = ["; ".join(f"{n.family}: {n.text}" for n in finding.numbers if n.kind == kind) for kind in KINDS]
             rows.append([finding.name, finding.claim.measure, *cells, finding.claim.caveat])
         return Table(("claim", "measured", *KINDS, "caveat"), rows, phone="stack")
-
-    def write(self, folder: str | Path) -> Path:
-        """Writes the page, its pictures and a JSON file into a folder and returns the path of the page."""
-        return write(self.page(), folder)
 
 
 def evidence(

@@ -108,8 +108,8 @@ def degradation(
             same = best([run for family, run in runs if family == gap.family and run.depth == depth])
             medians = [float(np.median([getattr(run, field) for run in same])) for field in SCORES]
             rows.append((gap.family, depth, same[0].params, same[0].rate, *medians))
-            style: dict[str, Any] = {"kind": kinds[gap.family], "weight": "bold"} if depth == gap.deep else {}
-            lines.append(Line(f"{depth} layers, rate {same[0].rate:g}", _moving_average(same[0].losses), **style))
+            label, weight = f"{depth} layers, rate {same[0].rate:g}", "bold" if depth == gap.deep else "normal"
+            lines.append(Line(label, _moving_average(same[0].losses), kind=kinds[gap.family], weight=weight))
         titles = {"name": f"{claim.chart['name']}_{number}", "title": gap.family}
         titles["caption"] = f"{gap.family}: {gap.description}. {claim.chart['caption']}"
         charts.append(Chart(tuple(lines), {**claim.chart, **titles}))
@@ -150,7 +150,7 @@ def information_flow(
             (c.family, r.readouts[-1].r2, r.readouts[-1].probe, r.readouts[-1].rank, r.readouts[0].r2)
             for c, r in results.items()
         ),
-        (Chart(tuple(lines), {**claim.chart, "reference": random}),),
+        (Chart(tuple(lines), {**claim.chart, "reference": {"random projection": random}}),),
     )
 
 
@@ -203,7 +203,7 @@ def depth_limit(
         f"deepest of {', '.join(map(str, depths))} layers that reaches {TRAINED:.0%}: " + _listed(limits),
         ("network", *(f"{depth} layers, every seed" for depth in depths)),
         tuple(rows),
-        (Chart(tuple(lines), {**claim.chart, "reference": chance}),),
+        (Chart(tuple(lines), {**claim.chart, "reference": {"largest class": chance}}),),
     )
 
 

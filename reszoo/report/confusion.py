@@ -5,29 +5,39 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from reszoo.report.pictures import INK, Picture, figure, literal
+from reszoo.report.panels import draw_cell, name_cells, panel
+from reszoo.report.pictures import COLORS, Picture
+
+CELL = 0.42
+"""Side of a cell in inches: room for four digits."""
+COUNTED = 40
+"""Most classes whose cells contain counts."""
 
 
 def confusion_picture(confusion: Any, classes: Sequence[str]) -> Picture:
-    """Returns a confusion matrix: the share of every class (rows) that was predicted as every class (columns)."""
+    """Returns a confusion matrix: counts of every true class (rows) by predicted class (columns).
+
+    Colors are shares of a row: blue on the diagonal, vermilion for errors. Cells without examples are empty.
+    """
     import numpy as np
 
     counts = np.asarray(confusion, "float64")
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    size = min(4 + 0.35 * len(classes), 16)
-    drawing = figure(size, size)
-    axis = drawing.subplots()
-    axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    names = [literal(name) for name in classes]
-    if len(classes) <= 40:
-        axis.set_xticks(range(len(classes)), names, rotation=90, color=INK)
-        axis.set_yticks(range(len(classes)), names, color=INK)
-    if len(classes) <= 20:
-        for row, column in np.argwhere(counts > 0):
-            color = "white" if shares[row, column] > 0.5 else "#222222"
-            text = f"{counts[row, column]:.0f}"
-            axis.text(column, row, text, ha="center", va="center", color=color, fontsize=8)
-    axis.set_xlabel("predicted", color=INK)
-    axis.set_ylabel("true class", color=INK)
-    caption = "Confusion matrix: of every class (rows) the examples that were predicted as every class (columns)."
-    return Picture("confusion", caption, drawing)
+    side = CELL if len(classes) <= COUNTED else 0.24
+    size = max(1.3 + side * len(classes), 3.2)
+    axis = panel("", xlabel="predicted class", ylabel="true class", width=size + 0.3, height=size)
+    name_cells(axis, classes, classes)
+    axis.invert_yaxis()
+    for row, column in np.argwhere(counts > 0):
+        # A square root, so that a few errors of many examples can be seen.
+        share, count = float(shares[row, column]), f"{counts[row, column]:,.0f}"
+        color = COLORS["blue" if row == column else "vermilion"]
+        note = f"true {classes[row]}, predicted {classes[column]}: {count} ({share:.1%} of the true class)"
+        text = count if len(classes) <= COUNTED else ""
+        draw_cell(axis, column, row, share=share**0.5, color=color, text=text, note=note)
+    right = float(np.trace(counts) / max(counts.sum(), 1))
+    caption = (
+        f"Confusion matrix: examples of every true class (rows) by predicted class (columns); {right:.1%} are on the "
+        "diagonal. The stronger the color, the larger the share of the row."
+    )
+    return Picture("confusion", caption, axis.figure)

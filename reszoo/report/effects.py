@@ -10,7 +10,8 @@ from itertools import groupby
 from statistics import fmean, median
 from typing import Any
 
-from reszoo.report.pictures import INK, Picture, hover, legend, literal, panel, style
+from reszoo.report.panels import draw_cell, legend, name_cells, panel, scale
+from reszoo.report.pictures import COLORS, Picture, hover, literal, style
 from reszoo.report.tables import short
 
 MAX_GROUPS = 8
@@ -112,7 +113,7 @@ def draw_effect(samples: Sequence[Sample], *, dimension: str, name: str, ylabel:
     position = _positions(parts)
     axis = panel(dimension, ylabel=ylabel)
     for index, kind in enumerate(dict.fromkeys(sample.kind for sample in samples)):
-        color, mark = style(kind, index)
+        color, mark, dashes = style(kind, index)
         members = [sample for sample in samples if sample.kind == kind]
         axis.plot(
             [position(s.at[0]) for s in members],
@@ -128,7 +129,7 @@ def draw_effect(samples: Sequence[Sample], *, dimension: str, name: str, ylabel:
             if (scores := group.of(kind))
         ]
         at, heights = [mean[0] for mean in means], [mean[2] for mean in means]
-        axis.plot(at, heights, color=color, linewidth=1.8, marker=mark, label=literal(kind))
+        axis.plot(at, heights, color=color, linewidth=1.8, linestyle=dashes, marker=mark, label=literal(kind))
         for x, label, mean, scores in means:
             dot = axis.plot([x], [mean], mark, color=color, markersize=7)[0]
             hover(dot, f"{kind}, {dimension} {label}\n{_spread(scores)}")
@@ -156,24 +157,21 @@ def _positions(parts: Sequence[Group]) -> Callable[[Value], float]:
 
 
 def _scale(axis: Any, parts: Sequence[Group]) -> None:
-    values = [float(sample.at[0]) for group in parts for sample in group.samples] if not _categorical(parts) else []
-    if values and min(values) > 0 and max(values) / min(values) >= 20:
-        axis.set_xscale("log")
-    if not values:
-        _name_columns(axis, parts)
+    if _categorical(parts):
+        labels = [literal(group.label[:24]) for group in parts]
+        rotation, align = (30, "right") if sum(map(len, labels)) > 30 else (0, "center")
+        axis.set_xticks(range(len(parts)), labels, rotation=rotation, ha=align)
         axis.set_xlim(-0.5, len(parts) - 0.5)
-
-
-def _name_columns(axis: Any, parts: Sequence[Group]) -> None:
-    labels = [literal(group.label[:24]) for group in parts]
-    rotation, align = (30, "right") if sum(map(len, labels)) > 36 else (0, "center")
-    axis.set_xticks(range(len(parts)), labels, rotation=rotation, ha=align)
+        return
+    values = [float(sample.at[0]) for group in parts for sample in group.samples]
+    wide = min(values) > 0 and max(values) / min(values) >= 20
+    scale(axis, "x", values, "log" if wide else "linear")
 
 
 def draw_interaction(
     samples: Sequence[Sample], *, dimensions: tuple[str, str], name: str, title: str, score: str
-) -> Picture:
-    """Returns a heat map of the mean score by two dimensions; cells without networks are empty.
+) -> Picture | None:
+    """Returns a heat map of the mean score by two dimensions, or None where either has one value only.
 
     Args:
         samples: at least one; both dimensions of `at` are drawn.
@@ -182,10 +180,9 @@ def draw_interaction(
         title: shown above the panel.
         score: name of the score.
     """
-    import matplotlib
-    from matplotlib.patches import Rectangle
-
     across, up = groups(samples, axis=0), groups(samples, axis=1)
+    if min(len(across), len(up)) < 2:
+        return None
     cells = {}
     for column, horizontal in enumerate(across):
         for row, vertical in enumerate(up):
@@ -194,25 +191,17 @@ def draw_interaction(
                 cells[column, row] = scores
     means = {cell: fmean(scores) for cell, scores in cells.items()}
     low, high = min(means.values()), max(means.values())
-    axis = panel(title, xlabel=dimensions[0], ylabel=dimensions[1], width=5.6, height=4)
-    axis.grid(visible=False)
+    axis = panel(title, xlabel=dimensions[0], ylabel=dimensions[1], width=5.5, height=4)
+    name_cells(axis, [group.label for group in across], [group.label for group in up])
     for (column, row), mean in means.items():
-        color = matplotlib.colormaps["viridis"]((mean - low) / (high - low) if high > low else 0.5)
-        ink = "#000000" if 0.3 * color[0] + 0.59 * color[1] + 0.11 * color[2] > 0.5 else "#ffffff"
         scores = cells[column, row]
-        cell = axis.add_patch(Rectangle((column - 0.49, row - 0.49), 0.98, 0.98, facecolor=color))
         count = f"\nn={len(scores)}" if len(up) <= 6 else ""
-        text = axis.text(column, row, f"{mean:.3g}{count}", ha="center", va="center", color=ink, fontsize=8)
-        for artist in (cell, text):
-            values = f"{dimensions[0]} {across[column].label}, {dimensions[1]} {up[row].label}"
-            hover(artist, f"{values}\n{_spread(scores)}")
-    _name_columns(axis, across)
-    axis.set_yticks(range(len(up)), [literal(group.label[:24]) for group in up])
-    axis.set(xlim=(-0.5, len(across) - 0.5), ylim=(-0.5, len(up) - 0.5))
-    for spine in axis.spines.values():
-        spine.set_visible(False)
-    axis.tick_params(length=0, colors=INK)
+        values = f"{dimensions[0]} {across[column].label}, {dimensions[1]} {up[row].label}"
+        share = (mean - low) / (high - low) if high > low else 0.5
+        note = f"{values}\n{_spread(scores)}"
+        draw_cell(axis, column, row, share=share, color=COLORS["blue"], text=f"{mean:.3g}{count}", note=note)
     caption = (
-        f"{title}: mean {score} by {dimensions[0]} and {dimensions[1]} of n networks; cells without networks are empty."
+        f"{title}: mean {score} by {dimensions[0]} and {dimensions[1]} of n networks; the stronger the color, "
+        "the higher. Cells without networks are empty."
     )
     return Picture(name, caption, axis.figure)

@@ -12,6 +12,7 @@ from reszoo.report.reliability import reliability_picture
 
 SIDE = 128
 """Longest side of an example's image on the page, in pixels; smaller images are enlarged."""
+UNDEFINED = "undefined: no example, or no prediction"
 MATRIX = 60
 """Most classes of a confusion matrix that is drawn."""
 
@@ -63,7 +64,7 @@ def numbers(evaluation: Any) -> dict[str, Any]:
 
 def _metrics(metrics: Mapping[str, float]) -> Table:
     rows = [(name.replace("_", " "), _number(value)) for name, value in metrics.items()]
-    return Table(("measure", "value"), rows)
+    return Table(("measure", "value"), rows, dash=UNDEFINED)
 
 
 def _number(value: float) -> Cell | None:
@@ -74,7 +75,7 @@ def _classes(rows: Sequence[Any]) -> Table:
     columns = ("class", "examples", "recall", "precision", "F1", "AUC", "average precision")
     values = ("recall", "precision", "f1", "auc", "average_precision")
     cells = [(row.name, row.examples, *(_number(getattr(row, name)) for name in values)) for row in rows]
-    return Table(columns, cells, caption="A dash stands for a measure that is undefined: no example, or no prediction.")
+    return Table(columns, cells, dash=UNDEFINED)
 
 
 def _wrong(examples: Sequence[Any]) -> list[Any]:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from reszoo.report.pictures import Picture, hover, legend, literal, panel, style
+from reszoo.report.panels import Label, label_ends, panel, scale
+from reszoo.report.pictures import COLORS, Picture, Style, hover, style
 
-WEIGHTS = {"faint": (0.9, 0.3), "normal": (1.6, 0.95), "bold": (2.6, 1.0)}
+WEIGHTS = {"faint": (0.9, 0.3), "normal": (1.7, 1.0), "bold": (2.6, 1.0)}
+REFERENCE = Style(COLORS["gray"], "", (0, (1, 1.5)))
+MARKS = 24
+"""Most values of a line that has a mark at each; a longer one has about eight marks."""
 
 
 @dataclass(frozen=True)
@@ -17,7 +21,7 @@ class Line:
     """One line: its values in order, and its style."""
 
     label: str
-    """Its name in the hover text, and in the legend unless it is faint."""
+    """Its name in the hover text, and beside its end unless it is faint."""
     values: Sequence[float] = field(repr=False)
     at: Sequence[float] = field(default=(), repr=False)
     """Horizontal positions; by default 1, 2, 3, ..."""
@@ -29,12 +33,19 @@ class Line:
     """Lower edge of a band, such as the quartiles of several seeds; needs `high`."""
     high: Sequence[float] = field(default=(), repr=False)
     marks: str = "none"
-    """none, or each for a mark at every value."""
+    """none, or each for a mark at every value; a line that is not faint always has some, to tell it without color."""
 
     @property
     def positions(self) -> list[float]:
         """The horizontal position of each value."""
-        return list(self.at) or [float(number) for number in range(1, len(self.values) + 1)]
+        return [*map(float, self.at)] or [float(number) for number in range(1, len(self.values) + 1)]
+
+    def is_drawable(self, yscale: str, xscale: str = "linear") -> bool:
+        """Returns whether any value can be drawn."""
+        return any(
+            _drawable(value, yscale) and _drawable(at, xscale)
+            for at, value in zip(self.positions, self.values, strict=True)
+        )
 
 
 def draw_lines(
@@ -47,11 +58,11 @@ def draw_lines(
     ylabel: str,
     xscale: str = "linear",
     yscale: str = "linear",
-    reference: float | None = None,
+    reference: float | Mapping[str, float] | None = None,
 ) -> Picture:
-    """Returns a plot of lines, each with its name as hover text.
+    """Returns a plot of lines, each with its name at its end and as hover text.
 
-    A value that cannot be drawn (not finite, or not positive on a logarithmic scale) leaves a gap; the legend counts
+    A value that cannot be drawn (not finite, or not positive on a logarithmic scale) leaves a gap; the name counts
     such values and the hover text lists their positions, because an overflow at block 37 is a result.
 
     Args:
@@ -63,42 +74,73 @@ def draw_lines(
         ylabel: quantity and unit.
         xscale: linear or log.
         yscale: linear or log.
-        reference: a horizontal reference line, such as chance level.
+        reference: horizontal reference lines by name, such as chance level; a number has no name.
     """
     axis = panel(title, xlabel=xlabel, ylabel=ylabel)
-    for index, line in enumerate(lines):
-        draw_line(axis, line, index, xscale=xscale, yscale=yscale)
-    axis.set(xscale=xscale, yscale=yscale)
-    if reference is not None:
-        axis.axhline(reference, color=style("", 1)[0], linestyle=":", linewidth=1.2)
-    legend(axis)
+    plot_lines(axis, lines, xscale=xscale, yscale=yscale, reference=reference)
     return Picture(name, caption, axis.figure)
 
 
-def draw_line(axis: Any, line: Line, index: int, *, xscale: str, yscale: str) -> None:
-    """Draws one line on a panel; `index` selects its color where its kind has none."""
-    heights, gaps = [], []
-    for at, value in zip(line.positions, line.values, strict=True):
-        if _drawable(value, yscale) and _drawable(at, xscale):
-            heights.append(value)
+def plot_lines(
+    axis: Any,
+    lines: Sequence[Line],
+    *,
+    xscale: str = "linear",
+    yscale: str = "linear",
+    reference: float | Mapping[str, float] | None = None,
+) -> None:
+    """Draws lines and reference lines on a panel, sets its scales and names the lines at their ends."""
+    if reference is not None and not isinstance(reference, Mapping):
+        reference = {"": reference}
+    levels = {name: value for name, value in (reference or {}).items() if _drawable(value, yscale)}
+    labels = [draw_line(axis, line, index, xscale=xscale, yscale=yscale) for index, line in enumerate(lines)]
+    for name, value in levels.items():
+        level = axis.axhline(value, color=REFERENCE.color, linestyle=REFERENCE.dashes, linewidth=1.6)
+        hover(level, f"{name} {value:.4g}".strip())
+    heights = [value for line in lines for value in (*line.values, *line.low, *line.high)]
+    scale(axis, "x", [at for line in lines for at in line.positions], xscale)
+    scale(axis, "y", [*heights, *levels.values()], yscale)
+    names = [label for label in labels if label is not None]
+    names += [Label(name, REFERENCE, [(axis.get_xlim()[1], value)]) for name, value in levels.items() if name]
+    label_ends(axis, names if len(names) > 1 or "(" in "".join(label.text for label in names) else [])
+
+
+def draw_line(axis: Any, line: Line, index: int, *, xscale: str, yscale: str) -> Label | None:
+    """Draws one line on a panel and returns its label; `index` selects its style where its kind has none."""
+    points, gaps = [], []
+    for place, value in zip(line.positions, line.values, strict=True):
+        if _drawable(value, yscale) and _drawable(place, xscale):
+            points.append((place, value))
         else:
-            heights.append(math.nan)
-            gaps.append(f"{at:g} ({value:g})")
-    first = f"{', '.join(gaps[:3])}{' ...' * (len(gaps) > 3)}"
-    missing = f" ({len(gaps)} not drawn)" if gaps else ""
-    color, mark = style(line.kind, index)
+            points.append((place, math.nan))
+            gaps.append(f"{place:g} ({value:g})")
+    drawn = [point for point in points if not math.isnan(point[1])]
+    look = style(line.kind, index)
     width, alpha = WEIGHTS[line.weight]
-    label = None if line.weight == "faint" else literal(line.label + missing)
-    marker = mark if line.marks == "each" or sum(map(math.isfinite, heights)) == 1 else ""
+    at, heights = [point[0] for point in points], [point[1] for point in points]
+    faint = line.weight == "faint" and line.marks == "none" and len(drawn) > 1
+    every = 1 if line.marks == "each" or len(points) <= MARKS else max(len(points) // 8, 1)
     axis.plot(
-        line.positions, heights, color=color, linewidth=width, alpha=alpha, label=label, marker=marker, markersize=4
+        at,
+        heights,
+        color=look.color,
+        linewidth=width,
+        alpha=alpha,
+        linestyle="solid" if faint else look.dashes,
+        marker="" if faint else look.marker,
+        markersize=4,
+        markevery=every,
     )
     if line.low:
-        axis.fill_between(line.positions, line.low, line.high, color=color, alpha=0.18, linewidth=0)
-    target = axis.plot(line.positions, heights, color=color, linewidth=9, alpha=0)[
-        0
-    ]  # a thin line is a small target for the pointer
+        axis.fill_between(line.positions, line.low, line.high, color=look.color, alpha=0.18, linewidth=0)
+    # A thin line is a small target for the pointer.
+    target = axis.plot(at, heights, color=look.color, linewidth=9, alpha=0)[0]
+    first = f"{', '.join(gaps[:3])}{' ...' * (len(gaps) > 3)}"
     hover(target, f"{line.label}: cannot be drawn at {first}" if gaps else line.label)
+    if line.weight == "faint":
+        return None
+    missing = f" ({len(gaps)} not drawn)" if gaps else ""
+    return Label(line.label + missing, look, drawn or [(at[-1] if at else 1.0, 1.0)])
 
 
 def _drawable(value: float, scale: str) -> bool:

@@ -48,6 +48,8 @@ class Table:
     """Indices of highlighted rows, from 0."""
     phone: str = "scroll"
     """On a narrow screen: scroll, or stack, which shows every row as a card (for rows of sentences)."""
+    dash: str = ""
+    """Why a cell has no number: a note below the table, if any cell shows a dash."""
 
 
 @dataclass(frozen=True)
@@ -253,14 +255,15 @@ def _table(part: Table) -> Element:
         data = map(_data, part.columns, row, numeric)
         body.append(_node("tr", *data, css="marked" if index in part.marked else ""))
     title = [_node("caption", part.caption)] if part.caption else []
-    table = _node("table", *title, _node("thead", _node("tr", *heads)), body, css=part.phone)
-    return _node("div", table, css="table")
+    table = _node("div", _node("table", *title, _node("thead", _node("tr", *heads)), body, css=part.phone), css="table")
+    has_dash = any(cell.text == MISSING for row in rows for cell in row)
+    return _node("div", table, _node("p", f"{MISSING} {part.dash}", css="note")) if part.dash and has_dash else table
 
 
 def _cell(content: Cell | str | float | None) -> Cell:
     if isinstance(content, Cell):
         return content
-    if content is None:
+    if content is None or (isinstance(content, float) and math.isnan(content)):
         return Cell(MISSING)
     return Cell(content) if isinstance(content, str) else Cell(number(content), content)
 

@@ -1,4 +1,8 @@
-"""Creating and writing pictures: PNG for files, SVG with hover text for pages."""
+"""The style of every picture, and writing one: SVG that follows the colors of a page, PNG for files.
+
+Colors are those of Okabe and Ito (2008), which color-blind readers can tell apart, darkened where a thin line would be
+too light on white; a page replaces them by CSS variables with lighter ones for dark mode (page.css).
+"""
 
 from __future__ import annotations
 
@@ -6,40 +10,55 @@ import re
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from xml.etree import ElementTree
 
 from reszoo.atomic import atomic_write
 
-# The color of text and axes; the SVG of a page has `currentColor` instead, to follow dark mode.
 INK = "#0a0b0c"
-PALETTE = ("#7b61c9", "#c2518f", "#8a8d2c", "#3aa3a0", "#8c6d4f", "#c9564b")
-KINDS = {"residual": ("#2f7fd6", "o"), "plain": ("#e0792b", "s"), "control": ("#4c9a52", "D")}
+"""The color of text and axes; the SVG of a page has `currentColor` instead."""
+COLORS = {
+    "blue": "#0072b2",
+    "vermilion": "#d55e00",
+    "green": "#009470",
+    "purple": "#b85c8e",
+    "orange": "#b07a00",
+    "sky": "#3a96cc",
+    "gray": "#6b7480",
+}
+"""Name of a CSS variable -> color on white."""
+SIZE = 10
+"""Points of the smallest letters. A picture of `WIDTH` is shown at 1.1 pixels a point or more."""
+WIDTH, HEIGHT = 4.4, 3.2
 HOVER = "hover: "
 CONTROL = re.compile(r"[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
-def figure(width: float, height: float) -> Any:
-    """Returns an empty Matplotlib figure of a size in inches, which needs no display."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+class Style(NamedTuple):
+    """How a family of networks is drawn."""
 
-    drawing = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(drawing)
-    return drawing
+    color: str
+    marker: str
+    dashes: Any = "solid"
 
 
-def save(drawing: Any, file: Path, *, dots: int = 120) -> None:
-    """Writes a figure as PNG with a resolution in dots per inch."""
-    with atomic_write(file) as temporary:
-        temporary.write_bytes(png(drawing, dots=dots))
+_LONG, _MIXED, _DOTS = (0, (4, 1.6)), (0, (5, 1.5, 1, 1.5)), (0, (1, 1.4))
+KINDS = {
+    "residual": Style(COLORS["blue"], "o"),
+    "plain": Style(COLORS["vermilion"], "s", _LONG),
+    "control": Style(COLORS["green"], "D", _MIXED),
+}
+PALETTE = (
+    Style(COLORS["purple"], "^"),
+    Style(COLORS["orange"], "v", _LONG),
+    Style(COLORS["sky"], "P", _MIXED),
+    Style(COLORS["gray"], "X", _DOTS),
+)
 
 
-def png(drawing: Any, *, dots: int = 120) -> bytes:
-    """Returns a figure as PNG with a resolution in dots per inch."""
-    stream = BytesIO()
-    drawing.savefig(stream, dpi=dots, format="png", facecolor="white")
-    return stream.getvalue()
+def style(kind: str, index: int = 0) -> Style:
+    """Returns the style of a family of networks: residual, plain and control look the same in every picture."""
+    return KINDS.get(kind) or PALETTE[index % len(PALETTE)]
 
 
 @dataclass(frozen=True)
@@ -57,35 +76,49 @@ class Picture:
         """Writes the picture as SVG or PNG, by the suffix of the file."""
         if file.suffix == ".svg":
             with atomic_write(file) as temporary:
-                temporary.write_bytes(self.source().replace(b"currentColor", INK.encode()))
+                temporary.write_bytes(self.source())
         else:
-            save(self.figure, file, dots=180)
+            save(self.figure, file)
 
     def source(self) -> bytes:
         """Returns the standalone SVG, with hover text as `<title>` elements."""
-        image = self.svg()
+        image = self._element("")
         image.set("xmlns", "http://www.w3.org/2000/svg")
         return ElementTree.tostring(image, encoding="utf-8")
 
     def svg(self, prefix: str = "") -> ElementTree.Element:
         """Returns the SVG as an element of a page, without namespaces; `prefix` makes its ids unique on the page."""
+        image = self._element(prefix)
+        variables = {color: f"var(--{name})" for name, color in COLORS.items()} | {INK: "currentColor"}
+        for node in image.iter():
+            for key in ("style", "fill", "stroke"):
+                if value := node.get(key):
+                    node.set(key, _COLOR.sub(lambda match: variables.get(match[0], match[0]), value))
+        width = self.figure.get_figwidth()
+        # A wide picture scrolls on a narrow screen: its letters would be too small.
+        least = f"min-width: {width * 80:.0f}px; " if width > 5.6 else ""
+        image.set("style", f"{least}max-width: {width * 115:.0f}px")
+        return image
+
+    def _element(self, prefix: str) -> ElementTree.Element:
         import matplotlib
 
         stream = BytesIO()
         with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": self.name}):
             self.figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None})
-        text = stream.getvalue().decode().replace(INK, "currentColor").replace("'DejaVu Sans', ", "")
-        image = ElementTree.fromstring(text)
+        image = ElementTree.fromstring(stream.getvalue().decode().replace("'DejaVu Sans', ", ""))
         for node in image.iter():
             _simplify(node, prefix)
         for metadata in image.findall("metadata"):  # it contains URLs of licenses
             image.remove(metadata)
         for size in ("width", "height", "version"):  # the page decides the width; the viewBox keeps the aspect ratio
             image.attrib.pop(size, None)
-        image.set("style", f"max-width: {self.figure.get_figwidth() * 115:.0f}px")
         image.set("role", "img")
         image.set("aria-label", printable(self.caption))
         return image
+
+
+_COLOR = re.compile(r"#[0-9a-f]{6}\b")
 
 
 def _simplify(node: ElementTree.Element, prefix: str) -> None:
@@ -104,6 +137,24 @@ def _simplify(node: ElementTree.Element, prefix: str) -> None:
         node.set(key, value.replace("url(#", f"url(#{prefix}"))
 
 
+def figure(width: float, height: float) -> Any:
+    """Returns an empty Matplotlib figure of a size in inches, which needs no display."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    drawing = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(drawing)
+    return drawing
+
+
+def save(drawing: Any, file: Path) -> None:
+    """Writes a figure as PNG."""
+    stream = BytesIO()
+    drawing.savefig(stream, dpi=180, format="png", facecolor="white")
+    with atomic_write(file) as temporary:
+        temporary.write_bytes(stream.getvalue())
+
+
 def hover(artist: Any, text: str) -> None:
     """Sets the hover text of a Matplotlib artist."""
     artist.set_gid(HOVER + printable(text).replace("\n", "\u2028"))  # an attribute cannot hold a line break
@@ -118,36 +169,3 @@ def literal(text: object) -> str:
     """Returns a text that Matplotlib draws literally: no math between dollars, no label hidden by an underscore."""
     escaped = printable(str(text)).replace("$", r"\$")
     return f" {escaped}" if escaped.startswith("_") else escaped
-
-
-def style(kind: str, index: int = 0) -> tuple[str, str]:
-    """Returns color and marker of a family of networks: residual, plain and control look the same in every picture."""
-    return KINDS.get(kind) or (PALETTE[index % len(PALETTE)], "o")
-
-
-def panel(title: str, *, ylabel: str, xlabel: str = "", width: float = 4.4, height: float = 3.3) -> Any:
-    """Returns the axes of a figure with one panel, in the colors of the page; its `.figure` is the figure."""
-    axis = figure(width, height).subplots()
-    axis.set_title(literal(title), color=INK, fontsize=11, loc="left", fontweight="bold")
-    axis.set_xlabel(literal(xlabel), color=INK)
-    axis.set_ylabel(literal(ylabel), color=INK)
-    axis.tick_params(colors=INK, which="both", labelsize=9)
-    axis.grid(color=INK, alpha=0.13, linewidth=0.8)
-    axis.set_axisbelow(True)
-    for side, spine in axis.spines.items():
-        spine.set_edgecolor(INK)
-        spine.set_alpha(0.5)
-        spine.set_visible(side in ("left", "bottom"))
-    return axis
-
-
-def legend(axis: Any) -> None:
-    """Adds a legend to a panel with labels: inside it, or below it where the labels need more space."""
-    handles, labels = axis.get_legend_handles_labels()
-    options = {"frameon": False, "labelcolor": INK, "fontsize": 9}
-    if len(labels) > 4 or any(len(label) > 20 for label in labels):
-        width, height = axis.figure.get_size_inches()
-        axis.figure.set_size_inches(width, height + 0.2 * len(labels))
-        axis.figure.legend(handles, labels, loc="outside lower left", **options)
-    elif labels:
-        axis.legend(**options)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from reszoo.report.pictures import panel, save
+from reszoo.report.lines import Line, plot_lines
+from reszoo.report.panels import panel
+from reszoo.report.pictures import COLORS, INK, SIZE, save
 
 
 def draw_rates(rates: Sequence[float], losses: Sequence[float], suggestion: float, file: Path) -> None:
@@ -18,8 +20,17 @@ def draw_rates(rates: Sequence[float], losses: Sequence[float], suggestion: floa
         file: path of the PNG.
     """
     axis = panel("loss by learning rate", xlabel="learning rate", ylabel="loss (moving average)", width=6)
-    axis.plot(rates, losses)
-    axis.axvline(suggestion, linestyle="--", color="gray")
-    axis.annotate(f" {suggestion:.2g}", (suggestion, max(losses)))
-    axis.set_xscale("log")
+    plot_lines(axis, [Line("loss", losses, at=rates)], xscale="log")
+    axis.axvline(suggestion, linestyle="--", color=COLORS["gray"])
+    text = f"suggestion {suggestion:.2g}"
+    axis.annotate(
+        text,
+        (suggestion, 1.0),
+        xycoords=("data", "axes fraction"),
+        xytext=(4, -2),
+        textcoords="offset points",
+        va="top",
+        color=INK,
+        fontsize=SIZE,
+    )
     save(axis.figure, file)

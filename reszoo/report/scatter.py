@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from reszoo.report.pictures import INK, Picture, hover, legend, literal, panel, style
+from reszoo.report.panels import legend, panel, scale
+from reszoo.report.pictures import INK, Picture, hover, literal, style
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def draw_front(
         axis.plot(costs, scores, drawstyle="steps-post", color=INK, alpha=0.55, linewidth=1.3, label="Pareto front")
     kinds = list(dict.fromkeys(point.kind for point in points))
     for point in points:
-        color, mark = style(point.kind, kinds.index(point.kind))
+        color, mark, _ = style(point.kind, kinds.index(point.kind))
         fill = color if point.complete else "none"
         size, alpha = (8.5, 1) if point in optimal else (6, 0.65)
         artists = axis.plot(
@@ -65,7 +65,7 @@ def draw_front(
         )
         hover(artists[0], point.text)
     for index, kind in enumerate(kinds):
-        color, mark = style(kind, index)
+        color, mark, _ = style(kind, index)
         axis.plot([], [], mark, color=color, label=literal(kind))
     if not all(point.complete for point in points):
         axis.plot([], [], "o", color=INK, markerfacecolor="none", alpha=0.6, label="stopped early")
@@ -76,15 +76,8 @@ def draw_front(
 
 def _scale(axis: Any, costs: Sequence[float], unit: str) -> None:
     """Sets a logarithmic horizontal axis where costs differ by a factor of 5, and its labels k, M, G."""
-    from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
+    from matplotlib.ticker import EngFormatter
 
-    if min(costs) > 0 and max(costs) / min(costs) >= 5:
-        axis.set_xscale("log")
-        decades = math.log10(max(costs) / min(costs))
-        if decades > 2:
-            ticks: tuple[int, ...] = (1,)
-        else:
-            ticks = (1, 2, 5) if decades > 1 else (1, 2, 3, 5, 7)
-        axis.xaxis.set_major_locator(LogLocator(subs=ticks))
-        axis.xaxis.set_minor_formatter(NullFormatter())
+    wide = min(costs) > 0 and max(costs) / min(costs) >= 5
+    scale(axis, "x", costs, "log" if wide else "linear")
     axis.xaxis.set_major_formatter(EngFormatter(unit))

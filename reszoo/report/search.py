@@ -167,9 +167,11 @@ def _effects(rows: Sequence[Row], *, score: str, pair: tuple[str, str] | None) -
 
 
 def _interaction(samples: Sequence[Sample], *, dimensions: tuple[str, str], score: str) -> list[Content]:
-    """One heat map per family."""
+    """One heat map per family that has two values of each dimension."""
     kinds = dict.fromkeys(sample.kind for sample in samples)
-    pictures = [
+    if not kinds:
+        return [f"No trial has both {' and '.join(dimensions)}."]
+    maps = [
         draw_interaction(
             [sample for sample in samples if sample.kind == kind],
             dimensions=dimensions,
@@ -179,7 +181,8 @@ def _interaction(samples: Sequence[Sample], *, dimensions: tuple[str, str], scor
         )
         for kind in kinds
     ]
-    return [Gallery(pictures, "large") if pictures else f"No trial has both {' and '.join(dimensions)}."]
+    pictures = [picture for picture in maps if picture is not None]
+    return [Gallery(pictures, "large")] if pictures else []
 
 
 def _slug(name: str) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from reszoo.report.effects import Sample, Value, format_value
-from reszoo.report.page import Cell, Table
+from reszoo.report.page import MISSING, Cell, Table
 from reszoo.report.tables import short
 
 ENDED = ("complete", "timed_out")
@@ -80,7 +80,11 @@ def table(rows: Sequence[Row], *, score: str, best: Row | None, optimal: set[int
             Cell(f"{row.number}{' (best)' if row is best else ''}", row.number),
             row.kind,
             Cell(row.state, tone="" if row.state in ENDED else "muted"),
-            None if row.score is None else Cell(f"{row.score:.4g}", row.score, "" if row.scored else "bad"),
+            None
+            if row.score is None
+            else Cell(f"{row.score:.4g}", row.score)
+            if row.scored
+            else Cell(MISSING, tone="bad"),
             Cell(short(row.params), row.params),
             Cell(short(row.macs), row.macs),
             *([None if row.latency is None else Cell(_latency(row.latency), row.latency)] if has_latency else []),
@@ -92,7 +96,8 @@ def table(rows: Sequence[Row], *, score: str, best: Row | None, optimal: set[int
         for row in rows
     ]
     marked = frozenset(index for index, row in enumerate(rows) if row.number in optimal)
-    return Table(columns, lines, "Click a heading to sort; highlighted: on a Pareto front.", marked)
+    caption = "Click a heading to sort; highlighted: on a Pareto front."
+    return Table(columns, lines, caption, marked, dash="failed, diverged (a loss that is not finite), or not measured")
 
 
 def _value(value: Value | None) -> Cell | None:

@@ -1,7 +1,8 @@
-"""Writing a page, its pictures and its numbers into a folder."""
+"""Writing a page, its pictures and its numbers; what every result with a page has in common."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from importlib.metadata import version
 from pathlib import Path
 
@@ -10,15 +11,23 @@ from reszoo.report.page import Image, Page, write_page
 from reszoo.strict_json import strict_json
 
 
-def write(page: Page, folder: str | Path) -> Path:
-    """Returns the path of a page after writing it, a PNG of each picture, and its numbers as JSON into a folder.
+def write(page: Page, path: str | Path) -> Path:
+    """Returns the path of a page after writing it.
 
     Args:
         page: the page.
-        folder: created if it does not exist.
+        path: a folder, created if it does not exist, for the page, a PNG of each picture, and its numbers as JSON; or
+            an .html file, for the page alone.
     """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    path = Path(path)
+    file = path if path.suffix.lower() in (".html", ".htm") else path / page.file
+    file.parent.mkdir(parents=True, exist_ok=True)
+    if file != path:
+        _write_companions(page, path)
+    return write_page(file, title=page.title, lead=page.lead, sections=page.sections, facts=page.facts, foot=page.foot)
+
+
+def _write_companions(page: Page, folder: Path) -> None:
     for picture in page.pictures:
         file = folder / f"{picture.name}.png"
         if isinstance(picture, Image):
@@ -29,9 +38,22 @@ def write(page: Page, folder: str | Path) -> Path:
     if page.numbers is not None:
         with atomic_write(folder / page.numbers_file) as temporary:
             temporary.write_text(strict_json(page.numbers, indent=2), encoding="utf-8")
-    return write_page(
-        folder / page.file, title=page.title, lead=page.lead, sections=page.sections, facts=page.facts, foot=page.foot
-    )
+
+
+class Presentable:
+    """A result that has a page."""
+
+    @abstractmethod
+    def page(self) -> Page:
+        """Returns the result as a page."""
+
+    def write(self, path: str | Path) -> Path:
+        """Returns the path of the page after writing it.
+
+        Args:
+            path: a folder for the page, its pictures and its numbers; or an .html file for the page alone.
+        """
+        return write(self.page(), path)
 
 
 def versions() -> str:

@@ -10,6 +10,9 @@ from typing import Any
 from reszoo.data.sources import Data, DataSource, open_data
 from reszoo.errors import ReszooError
 from reszoo.notebook import html_table
+from reszoo.report.evaluation import evaluation_page
+from reszoo.report.page import Page
+from reszoo.report.write import Presentable, versions
 from reszoo.training.labels import training_labels
 from reszoo.training.metadata import Metadata, check_columns, warn_of
 from reszoo.training.metrics import (
@@ -34,7 +37,7 @@ THRESHOLD = 0.5
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class Evaluation(Presentable):
     """Measures of a network on data, by its task: classification, several classes at once, or regression."""
 
     task: str
@@ -67,6 +70,10 @@ class Evaluation:
         if name not in self.metrics:
             raise ReszooError(f"Evaluation.{name}", got=f"a {self.task}", expected=", ".join(self.metrics))
         return self.metrics[name]
+
+    def page(self) -> Page:
+        """Returns the evaluation as a page: measures, classes, confusion matrix, calibration, most wrong examples."""
+        return evaluation_page(self, title=f"Evaluation of a {self.task}", foot=versions())
 
     def __repr__(self) -> str:
         numbers = ", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in [*self.metrics.items()][:3])

@@ -25,7 +25,10 @@ class GradientProfile(Result):
     """
 
     title: ClassVar[str] = "gradient profile"
-    thresholds: ClassVar[str] = "|log10 ratio| below 2 healthy, to 4 strained, beyond vanishing or exploding"
+    thresholds: ClassVar[str] = (
+        "gradient at the first block over that at the last: within a factor of 100 healthy, within 10,000 strained, "
+        "beyond vanishing or exploding"
+    )
 
     blocks: tuple[str, ...]
     norms: tuple[float, ...]
@@ -49,7 +52,11 @@ class GradientProfile(Result):
     def panels(self) -> list[Panel]:
         """Returns the root mean square over depth."""
         depth = range(len(self.rms))
-        return [Panel("dL/dh, root mean square", "block", "gradient", {self.model: (depth, self.rms)}, "log")]
+        return [
+            Panel(
+                "gradient of the loss at each block", "block", "root mean square", {"network": (depth, self.rms)}, "log"
+            )
+        ]
 
 
 def gradient_profile(

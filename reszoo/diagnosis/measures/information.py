@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
@@ -55,25 +55,31 @@ class Information(Result):
         "input has no threshold: a trained classifier loses the input (Alain 2016)"
     )
 
+    control_names: ClassVar[Mapping[str, str]] = {
+        "r2, random": "R2 of the input from a random projection of it",
+        "probe, random": "accuracy of a linear probe on that projection",
+        "probe, labels shuffled": "of one for shuffled labels",
+        "probe, greatest of 19 shuffles": "greatest of 19 of those",
+    }
+
     places: tuple[int, ...]
     """Indices i of the measured h_i."""
     readouts: tuple[Readout, ...]
     """One for every place."""
 
     def panels(self) -> list[Panel]:
-        """Returns R2 and probe accuracy over depth, with their controls as lines."""
-        ends = (self.places[0], self.places[-1])
-
-        def line(name: str) -> tuple[Sequence[float], Sequence[float]]:
-            return ends, [self.control[name]] * 2
-
-        r2 = {self.model: (self.places, [one.r2 for one in self.readouts]), "random projection": line("r2, random")}
-        probe = {
-            self.model: (self.places, [one.probe for one in self.readouts]),
-            "random projection": line("probe, random"),
-            "labels shuffled": line("probe, labels shuffled"),
+        """Returns R2 and probe accuracy over depth, with their controls as horizontal lines."""
+        r2 = {"network": (self.places, [one.r2 for one in self.readouts])}
+        probe = {"network": (self.places, [one.probe for one in self.readouts])}
+        random = {"random projection": self.control["r2, random"]}
+        others = {
+            "random projection": self.control["probe, random"],
+            "labels shuffled": self.control["probe, labels shuffled"],
         }
-        return [Panel("input", "block", "R2, held out", r2), Panel("class", "block", "accuracy, held out", probe)]
+        return [
+            Panel("the input, recovered", "block", "R2, held out", r2, controls=random),
+            Panel("the class, by a linear probe", "block", "accuracy, held out", probe, controls=others),
+        ]
 
 
 def information(

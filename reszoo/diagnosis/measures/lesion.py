@@ -47,16 +47,12 @@ class LesionStudy(Result):
 
     def panels(self) -> list[Panel]:
         """Returns the accuracy without each block, and without several."""
-        count = len(self.blocks)
-        curves = {
-            "without this block": (range(1, count + 1), self.without),
-            "intact": ((1, count), (self.accuracy,) * 2),
-            "largest class": ((1, count), (self.control["largest class"],) * 2),
-        }
+        curves = {"without the block": (range(1, len(self.blocks) + 1), self.without)}
+        controls = {"intact": self.accuracy, "largest class": self.control["largest class"]}
         several = {"mean of draws": tuple(zip(*self.without_many, strict=True)) or ((), ())}
         return [
-            Panel("one block removed", "block", "accuracy", curves),
-            Panel("several at random", "blocks removed", "accuracy", several),  # type: ignore[arg-type]
+            Panel("one block removed", "block", "accuracy", curves, controls=controls),
+            Panel("several blocks removed at random", "blocks removed", "accuracy", several),  # type: ignore[arg-type]
         ]
 
 
@@ -206,11 +202,11 @@ class EarlyExit(Result):
 
     def panels(self) -> list[Panel]:
         """Returns the accuracy and the loss over depth."""
-        curves = {self.model: (self.places, self.accuracy)}
-        curves["largest class"] = (self.places, (self.control["largest class"],) * len(self.places))
+        curves = {"network": (self.places, self.accuracy)}
+        controls = {"largest class": self.control["largest class"]}
         return [
-            Panel("head after every block", "block", "accuracy", curves),
-            Panel("", "block", "cross-entropy (nats)", {self.model: (self.places, self.losses)}),
+            Panel("accuracy of the head after every block", "block", "accuracy", curves, controls=controls),
+            Panel("loss after every block", "block", "cross-entropy (nats)", {"network": (self.places, self.losses)}),
         ]
 
 

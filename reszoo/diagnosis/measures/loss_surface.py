@@ -41,8 +41,13 @@ class Predictiveness(Result):
         """Returns the cosine and the change of the loss over the length of the step."""
         lengths = [float(np.log10(step)) for step in self.steps]
         return [
-            Panel("gradient after a step", "log10 of step / weights", "cosine", {self.model: (lengths, self.cosines)}),
-            Panel("loss", "log10 of step / weights", "change (nats)", {self.model: (lengths, self.loss_changes)}),
+            Panel("gradient after a step", "log10 of step / weights", "cosine", {"network": (lengths, self.cosines)}),
+            Panel(
+                "loss after a step",
+                "log10 of step / weights",
+                "change (nats)",
+                {"network": (lengths, self.loss_changes)},
+            ),
         ]
 
 
@@ -147,8 +152,10 @@ class LossSlice(Result):
     def panels(self) -> list[Panel]:
         """Returns the loss along every direction."""
         curves = {f"direction {number}": (self.at, row) for number, row in enumerate(self.losses, 1)}
-        curves["chance"] = ((self.at[0], self.at[-1]), (self.control["chance"],) * 2)
-        return [Panel(self.model, "distance (lengths of the weights)", "loss (nats)", curves)]
+        chance = {"chance": self.control["chance"]}
+        return [
+            Panel("loss along directions", "distance (lengths of the weights)", "loss (nats)", curves, controls=chance)
+        ]
 
 
 def loss_slice(

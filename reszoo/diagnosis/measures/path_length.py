@@ -43,8 +43,10 @@ class PathLength(Result):
     def panels(self) -> list[Panel]:
         """Returns the norm and the share over the length."""
         return [
-            Panel("one path", "branches", "gradient norm", {self.model: (self.lengths, self.norms)}, "log"),
-            Panel("all paths of a length", "branches", "share", {self.model: (self.lengths, self.share)}),
+            Panel("one path", "branches", "gradient norm", {"network": (self.lengths, self.norms)}, "log"),
+            Panel(
+                "all paths of a length", "branches", "share of the gradient", {"network": (self.lengths, self.share)}
+            ),
         ]
 
 

@@ -11,9 +11,8 @@ from textwrap import shorten
 from typing import Any, ClassVar, Literal
 
 from reszoo.notebook import html_table
-from reszoo.report.page import Image
-from reszoo.report.pictures import png, save
-from reszoo.report.profiles import Panel, draw_profiles
+from reszoo.report.pictures import Picture
+from reszoo.report.profiles import Panel, draw_profiles, save_profiles
 
 Level = Literal["healthy", "strained", "broken", "unknown"]
 TONES = {"healthy": "good", "strained": "fair", "broken": "bad", "unknown": "muted"}
@@ -29,6 +28,8 @@ class Result:
     """Name of the measurement."""
     thresholds: ClassVar[str]
     """Where the levels begin and end."""
+    control_names: ClassVar[Mapping[str, str]] = {}
+    """Key of a control -> what it is, in words, where the key alone does not say it."""
 
     model: str
     """Name of the model."""
@@ -53,14 +54,11 @@ class Result:
 
     def plot(self, file: str | Path) -> None:
         """Writes the figure as a PNG file."""
-        save(self._figure(), Path(file))
+        save_profiles(self.panels(), Path(file), title=f"{self.title}: {self.model}")
 
-    def image(self) -> Image:
-        """Returns the figure for a page."""
-        return Image(self.title.replace(" ", "_"), self.verdict, png(self._figure()))
-
-    def _figure(self) -> Any:
-        return draw_profiles(self.panels(), title=f"{self.title}: {self.model}")
+    def pictures(self) -> list[Picture]:
+        """Returns a picture of every panel that has something to draw."""
+        return draw_profiles(self.panels(), name=self.title.replace(" ", "_"), caption=self.verdict)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns everything as plain data for JSON; NaN and infinity become strings."""
@@ -69,8 +67,10 @@ class Result:
 
 
 def control_text(result: Result) -> str:
-    """Returns the controls of a result as text: `labels shuffled 0.98, random 1.2`."""
-    return ", ".join(f"{name} {value:.3g}" for name, value in result.control.items())
+    """Returns the controls of a result as text: `labels shuffled: 0.98; random direction: undefined`."""
+    texts = ("undefined" if math.isnan(value) else f"{value:.3g}" for value in result.control.values())
+    names = (result.control_names.get(name, name) for name in result.control)
+    return "; ".join(f"{name}: {text}" for name, text in zip(names, texts, strict=True))
 
 
 def plain(value: Any) -> Any:

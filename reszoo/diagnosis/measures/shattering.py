@@ -41,9 +41,9 @@ class Shattering(Result):
 
     def panels(self) -> list[Panel]:
         """Returns the correlation over distance, with white noise and a random walk."""
-        curves = {self.model: self.correlation, "random walk": self.brown, "white noise": self.white}
+        curves = {"network": self.correlation, "random walk": self.brown, "white noise": self.white}
         lines = {name: (self.lags, values) for name, values in curves.items()}
-        return [Panel("gradients", "distance (1/256 of a segment)", "correlation", lines)]
+        return [Panel("gradients of neighbors", "distance (1/256 of a segment)", "correlation", lines)]
 
 
 def shattering(

@@ -21,7 +21,10 @@ class SignalPropagation(Result):
     """Size of h_0, ..., h_N, and of every branch relative to its shortcut."""
 
     title: ClassVar[str] = "signal propagation"
-    thresholds: ClassVar[str] = "|log10 growth| below 2 healthy, to 4 strained, beyond broken"
+    thresholds: ClassVar[str] = (
+        "signal at the last block over that at the first: within a factor of 100 healthy, within 10,000 strained, "
+        "beyond broken"
+    )
 
     blocks: tuple[str, ...]
     squared_mean: tuple[float, ...]
@@ -43,8 +46,8 @@ class SignalPropagation(Result):
         reference = [1 / np.sqrt(number) for number in numbers]
         ratio = {"branch / shortcut": (numbers, self.branch_ratio), "1 / sqrt(block)": (numbers, reference)}
         return [
-            Panel("forward", "block", "root mean square", {self.model: (range(len(self.rms)), self.rms)}, "log"),
-            Panel("branches", "block", "ratio", ratio, "log"),
+            Panel("the signal", "block", "root mean square", {"network": (range(len(self.rms)), self.rms)}, "log"),
+            Panel("branches beside their shortcuts", "block", "ratio of sizes", ratio, "log"),
         ]
 
 
