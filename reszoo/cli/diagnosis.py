@@ -56,6 +56,8 @@ def diagnose(
         console.print(f"\n[bold]{number}. {cause.kind}[/bold] ({sure}): {escaped(cause.seen)}", soft_wrap=True)
         say(cause.why)
         say(cause.remedy, style="green")
+    for note in diagnosis.notes:
+        say(f"\nnote: {note}")
     if not diagnosis.causes:
         say("\nNo cause found: nothing explains a failure to train.")
     console.print()
