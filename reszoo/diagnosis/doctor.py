@@ -30,9 +30,10 @@ RISE = 2.0
 class Doctor(keras.callbacks.Callback):
     """Prints one line when something goes wrong during training: each kind of cause once.
 
-    Always: a loss that is NaN or infinite, rises, goes up and down, or stands still. With a few examples also, before the first step,
-    everything that can be read from the program and the data, and after every epoch units that have died. It takes the
-    losses that Keras reports anyway, and one inference of the examples an epoch; training itself is unchanged.
+    Always: a loss that is NaN or infinite, rises, goes up and down, or stands still. With a few examples also, before
+    the first step, everything that can be read from the program and the data, and after every epoch units that have
+    died. It takes the losses that Keras reports anyway, and one inference of the examples an epoch; training itself is
+    unchanged.
 
     Example:
         >>> import keras, numpy as np, reszoo
@@ -92,7 +93,7 @@ class Doctor(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
         taken = batch + 1 - self._batch
         self._step, self._batch = self._step + taken, batch + 1
-        loss = (logs or {}).get("loss", 0.0)
+        loss = float((logs or {}).get("loss", 0.0))
         # Keras reports the mean of the epoch so far.
         self._batches.append((loss * (batch + 1) - self._sum) / taken)
         self._sum = loss * (batch + 1)
@@ -168,8 +169,8 @@ def swings(losses: Sequence[float], errors: Sequence[float]) -> Iterator[Cause]:
     epoch, rise = next(iter(rises.items()))
     yield Cause(
         "learning_rate",
-        f"the loss goes up and down: it rises in {len(rises)} of the last {WINDOW} epochs, first by {rise:.3g} in epoch "
-        f"{epoch}, by more than {NOISE:g} standard errors each; it has gained {gained:.3g} since the first epoch",
+        f"the loss goes up and down: it rises in {len(rises)} of the last {WINDOW} epochs, first by {rise:.3g} in "
+        f"epoch {epoch}, by more than {NOISE:g} standard errors each; it has gained {gained:.3g} since the first epoch",
         "the steps overshoot: the learning rate is too high",
         "a third of the learning rate",
         certain=False,

@@ -115,8 +115,8 @@ def leaks(program: Program) -> Iterator[Cause]:
         if columns:
             yield Cause(
                 "labels",
-                f"{_columns(columns)} of the inputs {'is' if len(columns) == 1 else 'are'} the class, or stand for it, in "
-                f"all {len(rows):,} examples",
+                f"{_columns(columns)} of the inputs {'is' if len(columns) == 1 else 'are'} the class, or stand for it, "
+                f"in all {len(rows):,} examples",
                 "the network learns to copy it, and fails where the class is not known before",
                 f"x = np.delete(x, {columns}, axis=1)  # unless it is known at prediction time",
                 certain=False,

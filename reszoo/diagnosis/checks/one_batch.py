@@ -100,8 +100,8 @@ def one_batch_causes(
 def reference(program: Program, rows: Array, seed: int) -> Trainee | None:
     """Returns a network of one hidden layer that reads some examples as rows and has the program's output and loss."""
     output = program.outputs[0]
-    features, shape = features_of(program, rows), output.shape
-    if features is None or len(program.outputs) > 1 or None in shape:
+    features, shape = features_of(program, rows), tuple(side or 0 for side in output.shape)
+    if features is None or len(program.outputs) > 1 or 0 in shape:
         return None
     start = keras.initializers.HeNormal(seed)
     inputs = keras.Input(features.shape[1:])
