@@ -2,8 +2,8 @@
 
 python benchmarks/cases.py [GROUP ...] [--list] [--slow]
 
-Runs the tests that are named below with pytest and prints a table of cases: passed, failed, skipped, or no test. GROUP is
-a letter, or several (`A B`); `--list` prints the table without running anything; `--slow` includes slow tests.
+Runs the tests that are named below with pytest and prints a table of cases: passed, failed, skipped, or no test. GROUP
+is a letter, or several (`A B`); `--list` prints the table without running anything; `--slow` includes slow tests.
 """
 
 import argparse

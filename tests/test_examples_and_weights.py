@@ -66,7 +66,10 @@ LOSSES = {
     "sample weights": (classified(16, dense(3, "softmax")), lambda x, y: {"sample_weight": weights()}),
     "a weight for all outputs": (lambda: scaled(2.5), lambda x, y: {}),
     "weights of outputs": (weighted_outputs, lambda x, y: {}),
-    "weights of outputs and of examples": (weighted_outputs, lambda x, y: {"sample_weight": {"class": weights(), "value": weights(seed=2)}}),
+    "weights of outputs and of examples": (
+        weighted_outputs,
+        lambda x, y: {"sample_weight": {"class": weights(), "value": weights(seed=2)}},
+    ),
     "a sum": (summed, lambda x, y: {}),
     "a mean of the weights": (
         lambda: summed(keras.losses.SparseCategoricalCrossentropy(reduction="mean_with_sample_weight")),

@@ -49,6 +49,11 @@ class Arrays:
 
     def subset(self, indices: Any) -> Arrays:
         """Returns the examples at these indices as a new source."""
+        import numpy as np
+
+        if np.array_equal(indices, np.arange(len(self))):
+            # Large arrays are not copied for nothing.
+            return self
         weights = None if self.weights is None else self.weights[indices]
         return replace(self, x=self.x[indices], labels=self.labels[indices], weights=weights)
 

@@ -94,6 +94,15 @@ class Data:
         if self.task == "classification" and len(present) < 2:
             raise ReszooError(where, got=f"one class, {present[0]}", expected="examples of at least two classes")
 
+    def check_classes(self, where: str) -> None:
+        """Raises a ReszooError if these are no examples of one class each, all of the same weight."""
+        if self.task != "classification":
+            expected = "one class for every example"
+            raise ReszooError(f"{where}: {self.name}", got=f"data for {self.task}", expected=expected)
+        if any(getattr(part, "weights", None) is not None for part in self.parts().values()):
+            expected = "(x, y): every example counts the same here"
+            raise ReszooError(f"{where}: {self.name}", got="sample weights", expected=expected)
+
     def __repr__(self) -> str:
         test = "" if self.test is None else f", {len(self.test):,} test"
         sizes = f"{len(self.train):,} training, {len(self.validation):,} validation{test} examples"

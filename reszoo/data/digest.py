@@ -43,13 +43,11 @@ def digests(data: Data, /) -> dict[str, str]:
     labels = {part: _label_bytes(each.labels, data) for part, each in parts.items()}
     pairs = [row + label for part in parts for row, label in zip(rows[part], labels[part], strict=True)]
     columns = repr(getattr(getattr(data, "columns", None), "names", ""))
-    own = {part: getattr(each, "weights", None) for part, each in parts.items()}
-    weighted = [
-        row + weight.tobytes()
-        for part in parts
-        if own[part] is not None
-        for row, weight in zip(rows[part], own[part], strict=True)
-    ]
+    weighted: list[bytes] = []
+    for part, each in parts.items():
+        weights = getattr(each, "weights", None)
+        if weights is not None:
+            weighted += [row + weight.tobytes() for row, weight in zip(rows[part], weights, strict=True)]
     return {
         **({"weights": _join(sorted(weighted))} if weighted else {}),
         "classes": _join([name.encode() for name in data.classes] + [columns.encode()]),

@@ -9,6 +9,7 @@ from reszoo.data.arrays import Arrays, check_inputs, check_weights, shrink_image
 from reszoo.data.dataset import Data
 from reszoo.data.duplicates import copies, digests
 from reszoo.data.labels import Task, read_labels
+from reszoo.data.memory import check_memory
 from reszoo.data.pictures import Channels
 from reszoo.data.ranges import Range, measure, value_range
 from reszoo.data.splits import divide, split, strata
@@ -74,6 +75,8 @@ def arrays_data(
     if callable(groups) or isinstance(groups, str):
         got = "a function" if callable(groups) else repr(groups)
         raise ReszooError("groups", got=got, expected=f"for {name}: a group for every example")
+    if test or division["share"] or division.get("folds"):
+        check_memory(name, remaining.x.nbytes)
     if test:
         rest, held = split(strata(remaining.labels), test, seed)
         remaining, test_part = remaining.subset(rest), remaining.subset(held)

@@ -139,7 +139,7 @@ def _in_srgb(image: Any) -> Any:
 
         alpha = image.getchannel("A") if mode == "RGBA" else None
         bare = image.convert("L") if image.mode == "LA" else image.convert("RGB") if alpha is not None else image
-        colors = ImageCms.applyTransform(bare, transform)
+        colors: Any = ImageCms.applyTransform(bare, transform)
     except Exception:
         # A damaged profile, or one for other colors: viewers show the pixels as they are.
         return image

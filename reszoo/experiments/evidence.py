@@ -164,6 +164,7 @@ def evidence(
     if unknown:
         raise UnknownNameError("evidence.claims", got=unknown[0], known=_FINDINGS)
     images = data if isinstance(data, Data) else open_data(data)
+    images.check_classes("evidence")
     case = _Case(images, sorted({*depths}), {"seeds": seeds, "steps": steps})
     selection = [name for name in _FINDINGS if claims is None or name in claims]
     results = []
