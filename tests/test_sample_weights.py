@@ -102,6 +102,30 @@ def test_weights_are_part_of_the_identity():
     assert names == [{"weights"}, {"weights"}]
 
 
+@pytest.mark.parametrize(
+    "call",
+    [lambda data: reszoo.compare("resnet20_cifar", data), reszoo.evidence, lambda data: reszoo.prune_depth(None, data)],
+)
+def test_other_tasks_and_weights_are_refused_where_they_have_no_meaning(call):
+    images = np.zeros((COUNT, 8, 8, 1), "uint8") + KIND[:, None, None, None].astype("uint8")
+    for source, message in (
+        (reszoo.open_data((images, ROWS), task="regression"), "data for regression"),
+        (reszoo.open_data((images, np.eye(2)[KIND]), task="multilabel"), "data for multilabel"),
+        ((images, KIND, WEIGHTS), "sample weights"),
+    ):
+        with refused([message]):
+            call(source)
+
+
+def test_arrays_are_copied_only_where_they_fit(monkeypatch):
+    whole = reszoo.open_data({"train": (ROWS, KIND), "validation": (ROWS[:9], KIND[:9])})
+    assert np.shares_memory(whole.train.x, ROWS)
+    monkeypatch.setattr("reszoo.data.memory.free_memory", lambda: 100)
+    with refused(["x of 320 bytes", "100 bytes are free", "'validation'"]):
+        reszoo.open_data((ROWS, KIND))
+    assert len(reszoo.open_data({"train": (ROWS, KIND), "validation": (ROWS[:9], KIND[:9])}).train) == COUNT
+
+
 def test_mixed_examples_have_mixed_weights():
     data = reszoo.open_data((ROWS, KIND, WEIGHTS))
     batches = Batches(data.train, data.scaling, 2, batch=16, seed=0, augmentation=Augmentation(mixup=1.0))

@@ -14,7 +14,7 @@ from reszoo.data.labels import Task
 from reszoo.data.pictures import Channels
 from reszoo.data.sources import Data, DataSource, open_data
 from reszoo.errors import ReszooError
-from reszoo.training.defaults import default_recipe, fitted
+from reszoo.training.defaults import MIN_UPDATES, default_recipe, fitted
 from reszoo.training.identity import finished, read_settings, settings_of
 from reszoo.training.metadata import check_columns, features_of, scaling_of_weights
 from reszoo.training.opening import arguments_of
@@ -118,7 +118,12 @@ def train(
     before = read_settings(folder)
     line = ""
     if recipe is None and (not before or "digest" in before):
-        settings, line = fitted(default_recipe(source, weights), len(source.train), changes_of_recipe)
+        name = default_recipe(source, weights)
+        # A run that began with the recipe's own number of epochs, as in earlier versions, ends with it.
+        begun = before.get("recipe", {}).get("epochs") == load_recipe(name).epochs
+        settings, line = fitted(
+            name, len(source.train), changes_of_recipe, updates=0 if begun or weights is not None else MIN_UPDATES
+        )
     else:
         # A run of an earlier version resumes with the default settings of that version.
         settings = load_recipe(recipe or before["recipe"]["name"], **changes_of_recipe)
