@@ -114,6 +114,19 @@ def test_a_loss_of_the_models_own_is_not_taken_for_the_compiled_one():
         reszoo.diagnose(own, x, y)
 
 
+def test_a_training_of_the_models_own_is_not_tried():
+    class Own(keras.Model):
+        def train_step(self, *args):
+            return super().train_step(*args)
+
+    model, x, y = classified(16, dense(3, "softmax"))()
+    own = Own(model.inputs, model.outputs)
+    own.compile("adam", SPARSE)
+    diagnosis = reszoo.diagnose(own, x, y)
+    assert diagnosis.loss == pytest.approx(own.evaluate(x, y, verbose=0), abs=1e-5)
+    assert ("trial", "Own.train_step() is the model's own") in diagnosis.skipped
+
+
 @pytest.mark.parametrize(
     ("settings", "messages"),
     [

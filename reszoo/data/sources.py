@@ -146,7 +146,7 @@ def _open(source: Any, *, target: Any, columns: Columns | None, **settings: Any)
     if not hasattr(source, "__iter__") and not hasattr(source, "__getitem__"):
         raise ReszooError("data", got=repr(source), expected=_EXPECTED)
     stream = read_stream("batches", source)
-    settings = with_weights("batches", settings, stream.weights)
+    settings = _with_weights("batches", settings, stream.weights)
     data = arrays_data("batches", stream.x, stream.y, classes=stream.classes, **settings)
     return replace(data, notes=(*stream.notes, *data.notes))
 
@@ -201,12 +201,12 @@ def _from_pairs(name: str, parts: Parts, **settings: Any) -> Data:
         options = settings | (WHOLE if "validation" in parts.sources or part != "train" else {})
         options |= {} if part == "train" else {"sample_weight": None}
         own = values if x[part].dtype == x["train"].dtype else None
-        options = with_weights(names[part], options, *pair[2:])
+        options = _with_weights(names[part], options, *pair[2:])
         opened[part] = arrays_data(names[part], x[part], pair[1], values=own, **options)
     return _joined(parts, opened)
 
 
-def with_weights(name: str, settings: dict[str, Any], weights: Any = None) -> dict[str, Any]:
+def _with_weights(name: str, settings: dict[str, Any], weights: Any = None) -> dict[str, Any]:
     """Returns settings with the weights that a source itself has.
 
     Raises:

@@ -259,6 +259,8 @@ def _no_trial(examination: Examination) -> str:
     program = examination.program
     if program.optimizer is None or any(output.loss is None for output in program.outputs):
         return "the model is not compiled with an optimizer and a loss"
+    if program.own_training:
+        return f"{program.own_training} is the model's own"
     if not program.model.trainable_variables:
         return "nothing is trainable"
     if any(title == "loss" for title, _ in examination.skipped) or len(program.finite_rows) < 2:

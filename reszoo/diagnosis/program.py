@@ -25,7 +25,7 @@ from reszoo.diagnosis.objective import (
     output_names,
     takes_logits,
 )
-from reszoo.diagnosis.trace import functional, own_steps
+from reszoo.diagnosis.trace import functional, own_method
 from reszoo.diagnosis.units import activation_name
 from reszoo.diagnosis.weighting import example_weights
 from reszoo.errors import ReszooError
@@ -135,6 +135,8 @@ class Program:
     """As passed to `fit`."""
     own_loss: str = ""
     """The method with which the model computes its loss in its own way."""
+    own_training: str = ""
+    """The same for its training."""
     traced: bool = False
     """Whether the model stands for a subclass, whose layers and optimizer it shares."""
 
@@ -252,16 +254,10 @@ def read_program(
     weights = example_weights(targets, names, class_weight=class_weight, sample_weight=sample_weight)
     rows = zip(names, graphs, losses, targets, weights, loss_weights(model), strict=True)
     outputs = tuple(Output(*row) for row in rows)
-    return Program(
-        model,
-        tree.map_structure(_array, x),
-        outputs,
-        batch_size,
-        epochs,
-        class_weight,
-        own_steps(original),
-        model is not original,
-    )
+    own_loss = own_method(original, "compute_loss", "test_step")
+    own = {"own_loss": own_loss, "own_training": own_method(original, "train_step") or own_loss}
+    arrays = tree.map_structure(_array, x)
+    return Program(model, arrays, outputs, batch_size, epochs, class_weight, traced=model is not original, **own)
 
 
 def first_readers(program: Program) -> Iterator[tuple[Step, Slot]]:

@@ -78,9 +78,9 @@ def _input(part: Array) -> Any:
     return keras.Input(part.shape[1:], dtype=kind)
 
 
-def own_steps(model: Any) -> str:
-    """Returns the method with which a model computes its loss in its own way; empty if Keras computes it."""
-    for name in ("compute_loss", "train_step", "test_step"):
+def own_method(model: Any, *names: str) -> str:
+    """Returns the first of some methods that a model defines in its own way; empty if all are those of Keras."""
+    for name in names:
         owner = next((kind for kind in type(model).__mro__ if name in vars(kind)), keras.Model)
         if not owner.__module__.startswith("keras."):
             return f"{owner.__name__}.{name}()"
