@@ -17,7 +17,7 @@ from keras import tree
 from reszoo.diagnosis.anatomy import preserve_variables
 from reszoo.diagnosis.causes import Cause, ranked
 from reszoo.diagnosis.checks.data import bad_values, label_causes, scale_causes, unrelated_labels
-from reszoo.diagnosis.checks.examples import contradictions, example_notes, leaks
+from reszoo.diagnosis.checks.examples import contradictions, example_notes
 from reszoo.diagnosis.checks.layers import activation_causes, frozen_causes, regularization_causes, weight_causes
 from reszoo.diagnosis.checks.measured import depth_causes, norm_causes, unit_causes, weight_values
 from reszoo.diagnosis.checks.one_batch import one_batch, one_batch_causes, reference
@@ -117,7 +117,6 @@ def _read(examination: Examination) -> None:
         *weight_values(program),
         *output_causes(program),
         *label_causes(program),
-        *leaks(program),
         *weighting_causes(program),
     ]
     examination.notes += example_notes(program)

@@ -1,4 +1,4 @@
-"""The examples among each other and against their labels: copies, one example under two labels, leaked labels."""
+"""The examples among each other and against their labels: copies, one example under two labels, leaks."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def contradictions(program: Program) -> Iterator[Cause]:
 
 
 def example_notes(program: Program) -> Iterator[str]:
-    """Yields how many examples are copies of others, and columns equal to the numbers of a regression."""
+    """Yields how many examples are copies of others, and columns that are the true value: odd, but no cause."""
     rows, keys = _keys(program)
     count = 0 if keys is None else len(rows) - len(np.unique(keys))
     chance = _chance(program, rows) if count >= COPIES * len(rows) else count
@@ -64,13 +64,23 @@ def example_notes(program: Program) -> Iterator[str]:
             f"{count:,} of {len(rows):,} inputs are copies of others ({chance:,} where every column is shuffled): "
             "copies on both sides of a split make the validation too good"
         )
+    yield from _leak_notes(program, rows)
+
+
+def _leak_notes(program: Program, rows: Array) -> Iterator[str]:
+    """Yields columns of a table that are the true value, or its class under another name."""
+    parts = tree.flatten(program.x)
+    if len(parts) != 1 or parts[0].ndim != 2 or len(rows) < FEWEST:
+        return
     for output in program.outputs:
-        parts, y = tree.flatten(program.x), output.y[rows].reshape(len(rows), -1)
-        if output.form != "values" or len(parts) != 1 or parts[0].ndim != 2 or y.shape[1] != 1 or len(rows) < FEWEST:
-            continue
-        equal = [column for column in range(parts[0].shape[1]) if np.array_equal(parts[0][rows, column], y[:, 0])]
-        if equal:
-            yield f"{_columns(equal)} of the inputs equal{'s' * (len(equal) == 1)} the true value in every example"
+        columns = [*_leaking(parts[0][rows], output, rows)]
+        if columns:
+            several = len(columns) > 1
+            yield (
+                f"column{'s' * several} {', '.join(map(str, columns[:3]))}{', ...' * (len(columns) > 3)} of the inputs "
+                f"{'are' if several else 'is'} the true value or stand{'s' * (not several)} for it in all {len(rows):,} "
+                "examples: leave it out unless it is known at prediction time"
+            )
 
 
 def _chance(program: Program, rows: Array) -> int:
@@ -100,36 +110,21 @@ def _wrong(keys: Array, numbers: Array) -> float:
     return 1 - sum(best.values()) / len(keys)
 
 
-def leaks(program: Program) -> Iterator[Cause]:
-    """Yields columns of a table that are the label, or its classes under other names.
-
-    A column counts if every class has one value of its own, and none of 19 other orders of the labels does as well.
-    """
-    parts = tree.flatten(program.x)
-    rows = program.finite_rows[:ROWS]
-    if len(parts) != 1 or parts[0].ndim != 2 or parts[0].shape[1] < 2 or len(rows) < FEWEST:
-        return
-    x = parts[0][rows]
-    for output in program.outputs:
-        columns = [*_leaking(x, output, rows)]
-        if columns:
-            yield Cause(
-                "labels",
-                f"{_columns(columns)} of the inputs {'is' if len(columns) == 1 else 'are'} the class, or stand for it, "
-                f"in all {len(rows):,} examples",
-                "the network learns to copy it, and fails where the class is not known before",
-                f"x = np.delete(x, {columns}, axis=1)  # unless it is known at prediction time",
-                certain=False,
-                evidence={"columns": len(columns), "other orders of the labels that fit": 0},
-            )
-
-
 def _leaking(x: Array, output: Output, rows: Array) -> Iterator[int]:
-    numbers = class_numbers(output.y[rows]) if output.form in ("one-hot", "binary", "classes") else None
+    """Yields the columns in which every class has one value of its own, or which equal the numbers of a regression.
+
+    The control: none of 19 other orders of the labels fits as well.
+    """
+    y = output.y[rows]
+    if output.form == "values":
+        flat = y.reshape(len(y), -1)
+        if flat.shape[1] == 1:
+            yield from (column for column in range(x.shape[1]) if np.array_equal(x[:, column], flat[:, 0]))
+        return
+    numbers = class_numbers(y) if output.form in ("one-hot", "binary", "classes") else None
     if numbers is None or min(Counter(numbers.tolist()).values()) < 3 or len(np.unique(numbers)) < 2:
         return
-    classes = len(np.unique(numbers))
-    random = np.random.default_rng(0)
+    classes, random = len(np.unique(numbers)), np.random.default_rng(0)
     for column in range(x.shape[1]):
         values = x[:, column]
         if len(np.unique(values[:200])) > classes or len(np.unique(values)) != classes:
@@ -137,10 +132,6 @@ def _leaking(x: Array, output: Output, rows: Array) -> Iterator[int]:
         orders = (random.permutation(numbers) for _ in range(PERMUTATIONS))
         if _one_to_one(values, numbers) and not any(_one_to_one(values, order) for order in orders):
             yield column
-
-
-def _columns(columns: list[int]) -> str:
-    return f"column{'s' * (len(columns) > 1)} {', '.join(map(str, columns[:3]))}{', ...' * (len(columns) > 3)}"
 
 
 def _one_to_one(values: Array, numbers: Array) -> bool:

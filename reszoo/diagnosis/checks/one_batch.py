@@ -116,12 +116,14 @@ def reference(program: Program, rows: Array, seed: int) -> Trainee | None:
 
 def _fit(trainee: Trainee, rows: Array, rate: float) -> OneBatch | None:
     """Returns a training on some examples; None if the time is not enough, or the loss is still falling."""
+    # Repeated to the usual size of a batch, for which the step is compiled already.
+    batch = np.resize(rows, max(trainee.batch, len(rows)))
     trainee.start(rate=rate)
-    trainee.step(rows)
+    trainee.step(batch)
     trainee.start(rate=rate)
     begun, gain, before = perf_counter(), 0.0, 0.0
     for step in range(1, STEPS + 1):
-        if not isfinite(trainee.step(rows)):
+        if not isfinite(trainee.step(batch)):
             return OneBatch(tuple(rows.tolist()), rate, step, 0.0)
         late = perf_counter() - begun > SECONDS
         if step % 30 == 0 or late:
