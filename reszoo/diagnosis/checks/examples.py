@@ -78,8 +78,8 @@ def _leak_notes(program: Program, rows: Array) -> Iterator[str]:
             several = len(columns) > 1
             yield (
                 f"column{'s' * several} {', '.join(map(str, columns[:3]))}{', ...' * (len(columns) > 3)} of the inputs "
-                f"{'are' if several else 'is'} the true value or stand{'s' * (not several)} for it in all {len(rows):,} "
-                "examples: leave it out unless it is known at prediction time"
+                f"{'are' if several else 'is'} the true value or stand{'s' * (not several)} for it in all "
+                f"{len(rows):,} examples: leave it out unless it is known at prediction time"
             )
 
 
