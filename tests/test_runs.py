@@ -463,6 +463,21 @@ def test_callbacks_may_be_functions_of_the_data_which_a_finished_run_does_not_ca
     assert tiny(tmp_path / "run", callbacks=[callback]).network is None and len(seen) == 3
 
 
+def test_the_doctor_of_the_command_has_one_line_for_an_ill_run_and_none_for_a_sound_one(tmp_path, capsys):
+    from reszoo.cli.training import _doctor
+
+    sound = tiny(tmp_path / "sound", callbacks=[_doctor])
+    assert "Doctor" not in capsys.readouterr().out
+    plain = tiny(tmp_path / "plain")
+    assert sound.history == plain.history
+    for one, other in zip(sound.model.get_weights(), plain.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    tiny(tmp_path / "ill", callbacks=[_doctor], epochs=4, learning_rate={"kind": "constant", "peak": 20.0, "warmup": 0})
+    lines = [line for line in capsys.readouterr().out.splitlines() if "Doctor" in line]
+    kinds = [line.split(": ")[1] for line in lines]
+    assert "learning_rate" in kinds and len(kinds) == len({*kinds})
+
+
 def test_rate_finder_leaves_the_model_unchanged():
     model = reszoo.create("residual_mlp18", input_shape=(4,), classes=3, **NET)
     before = [weight.copy() for weight in model.get_weights()]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import hypot, isfinite, isnan, sqrt
+from time import perf_counter
 from typing import Any
 
 import keras
@@ -45,13 +46,21 @@ class Doctor(keras.callbacks.Callback):
         Doctor(1 cause: output_activation)
     """
 
-    def __init__(self, x: Tensor = None, y: Tensor = None, *, report: Callable[[str], object] | None = print) -> None:
+    def __init__(
+        self,
+        x: Tensor = None,
+        y: Tensor = None,
+        *,
+        report: Callable[[str], object] | None = print,
+        share: float = 1.0,
+    ) -> None:
         """Creates the callback.
 
         Args:
             x: a few inputs, 64 to 512; optional.
             y: their true values, as for `fit`.
             report: is called with every line; None for silence.
+            share: of the time of training that looking at the examples may take; epochs are left out for it.
 
         Raises:
             ReszooError: only one of `x` and `y`.
@@ -61,6 +70,7 @@ class Doctor(keras.callbacks.Callback):
             raise ReszooError("Doctor", got="one of x and y", expected="both, or neither")
         self._x, self._y = x, y
         self._report = report
+        self._share, self._spent, self._begun = share, 0.0, 0.0
         self._program: Program | None = None
         self._read: Any = None
         self._dead = 0.0
@@ -81,11 +91,13 @@ class Doctor(keras.callbacks.Callback):
         self._losses, self._errors = [], []
         if self._x is None:
             return
+        self._spent, self._begun = 0.0, perf_counter()
         self._read = self.model
         self._program = read_program(self.model, self._x, self._y, loss=None, batch_size=None, epochs=None)
         for cause in read_causes(self._program):
             self._add(cause)
         self._dead = self._dead_share()
+        self._spent = perf_counter() - self._begun
 
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
         self._batches, self._batch, self._sum = [], 0, 0.0
@@ -108,10 +120,12 @@ class Doctor(keras.callbacks.Callback):
         self._errors.append(_standard_error(self._batches))
         for cause in self._of_losses():
             self._add(cause)
-        if self._program is not None:
+        begun = perf_counter()
+        if self._program is not None and self._spent <= self._share * (begun - self._begun):
             share = self._dead_share()
             if share - self._dead > DEAD:
                 self._add(_died(share, self._dead))
+            self._spent += perf_counter() - begun
 
     def _of_losses(self) -> Iterator[Cause]:
         first, last = self._losses[0], self._losses[-1]

@@ -22,9 +22,9 @@ from reszoo.diagnosis.checks.layers import activation_causes, frozen_causes, reg
 from reszoo.diagnosis.checks.measured import depth_causes, norm_causes, unit_causes, weight_values
 from reszoo.diagnosis.checks.one_batch import one_batch, one_batch_causes, reference
 from reszoo.diagnosis.checks.output import output_causes
+from reszoo.diagnosis.checks.proportions import weighting_causes
 from reszoo.diagnosis.checks.rates import rate_trial_causes
 from reszoo.diagnosis.checks.schedule import batch_causes, rate_causes
-from reszoo.diagnosis.checks.weighting import weighting_causes
 from reszoo.diagnosis.copies import copy_of, own_randomness
 from reszoo.diagnosis.losses import losses_of
 from reszoo.diagnosis.measurements import Skipped, anatomy_of, measured
