@@ -55,6 +55,12 @@ def test_every_door_reads_weights_and_they_stay_with_their_examples(name, tmp_pa
     assert any("sample weights from 1 to 7" in note for note in data.notes)
 
 
+def test_weights_of_a_table_are_numbers_in_its_notation(tmp_path):
+    (tmp_path / "a.csv").write_text("a;w;k\n" + "".join(f"{i},5;{i % 3},25;{'xy'[i % 2]}\n" for i in range(20)))
+    data = reszoo.open_data(tmp_path / "a.csv", sample_weight="w")
+    assert {*data.train.weights.tolist()} == {0.25, 1.25, 2.25} and data.columns.unused["w"] == "sample_weight"
+
+
 def test_a_saved_file_and_folds_keep_weights(tmp_path):
     np.savez(
         tmp_path / "a.npz", x=ROWS, y=KIND, weights=WEIGHTS, x_test=ROWS[:5], y_test=KIND[:5], weights_test=WEIGHTS[:5]

@@ -58,6 +58,8 @@ class Data:
     def arrays(self, part: Literal["train", "validation", "test"]) -> tuple[Array, Array]:
         """Returns all examples of a part, scaled, and their labels: for `model.fit(x, y)`.
 
+        Weights of the examples, where the source has them, are `data.train.weights`, for `sample_weight=`.
+
         Raises:
             ReszooError: the source has no test part.
         """

@@ -161,20 +161,12 @@ def _row_weights(table: Table, weights: str | Sequence[float] | Array | None) ->
     if weights not in table.columns:
         hint = nearest(weights, table.columns)
         raise ReszooError("sample_weight", got=repr(weights), expected=listing(table.columns, most=10), hint=hint)
-    words = table.columns[weights].words
-    numbers = [_number(word) for word in words]
-    if None in numbers:
-        row = table.rows[numbers.index(None)]
-        got = f"{str(words[numbers.index(None)])!r} in row {row}"
+    cells = table.columns[weights]
+    bad = np.flatnonzero(np.isnan(cells.numbers))
+    if len(bad):
+        got = f"{str(cells.words[bad[0]])!r} in row {table.rows[bad[0]]}"
         raise ReszooError(f"{table.place}: column {weights}", got=got, expected="a weight: a number in every row")
-    return np.array(numbers, "float32")
-
-
-def _number(word: Any) -> float | None:
-    try:
-        return float(word)
-    except (TypeError, ValueError):
-        return None
+    return cells.numbers
 
 
 def read_rows(source: Any, columns: Columns | None) -> Rows:
