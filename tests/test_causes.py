@@ -12,7 +12,8 @@ import reszoo
 from reszoo.diagnosis.causes import KINDS, Cause, ranked
 from reszoo.diagnosis.checks.data import unrelated_labels
 from reszoo.diagnosis.examination import read_causes
-from reszoo.diagnosis.program import losses_of, read_program
+from reszoo.diagnosis.losses import losses_of
+from reszoo.diagnosis.program import read_program
 
 SPARSE, ONE_HOT, BINARY = "sparse_categorical_crossentropy", "categorical_crossentropy", "binary_crossentropy"
 

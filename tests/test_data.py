@@ -3,6 +3,7 @@
 import itertools
 import os
 import shutil
+import struct
 import sys
 import types
 import warnings
@@ -10,7 +11,7 @@ import warnings
 import numpy as np
 import pytest
 from conftest import needs, refused, shown
-from PIL import Image, features
+from PIL import Image, ImageCms, features
 
 import reszoo
 from reszoo.data import streams
@@ -66,6 +67,59 @@ def test_pictures_are_upright(tmp_path, suffix):
             assert width > height, orientation
             bright = pixels.reshape(height, width, -1)[..., 0].astype(int)
             assert bright[:, : width // 2 - 2].min() > bright[:, width // 2 + 2 :].max() + 30, orientation
+
+
+def swapped_profile(space=b"RGB "):
+    """An ICC profile of sRGB's colors with red and blue exchanged; for gray, one of a linear scale."""
+    colorants = {
+        b"rXYZ": (0.1431, 0.0606, 0.7141),
+        b"gXYZ": (0.3851, 0.7169, 0.0971),
+        b"bXYZ": (0.4361, 0.2225, 0.0139),
+    }
+    white = b"XYZ \0\0\0\0" + struct.pack(">3i", *(round(v * 65536) for v in (0.9642, 1.0, 0.8249)))
+    curve = b"curv\0\0\0\0" + struct.pack(">IH", 1, round((2.2 if space == b"RGB " else 1.0) * 256)) + b"\0\0"
+    tags = {b"wtpt": white}
+    if space == b"RGB ":
+        fixed = {name: struct.pack(">3i", *(round(v * 65536) for v in xyz)) for name, xyz in colorants.items()}
+        tags |= {name: b"XYZ \0\0\0\0" + values for name, values in fixed.items()}
+        tags |= dict.fromkeys((b"rTRC", b"gTRC", b"bTRC"), curve)
+    else:
+        tags[b"kTRC"] = curve
+    table, body, start = struct.pack(">I", len(tags)), b"", 128 + 4 + 12 * len(tags)
+    for name, value in tags.items():
+        table += name + struct.pack(">2I", start + len(body), len(value))
+        body += value
+    head = b"\0" * 4 + b"\x02\x10\0\0" + b"mntr" + space + b"XYZ " + b"\0" * 12 + b"acsp" + b"\0" * 28
+    head += struct.pack(">3i", *(round(v * 65536) for v in (0.9642, 1.0, 0.8249)))
+    head = struct.pack(">I", 128 + len(table) + len(body)) + head.ljust(124, b"\0")
+    return head + table + body
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "L", "LA"])
+def test_colors_of_an_embedded_profile_become_those_of_srgb(tmp_path, mode):
+    colors = Image.new("RGB", (8, 8), (250, 20, 10))
+    profile = swapped_profile(b"GRAY" if mode in ("L", "LA") else b"RGB ")
+    image = colors.convert(mode)
+    if mode in ("RGBA", "LA"):
+        image.putalpha(Image.linear_gradient("L").resize((8, 8)))
+    image.save(tmp_path / "plain.png")
+    image.save(tmp_path / "profile.png", icc_profile=profile)
+    plain, shown = (np.asarray(decode(tmp_path / f"{name}.png")).astype(int)[-1, -1] for name in ("plain", "profile"))
+    if profile[16:20] == b"GRAY":
+        # The middle of a linear scale is brighter than that of sRGB.
+        assert shown[0] > plain[0] + 20
+    else:
+        assert np.abs(shown - plain[::-1]).max() < 12
+    image.save(tmp_path / "damaged.png", icc_profile=profile[:90])
+    assert np.array_equal(np.asarray(decode(tmp_path / "damaged.png"))[-1, -1], plain)
+    gray = np.asarray(decode(tmp_path / "profile.png", channels="gray"))
+    assert gray.shape == (8, 8)
+
+
+def test_a_profile_of_srgb_changes_nothing(tmp_path):
+    image = Image.effect_noise((16, 16), 80).convert("RGB")
+    image.save(tmp_path / "a.png", icc_profile=ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    assert np.array_equal(np.asarray(decode(tmp_path / "a.png")), np.asarray(image))
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
@@ -883,8 +937,9 @@ MISTAKES = {
     "different sizes": (([PICTURES[0], PICTURES[1][:4]], [0, 1]), ["(8, 8, 3) and (4, 8, 3)", "folder"]),
     "channels first": ((PICTURES.transpose(0, 3, 1, 2), KIND), ["channels first", "x.transpose(0, 2, 3, 1)"]),
     "many channels first": ((np.zeros((9, 8, 32, 32)), KIND[:9]), ["channels first"]),
-    "weights": (Batches(lambda rows: (PICTURES[rows], KIND[rows], np.ones(10))), ["weights are not used"]),
-    "weights in arrays": ((PICTURES, KIND, np.ones(60)), ["weights are not used"]),
+    "too few weights in batches": (Batches(lambda rows: (PICTURES[rows], KIND[rows], np.ones(9))), ["(9,)", "(10,)"]),
+    "too few weights": ((PICTURES, KIND, np.ones(59)), ["(59,)", "60 examples"]),
+    "weights below 0": ((PICTURES, KIND, -np.ones(60)), ["from -1", "0 or more"]),
     "dicts": (
         Batches(lambda rows: {"image": PICTURES[rows], "label": KIND[rows]}),
         ["image, label", "as_supervised=True"],

@@ -6,6 +6,7 @@ import contextlib
 import doctest
 import io
 import re
+import runpy
 from pathlib import Path
 
 import pytest
@@ -162,3 +163,12 @@ def test_generated_tables_have_every_name():
 @pytest.mark.parametrize("file", FILES, **IDS)
 def test_no_path_of_a_machine_is_left(file):
     assert not re.search(r"/(tmp|home|root|work|farm)/", file.read_text("utf-8"))
+
+
+def test_the_tests_of_every_case_exist():
+    cases = runpy.run_path(str(ROOT / "benchmarks" / "cases.py"))["cases"]()
+    files = {path.stem: path.read_text("utf-8") for path in (ROOT / "tests").glob("test_*.py")}
+    for name, _, tests in cases:
+        for test in tests:
+            file, _, function = test.partition("::")
+            assert file in files and f"def {function.partition('[')[0]}" in files[file], (name, test)

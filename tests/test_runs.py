@@ -415,6 +415,13 @@ def test_defaults_follow_the_number_of_examples(name, examples, changes, batch, 
     recipe, line = fitted(name, examples, changes)
     assert (recipe.batch, recipe.learning_rate.peak) == (batch, pytest.approx(peak))
     assert f"batch {batch}" in line and f"recipe {name}" in line
+    steps = -(-examples // batch)
+    usual = reszoo.recipe(name).epochs
+    assert usual <= recipe.epochs and recipe.epochs * steps >= min(500, 5 * usual * steps)
+    assert f"{recipe.epochs} epochs" in line
+    assert fitted(name, examples, {"epochs": 3})[0].epochs == 3
+    assert fitted(name, examples, changes, updates=0)[0].epochs == usual
+    assert fitted(name, 10, changes)[0].epochs <= 5 * usual
 
 
 def outputs_of(predicted, classes=3, confidence=0.9):
@@ -441,6 +448,36 @@ def test_one_line_an_epoch_without_a_terminal(tmp_path, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("recipe tabular: batch 8, learning rate")
     assert [line.partition(":")[0] for line in lines[1:]] == [f"epoch {number} of 3" for number in (1, 2, 3)]
+
+
+def test_callbacks_may_be_functions_of_the_data_which_a_finished_run_does_not_call(tmp_path):
+    seen = []
+
+    def callback(data):
+        seen.append(len(data.train))
+        return keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: seen.append(epoch))
+
+    tiny(tmp_path / "run", callbacks=[callback])
+    assert seen == [len(reszoo.open_data((X, Y)).train), 0, 1]
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["callbacks"] == ["LambdaCallback"]
+    assert tiny(tmp_path / "run", callbacks=[callback]).network is None and len(seen) == 3
+
+
+def test_the_doctor_of_the_command_has_one_line_for_an_ill_run_and_none_for_a_sound_one(tmp_path, capsys):
+    from reszoo.cli.training import _doctor
+
+    sound = tiny(tmp_path / "sound", callbacks=[_doctor])
+    assert "Doctor" not in capsys.readouterr().out
+    plain = tiny(tmp_path / "plain")
+    assert sound.history == plain.history
+    for one, other in zip(sound.model.get_weights(), plain.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    # The rate grows until the loss does.
+    rising = {"peak": 10.0, "warmup": 0.95, "warmup_factor": 1e-4}
+    tiny(tmp_path / "ill", callbacks=[_doctor], epochs=6, learning_rate=rising)
+    lines = [line for line in capsys.readouterr().out.splitlines() if "Doctor" in line]
+    kinds = [line.split(": ")[1] for line in lines]
+    assert "learning_rate" in kinds and len(kinds) == len({*kinds})
 
 
 def test_rate_finder_leaves_the_model_unchanged():

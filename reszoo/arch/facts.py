@@ -112,6 +112,11 @@ def successor(spec: NetSpec, model: KerasModel, /, *, without: Sequence[str] = (
     return network
 
 
+def holds_facts(model: KerasModel, /) -> bool:
+    """Returns whether a model has a layer that can hold facts, so that a plain `model.save()` keeps them."""
+    return next(_holders(model), None) is not None
+
+
 def _holders(model: KerasModel) -> Iterator[KerasLayer]:
     """The layers whose initializer of the bias is never called."""
     for layer in layers_of(model) if hasattr(model, "layers") else ():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import isfinite
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.text import Text
@@ -51,22 +51,25 @@ def diagnose(
     from reszoo.diagnosis.inputs import opened
     from reszoo.diagnosis.measures.result import control_text
 
-    model, x, y, scaled = opened(file, data, size=size, scaling=scaling, seed=seed)
+    source = opened(file, data, size=size, scaling=scaling, seed=seed)
+    settings: dict[str, Any] = {"loss": source.loss, "sample_weight": source.weights, "trial": None if trial else False}
     with console.status("measuring"):
         diagnosis = run_diagnosis(
-            model, x, y, batch_size=batch, epochs=epochs, trial=None if trial else False, seed=seed
+            source.model, source.x, source.y, batch_size=batch, epochs=epochs, seed=seed, **settings
         )
     rows = [(r.title, Text(r.level, style=_COLORS[r.level]), control_text(r)) for r in diagnosis.results]
     say(f"{diagnosis.network}; {diagnosis.examples} examples, {diagnosis.seconds:.0f} s")
     constant = f"; the best constant prediction has {diagnosis.constant_loss:.4g}"
     if isfinite(diagnosis.loss):
         say(f"loss {diagnosis.loss:.4g} on these examples{constant}")
-    say(f"inputs: {scaled}")
+    say(f"inputs: {source.scaling}")
     for number, cause in enumerate(diagnosis.causes, 1):
         sure = "certain" if cause.certain else "suspected"
         console.print(f"\n[bold]{number}. {cause.kind}[/bold] ({sure}): {escaped(cause.seen)}", soft_wrap=True)
         say(cause.why)
         say(cause.remedy, style="green")
+    for note in diagnosis.notes:
+        say(f"\nnote: {note}")
     if not diagnosis.causes:
         say("\nNo cause found: nothing explains a failure to train.")
     console.print()

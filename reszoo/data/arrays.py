@@ -20,6 +20,8 @@ class Arrays:
     """Class indices, `(n,)`; for several classes or numbers an example, rows."""
     size: int | None = None
     """Side of the square that images are resized to, in pixels; None leaves them as they are."""
+    weights: Array | None = None
+    """Weight of every example, `(n,)`; None where all count the same."""
 
     def __repr__(self) -> str:
         return f"Arrays({len(self):,} examples of shape {self.x.shape[1:]}, size={self.size})"
@@ -47,7 +49,13 @@ class Arrays:
 
     def subset(self, indices: Any) -> Arrays:
         """Returns the examples at these indices as a new source."""
-        return replace(self, x=self.x[indices], labels=self.labels[indices])
+        import numpy as np
+
+        if np.array_equal(indices, np.arange(len(self))):
+            # Large arrays are not copied for nothing.
+            return self
+        weights = None if self.weights is None else self.weights[indices]
+        return replace(self, x=self.x[indices], labels=self.labels[indices], weights=weights)
 
 
 def _central_square(height: int, width: int) -> tuple[float, ...]:
@@ -146,6 +154,29 @@ def check_inputs(name: str, x: Any) -> Array:
         got = f"images of shape {x.shape[1:]}: channels first"
         raise ReszooError(where, got=got, expected="(n, height, width, channels)", hint="x.transpose(0, 2, 3, 1)")
     return x[..., None] if x.ndim == 3 else x
+
+
+def check_weights(name: str, weights: Any, count: int) -> Array | None:
+    """Returns the weights of examples, `(n,)` float32; None for None.
+
+    Raises:
+        ReszooError: another number of them, or weights that are not finite, below 0 or all 0.
+    """
+    import numpy as np
+
+    if weights is None:
+        return None
+    where = f"{name}: sample_weight"
+    values = as_array(where, weights)
+    if values.ndim == 2 and values.shape[1] == 1:
+        values = values[:, 0]
+    if values.dtype.kind not in "fiub" or values.shape != (count,):
+        got = f"weights of shape {values.shape}, {values.dtype}"
+        raise ReszooError(where, got=got, expected=f"one number for each of {count} examples")
+    if not np.isfinite(values).all() or (values < 0).any() or not values.any():
+        got = f"weights from {values.min()} to {values.max()}"
+        raise ReszooError(where, got=got, expected="finite numbers, 0 or more, and not all 0")
+    return values.astype("float32")
 
 
 def channels_first(shape: tuple[int, ...]) -> bool:

@@ -58,6 +58,8 @@ class Data:
     def arrays(self, part: Literal["train", "validation", "test"]) -> tuple[Array, Array]:
         """Returns all examples of a part, scaled, and their labels: for `model.fit(x, y)`.
 
+        Weights of the examples, where the source has them, are `data.train.weights`, for `sample_weight=`.
+
         Raises:
             ReszooError: the source has no test part.
         """
@@ -93,6 +95,15 @@ class Data:
         present = [name for name, pair in self.counts().items() if any(pair)]
         if self.task == "classification" and len(present) < 2:
             raise ReszooError(where, got=f"one class, {present[0]}", expected="examples of at least two classes")
+
+    def check_classes(self, where: str) -> None:
+        """Raises a ReszooError if these are no examples of one class each, all of the same weight."""
+        if self.task != "classification":
+            expected = "one class for every example"
+            raise ReszooError(f"{where}: {self.name}", got=f"data for {self.task}", expected=expected)
+        if any(getattr(part, "weights", None) is not None for part in self.parts().values()):
+            expected = "(x, y): every example counts the same here"
+            raise ReszooError(f"{where}: {self.name}", got="sample weights", expected=expected)
 
     def __repr__(self) -> str:
         test = "" if self.test is None else f", {len(self.test):,} test"

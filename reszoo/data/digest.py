@@ -19,6 +19,8 @@ CHUNK = 1024
 
 ASPECTS = {"classes": "class names", "values": "values of x", "labels": "labels", "split": "split or order"}
 """The aspects of data with the words for them; the first one that differs is reported."""
+WEIGHTS = "sample weights"
+"""One more aspect, where there are any."""
 
 
 def digests(data: Data, /) -> dict[str, str]:
@@ -41,7 +43,13 @@ def digests(data: Data, /) -> dict[str, str]:
     labels = {part: _label_bytes(each.labels, data) for part, each in parts.items()}
     pairs = [row + label for part in parts for row, label in zip(rows[part], labels[part], strict=True)]
     columns = repr(getattr(getattr(data, "columns", None), "names", ""))
+    weighted: list[bytes] = []
+    for part, each in parts.items():
+        weights = getattr(each, "weights", None)
+        if weights is not None:
+            weighted += [row + weight.tobytes() for row, weight in zip(rows[part], weights, strict=True)]
     return {
+        **({"weights": _join(sorted(weighted))} if weighted else {}),
         "classes": _join([name.encode() for name in data.classes] + [columns.encode()]),
         "values": _join(sorted(row for part in parts for row in rows[part])),
         "labels": _join(sorted(pairs)),
@@ -55,7 +63,7 @@ def digest(data: Data, /) -> str:
 
 
 def combined(parts: Mapping[str, str], /) -> str:
-    """Returns one digest of the digests of all aspects, as `run.json` has them."""
+    """Returns one digest of the digests of all aspects but the weights, as `run.json` has them."""
     return _join([parts[name].encode() for name in ASPECTS])
 
 
@@ -66,7 +74,9 @@ def difference(before: Mapping[str, str], now: Mapping[str, str], /) -> str:
         >>> difference({"values": "a", "labels": "b"}, {"values": "a", "labels": "c"})
         'labels'
     """
-    return next((words for name, words in ASPECTS.items() if before.get(name) != now.get(name)), "")
+    return next(
+        (words for name, words in (*ASPECTS.items(), ("weights", WEIGHTS)) if before.get(name) != now.get(name)), ""
+    )
 
 
 def _label_bytes(labels: Array, data: Data) -> list[bytes]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from reszoo.errors import ReszooError
+
 UNKNOWN = 4 << 30
 """Where the system does not say."""
 
@@ -23,6 +25,23 @@ def free_memory() -> int:
     except (OSError, ValueError, KeyError):
         pass
     return max(min(limits), 0)
+
+
+def check_memory(name: str, size: int) -> None:
+    """Checks that arrays can be copied into their parts.
+
+    Args:
+        name: of the source.
+        size: of its inputs, in bytes.
+
+    Raises:
+        ReszooError: they need more than the free memory.
+    """
+    free = free_memory()
+    if size > free:
+        got = f"x of {readable_size(size)}, which is copied into the parts of the split; {readable_size(free)} are free"
+        hint = "{'train': (x, y), 'validation': (x2, y2)} is not copied; or fewer examples; pictures: a folder"
+        raise ReszooError(f"{name}: x", got=got, expected="arrays that fit into memory twice", hint=hint)
 
 
 def _of_machine() -> int:

@@ -25,6 +25,7 @@ def folder_data(
     channels: Channels | None,
     task: Task | None = None,
     groups: Any = None,
+    sample_weight: Any = None,
     **division: Any,
 ) -> Data:
     """Returns the pictures of a folder of class folders, or of parts with class folders, split.
@@ -34,6 +35,7 @@ def folder_data(
         size: side of the square that pictures are resized to, in pixels; by default 224.
         channels: of the pictures; by default colors.
         task: classification, which is the default.
+        sample_weight: None: pictures of a folder count the same.
         groups: a function of the path; pictures of one group stay on one side of the split.
         division: further settings of the split (`divide`).
 
@@ -42,6 +44,9 @@ def folder_data(
     """
     if task not in (None, "classification"):
         raise ReszooError(str(folder), got=f"task={task!r}", expected="classification: one class folder per picture")
+    if sample_weight is not None:
+        expected, hint = "arrays or a table: pictures of a folder count the same", "class_weights of the recipe"
+        raise ReszooError(f"{folder}: sample_weight", got="weights for a folder", expected=expected, hint=hint)
     plan = layout(folder)
     refuse_own_validation(str(folder), own="validation" in plan.parts, groups=groups, folds=division.get("folds"))
     index = index_folder(plan.parts["train"])

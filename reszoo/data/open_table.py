@@ -21,6 +21,7 @@ def table_data(
     task: Task | None = None,
     columns: Columns | None = None,
     groups: Any = None,
+    sample_weight: Any = None,
     size: int | None = None,
     channels: str | None = None,
     **division: Any,
@@ -33,6 +34,7 @@ def table_data(
         task: of the target.
         columns: an encoding to use instead of a new one.
         groups: see `open_table`.
+        sample_weight: see `open_table`.
         size: of images; a table has none.
         channels: of images; a table has none.
         division: further settings of the split (`divide`).
@@ -45,7 +47,7 @@ def table_data(
         result = divide(labels, groups=members, **division)
         return result.rest, result.held
 
-    parts = open_table(source, halves, target=target, task=task, columns=columns, groups=groups)
+    parts = open_table(source, halves, target=target, task=task, columns=columns, groups=groups, weights=sample_weight)
     return Data(
         name=parts.name,
         train=parts.train,

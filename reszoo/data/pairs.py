@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,11 +12,13 @@ from reszoo.errors import ReszooError
 
 INPUTS = ("x", "image", "images", "data", "features", "inputs")
 LABELS = ("y", "label", "labels", "target", "targets")
+WEIGHTS = ("sampleweight", "sampleweights", "weight", "weights")
+"""Names without underscores."""
 EXPECTED = "x and y, optionally x_test and y_test"
 
 
 class Parts(NamedTuple):
-    """Sources by part, each `(x, y)` or what `open_data` reads; the training part is among them."""
+    """Sources by part, each `(x, y)`, `(x, y, weights)` or what `open_data` reads; training is among them."""
 
     sources: dict[Part, Any]
     notes: tuple[str, ...] = ()
@@ -31,7 +34,7 @@ def parts_of(source: Any, /) -> Parts | None:
     validation.
 
     Raises:
-        ReszooError: three arrays, or a dict without inputs and labels.
+        ReszooError: several paths, or a dict without inputs and labels.
     """
     if isinstance(source, Mapping):
         return by_name("data", source)
@@ -49,14 +52,15 @@ def parts_of(source: Any, /) -> Parts | None:
     if len(source) == 2:
         return Parts({"train": (source[0], source[1])})
     if len(source) == 3 and isinstance(source, tuple) and not any(isinstance(item, tuple) for item in source):
-        got, hint = "three arrays", "sample weights are not used: leave them out"
-        raise ReszooError("data", got=got, expected="(x, y)", hint=hint)
+        return Parts({"train": tuple(source)})
     return None
 
 
 def _is_pair(item: Any) -> bool:
-    """Whether something is `(x, y)` with several examples, and not two rows or two labels."""
-    return isinstance(item, (tuple, list)) and len(item) == 2 and _depth(item[0]) > 1 and _depth(item[1]) > 0
+    """Whether something is `(x, y)` or `(x, y, weights)` with several examples, and not rows or labels."""
+    if not isinstance(item, (tuple, list)) or len(item) not in (2, 3):
+        return False
+    return _depth(item[0]) > 1 and _depth(item[1]) > 0 and (len(item) == 2 or 0 < _depth(item[2]) < 3)
 
 
 def _depth(value: Any) -> int:
@@ -100,14 +104,16 @@ def by_name(where: str, arrays: Mapping[Any, Any], /) -> Parts:
     pairs: dict[Part, Any] = {}
     for part, kind in slots:
         if kind == "x":
-            pairs[part] = (values[slots[part, "x"]], values[slots[part, "y"]])
+            names_of_part = [slots[part, each] for each in "xyw" if (part, each) in slots]
+            pairs[part] = tuple(values[name] for name in names_of_part)
     return Parts(pairs, (f"{where}: not used: {', '.join(unused)}",) if unused else ())
 
 
 def _slot(name: str) -> tuple[Part, str] | None:
-    """The part, and `x` or `y`, that a name means."""
-    words = name.lower().replace("-", "_").split("_")
-    kinds = ["x" if word in INPUTS else "y" for word in words if word in (*INPUTS, *LABELS)]
+    """The part, and `x`, `y` or `w`, that a name means."""
+    words = re.sub("(sample)[-_](weights?)", r"\1\2", name.lower()).replace("-", "_").split("_")
+    meanings = {**dict.fromkeys(INPUTS, "x"), **dict.fromkeys(LABELS, "y"), **dict.fromkeys(WEIGHTS, "w")}
+    kinds = [meanings[word] for word in words if word in meanings]
     parts = [part for word in words if (part := part_of(word))]
     if len(kinds) != 1 or len(kinds) + len(parts) != len(words) or len(parts) > 1:
         return None

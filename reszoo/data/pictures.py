@@ -1,8 +1,10 @@
-"""Picture files as a viewer shows them: upright, on white, eight bits a channel."""
+"""Picture files as a viewer shows them: upright, on white, eight bits a channel, in the colors of sRGB."""
 
 from __future__ import annotations
 
+from functools import lru_cache
 from importlib import import_module
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -35,7 +37,7 @@ def decode(path: Path, *, channels: Channels = "rgb", side: int | None = None) -
     """Returns a picture as a Pillow image in mode `RGB` or `L`.
 
     It is turned as its EXIF orientation says; transparent parts are white; 16 bits become 8; floats from 0 to 1 are
-    multiplied by 255.
+    multiplied by 255; colors of an embedded profile (Display P3, Adobe RGB, CMYK) become those of sRGB.
 
     Args:
         path: of the file.
@@ -59,8 +61,9 @@ def decode(path: Path, *, channels: Channels = "rgb", side: int | None = None) -
 
 
 def from_pillow(image: Any, channels: Channels) -> Any:
-    """Returns an image of Pillow in mode `RGB` or `L`: upright, on white, eight bits a channel."""
-    flat = _on_white(image) if _transparent(image) else _eight_bits(image)
+    """Returns an image of Pillow in mode `RGB` or `L`: upright, on white, eight bits a channel, in sRGB."""
+    colors = _in_srgb(image)
+    flat = _on_white(colors) if _transparent(colors) else _eight_bits(colors)
     return _upright(flat.convert("L" if channels == "gray" else "RGB"), image)
 
 
@@ -118,6 +121,43 @@ def _upright(image: Any, file: Any) -> Any:
     steps = {2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 4: "FLIP_TOP_BOTTOM", 5: "TRANSPOSE"}
     steps |= {6: "ROTATE_270", 7: "TRANSVERSE", 8: "ROTATE_90"}
     return image.transpose(Transpose[steps[orientation]]) if orientation in steps else image
+
+
+def _in_srgb(image: Any) -> Any:
+    """The image, or one with the colors of sRGB in place of those of its embedded profile."""
+    profile = image.info.get("icc_profile")
+    if not profile or image.mode[:1] in "IF1":
+        return image
+    if image.mode in ("P", "PA"):
+        image = image.convert("RGBA" if _transparent(image) else "RGB")
+    mode = "RGBA" if image.mode in ("RGBA", "LA") else "RGB"
+    try:
+        transform = _transform(profile, "L" if image.mode == "LA" else image.mode, mode.removesuffix("A"))
+        if transform is None:
+            return image
+        from PIL import ImageCms
+
+        alpha = image.getchannel("A") if mode == "RGBA" else None
+        bare = image.convert("L") if image.mode == "LA" else image.convert("RGB") if alpha is not None else image
+        colors: Any = ImageCms.applyTransform(bare, transform)
+    except Exception:
+        # A damaged profile, or one for other colors: viewers show the pixels as they are.
+        return image
+    if alpha is not None:
+        colors.putalpha(alpha)
+    return colors
+
+
+@lru_cache(maxsize=32)
+def _transform(profile: bytes, mode: str, target: str) -> Any:
+    """A conversion from an ICC profile to sRGB; None where the profile is that of sRGB."""
+    from PIL import ImageCms
+
+    source = ImageCms.ImageCmsProfile(BytesIO(profile))
+    if "srgb" in ImageCms.getProfileDescription(source).lower():
+        return None
+    source_mode = "RGB" if mode == "RGBA" else mode
+    return ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), source_mode, target)
 
 
 def _transparent(image: Any) -> bool:

@@ -51,6 +51,7 @@ def open_data(
     seed: int = 0,
     channels: Channels | None = None,
     groups: str | Sequence[Any] | Array | Callable[[Path], Any] | None = None,
+    sample_weight: str | Sequence[float] | Array | None = None,
     folds: int | None = None,
     fold: int | None = None,
 ) -> Data:
@@ -67,7 +68,7 @@ def open_data(
             `train` and `val` with class folders), a `.npz` with `x` and `y`, a table (`.csv`, `.tsv`, either compressed
             by gzip, a data frame, or a frame and its target), arrays `(x, y)` or `((x, y), (x_test, y_test))`, a dict
             of them, or a stream of batches `(inputs, labels)`, which is read into memory: a `tf.data.Dataset`, a
-            PyDataset, a PyTorch `DataLoader`; a Hugging Face dataset.
+            PyDataset, a PyTorch `DataLoader`; a Hugging Face dataset. A third array holds weights of the examples.
         size: side of the square that images are resized to, in pixels; by default 224 for image folders, and the
             arrays' own size for arrays.
         validation: a second source of the same kind for validation; by default the source's validation part, or a
@@ -81,6 +82,8 @@ def open_data(
         channels: `rgb` or `gray`; by default colors for image folders, and the arrays' own channels for arrays.
         groups: a group for every example, for a folder a function of the path, for a table also the name of a column;
             no group is on both sides of the split (patients, cameras, videos).
+        sample_weight: a weight for every example, for a table also the name of a column; for the loss in training and
+            validation. Arrays and batches may have them as a third array, a dict as `sample_weight`.
         folds: number of folds to split into instead of holding out a tenth.
         fold: the one that is held out, from 0.
 
@@ -95,8 +98,11 @@ def open_data(
         raise ReszooError("validation", got="a source, and groups or folds", expected="one of them")
     settings: dict[str, Any] = {"size": size, "channels": channels, "target": target, "task": task, "seed": seed}
     share = VALIDATION if validation is None else 0.0
-    data = _open(source, **settings, share=share, columns=columns, groups=groups, folds=folds, fold=fold)
-    settings |= {"columns": data.columns, "task": data.task, "share": 0.0}
+    division: dict[str, Any] = {"share": share, "groups": groups, "folds": folds, "fold": fold}
+    data = _open(source, **settings, columns=columns, sample_weight=sample_weight, **division)
+    # A column has its name in every table; arrays have weights of their own.
+    named = sample_weight if isinstance(sample_weight, str) else None
+    settings |= {"columns": data.columns, "task": data.task, "share": 0.0, "sample_weight": named}
     data = replace(data, seed=seed)
     for part, further in (("validation", validation), ("test", test)):
         if further is not None:
@@ -142,6 +148,7 @@ def _open(source: Any, *, target: Any, columns: Columns | None, **settings: Any)
     if not hasattr(source, "__iter__") and not hasattr(source, "__getitem__"):
         raise ReszooError("data", got=repr(source), expected=_EXPECTED)
     stream = read_stream("batches", source)
+    settings = _with_weights("batches", settings, stream.weights)
     data = arrays_data("batches", stream.x, stream.y, classes=stream.classes, **settings)
     return replace(data, notes=(*stream.notes, *data.notes))
 
@@ -194,9 +201,24 @@ def _from_pairs(name: str, parts: Parts, **settings: Any) -> Data:
     opened = {}
     for part, pair in parts.sources.items():
         options = settings | (WHOLE if "validation" in parts.sources or part != "train" else {})
+        options |= {} if part == "train" else {"sample_weight": None}
         own = values if x[part].dtype == x["train"].dtype else None
+        options = _with_weights(names[part], options, *pair[2:])
         opened[part] = arrays_data(names[part], x[part], pair[1], values=own, **options)
     return _joined(parts, opened)
+
+
+def _with_weights(name: str, settings: dict[str, Any], weights: Any = None) -> dict[str, Any]:
+    """Returns settings with the weights that a source itself has.
+
+    Raises:
+        ReszooError: there are weights beside it as well.
+    """
+    if weights is None:
+        return settings
+    if settings.get("sample_weight") is not None:
+        raise ReszooError(f"{name}: sample_weight", got="weights beside those of the source", expected="one of them")
+    return settings | {"sample_weight": weights}
 
 
 def _from_sources(parts: Parts, **settings: Any) -> Data:
@@ -205,6 +227,7 @@ def _from_sources(parts: Parts, **settings: Any) -> Data:
     refuse_own_validation("data", own=own, **settings)
     train = _open(parts.sources["train"], **settings | (WHOLE if own else {}))
     further = settings | WHOLE | {"columns": train.columns, "task": train.task}
+    further |= {} if isinstance(settings.get("sample_weight"), str) else {"sample_weight": None}
     others = {part: _open(source, **further) for part, source in parts.sources.items() if part != "train"}
     return _joined(parts, {"train": train, **others})
 

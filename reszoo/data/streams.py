@@ -28,6 +28,8 @@ class Stream(NamedTuple):
     y: Array
     classes: tuple[str, ...] | None
     """Names of the classes, where the stream has them."""
+    weights: Array | None = None
+    """Of the examples, where the batches have them."""
     notes: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
@@ -35,7 +37,9 @@ class Stream(NamedTuple):
 
 
 def read_stream(name: str, batches: Any, /) -> Stream:
-    """Returns all examples of a `tf.data.Dataset`, PyDataset, `DataLoader` or another iterable of `(x, y)` batches.
+    """Returns all examples of a `tf.data.Dataset`, PyDataset, `DataLoader` or another iterable of batches.
+
+    A batch is `(x, y)`, or `(x, y, weights)`.
 
     Images of PyTorch, which are channels first, are transposed.
 
@@ -52,17 +56,19 @@ def read_stream(name: str, batches: Any, /) -> Stream:
     if _is_infinite(batches):
         raise ReszooError(name, got="an infinite dataset", expected="a finite one", hint="dataset.take(batches)")
     length, limit = _length(batches), free_memory() // 2
-    parts: list[tuple[Array, Array]] = []
+    parts: list[tuple[Array, ...]] = []
     size, watch = 0, _Repetition() if length is None else None
     for batch in _iterate(batches, length):
-        x, y = _pair(
+        x, y, *weights = _arrays(
             name, batch, "DataLoader(dataset, batch_size=32)" if _is_torch(batches) else ".batch(32) is missing"
         )
         if parts and (x.shape[1:] != parts[0][0].shape[1:] or y.shape[1:] != parts[0][1].shape[1:]):
             shapes = [" and ".join(str(part.shape[1:]) for part in pair) for pair in (parts[0], (x, y))]
             raise ReszooError(name, got=f"examples of shapes {shapes[0]}, then {shapes[1]}", expected="one shape")
+        if parts and len(parts[0]) != 2 + len(weights):
+            raise ReszooError(name, got="weights in some batches only", expected="in all of them, or in none")
         # A source may fill the same array again for every batch.
-        parts.append((x.copy(), y.copy()))
+        parts.append((x.copy(), y.copy(), *(each.copy() for each in weights)))
         size += x.nbytes + y.nbytes
         if len(parts) == 1 and length is not None:
             _announce(name, size * length, limit)
@@ -73,14 +79,14 @@ def read_stream(name: str, batches: Any, /) -> Stream:
             raise ReszooError(name, got=got, expected="a finite stream", hint=_hint(watch.distinct))
     if not parts:
         raise ReszooError(name, got="no batches", expected=BATCHES)
-    x, y = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    x, y, *weights = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     notes = [f"{readable_size(size)} were read into memory"] if size >= NOTEWORTHY else []
     if _is_torch(batches) and channels_first(x.shape):
         x = np.ascontiguousarray(x.transpose(0, 2, 3, 1))
         notes.append("images of PyTorch, channels first, were transposed")
     names = getattr(batches, "class_names", None) or getattr(getattr(batches, "dataset", None), "classes", None)
     names = tuple(map(str, names)) if isinstance(names, (list, tuple)) else None
-    return Stream(x, y, names, tuple(notes))
+    return Stream(x, y, names, weights[0] if weights else None, tuple(notes))
 
 
 def _is_infinite(batches: Any) -> bool:
@@ -110,15 +116,12 @@ def _iterate(batches: Any, length: int | None) -> Iterator[Any]:
     return iter(batches)
 
 
-def _pair(name: str, batch: Any, remedy: str) -> tuple[Array, Array]:
+def _arrays(name: str, batch: Any, remedy: str) -> tuple[Array, ...]:
     if isinstance(batch, Mapping):
         got = f"batches with keys {', '.join(map(str, batch))}"
         hint = "tfds.load(..., as_supervised=True), or dataset.map(lambda row: (row['image'], row['label']))"
         raise ReszooError(name, got=got, expected=BATCHES, hint=hint)
-    if isinstance(batch, (tuple, list)) and len(batch) == 3:
-        hint = "sample weights are not used: leave them out"
-        raise ReszooError(name, got="batches (inputs, labels, weights)", expected=BATCHES, hint=hint)
-    if not isinstance(batch, (tuple, list)) or len(batch) != 2:
+    if not isinstance(batch, (tuple, list)) or len(batch) not in (2, 3):
         kind = f"{type(batch).__name__} of {len(batch)}" if isinstance(batch, (tuple, list)) else type(batch).__name__
         hint = "" if isinstance(batch, (tuple, list)) else "labels are missing"
         raise ReszooError(name, got=f"a batch of type {kind}", expected=BATCHES, hint=hint)
@@ -130,7 +133,12 @@ def _pair(name: str, batch: Any, remedy: str) -> tuple[Array, Array]:
         if y.ndim == 0 or x.ndim < 2:
             raise ReszooError(name, got="single examples", expected=BATCHES, hint=remedy)
         raise ReszooError(name, got=f"a batch of {len(x)} inputs and {len(y)} labels", expected="equal numbers")
-    return x, y
+    if len(batch) == 2:
+        return x, y
+    weights = as_array(f"{name}: weights", batch[2])
+    if weights.shape not in ((len(x),), (len(x), 1)):
+        raise ReszooError(name, got=f"weights of shape {weights.shape}", expected=f"({len(x)},), one for each example")
+    return x, y, weights.reshape(len(x))
 
 
 def _announce(name: str, size: int, limit: int) -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
-from reszoo.data.arrays import Arrays
+from reszoo.data.arrays import Arrays, check_weights
 from reszoo.data.cells import Table, counted, listing
 from reszoo.data.columns import Columns
 from reszoo.data.labels import Task
@@ -67,6 +67,7 @@ def open_table(
     task: Task | None = None,
     columns: Columns | None = None,
     groups: str | Sequence[Any] | Array | None = None,
+    weights: str | Sequence[float] | Array | None = None,
 ) -> TableParts:
     """Returns a table, split and encoded; the encoding is learned from the training rows alone.
 
@@ -77,6 +78,7 @@ def open_table(
         task: by default classes for one column.
         columns: an encoding to use instead of a new one; its target and task are used too, if it has them.
         groups: name of a column, which is then no feature, or a group for every row: a group is not divided.
+        weights: name of a column, which is then no feature, or a weight for every row.
 
     Raises:
         ReszooError: rows that no training can use; the message names row and column.
@@ -88,21 +90,29 @@ def open_table(
         table = _named_as_in_training(table, columns)
         goal = known_targets(table, columns)
     members = _groups(table, groups)
-    if isinstance(groups, str) and groups in goal.columns:
-        raise ReszooError("groups", got=repr(groups), expected="another column than the target")
+    own = {"groups": groups, "sample_weight": weights}
+    aside = {name: role for role, name in own.items() if isinstance(name, str)}
+    for name, role in aside.items():
+        if name in goal.columns:
+            raise ReszooError(role, got=repr(name), expected="another column than the target")
+    each = _row_weights(table, weights)
+    each = None if each is None else check_weights(table.name, each[goal.kept], len(goal.kept))
     table = table.subset(goal.kept)
     rest, held = divide(goal.labels, None if members is None else members[goal.kept])
     train, notes, encode = table.subset(rest), [*table.notes, *goal.notes], _encode
     if columns is None:
         encode = _encode_parts
-        encoding = learn_columns(train, targets={*goal.columns, *([groups] if isinstance(groups, str) else [])})
+        encoding = learn_columns(train, targets={*goal.columns, *aside})
         columns = Columns(encoding.columns, unused=encoding.unused)
         notes += [*encoding.notes, *_copies(train, goal.columns)]
     columns = columns.with_targets(goal.columns, goal.names, goal.task)
-    if isinstance(groups, str):
-        columns = replace(columns, unused={**columns.unused, groups: "groups"})
+    if aside:
+        columns = replace(columns, unused={**columns.unused, **aside})
     x, held_x, oddities = encode(columns, table, rest, held)
-    parts = Arrays(x, goal.labels[rest]), Arrays(held_x, goal.labels[held])
+    parts = (Arrays(x, goal.labels[rest]), Arrays(held_x, goal.labels[held]))
+    if each is not None:
+        notes.append(f"{table.name}: sample weights from {each.min():g} to {each.max():g}")
+        parts = replace(parts[0], weights=each[rest]), replace(parts[1], weights=each[held])
     return TableParts(table.name, parts[0], parts[1], columns, (*notes, *oddities))
 
 
@@ -134,6 +144,29 @@ def _groups(table: Table, groups: str | Sequence[Any] | Array | None) -> Array |
         got = f"{counted(len(values), 'group')} of {counted(len(table), 'row')}"
         raise ReszooError("groups", got=got, expected="a group for every row")
     return np.asarray(values)
+
+
+def _row_weights(table: Table, weights: str | Sequence[float] | Array | None) -> Array | None:
+    """The weight of every row, from a column or beside the table."""
+    import numpy as np
+
+    if weights is None:
+        return None
+    if not isinstance(weights, str):
+        values = np.asarray(weights)
+        if len(values) != len(table):
+            got = f"{counted(len(values), 'weight')} of {counted(len(table), 'row')}"
+            raise ReszooError("sample_weight", got=got, expected="a number for every row")
+        return values
+    if weights not in table.columns:
+        hint = nearest(weights, table.columns)
+        raise ReszooError("sample_weight", got=repr(weights), expected=listing(table.columns, most=10), hint=hint)
+    cells = table.columns[weights]
+    bad = np.flatnonzero(np.isnan(cells.numbers))
+    if len(bad):
+        got = f"{str(cells.words[bad[0]])!r} in row {table.rows[bad[0]]}"
+        raise ReszooError(f"{table.place}: column {weights}", got=got, expected="a weight: a number in every row")
+    return cells.numbers
 
 
 def read_rows(source: Any, columns: Columns | None) -> Rows:

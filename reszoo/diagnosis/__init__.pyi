@@ -26,5 +26,5 @@ from .measures.signal import (
     signal_propagation as signal_propagation,
 )
 from .repair import Repair as Repair
-from .trial import Run as Run, Trial as Trial
+from .trial import OneBatch as OneBatch, Run as Run, Trial as Trial
 from .units import Units as Units

@@ -13,6 +13,7 @@ from keras import tree
 from reszoo.diagnosis.anatomy import Anatomy, take_apart
 from reszoo.diagnosis.measures.gradient_profile import block_gradients, ratio_of
 from reszoo.diagnosis.objective import Loss
+from reszoo.diagnosis.trace import functional
 from reszoo.errors import ReszooError
 from reszoo.types import Tensor
 
@@ -58,6 +59,7 @@ class GradientFlow(keras.callbacks.Callback):
         self._folder = Path(folder) / "gradient_flow"
         self._every = every
         self._network: Anatomy | None = None
+        self._measured: Any = None
         self._writer: Any = None
         self._step = 0
         self.history: list[tuple[int, tuple[float, ...]]] = []
@@ -84,8 +86,8 @@ class GradientFlow(keras.callbacks.Callback):
     def _write(self) -> None:
         # On JAX, reading self.model updates its variables to the last step.
         model = self.model
-        if self._network is None or self._network.graph.model is not model:
-            self._network = take_apart(model)
+        if self._network is None or self._measured is not model:
+            self._network, self._measured = take_apart(functional(model, self._x)), model
         network = self._network
         rms = block_gradients(network, self._x, self._y, loss=self._loss)
         self.history.append((self._step, rms))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
@@ -55,6 +55,8 @@ class Diagnosis(Presentable):
     """Short trainings of a copy at several learning rates."""
     repair: Repair | None = None
     """The repaired model, if `repair=True`."""
+    notes: tuple[str, ...] = ()
+    """What is odd about the examples, and no cause."""
 
     def __repr__(self) -> str:
         causes = ", ".join(cause.kind for cause in self.causes) or "no cause"
@@ -105,6 +107,7 @@ class Diagnosis(Presentable):
             "repair": None if self.repair is None else self.repair.to_dict(),
             "results": [result.to_dict() for result in self.results],
             "skipped": [{"measurement": title, "because": why} for title, why in self.skipped],
+            "notes": list(self.notes),
             "advice": [{"what": one.what, "because": one.because} for one in self.advice],
             "seconds": self.seconds,
         }
@@ -127,6 +130,7 @@ class Diagnosis(Presentable):
                 ),
                 Section("What to change", [Table(("change", "because"), advice, phone="stack")] if advice else []),
                 *(_section(one) for one in self.results),
+                Section("Notes", [f"{note[:1].upper()}{note[1:]}." for note in self.notes]),
                 Section("Skipped", [f"{title}: {why}." for title, why in self.skipped]),
             ],
             facts={"examples": str(self.examples), "time": f"{self.seconds:.0f} s"},
@@ -146,6 +150,8 @@ def diagnose(
     epochs: int | None = None,
     trial: bool | None = None,
     repair: bool = False,
+    class_weight: Mapping[int, float] | None = None,
+    sample_weight: Tensor | None = None,
     seed: int = 0,
 ) -> Diagnosis:
     """Returns why a network does not train, and what to change: causes first, then measurements with their controls.
@@ -165,7 +171,7 @@ def diagnose(
         ('output_activation', "outputs = keras.layers.Dense(1, activation='sigmoid')(x)")
 
     Args:
-        model: any functional or Sequential Keras model, trained or not; one weighted layer is enough.
+        model: any Keras model, trained or not; one weighted layer is enough. The `call()` of a subclass is traced.
         x: inputs as for `fit`; measurements use the first of many (at most 512), checks all of them.
         y: true values as for `fit`; class indices for a model that is not compiled.
         loss: a loss instead of the compiled one: a function of true values and outputs, or a name.
@@ -173,6 +179,8 @@ def diagnose(
         epochs: as for `fit`, if known: whether training is long enough depends on it.
         trial: whether a copy is trained for a few steps; by default, if the model is compiled.
         repair: whether remedies are applied to a copy, one after another, each with a trial (`Diagnosis.repair`).
+        class_weight: as for `fit`: losses and trials are weighted.
+        sample_weight: as for `fit` and `evaluate`.
         seed: random seed of controls, splits and trials.
 
     Raises:
@@ -180,9 +188,10 @@ def diagnose(
     """
     start = perf_counter()
     whole = model.graph.model if isinstance(model, Anatomy) else model
-    x, y = (_arrays(one, several=_several(whole, side)) for one, side in ((x, "inputs"), (y, "outputs")))
+    x, y = (_arrays(one, several=_several(whole, side, one)) for one, side in ((x, "inputs"), (y, "outputs")))
     count = _count(x, y)
-    program = read_program(whole, x, y, loss=loss, batch_size=batch_size, epochs=epochs)
+    weights: dict[str, Any] = {"class_weight": class_weight, "sample_weight": sample_weight}
+    program = read_program(whole, x, y, loss=loss, batch_size=batch_size, epochs=epochs, **weights)
     compiled = program.optimizer is not None
     examination = examine(program, loss=loss, count=count, trial=compiled if trial is None else trial, seed=seed)
     causes = ranked(examination.causes)
@@ -200,16 +209,17 @@ def diagnose(
         constant_loss=examination.constant,
         trial=examination.trial,
         repair=mended,
+        notes=tuple(examination.notes),
         seconds=perf_counter() - start,
     )
 
 
-def _several(model: KerasModel, side: str) -> bool:
-    """Returns whether a model has several inputs, or outputs; a model that is not built has one."""
+def _several(model: KerasModel, side: str, values: Tensor) -> bool:
+    """Returns whether a model has several inputs, or outputs; one without a graph has, if there are several arrays."""
     try:
         return len(getattr(model, side)) > 1
     except (AttributeError, TypeError, ValueError):
-        return False
+        return isinstance(values, (list, tuple)) and all(np.ndim(part) and hasattr(part, "shape") for part in values)
 
 
 def _arrays(values: Tensor, *, several: bool) -> Tensor:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from math import isfinite, isnan
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from math import hypot, isfinite, isnan, sqrt
+from time import perf_counter
+from typing import Any
 
 import keras
 
@@ -11,6 +13,7 @@ from reszoo.diagnosis.causes import Cause
 from reszoo.diagnosis.examination import read_causes
 from reszoo.diagnosis.flatten import flatten
 from reszoo.diagnosis.program import Program, read_program
+from reszoo.diagnosis.trace import functional
 from reszoo.diagnosis.units import units_of
 from reszoo.errors import ReszooError
 from reszoo.types import Tensor
@@ -19,6 +22,8 @@ DEAD = 0.25
 """Rise of the share of dead units since the start of training at which it is reported."""
 STILL = 1e-3
 """Relative change of the loss over three epochs below which it stands still."""
+WINDOW, NOISE = 6, 4.0
+"""Epochs over which a loss goes up and down, and standard errors that a rise has to exceed."""
 RISE = 2.0
 """Factor over the loss of the first epoch at which training diverges."""
 
@@ -26,9 +31,10 @@ RISE = 2.0
 class Doctor(keras.callbacks.Callback):
     """Prints one line when something goes wrong during training: each kind of cause once.
 
-    Always: a loss that is NaN or infinite, rises, or stands still. With a few examples also, before the first step,
-    everything that can be read from the program and the data, and after every epoch units that have died. It takes the
-    losses that Keras reports anyway, and one inference of the examples an epoch; training itself is unchanged.
+    Always: a loss that is NaN or infinite, rises, goes up and down, or stands still. With a few examples also, before
+    the first step, everything that can be read from the program and the data, and after every epoch units that have
+    died. It takes the losses that Keras reports anyway, and one inference of the examples an epoch; training itself is
+    unchanged.
 
     Example:
         >>> import keras, numpy as np, reszoo
@@ -40,13 +46,21 @@ class Doctor(keras.callbacks.Callback):
         Doctor(1 cause: output_activation)
     """
 
-    def __init__(self, x: Tensor = None, y: Tensor = None, *, report: Callable[[str], object] | None = print) -> None:
+    def __init__(
+        self,
+        x: Tensor = None,
+        y: Tensor = None,
+        *,
+        report: Callable[[str], object] | None = print,
+        share: float = 1.0,
+    ) -> None:
         """Creates the callback.
 
         Args:
             x: a few inputs, 64 to 512; optional.
             y: their true values, as for `fit`.
             report: is called with every line; None for silence.
+            share: of the time of training that looking at the examples may take; epochs are left out for it.
 
         Raises:
             ReszooError: only one of `x` and `y`.
@@ -56,10 +70,15 @@ class Doctor(keras.callbacks.Callback):
             raise ReszooError("Doctor", got="one of x and y", expected="both, or neither")
         self._x, self._y = x, y
         self._report = report
+        self._share, self._spent, self._begun = share, 0.0, 0.0
         self._program: Program | None = None
+        self._read: Any = None
         self._dead = 0.0
         self._step = 0
         self._losses: list[float] = []
+        self._errors: list[float] = []
+        self._batches: list[float] = []
+        self._batch, self._sum = 0, 0.0
         self.history: list[tuple[int, Cause]] = []
         """Step and cause, in the order in which they came up."""
 
@@ -69,17 +88,27 @@ class Doctor(keras.callbacks.Callback):
         return f"Doctor({count or 'no'} cause{'s' * (count != 1)}{': ' * bool(kinds)}{kinds})"
 
     def on_train_begin(self, logs: Mapping[str, float] | None = None) -> None:
-        self._losses = []
+        self._losses, self._errors = [], []
         if self._x is None:
             return
+        self._spent, self._begun = 0.0, perf_counter()
+        self._read = self.model
         self._program = read_program(self.model, self._x, self._y, loss=None, batch_size=None, epochs=None)
         for cause in read_causes(self._program):
             self._add(cause)
         self._dead = self._dead_share()
+        self._spent = perf_counter() - self._begun
+
+    def on_epoch_begin(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
+        self._batches, self._batch, self._sum = [], 0, 0.0
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
-        self._step += 1
-        loss = (logs or {}).get("loss", 0.0)
+        taken = batch + 1 - self._batch
+        self._step, self._batch = self._step + taken, batch + 1
+        loss = float((logs or {}).get("loss", 0.0))
+        # Keras reports the mean of the epoch so far.
+        self._batches.append((loss * (batch + 1) - self._sum) / taken)
+        self._sum = loss * (batch + 1)
         if not isfinite(loss):
             self._add(_diverged(f"the loss is {'NaN' if isnan(loss) else 'infinite'} at step {self._step}"))
 
@@ -88,17 +117,21 @@ class Doctor(keras.callbacks.Callback):
         if loss is None or not isfinite(loss):
             return
         self._losses.append(float(loss))
+        self._errors.append(_standard_error(self._batches))
         for cause in self._of_losses():
             self._add(cause)
-        if self._program is not None:
+        begun = perf_counter()
+        if self._program is not None and self._spent <= self._share * (begun - self._begun):
             share = self._dead_share()
             if share - self._dead > DEAD:
                 self._add(_died(share, self._dead))
+            self._spent += perf_counter() - begun
 
     def _of_losses(self) -> Iterator[Cause]:
         first, last = self._losses[0], self._losses[-1]
         if last > RISE * abs(first) and last > min(self._losses):
             yield _diverged(f"the loss of epoch {len(self._losses)} is {last:.3g}, that of the first one {first:.3g}")
+        yield from swings(self._losses, self._errors)
         recent = self._losses[-4:]
         # Only from the start: a loss that stands still later on has converged.
         if len(self._losses) == 4 and max(recent) - min(recent) < STILL * abs(first):
@@ -115,7 +148,7 @@ class Doctor(keras.callbacks.Callback):
         # On JAX, reading self.model updates its variables to the last step.
         model = self.model
         assert self._program is not None
-        graph = self._program.graph if self._program.model is model else flatten(model)
+        graph = self._program.graph if self._read is model else flatten(functional(model, self._x))
         units = [*units_of(graph, self._x, [])]
         return sum(layer.dead for layer in units) / max(sum(layer.count for layer in units), 1)
 
@@ -125,6 +158,45 @@ class Doctor(keras.callbacks.Callback):
         self.history.append((self._step, cause))
         if self._report is not None:
             self._report(f"Doctor, step {self._step}: {cause.kind}: {cause.seen}. {' '.join(cause.remedy.split())}")
+
+
+def swings(losses: Sequence[float], errors: Sequence[float]) -> Iterator[Cause]:
+    """Yields a loss that goes up and down: over six epochs it rises by more than half of all that was ever gained.
+
+    Rises within four standard errors of the mean over an epoch's batches are noise, and do not count.
+
+    Args:
+        losses: of every epoch.
+        errors: the standard errors of these means.
+    """
+    first = len(losses) - WINDOW
+    if first < 0:
+        return
+    rises = {}
+    for epoch in range(max(first, 1), len(losses)):
+        rise = losses[epoch] - losses[epoch - 1]
+        if rise > NOISE * hypot(errors[epoch], errors[epoch - 1]):
+            rises[epoch + 1] = rise
+    gained = losses[0] - min(losses)
+    if len(rises) < 2 or sum(rises.values()) < max(0.5 * gained, 0.02 * abs(losses[0])):
+        return
+    epoch, rise = next(iter(rises.items()))
+    yield Cause(
+        "learning_rate",
+        f"the loss goes up and down: it rises in {len(rises)} of the last {WINDOW} epochs, first by {rise:.3g} in "
+        f"epoch {epoch}, by more than {NOISE:g} standard errors each; it has gained {gained:.3g} since the first epoch",
+        "the steps overshoot: the learning rate is too high",
+        "a third of the learning rate",
+        certain=False,
+        evidence={"rises": sum(rises.values()), "gained since the first epoch": gained},
+    )
+
+
+def _standard_error(values: Sequence[float]) -> float:
+    """Returns the standard error of the mean of an epoch's batches; 0 for fewer than two."""
+    count = len(values)
+    mean = sum(values) / max(count, 1)
+    return sqrt(sum((value - mean) ** 2 for value in values) / (count - 1) / count) if count > 1 else 0.0
 
 
 def _diverged(seen: str) -> Cause:

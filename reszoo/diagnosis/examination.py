@@ -4,28 +4,37 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from math import isfinite
 from time import perf_counter
 from typing import Any
 
+import keras
+import numpy as np
 from keras import tree
 
+from reszoo.diagnosis.anatomy import preserve_variables
 from reszoo.diagnosis.causes import Cause, ranked
 from reszoo.diagnosis.checks.data import bad_values, label_causes, scale_causes, unrelated_labels
+from reszoo.diagnosis.checks.examples import contradictions, example_notes
 from reszoo.diagnosis.checks.layers import activation_causes, frozen_causes, regularization_causes, weight_causes
 from reszoo.diagnosis.checks.measured import depth_causes, norm_causes, unit_causes, weight_values
+from reszoo.diagnosis.checks.one_batch import one_batch, one_batch_causes, reference
 from reszoo.diagnosis.checks.output import output_causes
+from reszoo.diagnosis.checks.proportions import weighting_causes
 from reszoo.diagnosis.checks.rates import rate_trial_causes
 from reszoo.diagnosis.checks.schedule import batch_causes, rate_causes
 from reszoo.diagnosis.copies import copy_of, own_randomness
+from reszoo.diagnosis.losses import losses_of
 from reszoo.diagnosis.measurements import Skipped, anatomy_of, measured
 from reszoo.diagnosis.measures.census import Census
 from reszoo.diagnosis.measures.result import Result
-from reszoo.diagnosis.program import Program, losses_of
+from reszoo.diagnosis.program import Program
+from reszoo.diagnosis.remedies import Remedies
 from reszoo.diagnosis.trial import FEWEST, Trainee, Trial, sweep
 from reszoo.errors import ReszooError
-from reszoo.types import Array
+from reszoo.types import Array, KerasModel
 
 EXAMPLES = 512
 """Greatest number of examples that are measured."""
@@ -46,6 +55,7 @@ class Examination:
     causes: list[Cause] = field(default_factory=list)
     results: list[Result] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     loss: float = float("nan")
     """Loss of the model on the measured examples, as `evaluate` reports it."""
     constant: float = float("nan")
@@ -107,9 +117,13 @@ def _read(examination: Examination) -> None:
         *weight_values(program),
         *output_causes(program),
         *label_causes(program),
+        *weighting_causes(program),
     ]
+    examination.notes += example_notes(program)
     examination.causes += frozen_causes(program)
-    if len(examination.rows):
+    if program.own_loss:
+        examination.skipped.append(("loss", f"{program.own_loss} is the model's own: the compiled loss is not all"))
+    elif len(examination.rows):
         begun = perf_counter()
         try:
             examination.loss, examination.constant = losses_of(program, examination.rows)
@@ -117,12 +131,9 @@ def _read(examination: Examination) -> None:
             # The backends raise errors of many classes for labels or shapes that do not fit.
             examination.skipped.append(("loss", f"it cannot be computed: {_message(error)}"))
         examination.seconds = perf_counter() - begun
-    every = program.model._flatten_layers(include_self=False, recursive=True)
-    if any(getattr(layer, "activity_regularizer", None) is not None for layer in every):
-        examination.skipped.append(("activity penalties", "the loss here leaves them out"))
     examination.causes += [*regularization_causes(program, baseline=examination.constant), *batch_causes(program)]
     if not examination.works:
-        examination.causes += [*scale_causes(program), *activation_causes(program)]
+        examination.causes += [*scale_causes(program), *activation_causes(program), *contradictions(program)]
         if not program.steps_taken:
             examination.causes += weight_causes(program)
 
@@ -172,23 +183,47 @@ def _try(examination: Examination, seed: int) -> None:
     program = examination.program
     reason = _no_trial(examination)
     if not reason:
-        fresh = bool(program.steps_taken or program.non_finite_weights)
         try:
-            copy = copy_of(program.model, weights=not fresh)
-            loss = program.outputs[0].loss if len(program.outputs) == 1 else program.model.loss
-            trainee = Trainee(program, copy, rate=program.rate or 0.0, loss=loss, seed=seed)
-            examination.trial = sweep(trainee)
+            with _trainable_copy(program) as copy:
+                _train(examination, copy, seed)
         except Exception as error:
             # A custom layer or loss may raise anything when it is made anew or differentiated.
             reason = f"a copy of the model does not train: {_message(error)}"
-        else:
-            examination.causes += _rates(examination, examination.trial, trainee)
     if reason:
         examination.skipped.append(("trial", reason))
         if not examination.works:
             examination.causes += rate_causes(program)
     if not examination.works:
         examination.causes += unrelated_labels(program, seed=seed)
+
+
+def _train(examination: Examination, copy: KerasModel, seed: int) -> None:
+    """Adds the trial of a copy and its causes."""
+    program = examination.program
+    loss = program.outputs[0].loss if len(program.outputs) == 1 else program.model.loss
+    trainee = Trainee(program, copy, rate=program.rate or 0.0, loss=loss, seed=seed)
+    examination.trial = sweep(trainee)
+    examination.causes += _rates(examination, examination.trial, trainee)
+    if not examination.works and not examination.kinds - {"epochs"}:
+        examination.causes += _few(examination, examination.trial, trainee, seed)
+
+
+@contextmanager
+def _trainable_copy(program: Program) -> Iterator[KerasModel]:
+    """Returns a context of a copy with the program's weights, or fresh ones after training.
+
+    A subclass may have layers that cannot be made anew: it trains itself then, and gets its weights back.
+    """
+    fresh = bool(program.steps_taken or program.non_finite_weights)
+    try:
+        copy = copy_of(program.model, weights=not fresh)
+    except Exception:
+        if fresh or not program.traced:
+            raise
+        with preserve_variables(program.model):
+            yield keras.Model(program.model.input, program.model.output)
+    else:
+        yield copy
 
 
 def _rates(examination: Examination, trial: Trial, trainee: Trainee) -> Iterator[Cause]:
@@ -202,11 +237,29 @@ def _rates(examination: Examination, trial: Trial, trainee: Trainee) -> Iterator
         yield from rate_causes(examination.program)
 
 
+def _few(examination: Examination, trial: Trial, trainee: Trainee, seed: int) -> Iterator[Cause]:
+    """Yields why a network that nothing else explains cannot fit a few examples."""
+    program = examination.program
+    run = one_batch(program, trial, trainee)
+    if run is None:
+        return
+
+    def relaxed() -> Trainee:
+        copy, loss = Remedies(program, {"regularization"}).build()
+        return Trainee(program, copy, rate=run.rate, loss=loss, seed=seed)
+
+    rows = np.array(run.rows)
+    yield from one_batch_causes(program, run, relaxed=relaxed, control=lambda: reference(program, rows, seed))
+    examination.trial = replace(trial, one_batch=run)
+
+
 def _no_trial(examination: Examination) -> str:
     """Returns why there can be no trial; an empty text if there can."""
     program = examination.program
     if program.optimizer is None or any(output.loss is None for output in program.outputs):
         return "the model is not compiled with an optimizer and a loss"
+    if program.own_training:
+        return f"{program.own_training} is the model's own"
     if not program.model.trainable_variables:
         return "nothing is trainable"
     if any(title == "loss" for title, _ in examination.skipped) or len(program.finite_rows) < 2:

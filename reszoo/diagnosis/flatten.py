@@ -24,7 +24,7 @@ def flatten(model: KerasModel, *, output: int | None = None) -> Graph:
     Raises:
         ReszooError: the model has no functional graph, or several outputs.
     """
-    inner = _functional(model)
+    inner = functional_inside(model)
     if inner is None:
         _refuse(model)
     if len(inner.outputs) != 1 and output is None:
@@ -62,7 +62,7 @@ class _GraphBuilder:
         for node in _nodes(model):
             args, keywords = node.arguments.fill_in(slots)
             reads = [leaf for leaf in tree.flatten((args, keywords)) if isinstance(leaf, Slot)]
-            inner = _functional(node.operation)
+            inner = functional_inside(node.operation)
             fixed = inference or keywords.get("training") is False
             if inner is not None:
                 outputs = self.open(inner, reads, inference=fixed)
@@ -84,8 +84,9 @@ class _GraphBuilder:
         activation = "softmax" if isinstance(layer, keras.layers.Softmax) else activation
         if activation not in ("softmax", "sigmoid"):
             return output, "linear"
-        if not isinstance(layer, keras.layers.Dense):
-            # A convolution with an activation has no tensor before it: its output counts.
+        if not isinstance(layer, keras.layers.Dense) or layer.activity_regularizer is not None or self._masks:
+            # A convolution with an activation has no tensor before it, and masks and penalties belong to a whole
+            # layer: its output counts.
             return (output, "linear") if getattr(layer, "weights", ()) else (last.inputs[0], activation)
         logits = self._new_slot(self.shapes[output])
         linear = Step(layer.name, layer, _Linear(layer), last.arguments, last.inputs, (logits,), "no argument")
@@ -94,6 +95,14 @@ class _GraphBuilder:
         index = self.steps.index(last)
         self.steps[index : index + 1] = [linear, after]
         return logits, activation
+
+    @property
+    def _masks(self) -> bool:
+        """Whether a layer masks time steps, which the loss then leaves out."""
+        masking = (
+            getattr(step.layer, "mask_zero", False) or type(step.layer).__name__ == "Masking" for step in self.steps
+        )
+        return any(masking)
 
 
 class _Linear:
@@ -108,7 +117,7 @@ class _Linear:
         return product if layer.bias is None else product + ops.cast(layer.bias, layer.compute_dtype)
 
 
-def _functional(model: Any) -> Any:
+def functional_inside(model: Any) -> Any:
     """Returns the functional model behind a model, or None; a Sequential has one inside."""
     inner = getattr(model, "_functional", None) if isinstance(model, keras.Sequential) else model
     if not isinstance(inner, keras.Model) or not hasattr(inner, "_nodes_by_depth"):
@@ -138,6 +147,8 @@ def _refuse(model: Any) -> None:
         got, hint = "a Sequential without an input shape", "call it once on data, or start it with keras.Input"
     else:
         got = f"{type(model).__name__}, a model with its own call()"
-        hint = "pass a functional model inside it, or build it from keras.Input"
+        hint = (
+            "reszoo.diagnose(model, x, y) traces it; or pass a functional model inside it, or build it from keras.Input"
+        )
     expected = "a functional model, keras.Model(inputs, outputs)"
     raise ReszooError(f"{model.name}: cannot be analyzed", got=got, expected=expected, hint=hint)

@@ -84,6 +84,7 @@ class Graph:
         change: Mapping[Slot, Change] | None = None,
         statistics: Statistics = "moving",
         weights: Iterable[tuple[KerasVariable, Tensor]] = (),
+        collected: list[Tensor] | None = None,
     ) -> Values:
         """Returns tensors of the graph. Only what they depend on is computed; no variable of the model is written.
 
@@ -94,6 +95,7 @@ class Graph:
             change: functions that replace the value of a tensor as soon as it is computed.
             statistics: which statistics batch norms use.
             weights: variables and the values they have in this run.
+            collected: receives what layers add to the loss: activity penalties and `add_loss`.
         """
         change, outputs, overrides = change or {}, tuple(outputs), overrides or {}
         values: Values = {**dict(zip(self.inputs, self.tensors(x), strict=True)), **overrides}
@@ -104,7 +106,7 @@ class Graph:
         keep = {*outputs, *self.inputs, *overrides}
         # A change may read any earlier tensor, so none is freed.
         free = not change
-        with keras.StatelessScope(list(weights)):
+        with keras.StatelessScope(list(weights), collect_losses=collected is not None) as scope:
             for step in steps:
                 args, keywords = tree.map_structure(lambda leaf: _filled(leaf, values), step.arguments)
                 result = step.call(*args, **(keywords | step.mode(statistics)))
@@ -114,6 +116,9 @@ class Graph:
                 for slot in step.inputs if free else ():
                     if not readers[slot] and slot not in keep:
                         values.pop(slot, None)
+        if collected is not None:
+            collected += scope.losses
+            _forget(self.model, scope.losses)
         return {slot: values[slot] for slot in outputs}
 
     def read(self, x: Tensor, *, outputs: Iterable[Slot], **settings: Any) -> dict[Slot, Array]:
@@ -176,6 +181,12 @@ class Graph:
             for slot in {*step.inputs}:
                 readers.setdefault(slot, []).append(step)
         return readers
+
+
+def _forget(model: KerasModel, losses: list[Tensor]) -> None:
+    """Removes the marks of collected losses from the layers that added them."""
+    for layer in model._flatten_layers():
+        layer._loss_ids -= {*map(id, losses)}
 
 
 def _filled(leaf: Any, values: Values) -> Any:

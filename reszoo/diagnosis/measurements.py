@@ -15,7 +15,7 @@ from reszoo.diagnosis.graph import Graph
 from reszoo.diagnosis.measures.census import census
 from reszoo.diagnosis.measures.gradient_profile import gradient_profile
 from reszoo.diagnosis.measures.information import LEAST, information
-from reszoo.diagnosis.measures.lesion import lesion_study, removable
+from reszoo.diagnosis.measures.lesion import accuracy_without, lesion_study, removable
 from reszoo.diagnosis.measures.result import Result
 from reszoo.diagnosis.measures.signal import correlation, signal_propagation
 from reszoo.errors import ReszooError
@@ -23,6 +23,9 @@ from reszoo.types import Tensor
 
 Skipped = tuple[str, str]
 """A measurement, and why it was not possible."""
+FEW_BLOCKS = 16
+"""Blocks up to which a lesion study is made although the accuracy is no better than chance; its time grows with their
+square."""
 PROBED = 256
 """Most examples of `information`, whose time grows with their cube."""
 BLOCKS = ("gradient profile", "signal propagation", "correlation", "information", "lesion study")
@@ -59,7 +62,7 @@ def measured(
     results.append(census(network, x, y, loss=loss))
     if no_blocks:
         return results, skipped
-    skipped += _impossible(network, len(y), labels)
+    skipped += _impossible(network, x, labels, count=len(y))
     titles = {title for title, _ in skipped}
     if labels is not None and "information" not in titles:
         few = tree.map_structure(lambda part: part[:PROBED], x)
@@ -82,8 +85,8 @@ def _labels(network: Anatomy, y: Tensor, loss: Any) -> Tensor | None:
         return None
 
 
-def _impossible(network: Anatomy, count: int, labels: Tensor | None) -> Iterator[Skipped]:
-    """Yields the measurements that are not possible here, and why."""
+def _impossible(network: Anatomy, x: Tensor, labels: Tensor | None, *, count: int) -> Iterator[Skipped]:
+    """Yields the measurements that are not possible here, or say nothing for their time, and why."""
     if labels is None:
         yield from ((title, "there are no classes") for title in ("information", "lesion study"))
         return
@@ -93,7 +96,11 @@ def _impossible(network: Anatomy, count: int, labels: Tensor | None) -> Iterator
         yield "lesion study", f"{len(np.unique(labels))} classes in {count} examples"
         return
     try:
-        removable(network)
+        if len(removable(network)) > FEW_BLOCKS:
+            accuracy = accuracy_without(network, x, labels, ())
+            chance = float(np.bincount(labels).max() / len(labels))
+            if accuracy <= chance + 2 * (chance * (1 - chance) / len(labels)) ** 0.5:
+                yield "lesion study", f"accuracy {accuracy:.1%}, of the largest class {chance:.1%}: nothing to lose"
     except ReszooError as error:
         yield "lesion study", error.got if isinstance(error.got, str) else str(error.got)
 

@@ -7,12 +7,15 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras import ops
+from keras import ops, tree
 
+from reszoo.errors import ReszooError
 from reszoo.types import KerasModel, Tensor
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """A function of true values and the network's outputs; returns one number per example, or one for the batch."""
+Objective = Callable[..., Tensor]
+"""A function of true values, outputs and, optionally, weights of the examples; returns a scalar of the batch."""
 CATEGORICAL = ("categorical_crossentropy", "categorical_focal_crossentropy", "kl_divergence")
 SPARSE = ("sparse_categorical_crossentropy",)
 BINARY = ("binary_crossentropy", "binary_focal_crossentropy")
@@ -76,7 +79,37 @@ def takes_logits(loss: Any) -> bool:
         return False
 
 
-def objective(loss: Any, shape: tuple[int | None, ...], *, weight: float = 1.0) -> Loss:
+def compiled_loss_weights(model: KerasModel) -> Any:
+    """Returns the weights of the losses as passed to `compile`; None without any."""
+    return getattr(getattr(model, "_compile_loss", None), "_user_loss_weights", None)
+
+
+def loss_weights(model: KerasModel) -> list[float]:
+    """Returns the weight of every output's loss, as passed to `compile`; 1 where there is none.
+
+    Raises:
+        ReszooError: the weights do not match the outputs.
+    """
+    names = output_names(model)
+    weights = compiled_loss_weights(model)
+    if weights is None:
+        return [1.0] * len(names)
+    if isinstance(weights, Mapping):
+        pairs = zip(output_keys(model), names, strict=True)
+        weights = [weights.get(key, weights.get(name)) for key, name in pairs]
+    flat = tree.flatten(weights)
+    if len(flat) != len(names) or any(weight is None for weight in flat):
+        expected = f"a weight for each of the outputs {', '.join(names)}"
+        raise ReszooError("compile.loss_weights", got=f"{len(flat)} weights", expected=expected)
+    return [float(weight) for weight in flat]
+
+
+def reduces_by_mean(loss: Any) -> bool:
+    """Returns whether the loss of a batch is the mean over its examples, so that the size of the batch is no matter."""
+    return getattr(loss, "reduction", "sum_over_batch_size") == "sum_over_batch_size"
+
+
+def objective(loss: Any, shape: tuple[int | None, ...], *, weight: float = 1.0) -> Objective:
     """Returns a loss as Keras computes it in `fit` and `evaluate`, a scalar of the batch.
 
     Args:
@@ -88,8 +121,8 @@ def objective(loss: Any, shape: tuple[int | None, ...], *, weight: float = 1.0) 
     identity = keras.Model(given, given)
     identity.compile(loss=loss)
 
-    def function(y: Tensor, outputs: Tensor) -> Tensor:
-        value = identity.compute_loss(None, y_tensor(y), outputs)
+    def function(y: Tensor, outputs: Tensor, weights: Tensor | None = None) -> Tensor:
+        value = identity.compute_loss(None, y_tensor(y), outputs, None if weights is None else y_tensor(weights))
         return ops.cast(value, "float32") * weight
 
     return function

@@ -16,16 +16,18 @@ from reszoo.diagnosis.graph import Graph, Slot, Step
 from reszoo.diagnosis.objective import (
     CATEGORICAL,
     DISTANCES,
-    Loss,
+    Objective,
     compiled_losses,
     loss_name,
+    loss_weights,
     objective,
     output_keys,
     output_names,
-    penalty,
     takes_logits,
 )
+from reszoo.diagnosis.trace import functional, own_method
 from reszoo.diagnosis.units import activation_name
+from reszoo.diagnosis.weighting import example_weights
 from reszoo.errors import ReszooError
 from reszoo.types import Array, KerasLayer, KerasModel, KerasVariable, Tensor
 
@@ -42,6 +44,10 @@ class Output:
     loss: Any
     """As passed to `compile`; None without one."""
     y: Array
+    weights: Array | None = None
+    """Weight of every example, from `sample_weight` or `class_weight`; None without them."""
+    loss_weight: float = 1.0
+    """Weight of the loss, from `compile`."""
 
     @property
     def shape(self) -> tuple[int | None, ...]:
@@ -57,6 +63,15 @@ class Output:
     def loss_name(self) -> str:
         """Returns the name of the loss, such as mean_squared_error."""
         return loss_name(self.loss)
+
+    @cached_property
+    def objective(self) -> Objective:
+        """Returns the loss as a function of true values, outputs and weights of the examples."""
+        return objective(self.loss, self.shape, weight=self.loss_weight)
+
+    def weights_of(self, rows: Array) -> Array | None:
+        """Returns the weights of some examples."""
+        return None if self.weights is None else self.weights[rows]
 
     @property
     def takes_logits(self) -> bool:
@@ -116,6 +131,14 @@ class Program:
     batch_size: int | None
     """As passed to `fit`, if known."""
     epochs: int | None
+    class_weight: Mapping[int, float] | None = None
+    """As passed to `fit`."""
+    own_loss: str = ""
+    """The method with which the model computes its loss in its own way."""
+    own_training: str = ""
+    """The same for its training."""
+    traced: bool = False
+    """Whether the model stands for a subclass, whose layers and optimizer it shares."""
 
     @property
     def graph(self) -> Graph:
@@ -199,7 +222,15 @@ class Program:
 
 
 def read_program(
-    model: KerasModel, x: Tensor, y: Tensor, *, loss: Any, batch_size: int | None, epochs: int | None
+    model: KerasModel,
+    x: Tensor,
+    y: Tensor,
+    *,
+    loss: Any,
+    batch_size: int | None,
+    epochs: int | None,
+    class_weight: Mapping[int, float] | None = None,
+    sample_weight: Tensor | None = None,
 ) -> Program:
     """Returns the program of a model and its data.
 
@@ -208,6 +239,7 @@ def read_program(
     """
     if not isinstance(model, keras.Model):
         flatten(model)
+    original, model = model, functional(model, x)
     names = output_keys(model)
     graphs = [flatten(model, output=number) for number in range(len(names))]
     if isinstance(y, Mapping):
@@ -218,11 +250,14 @@ def read_program(
         expected = f"one array for each of the outputs {', '.join(names)}"
         raise ReszooError("diagnose.y", got=f"{len(parts)} arrays", expected=expected)
     losses = [loss] if loss is not None and len(names) == 1 else compiled_losses(model)
-    rows = zip(names, graphs, losses, parts, strict=True)
-    outputs = tuple(
-        Output(name, graph, one, _rows_of_classes(np.asarray(part), graph, one)) for name, graph, one, part in rows
-    )
-    return Program(model, tree.map_structure(_array, x), outputs, batch_size, epochs)
+    targets = [_rows_of_classes(np.asarray(part), *rest) for part, *rest in zip(parts, graphs, losses, strict=True)]
+    weights = example_weights(targets, names, class_weight=class_weight, sample_weight=sample_weight)
+    rows = zip(names, graphs, losses, targets, weights, loss_weights(model), strict=True)
+    outputs = tuple(Output(*row) for row in rows)
+    own_loss = own_method(original, "compute_loss", "test_step")
+    own = {"own_loss": own_loss, "own_training": own_method(original, "train_step") or own_loss}
+    arrays = tree.map_structure(_array, x)
+    return Program(model, arrays, outputs, batch_size, epochs, class_weight, traced=model is not original, **own)
 
 
 def first_readers(program: Program) -> Iterator[tuple[Step, Slot]]:
@@ -234,41 +269,6 @@ def first_readers(program: Program) -> Iterator[tuple[Step, Slot]]:
         before = graph.between(graph.inputs, [step.inputs[0]])
         if not any(one.kernels for one in before) and not any(_is_norm(one.layer) for one in before):
             yield step, step.inputs[0]
-
-
-def losses_of(program: Program, rows: Array) -> tuple[float, float]:
-    """Returns the loss of the model as `evaluate` reports it, and that of the best constant prediction.
-
-    Both are for these rows, in inference mode; NaN where the loss cannot be computed.
-    """
-    total, constant = penalty(program.model), 0.0
-    for output in program.outputs:
-        if output.loss is None:
-            return float("nan"), float("nan")
-        x = tree.map_structure(lambda part: part[rows], program.x)
-        function = objective(output.loss, output.shape)
-        values = output.graph.run(x, outputs=[output.graph.output], statistics="moving")[output.graph.output]
-        total += float(ops.convert_to_numpy(function(output.y[rows], values)))
-        constant += constant_loss(output, function, output.y[rows])
-    return total, constant
-
-
-def constant_loss(output: Output, function: Loss, y: Array) -> float:
-    """Returns the loss of the best prediction that does not depend on the input."""
-    y64 = y.astype("float64")
-    if output.loss_name.startswith("sparse_") and output.units > 1:
-        counts = np.bincount(y.reshape(-1).astype(int).clip(0, output.units - 1), minlength=output.units)
-        candidates = [np.broadcast_to(counts / counts.sum(), (*y.shape[: len(output.shape)], output.units))]
-    else:
-        if y64.ndim == len(output.shape):
-            y64 = y64[..., None]
-        candidates = [np.broadcast_to(one, y64.shape) for one in (y64.mean(axis=0), np.median(y64, axis=0))]
-    if output.takes_logits:
-        candidates = [np.log(np.clip(one, 1e-7, None)) for one in candidates]
-        if output.loss_name.startswith("binary"):
-            candidates = [one - np.log(np.clip(1 - np.exp(one), 1e-7, None)) for one in candidates]
-    values = [float(ops.convert_to_numpy(function(y, ops.convert_to_tensor(one, "float32")))) for one in candidates]
-    return min(values)
 
 
 def _rows_of_classes(y: Array, graph: Graph, loss: Any) -> Array:

@@ -117,6 +117,7 @@ def prune_depth(
         ReszooError: the model is not a reszoo network, is plain, or has no removable block.
     """
     source = data if isinstance(data, Data) else open_data(data, seed=seed)
+    source.check_classes("prune_depth")
     if not keep_accuracy >= 0:
         raise ReszooError(
             "prune_depth.keep_accuracy", got=keep_accuracy, expected="a share of at least 0, such as 0.005"

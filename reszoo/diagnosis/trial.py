@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from math import isfinite
 from time import perf_counter
 from typing import Any
@@ -13,8 +13,9 @@ from keras import ops, tree
 from reszoo.diagnosis.autodiff import without_gradient
 from reszoo.diagnosis.copies import optimizer_of
 from reszoo.diagnosis.flatten import flatten
-from reszoo.diagnosis.objective import compiled_losses, objective
-from reszoo.diagnosis.program import Program, constant_loss
+from reszoo.diagnosis.losses import constant_loss
+from reszoo.diagnosis.objective import compiled_loss_weights, compiled_losses
+from reszoo.diagnosis.program import Program
 from reszoo.types import Array, KerasModel, Tensor
 
 STEPS = 40
@@ -41,6 +42,24 @@ class Run:
     end: float
     """Loss afterwards on the fixed examples; infinity if training diverged."""
 
+    @property
+    def swing(self) -> float:
+        """Returns the mean rise of the loss from one step to the next, relative to the loss of the first step."""
+        rises = np.diff(self.losses).clip(0)
+        return float(rises.mean() / abs(self.losses[0])) if len(rises) and self.losses[0] else 0.0
+
+
+@dataclass(frozen=True)
+class OneBatch:
+    """A training on a few examples alone, again and again: a network that learns at all can fit them."""
+
+    rows: tuple[int, ...]
+    """Indices of the examples; their inputs differ."""
+    rate: float
+    steps: int
+    gain: float
+    """Share of the loss of the best constant prediction that is gone afterwards."""
+
 
 @dataclass(frozen=True)
 class Trial:
@@ -58,6 +77,8 @@ class Trial:
     batch: int
     rows: Array
     """Indices of the training examples of every step, one row a step."""
+    one_batch: OneBatch | None = None
+    """A training on a few examples alone, where the runs learned little."""
 
     @property
     def own(self) -> Run:
@@ -90,6 +111,8 @@ class Trial:
             "loss_of_a_constant": self.constant,
             "steps": self.steps,
             "batch_size": self.batch,
+            "swings": [run.swing if isfinite(run.swing) else str(run.swing) for run in self.runs],
+            "one_batch": None if self.one_batch is None else asdict(self.one_batch),
         }
 
 
@@ -99,7 +122,8 @@ class Trainee:
     def __init__(self, program: Program, copy: KerasModel, *, rate: float, loss: Any, seed: int, optimizer: Any = None):
         self.model, self.rate = copy, rate
         self._program = program
-        copy.compile(optimizer or optimizer_of(program.model, rate=rate), loss=loss, jit_compile=False)
+        settings = {"loss": loss, "loss_weights": compiled_loss_weights(program.model), "jit_compile": False}
+        copy.compile(optimizer or optimizer_of(program.model, rate=rate), **settings)
         copy.optimizer.build(copy.trainable_variables)
         self._variables = [*copy.variables, *copy.optimizer.variables]
         self._before = [np.array(ops.convert_to_numpy(variable)) for variable in self._variables]
@@ -111,10 +135,7 @@ class Trainee:
         self._order = order[: len(order) // self.batch * self.batch].reshape(-1, self.batch)
         graphs = [flatten(copy, output=number) for number in range(len(program.outputs))]
         losses = zip(graphs, compiled_losses(copy), program.outputs, strict=True)
-        self._objectives = [
-            (graph, objective(loss, graph.shapes[graph.output]), replace(output, loss=loss, graph=graph))
-            for graph, loss, output in losses
-        ]
+        self._outputs = [replace(output, loss=loss, graph=graph) for graph, loss, output in losses]
         self.fixed = np.unique(self._order[:STEPS])[:EXAMPLES]
         self.seconds = 0.0
 
@@ -128,14 +149,27 @@ class Trainee:
         """Returns the losses of the next steps; stops early where one is not finite."""
         losses = []
         for rows in self._order[np.arange(first, first + steps) % len(self._order)]:
-            begun = perf_counter()
-            y = [output.y[rows] for output in self._program.outputs]
-            result = self.model.train_on_batch(_rows(self._program.x, rows), y if len(y) > 1 else y[0])
-            losses.append(float(np.ravel(result)[0]))
-            self.seconds = perf_counter() - begun
+            losses.append(self.step(rows))
             if not isfinite(losses[-1]):
                 break
         return losses
+
+    def step(self, rows: Array) -> float:
+        """Returns the loss of a training step on some examples."""
+        begun = perf_counter()
+        y = [output.y[rows] for output in self._outputs]
+        weights = self._weights(rows)
+        result = self.model.train_on_batch(_rows(self._program.x, rows), y if len(y) > 1 else y[0], weights)
+        self.seconds = perf_counter() - begun
+        return float(np.ravel(result)[0])
+
+    def _weights(self, rows: Array) -> Any:
+        """Returns the weights of some examples in the form of `train_on_batch`."""
+        weights = [output.weights_of(rows) for output in self._outputs]
+        if all(one is None for one in weights):
+            return None
+        filled = [np.ones(len(rows), "float32") if one is None else one for one in weights]
+        return filled if len(filled) > 1 else filled[0]
 
     def rows(self, steps: int) -> Array:
         """Returns the examples of the first steps."""
@@ -145,16 +179,19 @@ class Trainee:
         """Returns the loss of the fixed examples: no dropout, norms with the statistics of these examples."""
         return self.scores()[0]
 
-    def scores(self) -> tuple[float, float]:
-        """Returns the loss of the fixed examples, and that of the best constant prediction."""
+    def scores(self, rows: Array | None = None) -> tuple[float, float]:
+        """Returns the loss of the fixed or of other examples, and that of the best constant prediction."""
         total = constant = 0.0
-        x = _rows(self._program.x, self.fixed)
-        for graph, function, output in self._objectives:
-            y = output.y[self.fixed]
+        rows = self.fixed if rows is None else rows
+        x = _rows(self._program.x, rows)
+        for output in self._outputs:
+            graph, y, weights = output.graph, output.y[rows], output.weights_of(rows)
+            if output.loss is None:
+                continue
             with without_gradient():
                 values = graph.run(x, outputs=[graph.output], statistics="batch")[graph.output]
-                total += float(ops.convert_to_numpy(function(y, values)))
-            constant += constant_loss(output, function, y)
+                total += float(ops.convert_to_numpy(output.objective(y, values, weights)))
+            constant += constant_loss(output, y, weights)
         return (total if isfinite(total) else float("inf")), constant
 
 

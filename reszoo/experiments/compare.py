@@ -98,7 +98,9 @@ def compare(
         ReszooError: a plain network, an unknown change, family or measurement, or an invalid shallow network.
     """
     start = perf_counter()
-    source, spec = match_to_data(zoo.spec(model, **changes), data if isinstance(data, Data) else open_data(data))
+    opened = data if isinstance(data, Data) else open_data(data)
+    opened.check_classes("compare")
+    source, spec = match_to_data(zoo.spec(model, **changes), opened)
     shallow_spec, selection = shallower(spec, shallow), _check_measurements(measure)
     budget = budget_for("dense" if spec.dense else "image", recipe=recipe, steps=steps, rates=rates, seeds=seeds)
     table = families(None if against is None else ["residual", *against])

@@ -154,6 +154,7 @@ def evidence(
     start = perf_counter()
     check_evidence(depths, claims)
     images = data if isinstance(data, Data) else open_data(data)
+    images.check_classes("evidence")
     case = _Case(images, sorted({*depths}), {"seeds": seeds, "steps": steps})
     selection = [name for name in _FINDINGS if claims is None or name in claims]
     results = []

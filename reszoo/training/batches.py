@@ -95,6 +95,7 @@ class Batches(keras.utils.PyDataset):
         self._examples, self._scaling, self._batch = examples, scaling, batch
         self._targets = targets or Targets("classification", classes)
         self._class_weights = class_weights
+        self._weights: Array | None = getattr(examples, "weights", None)
         self._seed, self.epoch, self._devices = seed, epoch, devices
         remainder, padding = len(examples) % devices.count, -len(examples) % devices.count
         self._rows = len(examples) + (padding if seed is None else -remainder)
@@ -128,6 +129,7 @@ class Batches(keras.utils.PyDataset):
         # Mixing needs all rows of a batch, and Keras' layers draw random numbers for the batch as a whole.
         whole = bool(self._layers or augmentation.mixup or augmentation.cutmix)
         rows = slice(None) if whole else local
+        weights = None if self._weights is None else self._weights[indices[rows]]
         x = np.asarray(self._examples.take(indices[rows], None if boxes is None else boxes[rows]), "float32")
         labels = self._targets(self._examples.labels[indices[rows]])
         if shifts is not None:
@@ -136,12 +138,19 @@ class Batches(keras.utils.PyDataset):
             x[flips[rows]] = x[flips[rows], :, ::-1]
         if self._layers:
             x = self._apply_layers(random, x)
+        if weights is not None:
+            # Mixed like the labels, in a column beside them.
+            labels = np.concatenate([labels, weights[:, None]], axis=1)
         x, labels = mix(random, x, labels, mixup=augmentation.mixup, cutmix=augmentation.cutmix)
+        if weights is not None:
+            labels, weights = labels[:, :-1], labels[:, -1]
+        if self._class_weights is not None:
+            by_class = labels @ self._class_weights
+            weights = by_class if weights is None else by_class * weights
         if whole:
             x, labels = x[local], labels[local]
-        if self._class_weights is not None:
-            return self._scaling(x), labels, (labels @ self._class_weights).astype("float32")
-        return self._scaling(x), labels
+            weights = None if weights is None else weights[local]
+        return (self._scaling(x), labels) + (() if weights is None else (weights.astype("float32"),))
 
     def _in_order(self, indices: Array) -> tuple[Array, ...]:
         """Examples without augmentation; with several devices also sample weights, whose mean over all rows is 1."""
@@ -149,7 +158,7 @@ class Batches(keras.utils.PyDataset):
         valid = np.minimum(indices, count - 1)
         x, labels = self._scaling(self._examples.take(valid)), self._targets(self._examples.labels[valid])
         if self._devices.count == 1:
-            return x, labels
+            return (x, labels) if self._weights is None else (x, labels, self._weights[valid])
         return x, labels, np.where(indices < count, self._rows / count, 0).astype("float32")
 
     def _order(self, epoch: int) -> Array:

@@ -15,7 +15,7 @@ from reszoo.training.selection import metric_of
 from reszoo.training.train import train
 from reszoo.training.trained import Trained
 
-OPENING = ("size", "target", "task", "channels", "groups", "seed")
+OPENING = ("size", "target", "task", "channels", "groups", "sample_weight", "seed")
 """Arguments of `open_data`; the others belong to `train`."""
 
 

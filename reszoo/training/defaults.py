@@ -12,6 +12,8 @@ from reszoo.training.recipes import Recipe, recipe
 MIN_STEPS = 8
 """Steps of an epoch below which the default batch becomes smaller."""
 MIN_BATCH = 8
+MIN_UPDATES, LONGEST = 500, 5
+"""Steps that a run from random weights has at least; it takes up to this many times its recipe's epochs for them."""
 PHOTO_SIDE = 48
 """Side in pixels from which color images are trained on as photographs, with random crops."""
 
@@ -27,21 +29,23 @@ def default_recipe(data: Data, weights: str | Path | None) -> str:
     return "photos" if min(data.shape[:2]) >= PHOTO_SIDE else "fast"
 
 
-def fitted(name: str, examples: int, changes: Mapping[str, Any]) -> tuple[Recipe, str]:
+def fitted(name: str, examples: int, changes: Mapping[str, Any], *, updates: int = MIN_UPDATES) -> tuple[Recipe, str]:
     """Returns a recipe fitted to the number of training examples, and what was changed and why, in one line.
 
     The batch is halved, down to 8, until an epoch has at least eight steps. The rate of SGD stays in proportion to the
-    batch (Goyal 2017, 2.1), that of adaptive optimizers to its root (Malladi 2022). Values in `changes` remain.
+    batch (Goyal 2017, 2.1), that of adaptive optimizers to its root (Malladi 2022). Epochs are added until there are
+    `updates` steps, up to five times those of the recipe. Values in `changes` remain.
 
     Example:
         >>> settings, line = fitted("fast", 244, {})
-        >>> settings.batch, settings.learning_rate.peak
-        (16, 0.025)
+        >>> settings.batch, settings.learning_rate.peak, settings.epochs
+        (16, 0.025, 32)
 
     Args:
         name: of the recipe.
         examples: for training.
         changes: to the recipe.
+        updates: steps of the whole run, at least; fewer are enough from pretrained weights.
     """
     standard = recipe(name)
     batch = standard.batch
@@ -54,6 +58,9 @@ def fitted(name: str, examples: int, changes: Mapping[str, Any]) -> tuple[Recipe
         kind = changes.get("optimizer", {}).get("kind", standard.optimizer.kind)
         peak = float(f"{peak * (share if kind == 'sgd' else share**0.5):.3g}")
         values["learning_rate"] = {"peak": peak, **changes.get("learning_rate", {})}
+    if "epochs" not in changes and isinstance(batch, int) and batch > 0:
+        count = -(-updates // max(-(-examples // batch), 1))
+        values["epochs"] = min(max(standard.epochs, count), LONGEST * standard.epochs)
     result = recipe(name, **{**values, "batch": batch})
     steps, rate = -(-examples // result.batch), result.learning_rate.peak
     line = (
@@ -63,4 +70,6 @@ def fitted(name: str, examples: int, changes: Mapping[str, Any]) -> tuple[Recipe
         before = f"{standard.batch} and {standard.learning_rate.peak:g} in the recipe"
         reason = "" if "batch" in changes else f": {examples:,} examples, and at least {MIN_STEPS} steps an epoch"
         line += f" ({before}{reason})"
+    if result.epochs != standard.epochs and "epochs" not in changes:
+        line += f"; {standard.epochs} epochs in the recipe: {result.epochs * steps:,} steps in all"
     return result, line

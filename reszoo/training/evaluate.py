@@ -187,8 +187,20 @@ def _measured(metadata: Metadata, labels: Array, scores: Array, selection: Selec
         metrics["f1_macro"], metrics["auc"] = macro([r.f1 for r in rows]), macro([r.auc for r in rows])
         metrics["calibration_error"] = calibration_error(bins)
         notes = [*notes, *_notes(metrics, rows, len(labels))]
+    metrics |= _weighted(task, labels, scores, getattr(selection.examples, "weights", None))
     wrong = most_wrong(selection, labels, scores, names, task)
     return Evaluation(task, metrics, rows, confusion, selection.protocol, bins, wrong, tuple(notes))
+
+
+def _weighted(task: str, labels: Array, scores: Array, weights: Array | None) -> dict[str, float]:
+    """The same measures with the weights of the examples, where the data have them."""
+    import numpy as np
+
+    if weights is None or not weights.any() or task == "multilabel":
+        return {}
+    if task == "regression":
+        return {"weighted_mae": float(np.average(np.abs(labels - scores).mean(axis=1), weights=weights))}
+    return {"weighted_accuracy": float(np.average(scores.argmax(axis=1) == labels, weights=weights))}
 
 
 def _single_rows(names: Sequence[str], labels: Array, scores: Array) -> tuple[ClassMetrics, ...]:

@@ -27,15 +27,32 @@ MAY_DIFFER = ("versions", "devices", "data", "classes", "digest", "source", "cal
 Settings = dict[str, Any]
 
 
-def settings_of(spec: NetSpec, data: Data, recipe: Recipe, *, seed: int, weights: str | Path | None) -> Settings:
-    """Returns what a run depends on, but for backend and versions: the content of `run.json`."""
+def settings_of(
+    spec: NetSpec,
+    data: Data,
+    recipe: Recipe,
+    *,
+    seed: int,
+    weights: str | Path | None,
+    digest: Mapping[str, str] | None = None,
+) -> Settings:
+    """Returns what a run depends on, but for backend and versions: the content of `run.json`.
+
+    Args:
+        spec: the network.
+        data: to train on.
+        recipe: how to train.
+        seed: of the run.
+        weights: to start from.
+        digest: of the data, if it is known; files are then not read again.
+    """
     parts = {"train": data.train, "validation": data.validation, "test": data.test}
     sizes = {name: len(part) for name, part in parts.items() if part is not None}
     return {
         "spec": spec.model_dump(mode="json"),
         "recipe": recipe.model_dump(mode="json"),
         "data": {"name": data.name, "task": getattr(data, "task", "classification"), **sizes},
-        "digest": digests(data),
+        "digest": dict(digest) if digest is not None else digests(data),
         "classes": list(data.classes),
         "seed": seed,
         "weights": None if weights is None else str(weights),

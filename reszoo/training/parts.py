@@ -87,6 +87,8 @@ class _Concatenation:
 
         self._parts = [part for part in parts if len(part)]
         self.labels: Array = np.concatenate([part.labels for part in self._parts])
+        weights: list[Any] = [getattr(part, "weights", None) for part in self._parts]
+        self.weights = None if any(each is None for each in weights) else np.concatenate(weights)
         if all(hasattr(part, "paths") for part in self._parts):
             self.paths = tuple(path for part in self._parts for path in part.paths)  # type: ignore[attr-defined]
 

@@ -64,6 +64,7 @@ def run(
     verbose: str | int = "auto",
     devices: Devices = ONE,
     record: Mapping[str, Any] | None = None,
+    digest: Mapping[str, str] | None = None,
 ) -> Trained:
     """Returns a network trained by a recipe, with a run folder from which it can resume.
 
@@ -84,6 +85,7 @@ def run(
         devices: that share every batch (`open_devices`). A resumed run may use others: its losses then agree up to
             rounding.
         record: further entries for `run.json`, which are not compared.
+        digest: of the data (`data.digest.digests`), if it is known.
 
     Raises:
         ReszooError: the folder holds another run or other data, is in use, or cannot be written; the devices cannot
@@ -93,11 +95,13 @@ def run(
     refuse_channels_first(spec)
     check_data(data, recipe)
     folder = Path(folder).expanduser()
-    settings = settings_of(spec, data, recipe, seed=seed, weights=weights) | dict(record or {})
+    settings = settings_of(spec, data, recipe, seed=seed, weights=weights, digest=digest) | dict(record or {})
     done = finished(folder, settings) if devices.machines == 1 else None
     if done is not None:
         return done
     devices.check(batch=recipe.batch, examples=len(data.train))
+    if devices.count > 1 and any(getattr(part, "weights", None) is not None for part in data.parts().values()):
+        raise ReszooError(f"data {data.name}", got="sample weights and several devices", expected="one device")
     backend = keras.backend.backend()
     versions = {name: version(name) for name in ("reszoo", "keras", backend, "numpy")}
     settings |= {"backend": backend, "versions": versions, "devices": devices.count}

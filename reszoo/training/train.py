@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,13 +14,14 @@ from reszoo.data.labels import Task
 from reszoo.data.pictures import Channels
 from reszoo.data.sources import Data, DataSource, open_data
 from reszoo.errors import ReszooError
-from reszoo.training.defaults import default_recipe, fitted
+from reszoo.training.defaults import MIN_UPDATES, default_recipe, fitted
 from reszoo.training.identity import finished, read_settings, settings_of
 from reszoo.training.metadata import check_columns, features_of, scaling_of_weights
 from reszoo.training.opening import arguments_of
 from reszoo.training.recipes import HEADS, Recipe, recipe as load_recipe
 from reszoo.training.run_folder import locked
 from reszoo.training.trained import Trained
+from reszoo.types import Array
 
 if TYPE_CHECKING:
     import keras
@@ -41,8 +42,9 @@ def train(
     target: str | Sequence[str] | None = None,
     task: Task | None = None,
     channels: Channels | None = None,
+    sample_weight: str | Sequence[float] | Array | None = None,
     seed: int = 0,
-    callbacks: Sequence[keras.callbacks.Callback] = (),
+    callbacks: Sequence[keras.callbacks.Callback | Callable[[Data], keras.callbacks.Callback]] = (),
     verbose: str | int = "auto",
     devices: Literal["one", "all"] = "one",
     machines: Sequence[str] = (),
@@ -78,8 +80,10 @@ def train(
         target: see `open_data`.
         task: see `open_data`.
         channels: see `open_data`; by default those of the weights.
+        sample_weight: see `open_data`.
         seed: random seed (split, initial weights, shuffling, augmentation).
-        callbacks: further Keras callbacks; their names are recorded in `run.json`.
+        callbacks: further Keras callbacks, or functions of the opened data that return one, which are only called if
+            there is something to train; their names are recorded in `run.json`.
         verbose: as in `fit()`; without a terminal `auto` prints one line an epoch.
         devices: `all` shares every batch among the machine's devices; see `reszoo.training.devices.open_devices`.
         machines: addresses of several machines; see `open_devices`. Each one makes the same call.
@@ -94,7 +98,7 @@ def train(
     """
     check_seed(seed)
     options: dict[str, Any] = {"size": size, "validation": validation, "test": test, "target": target}
-    options |= {"task": task, "channels": channels}
+    options |= {"task": task, "channels": channels, "sample_weight": sample_weight}
     if isinstance(data, Data):
         excess = next((name for name, value in options.items() if value is not None), None)
         if excess:
@@ -114,14 +118,21 @@ def train(
     before = read_settings(folder)
     line = ""
     if recipe is None and (not before or "digest" in before):
-        settings, line = fitted(default_recipe(source, weights), len(source.train), changes_of_recipe)
+        name = default_recipe(source, weights)
+        # A run that began with the recipe's own number of epochs, as in earlier versions, ends with it.
+        begun = before.get("recipe", {}).get("epochs") == load_recipe(name).epochs
+        settings, line = fitted(
+            name, len(source.train), changes_of_recipe, updates=0 if begun or weights is not None else MIN_UPDATES
+        )
     else:
         # A run of an earlier version resumes with the default settings of that version.
         settings = load_recipe(recipe or before["recipe"]["name"], **changes_of_recipe)
     spec = fitting_spec(model, source, settings, changes or {})
+    digest = None
     if before and not machines:
         # Before TensorFlow is imported.
-        done = finished(folder, settings_of(spec, source, settings, seed=seed, weights=weights))
+        identity = settings_of(spec, source, settings, seed=seed, weights=weights)
+        done, digest = finished(folder, identity), identity["digest"]
         if done is not None:
             return done
         with locked(folder):
@@ -141,10 +152,11 @@ def train(
         output,
         seed=seed,
         weights=weights,
-        callbacks=tuple(callbacks),
+        callbacks=tuple(each if hasattr(each, "set_model") else each(source) for each in callbacks),
         verbose=verbose,
         devices=group,
         record=record,
+        digest=digest,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import cast
 
+from reszoo.arch.facts import holds_facts
 from reszoo.errors import ReszooError
 from reszoo.types import KerasModel
 from reszoo.weights.catalogue import Preprocessing, Record, record
@@ -70,4 +71,6 @@ def _settings(of: KerasModel | Record | Preprocessing | str) -> Preprocessing:
     if not hasattr(of, "layers"):
         raise ReszooError("preprocessing", got=repr(of), expected=expected)
     hint = "" if source is None or source.record is None else f"reszoo.preprocessing({source.record.name!r})"
+    if not hint and not holds_facts(of):
+        hint = "with a bias in every layer only reszoo.save(model, path) keeps it, not model.save(path)"
     raise ReszooError("preprocessing", got=f"{of.name}, whose preprocessing is unknown", expected=expected, hint=hint)

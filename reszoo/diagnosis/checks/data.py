@@ -107,7 +107,7 @@ def unrelated_labels(program: Program, *, seed: int) -> Iterator[Cause]:
     """
     rows = program.finite_rows[:PROBED]
     for output in program.outputs:
-        features, target = _features(program, rows), _target(output.y[rows], output.form)
+        features, target = features_of(program, rows), _target(output.y[rows], output.form)
         if features is None or target is None or len(rows) < FEWEST or (target == target[:1]).all():
             continue
         score, chance = _probe(features, target, seed)
@@ -123,7 +123,7 @@ def unrelated_labels(program: Program, *, seed: int) -> Iterator[Cause]:
             )
 
 
-def _features(program: Program, rows: Array) -> Array | None:
+def features_of(program: Program, rows: Array) -> Array | None:
     """Returns the inputs as standardized rows; token numbers as counts of tokens."""
     parts = []
     for part in tree.flatten(program.x):

@@ -14,7 +14,6 @@ from reszoo.diagnosis.measures.census import BROKEN, STRAINED, Census, blocked
 from reszoo.diagnosis.measures.gradient_profile import GradientProfile
 from reszoo.diagnosis.measures.result import Result
 from reszoo.diagnosis.measures.signal import Correlation
-from reszoo.diagnosis.objective import objective
 from reszoo.diagnosis.program import Program
 from reszoo.types import Array
 
@@ -108,12 +107,11 @@ def norm_causes(program: Program, rows: Array, *, baseline: float) -> Iterator[C
     output = program.outputs[0]
     if not norms or not program.steps_taken or output.loss is None or not isfinite(baseline):
         return
-    function = objective(output.loss, output.shape)
     x = tree.map_structure(lambda part: part[rows], program.x)
     losses = []
     for statistics in ("batch", "moving"):
         values = graph.run(x, outputs=[graph.output], statistics=statistics)[graph.output]
-        losses.append(float(ops.convert_to_numpy(function(output.y[rows], values))))
+        losses.append(float(ops.convert_to_numpy(output.objective(output.y[rows], values, output.weights_of(rows)))))
     gain = baseline - losses[0]
     if gain < 0.1 * baseline or not losses[1] - losses[0] > LOST * gain:
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from math import isfinite
 from time import perf_counter
 
@@ -15,6 +16,10 @@ LEAST = 0.05
 SHARE = 0.2
 """Share of the best rate's gain below which the program's own rate is at fault. A factor of two in so few steps says
 nothing of a longer training; one of five does."""
+SWING = 0.1
+"""Mean rise of the loss a step, relative to the first loss, from which on it goes up and down."""
+CALMER = 3.0
+"""Factor by which it has to rise more than at the better rate, on the same batches."""
 LONGEST = 600
 """Steps to which the program's own training is followed."""
 SECONDS = 4.0
@@ -33,6 +38,8 @@ def rate_trial_causes(program: Program, trial: Trial, trainee: Trainee) -> Itera
     followed = _follow(trainee, trial, updates) if low or short else []
     if updates is not None:
         yield from _epochs(updates, followed, trial)
+    if best >= LEAST and own >= SHARE * best:
+        yield from _swings(trial, type(program.optimizer).__name__)
     if best < LEAST or own >= SHARE * best:
         return
     name = type(program.optimizer).__name__
@@ -55,6 +62,26 @@ def rate_trial_causes(program: Program, trial: Trial, trainee: Trainee) -> Itera
     learned = later if later > LEAST else within
     if needed > (updates or USUAL_STEPS) and learned < SHARE * best:
         yield _rate("low", f"ends at {trial.own.end:.3g}", trial, name, evidence)
+
+
+def _swings(trial: Trial, name: str) -> Iterator[Cause]:
+    """Yields a rate at which the loss goes up and down while a lower one gets further on the same batches."""
+    own, better = trial.own, trial.best
+    worse = better.rate < own.rate and trial.gain(own) < trial.gain(better) / 2
+    if not worse or own.swing < SWING or own.swing < CALMER * better.swing:
+        return
+    start = next(step for step, (a, b) in enumerate(pairwise(own.losses), 2) if b - a > SWING * abs(own.losses[0]))
+    yield Cause(
+        "learning_rate",
+        f"from step {start} on the loss goes up and down at the rate {own.rate:g}, by {own.swing:.0%} of the first "
+        f"loss a step; at {better.rate:.3g} by {better.swing:.0%}, on the same batches",
+        "the steps overshoot: the learning rate is too high",
+        f"optimizer=keras.optimizers.{name}({better.rate:.3g})",
+        certain=False,
+        evidence={"swing": own.swing, "swing at the better rate": better.swing, "loss after": own.end},
+        loss_without=_relative(trial, own),
+        loss_with=_relative(trial, better),
+    )
 
 
 def _rate(size: str, end: str, trial: Trial, name: str, evidence: dict[str, float]) -> Cause:

@@ -1,0 +1,171 @@
+"""A training on a few examples alone: a network that cannot even fit those learns nothing from many."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from itertools import zip_longest
+from math import isfinite
+from time import perf_counter
+
+import keras
+import numpy as np
+from keras import tree
+
+from reszoo.diagnosis.causes import Cause
+from reszoo.diagnosis.checks.data import features_of
+from reszoo.diagnosis.program import Program
+from reszoo.diagnosis.trial import OneBatch, Trainee, Trial
+from reszoo.diagnosis.weighting import class_numbers
+from reszoo.types import Array, KerasModel
+
+COUNT = 16
+"""Examples of the batch."""
+STEPS = 150
+FEWEST = 60
+"""Fewest steps after which anything is said."""
+SECONDS = 3.0
+FITS = 0.5
+"""Share of a constant prediction's loss that has to go for a batch to count as fit."""
+FAILS = 0.15
+"""Share below which it counts as not fit; between the two nothing is said."""
+LITTLE = 0.2
+"""Gain of the best rate over many examples from which on no training on a few is needed."""
+UNITS = 64
+
+
+def one_batch(program: Program, trial: Trial, trainee: Trainee) -> OneBatch | None:
+    """Returns a training on 16 different examples from the same weights; None if there is no need or no time for it.
+
+    The rate is the best one of the trial; where that fails, a tenth of it is tried as well.
+    """
+    rows = _rows(program)
+    if trial.gain(trial.best) >= LITTLE or rows is None:
+        return None
+    runs = []
+    for rate in (trial.advised.rate, trial.advised.rate / 10):
+        run = _fit(trainee, rows, rate)
+        if run is None or run.gain >= FITS:
+            return run
+        runs.append(run)
+    return max(runs, key=lambda run: run.gain)
+
+
+def one_batch_causes(
+    program: Program, run: OneBatch, *, relaxed: Callable[[], Trainee], control: Callable[[], Trainee | None]
+) -> Iterator[Cause]:
+    """Yields why a network cannot fit a few examples.
+
+    Args:
+        program: the program.
+        run: its training on them.
+        relaxed: returns the program without dropout and weight penalties.
+        control: returns a network of one hidden layer, for the same examples; None if there is none for such inputs.
+    """
+    if run.gain >= FAILS:
+        return
+    rows = np.array(run.rows)
+    seen = (
+        f"{len(rows)} examples alone are not fit in {run.steps} steps: the loss falls {run.gain:.0%} below that of the "
+        "best constant prediction"
+    )
+    if _restrains(program.model):
+        free = _fit(relaxed(), rows, run.rate)
+        if free is not None and free.gain >= FITS:
+            yield Cause(
+                "regularization",
+                f"{seen}; without dropout and weight penalties {free.gain:.0%}",
+                "what is learned is taken away again",
+                "keras.layers.Dropout(0.2)  # and kernel_regularizer=None",
+                certain=False,
+                evidence={"gain": run.gain, "without": free.gain},
+            )
+            return
+    other = control()
+    plain = None if other is None else _fit(other, np.arange(len(rows)), other.rate)
+    if plain is None or plain.gain < FITS:
+        return
+    shallow = len(program.weighted) < 2
+    remedy = "x = keras.layers.Dense(64, activation='relu', kernel_initializer='he_normal')(x)  # before the last layer"
+    yield Cause(
+        "layers" if shallow else "layer_properties",
+        f"{seen}; a network of one hidden layer of {UNITS} units gets {plain.gain:.0%} below it",
+        "a hidden layer is missing" if shallow else "a layer lets too little pass, or the wrong thing",
+        remedy if shallow else "wider layers: the narrowest one decides what the last one can tell apart",
+        certain=False,
+        evidence={"gain": run.gain, "one hidden layer": plain.gain},
+    )
+
+
+def reference(program: Program, rows: Array, seed: int) -> Trainee | None:
+    """Returns a network of one hidden layer that reads some examples as rows and has the program's output and loss."""
+    output = program.outputs[0]
+    features, shape = features_of(program, rows), tuple(side or 0 for side in output.shape)
+    if features is None or len(program.outputs) > 1 or 0 in shape:
+        return None
+    start = keras.initializers.HeNormal(seed)
+    inputs = keras.Input(features.shape[1:])
+    x = keras.layers.Dense(UNITS, "relu", kernel_initializer=start)(inputs)
+    x = keras.layers.Dense(int(np.prod(shape)), kernel_initializer=keras.initializers.GlorotUniform(seed))(x)
+    x = keras.layers.Reshape(shape)(x)
+    model = keras.Model(inputs, keras.layers.Activation(output.activation)(x))
+    few = replace(output, y=output.y[rows], weights=output.weights_of(rows))
+    alone = replace(program, x=features.astype("float32"), outputs=(few,))
+    return Trainee(alone, model, rate=0.01, loss=output.loss, seed=seed, optimizer=keras.optimizers.Adam(0.01))
+
+
+def _fit(trainee: Trainee, rows: Array, rate: float) -> OneBatch | None:
+    """Returns a training on some examples; None if the time is not enough, or the loss is still falling."""
+    # Repeated to the usual size of a batch, for which the step is compiled already.
+    batch = np.resize(rows, max(trainee.batch, len(rows)))
+    trainee.start(rate=rate)
+    trainee.step(batch)
+    trainee.start(rate=rate)
+    begun, gain, before = perf_counter(), 0.0, 0.0
+    for step in range(1, STEPS + 1):
+        if not isfinite(trainee.step(batch)):
+            return OneBatch(tuple(rows.tolist()), rate, step, 0.0)
+        late = perf_counter() - begun > SECONDS
+        if step % 30 == 0 or late:
+            loss, constant = trainee.scores(rows)
+            before, gain = gain, max(0.0, (constant - loss) / (abs(constant) or 1.0))
+            if gain >= FITS:
+                break
+        if late:
+            if step < FEWEST:
+                return None
+            break
+    if gain < FITS and gain - before > 0.02:
+        # It is slow, and gets there.
+        return None
+    return OneBatch(tuple(rows.tolist()), rate, step, float(gain))
+
+
+def _rows(program: Program) -> Array | None:
+    """Returns examples with different inputs, of every class in turn; None where they have one true value only."""
+    output = program.outputs[0]
+    valid = program.finite_rows[:2000]
+    numbers = class_numbers(output.y[valid]) if output.form in ("one-hot", "binary", "classes") else None
+    order = np.arange(len(valid))
+    if numbers is not None:
+        # The first example of every class, then the second one, ...
+        same = [np.flatnonzero(numbers == number) for number in np.unique(numbers)]
+        order = np.concatenate([np.array(turn) for turn in zip_longest(*same, fillvalue=-1)])
+        order = order[order >= 0]
+    chosen: dict[bytes, int] = {}
+    for index in order:
+        row = valid[index]
+        key = b"".join(np.asarray(part)[row].tobytes() for part in tree.flatten(program.x))
+        chosen.setdefault(key, int(row))
+        if len(chosen) == COUNT:
+            break
+    rows = np.array([*chosen.values()])
+    y = output.y[rows] if len(rows) else output.y[:0]
+    return rows if len(rows) >= COUNT // 2 and (y != y[:1]).any() else None
+
+
+def _restrains(model: KerasModel) -> bool:
+    every = model._flatten_layers(include_self=False, recursive=True)
+    return any("Dropout" in type(layer).__name__ and layer.rate > 0 for layer in every) or any(
+        getattr(variable, "regularizer", None) is not None for variable in model.trainable_variables
+    )
