@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from importlib.metadata import version
@@ -14,7 +14,10 @@ import keras
 import numpy as np
 
 from reszoo.arch.build import build, refuse_channels_first
+from reszoo.arch.loops import Looped
+from reszoo.arch.recover import stock_model
 from reszoo.arch.spec import NetSpec
+from reszoo.arch.stacked_optimizers import innermost
 from reszoo.data.digest import combined
 from reszoo.data.sources import Data
 from reszoo.errors import ReszooError
@@ -32,8 +35,9 @@ from reszoo.training.checkpointing import Checkpoint, restore, save_model, write
 from reszoo.training.devices import ONE, Devices
 from reszoo.training.fine_tune import warn_of_batch
 from reszoo.training.identity import begin, finished, is_stopped, prepare, read_settings, settings_of, write_settings
+from reszoo.training.loops import loops_pay
 from reszoo.training.losses import Targets, check_loss, data_loss, loss, metrics, targets_of
-from reszoo.training.optimizers import compile_for, innermost
+from reszoo.training.optimizers import compile_for
 from reszoo.training.recipes import Recipe
 from reszoo.training.remarks import remarks
 from reszoo.training.run_folder import CARD, FINAL, HISTORY, SETTINGS, STATE, locked
@@ -129,7 +133,7 @@ def run(
             _fit(model, parts, checkpoint, recipe, callbacks=own, verbose=verbose)
             if recipe.ema:
                 model.optimizer.finalize_variable_values(model.trainable_variables)
-            results = _finish(model, parts, checkpoint, pretrained=weights is not None, devices=devices)
+            model, results = _finish(model, parts, checkpoint, pretrained=weights is not None, devices=devices)
     remarks, accuracy = tuple(results["remarks"]), results["test_accuracy"]
     return Trained(folder, model, checkpoint.history, accuracy, remarks)
 
@@ -213,8 +217,8 @@ def _writing(checkpoint: Checkpoint) -> Iterator[None]:
 
 def _finish(
     model: KerasModel, parts: Parts, checkpoint: Checkpoint, *, pretrained: bool, devices: Devices
-) -> dict[str, Any]:
-    """Measures the final weights, writes network and card, and returns the results, which end up in `run.json`."""
+) -> tuple[KerasModel, dict[str, Any]]:
+    """Measures the final weights, writes network and card, and returns the stock model and the results."""
     folder, data, spec = checkpoint.folder, checkpoint.data, checkpoint.spec
     test = {} if parts.test is None else model.evaluate(parts.test, verbose=0, return_dict=True)
     outputs = _outputs(model, parts.validation) if devices.count == 1 else None
@@ -223,11 +227,12 @@ def _finish(
         "test": {name: float(value) for name, value in test.items() if name not in ("loss", "data_loss")},
         "remarks": remarks(data, checkpoint.history, outputs, pretrained=pretrained),
     }
+    model = stock_model(model)
     parts.targets.fold(model)
     save_model(model, folder / FINAL, data, spec, digest=checkpoint.digest)
     write(folder / CARD, card(folder, results))
     write_settings(folder, read_settings(folder) | {"results": results})
-    return results
+    return model, results
 
 
 def _outputs(model: KerasModel, batches: Batches) -> Array:
@@ -239,7 +244,8 @@ def _compile_model(spec: NetSpec, recipe: Recipe, weights: Weights, parts: Parts
     previous = keras.config.dtype_policy()
     keras.config.set_dtype_policy(recipe.precision)
     try:
-        model = build(spec) if weights is None else _pretrained(spec, weights)
+        builder = Looped if loops_pay(spec, recipe, devices) else build
+        model = builder(spec) if weights is None else _pretrained(spec, weights, builder)
     finally:
         keras.config.set_dtype_policy(previous)
     task, chosen = parts.targets.task, metrics(recipe, parts.targets)
@@ -258,7 +264,7 @@ def _compile_model(spec: NetSpec, recipe: Recipe, weights: Weights, parts: Parts
     return model
 
 
-def _pretrained(spec: NetSpec, weights: str | Path) -> KerasModel:
+def _pretrained(spec: NetSpec, weights: str | Path, builder: Callable[[NetSpec], KerasModel]) -> KerasModel:
     from reszoo.weights.load import pretrained
 
-    return pretrained(spec, weights, strict="trunk")
+    return pretrained(spec, weights, strict="trunk", builder=builder)
