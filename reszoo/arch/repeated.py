@@ -13,6 +13,7 @@ from keras import ops
 
 from reszoo.arch.build import channels_first, initializer, submodel
 from reszoo.arch.context import unchanged_randomness
+from reszoo.arch.jax_convolution import quicken
 from reszoo.arch.ops import Op, Segment
 from reszoo.arch.scan import scan
 from reszoo.errors import ReszooError
@@ -92,6 +93,8 @@ class RepeatedBlocks(keras.layers.Layer):
             pattern = submodel((first,), shape, name=f"{name}_pattern")
         self._pattern: Callable[[], KerasModel] = lambda: pattern
         count = len(self.segments)
+        for layer in pattern.layers if count > 1 else ():
+            quicken(layer)
         self.recompute = math.isqrt(count - 1) + 1 if recompute is True else int(recompute)
         self._stacks = [
             Stack(layer, count, name=layer.name.removeprefix(first.prefix))
