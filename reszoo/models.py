@@ -73,9 +73,9 @@ def create(
             networks in one functional model one needs a prefix, such as `left_`.
         loops: whether equal blocks in a row run as a loop over stacked weights: the same numbers, but a network of
             1,000 layers starts to train in seconds (see the guide "A thousand layers"). `save` writes the stock model.
-        recompute: with loops, whether only the input of every segment of blocks is kept for the backward pass, which
-            runs the blocks again: less memory, more time. True for segments of about the square root of the number of
-            blocks, or the number of blocks in a segment.
+        recompute: with loops, whether only the input of every group of blocks is kept for the backward pass, which
+            runs the blocks again: less memory, more time. True for groups of about the square root of the number of
+            blocks, or the number of blocks in a group.
         **changes: as for `NetSpec.replace`.
 
     Raises:

@@ -14,13 +14,14 @@ from reszoo.arch.loops import Looped
 from reszoo.arch.runs import has_runs
 
 SMALL = {"input_shape": (8, 8, 3), "width_multiplier": 0.25, "classes": 4}
+DENSE = {"input_shape": (16,), "width_multiplier": 0.0625, "depths": 3, "classes": 4}
 BACKEND = keras.backend.backend()
 TOLERANCE = {"tensorflow": 0.0, "jax": 1e-6, "torch": 1e-5}[BACKEND]
 
 
-def pair(name="preact_resnet110_cifar", **changes):
+def pair(name="residual_mlp18", **changes):
     """The stock model and the one with loops, both after the same seed."""
-    spec = reszoo.spec(name, **{**SMALL, "depths": 3, **changes})
+    spec = reszoo.spec(name, **{**(DENSE if "mlp" in name else {**SMALL, "depths": 3}), **changes})
     models = []
     for kind in (build, Looped):
         keras.utils.set_random_seed(3)
@@ -52,15 +53,13 @@ def train(model, optimizer, steps=2, **settings):
 
 NETWORKS = [
     ("preact_resnet110_cifar", {"block": {"dropout": 0.2}}),
-    ("resnet20_cifar", {}),
-    ("resnet50", {"depths": [1, 3, 1, 2], "input_shape": (32, 32, 3), "width_multiplier": 0.0625}),
     ("resnet50d", {"depths": [2, 1, 1, 3], "input_shape": (32, 32, 3), "width_multiplier": 0.0625}),
     ("se_resnet50", {"depths": [1, 3, 1, 2], "input_shape": (32, 32, 3), "width_multiplier": 0.125}),
     ("resnet20_cifar", {"norm": {"kind": "group", "groups": 2}}),
     ("resnet20_cifar", {"init": "orthogonal", "norm": {"kind": "none"}, "block": {"start": "scaled"}}),
     ("resnet20_cifar", {"drop_path": 0.5}),
-    ("residual_mlp18", {"input_shape": (16,), "width_multiplier": 0.0625}),
-    ("residual_mlp18", {"input_shape": (16,), "width_multiplier": 0.0625, "init": "looks_linear"}),
+    ("residual_mlp18", {}),
+    ("residual_mlp18", {"init": "looks_linear"}),
 ]
 IDS = [f"{name}-{'-'.join(key for key in changes if key not in SMALL)}" for name, changes in NETWORKS]
 
@@ -84,7 +83,6 @@ def test_training_gives_the_numbers_of_the_stock_network(name, changes):
     assert np.abs(stock.predict(x, verbose=0) - looped.predict(x, verbose=0)).max() <= max(TOLERANCE, 1e-7)
 
 
-DENSE = {"input_shape": (16,), "width_multiplier": 0.0625, "depths": 3}
 OPTIMIZERS = {
     "sgd": lambda: keras.optimizers.SGD(0.1, momentum=0.9, nesterov=True),
     "rmsprop": lambda: keras.optimizers.RMSprop(0.01, momentum=0.9, centered=True),
@@ -127,7 +125,7 @@ def test_table_has_every_optimizer_of_keras():
 def test_every_optimizer_takes_equal_steps_or_is_refused(name):
     if not hasattr(keras.optimizers, "Muon") and name == "muon":
         pytest.skip("this Keras has no Muon")
-    stock, looped = pair("residual_mlp18", **DENSE)
+    stock, looped = pair()
     if name in REFUSED:
         with refused(["whole variables", "AdamW", "loops=False"]):
             train(looped, OPTIMIZERS[name]())
@@ -155,7 +153,7 @@ class Closed(keras.optimizers.SGD):
 
 
 def test_optimizers_of_the_user_are_tried():
-    looped = pair(depths=2)[1]
+    looped = pair()[1]
     with refused(["Normed, whose steps depend on whole variables"]):
         looped.compile(Normed(0.1), "sparse_categorical_crossentropy")
     with refused(["Closed, which cannot be copied", "get_config()"]):
@@ -167,7 +165,7 @@ def test_optimizers_of_the_user_are_tried():
 
 
 def test_moved_hooks_of_keras_are_reported(monkeypatch):
-    looped = pair(depths=2)[1]
+    looped = pair()[1]
     optimizer = keras.optimizers.SGD(0.1, global_clipnorm=1.0)
     monkeypatch.delattr(keras.src.optimizers.base_optimizer.BaseOptimizer, "_clip_gradients")
     with refused(["_clip_gradients", "Keras " + keras.__version__, "loops=False"]):
@@ -175,7 +173,7 @@ def test_moved_hooks_of_keras_are_reported(monkeypatch):
 
 
 def test_excluded_variables_are_not_decayed():
-    models = pair(depths=2)
+    models = pair()
     for model in models:
         optimizer = keras.optimizers.AdamW(0.01, weight_decay=0.5)
         optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
@@ -187,7 +185,7 @@ def test_excluded_variables_are_not_decayed():
 
 
 def test_decay_of_single_blocks_is_refused():
-    stock = pair(depths=2)[0]
+    stock = pair()[0]
     optimizer = keras.optimizers.AdamW(0.01, weight_decay=0.5)
     optimizer.exclude_from_weight_decay(var_list=[stock.get_layer("stage1_block2_unit1_conv").kernel])
     stock.compile(optimizer, "sparse_categorical_crossentropy")
@@ -198,20 +196,20 @@ def test_decay_of_single_blocks_is_refused():
 def test_penalties_are_added_in_the_order_of_the_stock_network():
     from reszoo.training.optimizers import add_l2_penalty
 
-    models = pair(depths=3)
+    models = pair()
     for model in models:
         add_l2_penalty(model, reszoo.recipe("cifar_he2015"))
     losses = [train(model, keras.optimizers.SGD(0.1), steps=3) for model in models]
     assert losses[0] == losses[1] if TOLERANCE == 0 else losses[0] == pytest.approx(losses[1], abs=1e-5)
-    plain = train(pair(depths=3)[1], keras.optimizers.SGD(0.1))
+    plain = train(pair()[1], keras.optimizers.SGD(0.1))
     assert losses[1][0] > plain[0] + 1e-3
     assert_equal(*models)
     assert sum(map(float, models[0].losses)) == pytest.approx(sum(map(float, models[1].losses)), rel=1e-5)
 
 
-@pytest.mark.parametrize("recompute", [True, 1, 2, 5])
+@pytest.mark.parametrize("recompute", [True, 1, 4])
 def test_recomputation_changes_no_number(recompute):
-    spec = reszoo.spec("resnet20_cifar", **SMALL, depths=5, block={"dropout": 0.2})
+    spec = reszoo.spec("residual_mlp18", **{**DENSE, "depths": 6}, block={"dropout": 0.2})
     models = []
     for each in (False, recompute):
         keras.utils.set_random_seed(3)
@@ -221,11 +219,11 @@ def test_recomputation_changes_no_number(recompute):
     assert_equal(reszoo.unrolled(models[0]), models[1])
 
 
-def test_segments_have_the_square_root_of_the_blocks():
+def test_groups_have_the_square_root_of_the_blocks():
     model = reszoo.create("resnet20_cifar", **SMALL, depths=10, loops=True, recompute=True)
     assert [run.recompute for run in model.runs] == [1, 4, 1, 3, 1, 3, 1]
     for wrong in (-1, 0.5, "yes"):
-        with refused(["recompute", repr(wrong), "blocks per segment"]):
+        with refused(["recompute", repr(wrong), "blocks in a group"]):
             reszoo.create("resnet20_cifar", loops=True, recompute=wrong)
     with refused(["recompute", "loops=True"]):
         reszoo.create("resnet20_cifar", recompute=True)
@@ -276,7 +274,7 @@ def test_summary_prints_a_run_once():
 
 
 def test_paths_name_stage_and_operation():
-    model = pair()[1]
+    model = pair("resnet20_cifar")[1]
     paths = {variable.path for variable in model.variables}
     assert {"stem/conv/kernel", "stage1_from1/unit1_conv/kernel", "stage2_from2/unit2_norm/gamma"} <= paths
     assert "head/predictions/bias" in paths and len(paths) == len(model.variables)
@@ -285,20 +283,18 @@ def test_paths_name_stage_and_operation():
 FILE = """
 import keras, numpy as np
 model = keras.models.load_model("a.keras")
-x = np.random.default_rng(0).normal(size=(8, 8, 8, 3)).astype("float32")
+x = np.random.default_rng(0).normal(size=(8, 16)).astype("float32")
 print(*model.predict(x, verbose=0).ravel()[:12], *[model.train_on_batch(x, np.arange(8) % 4) for _ in range(2)])
 """
 
 
-@pytest.mark.parametrize("backend", [BACKEND, *sorted({"jax", "torch"} - {BACKEND})])
+@pytest.mark.parametrize("backend", [BACKEND, pytest.param("jax", marks=needs("jax"))])
 def test_files_are_stock_files(tmp_path, backend):
-    if backend != BACKEND and needs(backend).args[0]:
-        pytest.skip(f"not installed: {backend}")
-    stock, looped = pair("preact_resnet110_cifar")
+    stock, looped = pair()
     for model in (stock, looped):
         train(model, keras.optimizers.Adam(0.01))
     looped.save(tmp_path / "a.keras")
-    x = np.random.default_rng(0).normal(size=(8, 8, 8, 3)).astype("float32")
+    x = np.random.default_rng(0).normal(size=(8, 16)).astype("float32")
     y = np.arange(8) % 4
     *outputs, first, second = map(float, python(FILE, backend=backend, without_reszoo=True, folder=tmp_path).split())
     assert outputs == pytest.approx(list(stock.predict(x, verbose=0).ravel()[:12]), abs=1e-5)
@@ -311,12 +307,12 @@ def test_files_are_stock_files(tmp_path, backend):
 
 
 def test_weights_files_are_those_of_the_stock_network(tmp_path):
-    stock, looped = pair("resnet20_cifar")
+    stock, looped = pair()
     for model in (stock, looped):
         train(model, keras.optimizers.SGD(0.05, momentum=0.9))
     looped.save_weights(tmp_path / "looped.weights.h5")
     stock.save_weights(tmp_path / "stock.weights.h5")
-    fresh, other = pair("resnet20_cifar")
+    fresh, other = pair()
     for model, file in ((fresh, "looped"), (other, "stock")):
         model.compile(keras.optimizers.SGD(0.05, momentum=0.9), "sparse_categorical_crossentropy")
         model.optimizer.build(model.trainable_variables)
@@ -326,12 +322,14 @@ def test_weights_files_are_those_of_the_stock_network(tmp_path):
     assert_equal(stock, looped)
     assert_equal(stock, other)
     assert_equal(fresh, looped)
-    with refused(["weights that do not fit", "depths 5-5-5"]):
-        reszoo.create("resnet20_cifar", **SMALL, depths=5, loops=True).load_weights(tmp_path / "looped.weights.h5")
+    with refused(["weights that do not fit", "depths 5"]):
+        reszoo.create("residual_mlp18", **{**DENSE, "depths": 5}, loops=True).load_weights(
+            tmp_path / "looped.weights.h5"
+        )
 
 
 def test_callbacks_of_keras_read_their_own_files(tmp_path):
-    looped = pair("residual_mlp18", **DENSE)[1]
+    looped = pair()[1]
     looped.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
     x, y = examples(looped, 32)
     files = [
@@ -348,7 +346,7 @@ def test_callbacks_of_keras_read_their_own_files(tmp_path):
 def test_copies_and_configurations():
     import pickle
 
-    looped = pair("residual_mlp18", **DENSE)[1]
+    looped = pair()[1]
     train(looped, "adam")
     for other in (copy.deepcopy(looped), pickle.loads(pickle.dumps(looped))):
         assert isinstance(other, Looped)
@@ -384,8 +382,8 @@ def test_checkpoints_of_other_libraries_load_without_the_stock_model(tmp_path):
 
 @pytest.mark.parametrize("norm", ["frozen", "train"])
 def test_frozen_parts_stay_as_they_are(norm):
-    stock, looped = pair("resnet20_cifar")
-    assert reszoo.freeze(stock, until="stage2", norm=norm) == reszoo.freeze(looped, until="stage2", norm=norm)
+    stock, looped = pair()
+    assert reszoo.freeze(stock, until="stage1", norm=norm) == reszoo.freeze(looped, until="stage1", norm=norm)
     for model in (stock, looped):
         train(model, keras.optimizers.SGD(0.05, momentum=0.9))
     other = assert_equal(stock, looped)
@@ -395,7 +393,7 @@ def test_frozen_parts_stay_as_they_are(norm):
 
 
 def test_runs_are_split_where_blocks_are_frozen():
-    stock = pair("resnet20_cifar", depths=4)[0]
+    stock = pair(depths=4)[0]
     for layer in stock.layers:
         layer.trainable = not layer.name.startswith(("stage1_block1", "stage1_block2"))
     looped = reszoo.rolled(stock)
@@ -406,7 +404,7 @@ def test_runs_are_split_where_blocks_are_frozen():
 
 
 def test_rates_by_stage():
-    looped = pair("resnet20_cifar")[1]
+    looped = pair()[1]
     if not hasattr(keras.optimizers, "MultiOptimizer"):
         pytest.skip("this Keras has no MultiOptimizer")
     optimizer = reszoo.layer_decay(looped, keras.optimizers.SGD, 0.1, decay=0.5)
@@ -414,11 +412,11 @@ def test_rates_by_stage():
     looped.compile(optimizer, "sparse_categorical_crossentropy")
     x, y = examples(looped)
     looped.train_on_batch(x, y)
-    plain = pair("resnet20_cifar")[1]
+    plain = pair()[1]
     train(plain, keras.optimizers.SGD(0.1), steps=1)
     for variable, other in zip(looped.trainable_variables, plain.trainable_variables, strict=True):
         part = variable.path.split("/")[0].split("_")[0]
-        factor = 0.5 ** (4 - ["stem", "stage1", "stage2", "stage3", "head"].index(part))
+        factor = 0.5 ** (2 - ["stem", "stage1", "head"].index(part))
         moved, full = (keras.ops.convert_to_numpy(each) - before[variable.path] for each in (variable, other))
         np.testing.assert_allclose(moved, full * factor, atol=1e-6, err_msg=variable.path)
     with pytest.warns(UserWarning, match="learning rates by part"):
@@ -426,7 +424,7 @@ def test_rates_by_stage():
 
 
 def test_functions_for_stock_models_take_networks_with_loops(tmp_path):
-    stock, looped = pair("residual_mlp18", **DENSE)
+    stock, looped = pair()
     x, y = examples(stock, 32)
     for function in (
         lambda model: reszoo.deepen(model, stage=1, blocks=2),

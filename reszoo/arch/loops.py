@@ -57,7 +57,9 @@ class Looped(keras.Model):
     ):
         if not isinstance(recompute, int) or recompute < 0:
             raise ReszooError(
-                f"{spec.name}.recompute", got=repr(recompute), expected="True, False, or blocks per segment"
+                f"{spec.name}.recompute",
+                got=repr(recompute),
+                expected="True, False, or the number of blocks in a group",
             )
         learns = trainable or (lambda _: True)
         runs = []

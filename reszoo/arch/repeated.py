@@ -76,8 +76,8 @@ class RepeatedBlocks(keras.layers.Layer):
         segments: the blocks.
         name: of the layer.
         trainable: whether the layer of a name learns.
-        recompute: blocks per segment of the loop whose activations are computed again in the backward pass; 0 for
-            none, True for the square root of the number of blocks.
+        recompute: blocks of a group whose activations are computed again in the backward pass; 0 for none, True for
+            about the square root of the number of blocks.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class RepeatedBlocks(keras.layers.Layer):
         first = self.segments[0]
         shape = first.ops[0].source
         shape = (shape[-1], *shape[:-1]) if channels_first() and len(shape) == 3 else shape
-        # The initial values of the pattern are nobody's: they take no numbers from Python's generator.
+        # The values of the pattern are those of no block: they take no numbers from Python's generator.
         with unchanged_randomness():
             pattern = submodel((first,), shape, name=f"{name}_pattern")
         self._pattern: Callable[[], KerasModel] = lambda: pattern
@@ -103,13 +103,10 @@ class RepeatedBlocks(keras.layers.Layer):
         ]
         self._moving = {id(variable) for variable in pattern.non_trainable_variables}
         self._rates = [[op.rate for op in segment.ops if op.kind == "drop_path"] for segment in self.segments]
-        if any(len({*column}) > 1 for column in zip(*self._rates, strict=True)):
-            for op in first.ops:
-                if op.kind == "drop_path":
-                    layer = pattern.get_layer(first.prefix + op.name)
-                    layer.call = MethodType(_drop_path, layer)
-        else:
-            self._rates = [[] for _ in self.segments]
+        drops = [pattern.get_layer(first.prefix + op.name) for op in first.ops if op.kind == "drop_path"]
+        for layer in drops if count > 1 else ():
+            layer.call = MethodType(_drop_path, layer)
+        self._drops: Callable[[], list[KerasLayer]] = lambda: drops if count > 1 else []
         for layer in pattern.layers:
             layer.trainable = trainable(layer.name)
         for stack in self._stacks:
@@ -162,9 +159,8 @@ class RepeatedBlocks(keras.layers.Layer):
         # In inference nothing changes, random states neither.
         moving = [pair for pair in pairs if training and id(pair[0]) in self._moving]
         fixed = [pair for pair in pairs if not (training and id(pair[0]) in self._moving)]
-        rates = _columns(self._rates) if training else []
-        drops = [layer for layer in pattern.layers if isinstance(vars(layer).get("call"), MethodType)] if rates else []
-        drops = [layer for layer in drops if layer.call.__func__ is _drop_path]
+        drops = self._drops() if training else []
+        rates = _columns(self._rates) if drops else []
 
         def block(x: Tensor, scanned: Sequence[Tensor], states: Sequence[Tensor]) -> tuple[Tensor, Sequence[Tensor]]:
             mapping = [(variable, value) for (variable, _), value in zip(fixed, scanned, strict=False)]

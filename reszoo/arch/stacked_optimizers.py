@@ -14,7 +14,7 @@ import numpy as np
 from keras import ops
 
 from reszoo.errors import ReszooError
-from reszoo.types import KerasModel, KerasOptimizer, KerasVariable, Tensor
+from reszoo.types import Array, KerasModel, KerasOptimizer, KerasVariable, Tensor
 
 
 class Row(NamedTuple):
@@ -55,44 +55,50 @@ def steps_by_element(optimizer: KerasOptimizer) -> bool:
     Raises:
         ReszooError: the optimizer cannot be copied for the trial.
     """
-    plain = {"clipnorm": None, "global_clipnorm": None, "clipvalue": None, "learning_rate": 0.1}
+    plain: dict[str, Any] = {"clipnorm": None, "global_clipnorm": None, "clipvalue": None, "learning_rate": 0.1}
     plain |= {"use_ema": False, "gradient_accumulation_steps": None, "loss_scale_factor": None}
-    try:
+
+    def copy() -> KerasOptimizer:
         config = optimizer.get_config()
-        config |= {name: value for name, value in plain.items() if name in config}
-        # In a thread of its own: scopes of Keras and of a distribution strategy belong to a thread.
-        with ThreadPoolExecutor(1) as thread:
-            return thread.submit(_steps_agree, type(optimizer), config).result()
-    except (TypeError, NotImplementedError) as error:
-        got = f"{type(optimizer).__name__}, which cannot be copied ({error})"
-        hint = "get_config() of the optimizer returns the arguments of its constructor"
-        raise ReszooError("optimizer of a network with loops", got=got, hint=hint) from None
+        return type(optimizer).from_config({**config, **{name: plain[name] for name in plain if name in config}})
+
+    # In a thread of its own: scopes of Keras and of a distribution strategy belong to a thread.
+    with ThreadPoolExecutor(1) as thread:
+        try:
+            copies = [thread.submit(copy).result() for _ in range(2)]
+        except (TypeError, NotImplementedError) as error:
+            got = f"{type(optimizer).__name__}, which cannot be copied ({error})"
+            hint = "get_config() of the optimizer returns the arguments of its constructor"
+            raise ReszooError("optimizer of a network with loops", got=got, hint=hint) from None
+        return thread.submit(_steps_agree, *copies).result()
 
 
-def _steps_agree(kind: type[Any], config: dict[str, Any]) -> bool:
+def _steps_agree(of_stacks: KerasOptimizer, of_rows: KerasOptimizer) -> bool:
     """Whether three steps for stacks of two variables are those for the single variables."""
     random = np.random.default_rng(0)
-    shapes = {"kernel": ((2, 3, 3, 2, 4), (2, 4, 3)), "gamma": ((2, 4),)}
-    named = [(name, random.normal(size=shape)) for name, of_name in shapes.items() for shape in of_name]
+    shapes = [("kernel", (2, 3, 3, 2, 4)), ("kernel", (2, 4, 3)), ("gamma", (2, 4))]
+    stacks = [random.normal(size=shape) for _, shape in shapes]
     # The norms of the two rows differ: a step that depends on a norm is another one for the stack.
-    gradients = [[random.normal(size=value.shape) * 10.0 ** -len(value.shape) for _, value in named] for _ in range(3)]
-    for step in gradients:
-        for gradient in step:
-            gradient[1] *= 100
-    results = []
-    for split in (lambda values: values, lambda values: [row for value in values for row in value]):
-        names = [name for name, value in named for _ in split([value])]
-        variables = [
-            keras.Variable(value, dtype="float32", name=name)
-            for name, value in zip(names, split([value for _, value in named]), strict=True)
-        ]
-        optimizer = kind.from_config(dict(config))
-        optimizer.build(variables)
-        for step in gradients:
-            optimizer.apply([ops.convert_to_tensor(each, "float32") for each in split(step)], variables)
-        results.append(np.concatenate([ops.convert_to_numpy(variable).ravel() for variable in variables]))
-    of_stacks, of_rows = results
-    return bool(np.allclose(of_stacks, of_rows, rtol=1e-4, atol=1e-6))
+    steps = [[random.normal(size=shape) * np.reshape([0.1, 10], (2, *[1] * len(shape[1:]))) for _, shape in shapes]]
+    steps *= 3
+    try:
+        ours = _after(of_stacks, [name for name, _ in shapes], stacks, steps)
+    except (TypeError, ValueError):
+        # A step that is not defined for a variable of more axes.
+        return False
+    rows = [[row for stack in values for row in stack] for values in (stacks, *steps)]
+    theirs = _after(of_rows, [name for name, _ in shapes for _ in range(2)], rows[0], rows[1:])
+    return bool(np.allclose(ours, theirs, rtol=1e-4, atol=1e-6))
+
+
+def _after(optimizer: Any, names: Sequence[str], values: Sequence[Array], steps: Sequence[Sequence[Array]]) -> Array:
+    """The values of variables after steps with some gradients."""
+    pairs = zip(names, values, strict=True)
+    variables = [keras.Variable(value, dtype="float32", name=name) for name, value in pairs]
+    optimizer.build(variables)
+    for step in steps:
+        optimizer.apply([ops.convert_to_tensor(each, "float32") for each in step], variables)
+    return np.concatenate([ops.convert_to_numpy(variable).ravel() for variable in variables])
 
 
 def clip_by_layer(optimizer: KerasOptimizer, order_of: Callable[[Iterable[KerasVariable]], list[int]]) -> None:
