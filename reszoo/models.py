@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeAlias
 
 from reszoo.arch import zoo as networks
 from reszoo.arch.recover import spec_of, stock_model
+from reszoo.arch.runs import has_runs, warn_of_no_runs
 from reszoo.arch.spec import Head, NetSpec, replace
 from reszoo.config import boolean, check
 from reszoo.errors import ReszooError, no_attribute
@@ -162,7 +163,7 @@ def rolled(model: KerasModel | str | Path, /, *, recompute: bool | int = False) 
         from reszoo.weights.load import from_checkpoint
 
         return from_checkpoint(model, loops=True, recompute=recompute).model
-    from reszoo.arch.loops import Looped, has_runs, warn_of_no_runs
+    from reszoo.arch.loops import Looped
 
     model, spec = stock_model(model), spec_of(model)
     if has_runs(spec):

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
-from math import sqrt
 from typing import Any
 
 import keras
-from keras import initializers, layers
+from keras import layers
 
-from reszoo.arch.layers import LooksLinear, activation, batch_normalization
+from reszoo.arch.layers import activation, batch_normalization, initializer
 from reszoo.arch.ops import Op, Segment
 from reszoo.arch.plan import plan
 from reszoo.arch.recover import prefix_of, spec_of, stock_model
@@ -195,22 +194,6 @@ def _sequential(*steps: LayerCall) -> LayerCall:
         return x
 
     return call
-
-
-def initializer(op: Op) -> str | initializers.Initializer:
-    """Returns the initializer of an operation's kernel, or of the scale of its norm."""
-    if op.init == "looks_linear":
-        # Without a rectifier the difference of a pair is twice its value.
-        return LooksLinear(gain=0.5 if op.input_sign == "signed" else 1.0, paired_input=op.input_sign != "raw")
-    if op.init == "orthogonal":
-        return initializers.Orthogonal(gain=sqrt(2.0) * (1.0 if op.gain is None else op.gain))
-    if op.gain is not None:
-        if op.init == "one":
-            return initializers.Constant(op.gain)
-        scale, mode = {"he": (2.0, "fan_in"), "glorot": (1.0, "fan_avg")}[op.init]
-        return initializers.VarianceScaling(scale * op.gain**2, mode, "uniform")
-    # He's variance, drawn uniformly: normal draws would take a fifth of the time of building ResNet-50.
-    return {"he": "he_uniform", "glorot": "glorot_uniform", "zero": "zeros", "one": "ones"}[op.init]
 
 
 def _head_dtype() -> str | None:

@@ -7,7 +7,6 @@ holds the weights of all equal blocks. On disk there are no stacks: files are th
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Callable, Iterable, Iterator
 from itertools import product
 from pathlib import Path
@@ -23,7 +22,7 @@ from reszoo.arch.facts import read_facts, write_facts
 from reszoo.arch.plan import plan
 from reszoo.arch.recover import layers_by_name, spec_of
 from reszoo.arch.repeated import RepeatedBlocks, Stack
-from reszoo.arch.runs import has_runs, runs_of
+from reszoo.arch.runs import has_runs, runs_of, warn_of_no_runs
 from reszoo.arch.spec import NetSpec
 from reszoo.arch.stacked_optimizers import Row, check_optimizer, clip_by_layer, copy_state, copy_training
 from reszoo.errors import ReszooError
@@ -98,11 +97,11 @@ class Looped(keras.Model):
         looped.names = names_of(model)
         looped.copy_from(model)
         rows = looped._rows_of(model)
-        for row in rows:
-            row.stack.regularizer = row.variable.regularizer
-        for row in rows:
-            if _settings(row.stack.regularizer) != _settings(row.variable.regularizer):
-                got, expected = f"another penalty on {row.variable.path}", "the same penalty on equal blocks"
+        for variable, stack, _ in rows:
+            stack.regularizer = variable.regularizer
+        for variable, stack, _ in rows:
+            if _settings(stack.regularizer) != _settings(variable.regularizer):
+                got, expected = f"another penalty on {variable.path}", "the same penalty on equal blocks"
                 raise ReszooError(f"rolled: {model.name}", got=got, expected=expected)
         if facts := read_facts(model):
             write_facts(looped, facts)
@@ -211,16 +210,9 @@ class Looped(keras.Model):
 
     def summary(self, *arguments: Any, print_fn: Callable[[str], Any] | None = None, **keywords: Any) -> None:
         """Prints the runs of equal blocks, each of them once; arguments other than `print_fn` have no effect."""
-        lines = [f"{self.name}: {self.looped_spec!r}", f"{'blocks':38} {'':8} {'output':22} {'parameters':>12}"]
-        for run in self.runs:
-            first, last, times = run.segments[0].name, run.segments[-1].name, len(run.segments)
-            title = first if times == 1 else f"{first} to {last.rpartition('_')[2]}"
-            count = sum(int(np.prod(each.shape)) for each in run.trainable_variables)
-            repeats = f"x {times}" if times > 1 else ""
-            shape = str(tuple(run.output.shape))
-            lines.append(f"{title:38} {repeats:8} {shape:22} {count:>12,}")
         learnt = sum(int(np.prod(each.shape)) for each in self.trainable_variables)
-        lines.append(f"{learnt:,} trainable parameters; equal blocks run in loops")
+        lines = [f"{self.name}: {self.looped_spec!r}", f"{'blocks':38} {'':8} {'output':22} {'parameters':>12}"]
+        lines += [*(run.line() for run in self.runs), f"{learnt:,} trainable parameters; equal blocks run in loops"]
         (print_fn or print)("\n".join(lines))
 
     def save(self, *arguments: Any, **keywords: Any) -> None:
@@ -309,12 +301,6 @@ def build_with_loops(spec: NetSpec, *, recompute: bool | int = False) -> KerasMo
         return Looped(spec, recompute=recompute)
     warn_of_no_runs(spec)
     return build(spec)
-
-
-def warn_of_no_runs(spec: NetSpec) -> None:
-    """Warns that loops have nothing to run in a network."""
-    message = f"{spec.name}: got loops for a network without equal blocks in a row; it is built without loops"
-    warnings.warn(message, stacklevel=4)
 
 
 def _settings(penalty: Any) -> Any:

@@ -11,9 +11,10 @@ import keras
 import numpy as np
 from keras import ops
 
-from reszoo.arch.build import channels_first, initializer, submodel
+from reszoo.arch.build import channels_first, submodel
 from reszoo.arch.context import unchanged_randomness
 from reszoo.arch.jax_convolution import quicken
+from reszoo.arch.layers import initializer
 from reszoo.arch.ops import Op, Segment
 from reszoo.arch.scan import scan
 from reszoo.errors import ReszooError
@@ -136,6 +137,13 @@ class RepeatedBlocks(keras.layers.Layer):
             for each in self._stacks:
                 for index, stack in enumerate(each.stacks):
                     yield segment.prefix + each.name, index, stack, row
+
+    def line(self) -> str:
+        """Returns the line of the run in the summary of a network."""
+        first, last, times = self.segments[0].name, self.segments[-1].name, len(self.segments)
+        title = first if times == 1 else f"{first} to {last.rpartition('_')[2]}"
+        count = sum(math.prod(each.shape) for each in self.trainable_variables)
+        return f"{title:38} {f'x {times}' if times > 1 else '':8} {tuple(self.output.shape)!s:22} {count:>12,}"
 
     def draw(self) -> None:
         """Draws initial values in the order in which `build` draws those of the unrolled network."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby
 from typing import Any
@@ -32,3 +33,9 @@ def runs_of(
 def has_runs(spec: NetSpec) -> bool:
     """Returns whether a network has consecutive blocks that differ only in their weights."""
     return any(len(run) > 1 for run in runs_of(plan(spec).segments))
+
+
+def warn_of_no_runs(spec: NetSpec) -> None:
+    """Warns that loops have nothing to run in a network."""
+    message = f"{spec.name}: got loops for a network without equal blocks in a row; it is built without loops"
+    warnings.warn(message, stacklevel=4)
