@@ -187,7 +187,7 @@ def test_excluded_variables_are_not_decayed():
 def test_decay_of_single_blocks_is_refused():
     stock = pair()[0]
     optimizer = keras.optimizers.AdamW(0.01, weight_decay=0.5)
-    optimizer.exclude_from_weight_decay(var_list=[stock.get_layer("stage1_block2_unit1_conv").kernel])
+    optimizer.exclude_from_weight_decay(var_list=[stock.get_layer("stage1_block2_unit1_dense").kernel])
     stock.compile(optimizer, "sparse_categorical_crossentropy")
     with refused(["weight decay in only some of equal blocks"]):
         reszoo.rolled(stock)

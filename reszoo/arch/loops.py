@@ -41,9 +41,6 @@ class Looped(keras.Model):
         recompute: as in `reszoo.create`.
         trainable: whether the layer of a name learns; runs are split where that changes.
         draw: whether to draw initial weights; without them all values are zero.
-
-    Raises:
-        ReszooError: an invalid `recompute`.
     """
 
     def __init__(
@@ -55,11 +52,8 @@ class Looped(keras.Model):
         draw: bool = True,
     ):
         if not isinstance(recompute, int) or recompute < 0:
-            raise ReszooError(
-                f"{spec.name}.recompute",
-                got=repr(recompute),
-                expected="True, False, or the number of blocks in a group",
-            )
+            expected = "True, False, or the number of blocks in a group"
+            raise ReszooError(f"{spec.name}.recompute", got=repr(recompute), expected=expected)
         learns = trainable or (lambda _: True)
         runs = []
         for segments in runs_of(plan(spec).segments, learns):
@@ -176,8 +170,8 @@ class Looped(keras.Model):
     def _check_optimizer(self) -> None:
         optimizer = getattr(self, "optimizer", None)
         if optimizer is not None and self._checked() is not optimizer:
-            check_optimizer(optimizer)
             clip_by_layer(optimizer, self.stock_order)
+            check_optimizer(optimizer)
             self._checked = lambda: optimizer
 
     def stock_order(self, stacks: Iterable[KerasVariable]) -> list[int]:
@@ -238,8 +232,7 @@ class Looped(keras.Model):
             twin.load_weights(filepath, skip_mismatch=skip_mismatch, **keywords)
         except ValueError as error:
             got = f"weights that do not fit ({str(error).splitlines()[0]})"
-            expected = f"weights of {self.looped_spec!r}"
-            raise ReszooError(str(filepath), got=got, expected=expected) from None
+            raise ReszooError(str(filepath), got=got, expected=f"those of {self.looped_spec!r}") from None
         self.copy_from(twin)
         if self.compiled and self.optimizer.built and twin.compiled:
             copy_state(twin.optimizer, self.optimizer, self._rows_of(twin), to_stacks=True)
