@@ -165,12 +165,13 @@ def _copied(optimizer: KerasOptimizer, rows: Sequence[Row], *, to_stacks: bool) 
     result = type(optimizer).from_config(optimizer.get_config())
     # Keras' configuration of an optimizer does not say which variables are not decayed.
     source, target = innermost(optimizer)[0], innermost(result)[0]
-    excluded: set[int] = getattr(source, "_exclude_from_weight_decay", set())
+    excluded: set[Any] = getattr(source, "_exclude_from_weight_decay", set())
     pattern = getattr(source, "_exclude_from_weight_decay_pattern", None)
     if excluded or pattern is not None:
         pairs = [(row.variable, row.stack) if to_stacks else (row.stack, row.variable) for row in rows]
-        chosen = {id(ours): ours for theirs, ours in pairs if id(theirs) in excluded}
-        if any(id(ours) in chosen and id(theirs) not in excluded for theirs, ours in pairs):
+        key = private(source, "_var_key")
+        chosen = {id(ours): ours for theirs, ours in pairs if key(theirs) in excluded}
+        if any(id(ours) in chosen and key(theirs) not in excluded for theirs, ours in pairs):
             got, expected = "weight decay in only some of equal blocks", "the same decay in equal blocks"
             raise ReszooError("optimizer of a network with loops", got=got, expected=expected)
         names = [pattern.pattern] if pattern is not None else None
