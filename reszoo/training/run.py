@@ -45,6 +45,7 @@ from reszoo.training.trained import Trained
 from reszoo.types import Array, KerasModel
 
 Weights: TypeAlias = str | Path | None
+Builder: TypeAlias = Callable[[NetSpec], KerasModel]
 
 
 class Parts(NamedTuple):
@@ -119,7 +120,8 @@ def run(
         devices.scope(),
     ):
         keras.utils.set_random_seed(seed)
-        model = _compile_model(spec, recipe, weights, parts, devices)
+        builder = Looped if loops_pay(spec, recipe, devices, callbacks) else build
+        model = _compile_model(spec, recipe, weights, parts, devices, builder)
         rates = [float(each.learning_rate) for each in innermost(model.optimizer)]
         checkpoint = Checkpoint(
             local, restore(local, model), data, spec, parts.targets, digest=combined(settings["digest"])
@@ -240,11 +242,12 @@ def _outputs(model: KerasModel, batches: Batches) -> Array:
     return np.concatenate([keras.ops.convert_to_numpy(each) for each in rows]).astype("float32")
 
 
-def _compile_model(spec: NetSpec, recipe: Recipe, weights: Weights, parts: Parts, devices: Devices) -> KerasModel:
+def _compile_model(
+    spec: NetSpec, recipe: Recipe, weights: Weights, parts: Parts, devices: Devices, builder: Builder
+) -> KerasModel:
     previous = keras.config.dtype_policy()
     keras.config.set_dtype_policy(recipe.precision)
     try:
-        builder = Looped if loops_pay(spec, recipe, devices) else build
         model = builder(spec) if weights is None else _pretrained(spec, weights, builder)
     finally:
         keras.config.set_dtype_policy(previous)
@@ -264,7 +267,7 @@ def _compile_model(spec: NetSpec, recipe: Recipe, weights: Weights, parts: Parts
     return model
 
 
-def _pretrained(spec: NetSpec, weights: str | Path, builder: Callable[[NetSpec], KerasModel]) -> KerasModel:
+def _pretrained(spec: NetSpec, weights: str | Path, builder: Builder) -> KerasModel:
     from reszoo.weights.load import pretrained
 
     return pretrained(spec, weights, strict="trunk", builder=builder)
