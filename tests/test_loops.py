@@ -238,13 +238,13 @@ def test_create_draws_what_the_stock_network_draws():
         models.append(keras.random.SeedGenerator().state)
     assert_equal(models[0], models[2], 0.0)
     assert np.array_equal(models[1], models[3])
-    state = keras.random.SeedGenerator().state
-    keras.utils.set_random_seed(5)
-    reszoo.unrolled(models[2])
-    reszoo.rolled(models[0])
-    again = [keras.random.SeedGenerator().state, state]
-    keras.utils.set_random_seed(5)
-    assert np.array_equal(again[0], keras.random.SeedGenerator().state)
+    # Changing the form draws nothing.
+    states = []
+    for change in (lambda: None, lambda: reszoo.unrolled(models[2]), lambda: reszoo.rolled(models[0])):
+        keras.utils.set_random_seed(5)
+        change()
+        states.append(keras.ops.convert_to_numpy(keras.random.SeedGenerator().state))
+    assert np.array_equal(states[0], states[1]) and np.array_equal(states[0], states[2])
 
 
 @pytest.mark.parametrize("argument", [{"features": True}, {"prefix": "left_"}, {"input_tensor": "any"}])
@@ -270,7 +270,7 @@ def test_summary_prints_a_run_once():
     lines = []
     reszoo.create("resnet20_cifar", depths=12, loops=True).summary(print_fn=lines.append)
     (line,) = [line for line in "\n".join(lines).splitlines() if "stage2_block2" in line]
-    assert line.split() == ["stage2_block2", "to", "block12", "x", "11", "(None,", "16,", "16,", "32)", "205,568"]
+    assert line.split() == ["stage2_block2", "to", "block12", "x", "11", "(None,", "16,", "16,", "32)", "204,160"]
 
 
 def test_paths_name_stage_and_operation():
@@ -348,16 +348,10 @@ def test_copies_and_configurations():
 
     looped = pair()[1]
     train(looped, "adam")
-    for other in (copy.deepcopy(looped), pickle.loads(pickle.dumps(looped))):
-        assert isinstance(other, Looped)
-        for model in (looped, other):
-            model.reset_metrics()
-        state = [keras.ops.convert_to_numpy(each).copy() for each in looped.variables]
-        assert float(other.train_on_batch(*examples(other))) == float(looped.train_on_batch(*examples(looped)))
-        for variable, value in zip(looped.variables, state, strict=True):
-            variable.assign(value)
-        looped.optimizer = type(looped.optimizer).from_config(looped.optimizer.get_config())
-        train(looped, "adam")
+    models = [looped, copy.deepcopy(looped), pickle.loads(pickle.dumps(looped))]
+    losses = [float(model.train_on_batch(*examples(model))) for model in models if not model.reset_metrics()]
+    assert losses[1:] == pytest.approx([losses[0]] * 2, abs=1e-5)
+    assert all(isinstance(model, Looped) for model in models)
     with refused(["no configuration", "reszoo.unrolled(model)"]):
         keras.models.clone_model(looped)
     larger = keras.Sequential([keras.Input((16,)), looped])
@@ -368,7 +362,7 @@ def test_copies_and_configurations():
 def test_checkpoints_of_other_libraries_load_without_the_stock_model(tmp_path):
     stock, looped = pair("resnet20_cifar")
     train(stock, "sgd")
-    reszoo.convert(stock, tmp_path / "a.safetensors", to="timm") if False else stock.save(tmp_path / "a.keras")
+    stock.save(tmp_path / "a.keras")
     for variable in looped.trainable_variables:
         variable.assign(keras.ops.zeros(variable.shape))
     report = reszoo.load_weights(looped, tmp_path / "a.keras")
@@ -526,7 +520,7 @@ def test_runs_with_loops_resume_and_are_those_of_the_stock_network(tmp_path, mon
             stop = Stop()
             stop.folder = tmp_path / name
             arguments = {"output": tmp_path / name, "epochs": 2, "batch": 16, "verbose": 0, **recipe}
-            changes = {"depths": 3, "widths": 8, "block": {"dropout": 0.1}}
+            changes = {"depths": 3, "widths": 16, "block": {"dropout": 0.1}}
             callbacks = [stop] if number < len(loops) else []
             try:
                 done = reszoo.train("residual_mlp18", (x, y), changes=changes, callbacks=callbacks, **arguments)
