@@ -395,6 +395,7 @@ def test_runs_are_split_where_blocks_are_frozen():
     for model in (stock, looped):
         train(model, keras.optimizers.SGD(0.05))
     assert_equal(stock, looped)
+    assert reszoo.freeze(looped, until="none") == reszoo.freeze(stock, until="none")
 
 
 def test_rates_by_stage():

@@ -35,6 +35,7 @@ class Stack(keras.layers.Layer):
         # Behind a function, so that Keras does not track the variables of the first block as the network's.
         self._layer: Callable[[], KerasLayer] = lambda: layer
         self._count = count
+        self._learns = tuple(variable.trainable for variable in layer.variables)
         self.stacks: tuple[KerasVariable, ...] = ()
 
     @property
@@ -44,15 +45,18 @@ class Stack(keras.layers.Layer):
 
     def build(self, shape: Any = None) -> None:
         """Creates the stacks with the names, dtypes and other properties of the layer's variables."""
-        self.stacks = tuple(self._stack(variable) for variable in self.layer.variables)
+        pairs = zip(self.layer.variables, self._learns, strict=True)
+        self.stacks = tuple(self._stack(variable, learns) for variable, learns in pairs)
+        # A layer that is frozen from the start can be unfrozen.
+        self.trainable = self.trainable
 
-    def _stack(self, variable: KerasVariable) -> KerasVariable:
+    def _stack(self, variable: KerasVariable, learns: bool) -> KerasVariable:
         return self.add_weight(
             name=variable.name,
             shape=(self._count, *variable.shape),
             dtype=variable.dtype,
             initializer="zeros",
-            trainable=variable.trainable,
+            trainable=learns,
             # Read in full precision: the layers of a block cast the rows that Keras would cast.
             autocast=False,
             aggregation=getattr(variable, "aggregation", "none"),
