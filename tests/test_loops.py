@@ -73,7 +73,14 @@ def test_initial_values_and_order_are_those_of_the_stock_network(name, changes):
     assert names == ["/".join(variable.path.split("/")[-2:]) for variable in stock.trainable_variables]
 
 
-@pytest.mark.parametrize(("name", "changes"), NETWORKS, ids=IDS)
+QUICK = ({"block": {"dropout": 0.2}}, {"drop_path": 0.5}, {})
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [pytest.param(*row, marks=() if row[1] in QUICK else pytest.mark.slow) for row in NETWORKS],
+    ids=IDS,
+)
 def test_training_gives_the_numbers_of_the_stock_network(name, changes):
     stock, looped = pair(name, **changes)
     losses = [train(model, keras.optimizers.SGD(0.05, momentum=0.9)) for model in (stock, looped)]
