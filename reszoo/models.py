@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from reszoo.arch import zoo as networks
+from reszoo.arch.recover import spec_of, stock_model
+from reszoo.arch.runs import has_runs, warn_of_no_runs
 from reszoo.arch.spec import Head, NetSpec, replace
 from reszoo.config import boolean, check
 from reszoo.errors import ReszooError, no_attribute
@@ -35,6 +38,8 @@ def create(
     *,
     features: bool = False,
     prefix: str = "",
+    loops: bool = False,
+    recompute: bool | int = False,
     **changes: Any,
 ) -> KerasModel:
     """Returns a Keras model of stock layers, from the name or the spec of a network.
@@ -67,6 +72,11 @@ def create(
             `{"stage1": ..., "stage2": ...}`.
         prefix: prefix of all layer names, including the input. Keras requires unique names in a model, so with two
             networks in one functional model one needs a prefix, such as `left_`.
+        loops: whether equal blocks in a row run as a loop over stacked weights: the same numbers, but a network of
+            1,000 layers starts to train in seconds (see the guide "A thousand layers"). `save` writes the stock model.
+        recompute: with loops, whether only the input of every group of blocks is kept for the backward pass, which
+            runs the blocks again: less memory, more time. True for groups of about the square root of the number of
+            blocks, or the number of blocks in a group.
         **changes: as for `NetSpec.replace`.
 
     Raises:
@@ -78,6 +88,8 @@ def create(
 
     top = boolean(include_top, where=f"{base.name}.include_top")
     features = boolean(features, where=f"{base.name}.features")
+    loops = boolean(loops, where=f"{base.name}.loops")
+    _check_loops(loops, recompute, base.name, features=features, prefix=prefix, input_tensor=input_tensor)
     _check_prefix(prefix, base.name)
     channels_first = build.channels_first() and not base.dense
     argument = tuple(input_shape) if isinstance(input_shape, Sequence) else input_shape
@@ -114,14 +126,84 @@ def create(
         hint = "classifier_activation='sigmoid' for two classes, None for a regression"
         got = "softmax of one class, which is always 1"
         raise ReszooError(f"{base.name}.classifier_activation", got=got, hint=hint)
+    with_loops = partial(_with_loops, recompute=recompute) if loops else None
     if weights is None:
-        network = build.build(spec, input_tensor=input_tensor, prefix=prefix)
+        network = with_loops(spec) if with_loops else build.build(spec, input_tensor=input_tensor, prefix=prefix)
     else:
         from reszoo.weights.load import pretrained
 
         strict: Literal["trunk", True] = "trunk" if classes is not None else True
-        network = pretrained(spec, weights, strict=strict, input_tensor=input_tensor, prefix=prefix)
+        places: dict[str, Any] = {"input_tensor": input_tensor, "prefix": prefix, "builder": with_loops}
+        network = pretrained(spec, weights, strict=strict, **places)
     return build.features(network) if features else network
+
+
+def rolled(model: KerasModel | str | Path, /, *, recompute: bool | int = False) -> KerasModel:
+    """Returns a network with its equal blocks as loops, with the same weights: it trains to the same numbers.
+
+    What the model was compiled with, and the state of its optimizer, are kept. A file gives weights only;
+    `rolled(keras.models.load_model(file))` continues its training. A network without equal blocks in a row is returned
+    as it is, with a warning.
+
+    Example:
+        >>> import reszoo
+        >>> model = reszoo.rolled(reszoo.resnet20_cifar(depths=3))
+        >>> [run.name for run in model.runs]
+        ['stem', 'stage1_from1', 'stage2_from1', 'stage2_from2', 'stage3_from1', 'stage3_from2', 'head']
+
+    Args:
+        model: a model that reszoo built, or a file that `from_checkpoint` reads.
+        recompute: as in `create`.
+
+    Raises:
+        ReszooError: reszoo did not build the model, its norms are synchronized between devices, or its optimizer would
+            take other steps for stacked weights.
+    """
+    if isinstance(model, (str, Path)):
+        from reszoo.weights.load import from_checkpoint
+
+        return from_checkpoint(model, loops=True, recompute=recompute).model
+    from reszoo.arch.loops import Looped
+
+    model, spec = stock_model(model), spec_of(model)
+    if has_runs(spec):
+        return Looped.of(model, recompute)
+    warn_of_no_runs(spec)
+    return model
+
+
+def unrolled(model: KerasModel, /) -> KerasModel:
+    """Returns the stock model of a network with loops, with the same weights; any other model as it is.
+
+    What the network was compiled with, and the state of its optimizer, are kept.
+
+    Example:
+        >>> import reszoo
+        >>> stock = reszoo.unrolled(reszoo.resnet20_cifar(depths=3, loops=True))
+        >>> stock.get_layer("stage2_block3_unit1_conv").kernel.shape
+        (3, 3, 32, 32)
+
+    Args:
+        model: a network with loops.
+    """
+    return stock_model(model)
+
+
+def _with_loops(spec: NetSpec, *, recompute: bool | int) -> KerasModel:
+    from reszoo.arch.loops import build_with_loops
+
+    return build_with_loops(spec, recompute=recompute)
+
+
+def _check_loops(loops: bool, recompute: bool | int, where: str, **without: Any) -> None:
+    if recompute and not loops:
+        raise ReszooError(f"{where}.recompute", got=repr(recompute), expected="loops=True beside it")
+    names = [
+        name for name, value in without.items() if loops and value is not None and value is not False and value != ""
+    ]
+    if names:
+        hint = "build on the stock model: reszoo.unrolled(model)"
+        raise ReszooError(f"{where}.loops", got=f"loops with {names[0]}", expected="only one of them", hint=hint)
 
 
 def _check_prefix(prefix: Any, where: str) -> None:

@@ -19,8 +19,12 @@ def create(
     *,
     features: bool = False,
     prefix: str = "",
+    loops: bool = False,
+    recompute: bool | int = False,
     **changes: Any,
 ) -> KerasModel: ...
+def rolled(model: KerasModel | str | Path, /, *, recompute: bool | int = False) -> KerasModel: ...
+def unrolled(model: KerasModel, /) -> KerasModel: ...
 def list_models(
     pattern: str = "*",
     *,
@@ -46,6 +50,8 @@ class Builder(Protocol):
         *,
         features: bool = False,
         prefix: str = "",
+        loops: bool = False,
+        recompute: bool | int = False,
         **changes: Any,
     ) -> KerasModel: ...
 

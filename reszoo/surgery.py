@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 
 from reszoo.arch.plan import plan
-from reszoo.arch.recover import layers_by_name, spec_of
+from reszoo.arch.recover import layers_by_name, spec_of, stock_model
 from reszoo.arch.spec import NetSpec
 from reszoo.errors import ReszooError, UnknownNameError
 from reszoo.types import KerasModel
@@ -33,6 +33,7 @@ def deepen(model: KerasModel, /, *, stage: int, blocks: int = 1) -> KerasModel:
     Raises:
         ReszooError: reszoo did not build the model; it is plain; there is no such stage; or `blocks` is below 1.
     """
+    model = stock_model(model)
     spec = spec_of(model)
     if spec.block.shortcut == "none":
         hint = "deepen its residual twin"
@@ -73,6 +74,7 @@ def drop_blocks(model: KerasModel, names: Iterable[str], /) -> KerasModel:
         UnknownNameError: there is no such block.
         ReszooError: reszoo did not build the model, a block cannot be dropped, or a stage would have no blocks.
     """
+    model = stock_model(model)
     spec = spec_of(model)
     network = plan(spec)
     known = {block.name for block in network.blocks}
@@ -113,6 +115,7 @@ def to_plain(model: KerasModel, /) -> KerasModel:
     Raises:
         ReszooError: reszoo did not build the model.
     """
+    model = stock_model(model)
     return _build_with_weights(spec_of(model).plain(), model, {})
 
 
@@ -140,6 +143,7 @@ def remove_dead_channels(model: KerasModel, /) -> KerasModel:
     from reszoo.arch.facts import successor
     from reszoo.arch.liveness import without_dead_channels
 
+    model = stock_model(model)
     network = plan(spec_of(model))
     layers = layers_by_name(model)
     weighted = {op.name: op for op in network.ops if op.weights}

@@ -11,12 +11,12 @@ from typer.testing import CliRunner
 
 import reszoo
 from reszoo.arch.build import build
+from reszoo.arch.loops import Looped
 from reszoo.cli import app
 from reszoo.data.sources import open_data
 from reszoo.experiments import contestants as tables, findings
 from reszoo.experiments.compare import match_to_data, shallower, training_runs
 from reszoo.experiments.degradation_gap import best, gap
-from reszoo.experiments.looped import Looped
 from reszoo.experiments.trainer import Run, Trainer, _order, rows
 
 DIGITS = open_data("digits")
@@ -63,8 +63,9 @@ def test_looped_model_matches_the_network(name, changes, training):
 def test_looped_model_initializes_like_the_layers():
     spec = reszoo.spec("residual_mlp18", width_multiplier=0.5, depths=20, init="looks_linear", norm="none")
     ours, other = build(spec), build(spec)
-    Looped(spec, seed=1).copy_to(ours)
-    Looped(spec, seed=2).copy_to(other)
+    for seed, model in ((1, ours), (2, other)):
+        keras.utils.set_random_seed(seed)
+        Looped(spec).copy_to(model)
     names = [layer.name for layer in ours.layers if "unit1_dense" in layer.name]
     kernels = [keras.ops.convert_to_numpy(ours.get_layer(name).kernel) for name in names]
     size = np.linalg.norm(keras.ops.convert_to_numpy(build(spec).get_layer(names[5]).kernel))
@@ -94,7 +95,7 @@ LOOP = """
 import keras, numpy as np, reszoo
 from reszoo.arch.build import build
 from reszoo.cli import app
-from reszoo.experiments.looped import Looped
+from reszoo.arch.loops import Looped
 spec = reszoo.spec("residual_mlp18", input_shape=(16,), width_multiplier=1 / 16, depths=3, classes=4)
 model = build(spec)
 for number, variable in enumerate(model.variables):

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
-from math import sqrt
 from typing import Any
 
 import keras
-from keras import initializers, layers
+from keras import layers
 
-from reszoo.arch.layers import LooksLinear, activation, batch_normalization
+from reszoo.arch.layers import activation, batch_normalization, initializer
 from reszoo.arch.ops import Op, Segment
 from reszoo.arch.plan import plan
-from reszoo.arch.recover import prefix_of, spec_of
+from reszoo.arch.recover import prefix_of, spec_of, stock_model
 from reszoo.arch.spec import NetSpec
 from reszoo.errors import ReszooError
 from reszoo.types import KerasModel, Tensor
@@ -45,9 +44,9 @@ def build(
     network = plan(spec)
     shape = spec.input_shape if spec.dense or not channels_first() else (spec.input_shape[-1], *spec.input_shape[:-1])
     if input_tensor is None:
-        inputs = x = keras.Input(shape, name=input_name or _unique_name(f"{prefix}input"))
+        inputs = x = keras.Input(shape, name=input_name or unique_name(f"{prefix}input"))
     else:
-        sources, x = keras.utils.get_source_inputs(input_tensor), input_tensor
+        x, sources = input_tensor, keras.utils.get_source_inputs(input_tensor)
         inputs = sources[0] if len(sources) == 1 else sources
     nested = sum(len(segment.ops) for segment in network.segments) >= NEST_FROM
     for chain in _chains(network.segments, nested):
@@ -78,6 +77,7 @@ def features(model: KerasModel) -> KerasModel:
     Raises:
         ReszooError: reszoo did not build the model.
     """
+    model = stock_model(model)
     parts = plan(spec_of(model)).parts
     stages = {part: segments[-1] for part, segments in parts.items() if part.startswith("stage")}
     names = {part: last.prefix + last.output.name for part, last in stages.items()}
@@ -151,7 +151,7 @@ def _chains(segments: tuple[Segment, ...], nested: bool) -> Iterator[tuple[Segme
         yield from (blocks[i : i + NEST_BLOCKS] for i in range(0, len(blocks), NEST_BLOCKS))
 
 
-def _unique_name(name: str) -> str:
+def unique_name(name: str) -> str:
     """An unused input name. As in Keras, the first has no number."""
     uid = keras.backend.get_uid(name)
     return name if uid == 1 else f"{name}_{uid - 1}"
@@ -196,21 +196,6 @@ def _sequential(*steps: LayerCall) -> LayerCall:
     return call
 
 
-def _initializer(op: Op) -> str | initializers.Initializer:
-    if op.init == "looks_linear":
-        # Without a rectifier the difference of a pair is twice its value.
-        return LooksLinear(gain=0.5 if op.input_sign == "signed" else 1.0, paired_input=op.input_sign != "raw")
-    if op.init == "orthogonal":
-        return initializers.Orthogonal(gain=sqrt(2.0) * (1.0 if op.gain is None else op.gain))
-    if op.gain is not None:
-        if op.init == "one":
-            return initializers.Constant(op.gain)
-        scale, mode = {"he": (2.0, "fan_in"), "glorot": (1.0, "fan_avg")}[op.init]
-        return initializers.VarianceScaling(scale * op.gain**2, mode, "uniform")
-    # He's variance, drawn uniformly: normal draws would take a fifth of the time of building ResNet-50.
-    return {"he": "he_uniform", "glorot": "glorot_uniform", "zero": "zeros", "one": "ones"}[op.init]
-
-
 def _head_dtype() -> str | None:
     """The dtype of pooled features and logits, which stay in float32 under mixed precision."""
     policy = keras.config.dtype_policy()
@@ -227,7 +212,7 @@ def _conv(op: Op, name: str) -> LayerCall:
         dilation_rate=op.dilation,
         groups=op.groups,
         use_bias=op.bias,
-        kernel_initializer=_initializer(op),
+        kernel_initializer=initializer(op),
         name=name,
     )
     return _sequential(layers.ZeroPadding2D((op.kernel - 1) // 2, name=f"{name}_pad"), layer) if op.padded else layer
@@ -235,14 +220,14 @@ def _conv(op: Op, name: str) -> LayerCall:
 
 def _dense(op: Op, name: str) -> LayerCall:
     head = {"activation": op.variant, "dtype": _head_dtype()} if op.variant else {}
-    return layers.Dense(op.width, use_bias=op.bias, kernel_initializer=_initializer(op), name=name, **head)
+    return layers.Dense(op.width, use_bias=op.bias, kernel_initializer=initializer(op), name=name, **head)
 
 
 def _norm(op: Op, name: str) -> LayerCall:
     settings: dict[str, Any] = {
         "axis": 1 if channels_first() and len(op.shape) == 3 else -1,
         "epsilon": op.epsilon,
-        "gamma_initializer": _initializer(op),
+        "gamma_initializer": initializer(op),
         "name": name,
     }
     if op.variant == "group":

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from reszoo.arch.context import policy_of
 from reszoo.arch.recover import layers_of
 from reszoo.arch.spec import NetSpec
 from reszoo.strict_json import strict_json
@@ -96,17 +97,10 @@ def successor(spec: NetSpec, model: KerasModel, /, *, without: Sequence[str] = (
         model: the network that it replaces.
         without: names of facts that no longer hold.
     """
-    import keras
-
     from reszoo.arch.build import build, names_of
 
-    previous = keras.config.dtype_policy()
-    policies = [layer.dtype_policy for layer in layers_of(model) if layer.name.endswith(("stem_conv", "stem_dense"))]
-    keras.config.set_dtype_policy(policies[0] if policies else previous)
-    try:
+    with policy_of(model):
         network = build(spec, **names_of(model))
-    finally:
-        keras.config.set_dtype_policy(previous)
     if facts := read_facts(model):
         write_facts(network, {name: value for name, value in facts.items() if name not in without})
     return network

@@ -6,11 +6,14 @@ use the stock implementation. Copies, clones and loaded layers are stock layers.
 
 from __future__ import annotations
 
+from math import sqrt
 from types import MethodType
 from typing import Any
 
 import keras
-from keras import ops
+from keras import initializers, ops
+
+from reszoo.arch.ops import Op
 
 
 def batch_normalization(**settings: Any) -> keras.layers.BatchNormalization:
@@ -27,6 +30,22 @@ def batch_normalization(**settings: Any) -> keras.layers.BatchNormalization:
     if keras.backend.backend() == "tensorflow":
         layer.call = MethodType(_call_fused_or_stock, layer)
     return layer
+
+
+def initializer(op: Op) -> str | initializers.Initializer:
+    """Returns the initializer of an operation's kernel, or of the scale of its norm."""
+    if op.init == "looks_linear":
+        # Without a rectifier the difference of a pair is twice its value.
+        return LooksLinear(gain=0.5 if op.input_sign == "signed" else 1.0, paired_input=op.input_sign != "raw")
+    if op.init == "orthogonal":
+        return initializers.Orthogonal(gain=sqrt(2.0) * (1.0 if op.gain is None else op.gain))
+    if op.gain is not None:
+        if op.init == "one":
+            return initializers.Constant(op.gain)
+        scale, mode = {"he": (2.0, "fan_in"), "glorot": (1.0, "fan_avg")}[op.init]
+        return initializers.VarianceScaling(scale * op.gain**2, mode, "uniform")
+    # He's variance, drawn uniformly: normal draws would take a fifth of the time of building ResNet-50.
+    return {"he": "he_uniform", "glorot": "glorot_uniform", "zero": "zeros", "one": "ones"}[op.init]
 
 
 def activation(kind: str, slope: float = 0.0, *, name: str) -> keras.layers.Layer:

@@ -31,6 +31,9 @@ def spec_of(model: KerasModel) -> NetSpec:
     Raises:
         ReszooError: reszoo did not build the model, or its layers were changed afterwards.
     """
+    looped: NetSpec | None = getattr(model, "looped_spec", None)
+    if looped is not None:
+        return looped
     if not hasattr(model, "layers"):
         raise ReszooError("spec_of", got=repr(model), expected="a Keras model")
     return spec_of_layers(model.name, dict(_descriptions(model)))
@@ -72,12 +75,20 @@ def spec_of_layers(name: str, layers: Mapping[str, LayerDescription]) -> NetSpec
 
 
 def layers_of(model: KerasModel) -> Iterator[KerasLayer]:
-    """Yields the layers of a model; sub-models are replaced by their layers."""
+    """Yields the layers of a model; sub-models are replaced by their layers.
+
+    In a network with loops these are the layers of the first block of every run, without its values.
+    """
     for layer in model.layers:
         if hasattr(layer, "layers"):
             yield from layers_of(layer)
         else:
             yield layer
+
+
+def stock_model(model: KerasModel) -> KerasModel:
+    """Returns a network with loops as its stock model; any other model as it is."""
+    return model.unrolled() if hasattr(model, "looped_spec") else model
 
 
 def layers_by_name(model: KerasModel) -> dict[str, KerasLayer]:

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from reszoo.arch.facts import read_facts, write_facts
-from reszoo.arch.recover import layers_of
+from reszoo.arch.recover import layers_of, stock_model
 from reszoo.errors import ReszooError
 from reszoo.types import Array, KerasLayer, KerasModel
 
@@ -41,6 +41,7 @@ def fold_norms(model: KerasModel, /) -> KerasModel:
     """
     if not getattr(model, "inputs", None):
         raise ReszooError("fold_norms", got=repr(model)[:80], expected="a functional or Sequential Keras model")
+    model = stock_model(model)
     pairs, kept = _pairs(model)
     if not pairs:
         got = f"{len(kept)} norms, none after a convolution or dense layer" if kept else "no batch norm"

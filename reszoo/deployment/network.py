@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from reszoo.arch.recover import layers_of
+from reszoo.arch.recover import layers_of, stock_model
 from reszoo.data.columns import Columns
 from reszoo.data.sources import Scaling
 from reszoo.errors import ReszooError
@@ -117,7 +117,7 @@ def _from_model(model: Any) -> Network:
     if not hasattr(model, "layers") or not hasattr(model, "inputs"):
         expected = "a functional or built Sequential model, a .keras file, a run folder, or published weights"
         raise ReszooError("deploy", got=repr(model)[:80], expected=expected)
-    source = origin(model)
+    model, source = stock_model(model), origin(model)
     if source is not None and "scaling" in source.facts:
         return _from_metadata(model, metadata_from(source.facts, where=model.name))
     if source is None or source.preprocessing is None:

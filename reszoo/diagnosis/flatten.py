@@ -9,6 +9,7 @@ from typing import Any, Literal
 import keras
 from keras import ops, tree
 
+from reszoo.arch.recover import stock_model
 from reszoo.diagnosis.graph import Graph, Slot, Step
 from reszoo.errors import ReszooError
 from reszoo.types import KerasLayer, KerasModel, Tensor
@@ -24,6 +25,7 @@ def flatten(model: KerasModel, *, output: int | None = None) -> Graph:
     Raises:
         ReszooError: the model has no functional graph, or several outputs.
     """
+    model = stock_model(model)
     inner = functional_inside(model)
     if inner is None:
         _refuse(model)

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 from keras import ops, tree
 
+from reszoo.arch.recover import stock_model
 from reszoo.diagnosis.flatten import flatten
 from reszoo.diagnosis.graph import Graph, Slot, Step
 from reszoo.diagnosis.objective import (
@@ -237,6 +238,7 @@ def read_program(
     Raises:
         ReszooError: the model has no functional graph, or the data do not match its outputs.
     """
+    model = stock_model(model)
     if not isinstance(model, keras.Model):
         flatten(model)
     original, model = model, functional(model, x)

@@ -12,7 +12,7 @@ import numpy as np
 
 from reszoo.arch.cost import cost
 from reszoo.arch.plan import plan
-from reszoo.arch.recover import spec_of
+from reszoo.arch.recover import spec_of, stock_model
 from reszoo.data.sources import Data, open_data
 from reszoo.diagnosis.anatomy import preserve_variables, take_apart
 from reszoo.diagnosis.blocks import Block
@@ -127,6 +127,7 @@ def prune_depth(
         recipe = recipe_by_name(recipe, learning_rate={"peak": learning_rate})
     epochs = recipe.epochs if epochs is None else epochs
     settings: dict[str, Any] = {"batch": recipe.batch, "classes": len(source.classes), "scaling": source.scaling}
+    model = stock_model(model)
     logits = spec_of(model).head.activation == "linear"
     validation = Batches(source.validation, **settings)
     intact = _accuracy(model, validation)

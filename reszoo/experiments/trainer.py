@@ -11,12 +11,14 @@ import numpy as np
 
 from reszoo.arch.build import build, refuse_channels_first
 from reszoo.arch.cost import cost
+from reszoo.arch.loops import Looped
 from reszoo.arch.plan import plan
+from reszoo.arch.recover import stock_model
 from reszoo.arch.spec import NetSpec
+from reszoo.arch.stacked_optimizers import innermost, steps_by_element
 from reszoo.data.arrays import Arrays
 from reszoo.data.sources import Data, Examples, Scaling
 from reszoo.experiments.contestants import TrainingBudget
-from reszoo.experiments.looped import Looped
 from reszoo.training.optimizers import optimizer
 from reszoo.types import Array, KerasModel
 
@@ -76,16 +78,16 @@ class Trainer:
         self.spec = spec.replace(classifier_activation=None)
         self._budget, self._data = budget, data
         self._cost = cost(plan(self.spec))
-        self._looped: Looped | None = None
+        self._network: KerasModel | None = None
 
     def run(self, *, rate: float, seed: int) -> Run:
         """Returns the results of one training."""
-        looped = self._prepare(rate, seed)
+        network = self._prepare(rate, seed)
         x, y = self._data.arrays("train")
         losses = []
         for indices in _order(len(y), self._budget.recipe.batch, self._budget.steps, seed):
-            looped.reset_metrics()
-            losses.append(float(looped.train_on_batch(x[indices], y[indices])))
+            network.reset_metrics()
+            losses.append(float(network.train_on_batch(x[indices], y[indices])))
         moving_loss, moving_accuracy = self._score(x[:SCORED], y[:SCORED], training=False)
         _, batch_accuracy = self._score(x[:SCORED], y[:SCORED], training=True)
         held = None if self._data.test is None else self._data.arrays("test")
@@ -104,44 +106,44 @@ class Trainer:
 
     def initial_model(self, seed: int) -> KerasModel:
         """Returns the network before training as an ordinary model, without its softmax."""
-        model = build(self.spec)
-        Looped(self.spec, seed=seed).copy_to(model)
-        return model
+        keras.utils.set_random_seed(seed)
+        return build(self.spec)
 
     def model(self) -> KerasModel:
         """Returns the network of the last run as an ordinary model, without its softmax."""
-        assert self._looped is not None, "no run yet"
-        model = build(self.spec)
-        self._looped.copy_to(model)
-        return model
+        assert self._network is not None, "no run yet"
+        return stock_model(self._network)
 
-    def _prepare(self, rate: float, seed: int) -> Looped:
+    def _prepare(self, rate: float, seed: int) -> KerasModel:
         """The network before its first step."""
-        # For layers with random state, such as dropout.
-        keras.utils.set_random_seed(seed)
-        if self._looped is None:
-            self._looped = Looped(self.spec, seed=seed)
+        if self._network is None:
             recipe = self._budget.recipe
             constant = recipe.learning_rate.model_copy(update={"kind": "constant", "warmup": 0.0, "peak": rate})
             recipe = recipe.model_copy(update={"learning_rate": constant})
-            method = optimizer(recipe, self._budget.steps, self._looped)
+            exact = all(steps_by_element(each) for each in innermost(optimizer(recipe, 1, None)))
+            self._network = Looped(self.spec) if exact else build(self.spec)
+            method = optimizer(recipe, self._budget.steps, self._network)
             loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-            self._looped.compile(method, loss, jit_compile=_jit_compile(self.spec))
-            method.build(self._looped.trainable_variables)
-        self._looped.draw(seed)
-        for variable in self._looped.optimizer.variables:
+            self._network.compile(method, loss, jit_compile=_jit_compile(self.spec))
+            method.build(self._network.trainable_variables)
+        keras.utils.set_random_seed(seed)
+        if isinstance(self._network, Looped):
+            self._network.draw()
+        else:
+            self._network.set_weights(build(self.spec).get_weights())
+        for variable in self._network.optimizer.variables:
             variable.assign(keras.ops.zeros(variable.shape, dtype=variable.dtype))
-        self._looped.optimizer.learning_rate = rate
-        return self._looped
+        self._network.optimizer.learning_rate = rate
+        return self._network
 
     def _score(self, x: Array, y: Array, *, training: bool) -> tuple[float, float]:
         """Loss and accuracy; the stateless forward pass changes no variable in either mode."""
-        assert self._looped is not None
+        assert self._network is not None
         weights = (
-            [v.value for v in self._looped.trainable_variables],
-            [v.value for v in self._looped.non_trainable_variables],
+            [v.value for v in self._network.trainable_variables],
+            [v.value for v in self._network.non_trainable_variables],
         )
-        logits, _ = self._looped.stateless_call(*weights, x, training=training)
+        logits, _ = self._network.stateless_call(*weights, x, training=training)
         logits = keras.ops.convert_to_numpy(logits).astype("float64")
         shifted = logits - logits.max(axis=1, keepdims=True)
         losses = np.log(np.exp(shifted).sum(axis=1)) - shifted[np.arange(len(y)), y]

@@ -37,8 +37,11 @@ class BeginEpoch(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
         self._batches.epoch = epoch
         random = np.random.default_rng([self._seed, epoch, 1])
-        for layer in layers_of(self.model):
-            reseed(layer, random)
+        if hasattr(self.model, "looped_spec"):
+            self.model.reseed(random)
+        else:
+            for layer in layers_of(self.model):
+                reseed(layer, random)
         if keras.backend.backend() == "torch":
             # Keras' dropout on PyTorch draws from the generator of the process.
             import torch

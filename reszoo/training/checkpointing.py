@@ -71,7 +71,10 @@ def save_model(
     """
     # Exports use the name of the input, which is therefore the same however many networks this process has built.
     network = build(spec, input_name="input")
-    network.set_weights(model.get_weights())
+    if hasattr(model, "looped_spec"):
+        model.copy_to(network)
+    else:
+        network.set_weights(model.get_weights())
     if targets is not None:
         targets.fold(network)
     metadata = metadata_of(data, digest=digest)

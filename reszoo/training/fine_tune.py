@@ -71,10 +71,8 @@ def freeze(
         frozen = parts[: parts.index(until) + 1]
     # Layer by layer: `model.trainable = False` would override layers that stay trainable.
     model.trainable = True
-    prefix = prefix_of(model)
-    for layer in layers_of(model):
-        learns = _part(layer.name.removeprefix(prefix)) not in frozen
-        layer.trainable = learns or (norm == "train" and layer.name.endswith("_norm"))
+    for name, layer in (model.stacks if hasattr(model, "looped_spec") else layers_by_name(model)).items():
+        layer.trainable = _part(name) not in frozen or (norm == "train" and name.endswith("_norm"))
     if batch is not None:
         warn_of_batch(model, batch)
     trainable = sum(math.prod(variable.shape) for variable in model.trainable_variables)
@@ -154,6 +152,7 @@ def layer_decay(
     """Returns an optimizer with smaller learning rates in shallower layers.
 
     The head's rate is `rate`; each group before it (every block, the stem) has `decay` times the rate of the next one.
+    In a network with loops the groups are stages: the weights of equal blocks are one variable.
     `model.compile(layer_decay(model, keras.optimizers.AdamW, 1e-3, decay=0.75, weight_decay=0.05), ...)`
 
     Args:
@@ -176,7 +175,7 @@ def layer_decay(
     # In a nested network a variable's path starts with the names of the outer models.
     prefix = re.escape(prefix_of(model))
     head = optimizers.pop(groups[-1])
-    patterns = {rf"(?:.*/)?{prefix}{re.escape(group)}_.*": each for group, each in optimizers.items()}
+    patterns = {rf"(?:.*/)?{prefix}{re.escape(group)}[_/].*": each for group, each in optimizers.items()}
     return keras.optimizers.MultiOptimizer(keras.optimizers.OptimizerMap(head, patterns))
 
 
@@ -239,7 +238,9 @@ def _parts(model: KerasModel) -> list[str]:
 
 def _groups(model: KerasModel) -> list[str]:
     """stem, stage1_block1, ..., head: in the order of execution."""
-    _parts(model)
+    parts = _parts(model)
+    if hasattr(model, "looped_spec"):
+        return parts
     names = [name for name, layer in layers_by_name(model).items() if layer.weights]
     blocks = {match[0] for name in names if (match := re.match(r"stage\d+_block\d+(?=_)", name))}
     return ["stem", *sorted(blocks, key=lambda name: [int(number) for number in re.findall(r"\d+", name)]), "head"]

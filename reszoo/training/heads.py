@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 
 from reszoo.arch.facts import OF_CLASSIFIER, successor
-from reszoo.arch.recover import layers_by_name, spec_of
+from reszoo.arch.recover import layers_by_name, spec_of, stock_model
 from reszoo.errors import ReszooError
 from reszoo.types import KerasLayer, KerasModel
 from reszoo.weights.preprocessing import scaling_layer
@@ -39,6 +39,7 @@ def replace_head(
         hint = "activation='sigmoid' for two classes, None for a regression"
         raise ReszooError("replace_head.activation", got="softmax of one class, which is always 1", hint=hint)
     settings = {"classes": classes, "activation": activation, "dropout": dropout}
+    model = stock_model(model)
     if inner := _network_in(model):
         return _with_network(model, inner, replace_head(inner, **settings))  # type: ignore[arg-type]
     spec = spec_of(model)

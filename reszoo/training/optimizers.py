@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 
 import keras
 
+from reszoo.arch.stacked_optimizers import innermost
 from reszoo.errors import ReszooError
 from reszoo.training.fine_tune import NOTHING, freeze, layer_decay
 from reszoo.training.losses import loss
@@ -69,15 +70,6 @@ def optimizer(recipe: Recipe, steps: int, model: KerasModel | None) -> KerasOpti
         return _optimizer(recipe, recipe.learning_rate.model_copy(update={"peak": peak}), steps)
 
     return layer_decay(model, with_peak, recipe.learning_rate.peak, decay=recipe.layer_decay)
-
-
-def innermost(optimizer: KerasOptimizer) -> list[KerasOptimizer]:
-    """Returns the optimizers that take the steps, the head's last.
-
-    They lie inside a LossScaleOptimizer for float16, a MultiOptimizer for rates by part, or both.
-    """
-    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
-    return [*getattr(optimizer, "optimizers", [optimizer])]
 
 
 def current_rate(optimizer: KerasOptimizer) -> float:

@@ -12,14 +12,16 @@ import keras
 import numpy as np
 
 from reszoo.arch.build import build
+from reszoo.arch.recover import stock_model
 from reszoo.arch.spec import NetSpec
+from reszoo.arch.stacked_optimizers import innermost
 from reszoo.data.sources import Data, DataSource, open_data
 from reszoo.errors import ReszooError
 from reszoo.notebook import html_table
 from reszoo.training.batches import Batches
 from reszoo.training.defaults import default_recipe, fitted
 from reszoo.training.losses import loss, targets_of
-from reszoo.training.optimizers import compile_for, innermost, set_rates
+from reszoo.training.optimizers import compile_for, set_rates
 from reszoo.training.recipes import Recipe, recipe as load_recipe
 from reszoo.training.train import check_seed, fitting_spec, scaled_for
 from reszoo.types import KerasModel
@@ -106,6 +108,7 @@ def find_rate(
     settings = load_recipe(settings, learning_rate=constant, accumulate=1, keras_optimizer=None)
     keras.utils.set_random_seed(seed)
     if isinstance(model, keras.Model):
+        model = stock_model(model)
         network = keras.models.clone_model(model)
         network.set_weights(model.get_weights())
     else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from importlib.metadata import version
@@ -13,7 +13,10 @@ import keras
 import numpy as np
 
 from reszoo.arch.build import build, refuse_channels_first
+from reszoo.arch.loops import Looped
+from reszoo.arch.recover import stock_model
 from reszoo.arch.spec import NetSpec
+from reszoo.arch.stacked_optimizers import innermost
 from reszoo.data.digest import combined
 from reszoo.data.sources import Data
 from reszoo.errors import ReszooError
@@ -31,8 +34,9 @@ from reszoo.training.checkpointing import Checkpoint, restore, save_model, write
 from reszoo.training.devices import ONE, Devices
 from reszoo.training.fine_tune import warn_of_batch
 from reszoo.training.identity import begin, finished, is_stopped, prepare, read_settings, settings_of, write_settings
+from reszoo.training.loops import loops_pay
 from reszoo.training.losses import Targets, data_loss, loss, metrics, targets_of
-from reszoo.training.optimizers import compile_for, innermost
+from reszoo.training.optimizers import compile_for
 from reszoo.training.recipes import Recipe
 from reszoo.training.remarks import remarks
 from reszoo.training.run_folder import CARD, FINAL, HISTORY, SETTINGS, STATE, locked
@@ -41,6 +45,7 @@ from reszoo.training.trained import Trained
 from reszoo.types import Array, KerasModel
 
 Weights: TypeAlias = str | Path | None
+Builder: TypeAlias = Callable[[NetSpec], KerasModel]
 
 
 class Parts(NamedTuple):
@@ -119,7 +124,8 @@ def run(
         devices.scope(),
     ):
         keras.utils.set_random_seed(seed)
-        model = _compile_model(spec, recipe, weights, parts, devices)
+        builder = Looped if loops_pay(spec, recipe, devices, callbacks) else build
+        model = _compile_model(spec, recipe, weights, parts, devices, builder)
         rates = [float(each.learning_rate) for each in innermost(model.optimizer)]
         checkpoint = Checkpoint(
             local,
@@ -140,7 +146,7 @@ def run(
             _fit(model, parts, checkpoint, recipe, callbacks=own, verbose=verbose)
             if recipe.ema:
                 model.optimizer.finalize_variable_values(model.trainable_variables)
-            results = _finish(model, parts, checkpoint, pretrained=weights is not None, devices=devices)
+            model, results = _finish(model, parts, checkpoint, pretrained=weights is not None, devices=devices)
     remarks, accuracy = tuple(results["remarks"]), results["test_accuracy"]
     return Trained(folder, model, checkpoint.history, accuracy, remarks, recipe.monitor)
 
@@ -221,8 +227,8 @@ def _writing(checkpoint: Checkpoint) -> Iterator[None]:
 
 def _finish(
     model: KerasModel, parts: Parts, checkpoint: Checkpoint, *, pretrained: bool, devices: Devices
-) -> dict[str, Any]:
-    """Measures the final weights, writes network and card, and returns the results, which end up in `run.json`."""
+) -> tuple[KerasModel, dict[str, Any]]:
+    """Measures the final weights, writes network and card, and returns the stock model and the results."""
     folder, data, spec = checkpoint.folder, checkpoint.data, checkpoint.spec
     test = {} if parts.test is None else model.evaluate(parts.test, verbose=0, return_dict=True)
     outputs = _outputs(model, parts.validation) if devices.count == 1 else None
@@ -231,11 +237,12 @@ def _finish(
         "test": {name: float(value) for name, value in test.items() if name not in ("loss", "data_loss")},
         "remarks": remarks(data, checkpoint.history, outputs, pretrained=pretrained),
     }
+    model = stock_model(model)
     parts.targets.fold(model)
     save_model(model, folder / FINAL, data, spec, digest=checkpoint.digest)
     write(folder / CARD, card(folder, results))
     write_settings(folder, read_settings(folder) | {"results": results})
-    return results
+    return model, results
 
 
 def _outputs(model: KerasModel, batches: Batches) -> Array:
@@ -243,11 +250,13 @@ def _outputs(model: KerasModel, batches: Batches) -> Array:
     return np.concatenate([keras.ops.convert_to_numpy(each) for each in rows]).astype("float32")
 
 
-def _compile_model(spec: NetSpec, recipe: Recipe, weights: Weights, parts: Parts, devices: Devices) -> KerasModel:
+def _compile_model(
+    spec: NetSpec, recipe: Recipe, weights: Weights, parts: Parts, devices: Devices, builder: Builder
+) -> KerasModel:
     previous = keras.config.dtype_policy()
     keras.config.set_dtype_policy(recipe.precision)
     try:
-        model = build(spec) if weights is None else _pretrained(spec, weights)
+        model = builder(spec) if weights is None else _pretrained(spec, weights, builder)
     finally:
         keras.config.set_dtype_policy(previous)
     task, chosen = parts.targets.task, metrics(recipe, parts.targets)
@@ -266,7 +275,7 @@ def _compile_model(spec: NetSpec, recipe: Recipe, weights: Weights, parts: Parts
     return model
 
 
-def _pretrained(spec: NetSpec, weights: str | Path) -> KerasModel:
+def _pretrained(spec: NetSpec, weights: str | Path, builder: Builder) -> KerasModel:
     from reszoo.weights.load import pretrained
 
-    return pretrained(spec, weights, strict="trunk")
+    return pretrained(spec, weights, strict="trunk", builder=builder)

@@ -72,6 +72,9 @@ class Connection:
 class _Reporter(keras.callbacks.Callback):
     """Sends the history to the study before every epoch but the first, and ends the run if it answers `stop`."""
 
+    # The module is `__main__` in a worker: see reszoo.training.loops.
+    reads_layers = False
+
     def __init__(self, connection: Connection, folder: Path):
         super().__init__()
         self._connection = connection

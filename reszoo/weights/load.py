@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -99,6 +100,8 @@ def from_checkpoint(
     key: str | None = None,
     prefix: str | None = None,
     check: Check | None = None,
+    loops: bool = False,
+    recompute: bool | int = False,
     **changes: Any,
 ) -> Loaded:
     """Returns a model of the network in a checkpoint with its weights, and the report of loading them.
@@ -120,6 +123,8 @@ def from_checkpoint(
         key: see `load_weights`.
         prefix: see `load_weights`.
         check: `(inputs, outputs)` as in `reszoo.settle`, which finds what the file does not tell.
+        loops: as in `create`.
+        recompute: as in `create`.
         changes: overrides what is inferred, as in `NetSpec.replace`: `input_shape=(224, 224, 3)`, `shortcut="none"`.
             With other `classes` the classifier is new; with other channels the first convolution is adapted.
 
@@ -145,9 +150,14 @@ def from_checkpoint(
     matching = match(spec, opened.translated, strict=strict, inferred=True, notes=notes)
     questions.warn_of(opened.translated, spec, still_open)
     from reszoo.arch.build import build
+    from reszoo.arch.loops import build_with_loops
 
     head = opened.translated.head if strict is True else ()
-    model = build(spec.replace(head={"pooling": "avg"}) if head else spec)
+    if head and loops:
+        got, hint = f"loops for a file with a head of {len(head)} layers", "loops=False, or classes=N for a new head"
+        raise ReszooError(opened.translated.checkpoint.path.name, got=got, expected="one classifier", hint=hint)
+    stock = spec.replace(head={"pooling": "avg"}) if head else spec
+    model = build_with_loops(stock, recompute=recompute) if loops else build(stock)
     place(model, matching, fresh=True)
     if head:
         activation = spec.head.activation if opened.translated.spec is not None else "linear"
@@ -174,9 +184,23 @@ def _check_complete(spec: NetSpec, translated: Translated) -> None:
 
 
 def pretrained(
-    spec: NetSpec, weights: str | Path, *, strict: Strict = True, input_tensor: KerasTensor = None, prefix: str = ""
+    spec: NetSpec,
+    weights: str | Path,
+    *,
+    strict: Strict = True,
+    input_tensor: KerasTensor = None,
+    prefix: str = "",
+    builder: Callable[[NetSpec], KerasModel] | None = None,
 ) -> KerasModel:
     """Returns a model with weights. Adapted and new variables are logged.
+
+    Args:
+        spec: the network.
+        weights: see `create`.
+        strict: see `load_weights`.
+        input_tensor: see `create`.
+        prefix: see `create`.
+        builder: returns the model of a spec; by default the stock model.
 
     Raises:
         ReszooError: there are no such weights, or they belong to another network; no model is built then.
@@ -186,7 +210,7 @@ def pretrained(
     questions.warn_of_groups(opened.translated, spec)
     from reszoo.arch.build import build
 
-    model = build(spec, input_tensor=input_tensor, prefix=prefix)
+    model = builder(spec) if builder else build(spec, input_tensor=input_tensor, prefix=prefix)
     place(model, matching, fresh=True)
     remember(model, Origin(matching.report, opened.record, opened.translated.checkpoint))
     if matching.report.adapted or matching.report.new:
@@ -206,8 +230,10 @@ def place(model: KerasModel, matching: Match, *, fresh: bool = False) -> None:
     Raises:
         BrokenFileError: a tensor cannot be read; the model is unchanged unless it is fresh.
     """
-    layers = layers_by_name(model).items()
-    variables = {f"{name}/{weight.name}": weight for name, layer in layers for weight in layer.weights}
+    looped = hasattr(model, "looped_spec")
+    variables = {f"{name}/{stack.name}": (stack, row) for name, _, stack, row in model.rows()} if looped else {}
+    for name, layer in () if looped else layers_by_name(model).items():
+        variables |= {f"{name}/{weight.name}": weight for weight in layer.weights}
     absent = [target for target in matching.tensors if target not in variables]
     if absent:
         raise ReszooError(model.name, got=f"no variable {absent[0]}", expected="an unmodified model built by reszoo")
@@ -217,13 +243,21 @@ def place(model: KerasModel, matching: Match, *, fresh: bool = False) -> None:
         arrays = {target: tensor.read() for target, tensor in tensors.items()}
         tensors = {target: Tensor(tensors[target].shape, "", partial(arrays.pop, target)) for target in tensors}
     not_finite, negative = [], []
-    for target, tensor in tensors.items():
-        array = tensor.read()
-        if not _is_finite(array):
-            not_finite.append(target)
-        elif target.endswith("/moving_variance") and (array < 0).any():
-            negative.append(target)
-        variables[target].assign(_without_bfloat16(array))
+
+    def arrays_of() -> Iterator[tuple[Any, Array]]:
+        for target, tensor in tensors.items():
+            array = tensor.read()
+            if not _is_finite(array):
+                not_finite.append(target)
+            elif target.endswith("/moving_variance") and (array < 0).any():
+                negative.append(target)
+            yield variables[target], _without_bfloat16(array)
+
+    if looped:
+        model.assign((stack, row, array) for (stack, row), array in arrays_of())
+    else:
+        for variable, array in arrays_of():
+            variable.assign(array)
     for targets, fault in ((not_finite, "contain NaN or infinity"), (negative, "contain negative variances")):
         if targets:
             names = ", ".join(targets[:3]) + (", ..." if len(targets) > 3 else "")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import cast
 
 from reszoo.arch.facts import holds_facts
+from reszoo.arch.recover import stock_model
 from reszoo.errors import ReszooError
 from reszoo.types import KerasModel
 from reszoo.weights.catalogue import Preprocessing, Record, record
@@ -48,7 +49,7 @@ def preprocessing(
     from reszoo.weights.preprocessing_layers import preprocess
 
     if inside:
-        model = cast(KerasModel, of)
+        model = stock_model(cast(KerasModel, of))
         return preprocess(settings, resize, crop, model, name=f"{model.name}_with_preprocessing")
     return preprocess(settings, resize, crop, name="preprocessing")
 
