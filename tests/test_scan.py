@@ -51,7 +51,8 @@ def results(function, recompute, training):
     floats = [x, *scanned[:-1]]
 
     def loss(*floats):
-        y, after = function(lambda *a: block(*a, training), floats[0], [*floats[1:], scanned[-1]], states, recompute=recompute)
+        arguments = floats[0], [*floats[1:], scanned[-1]], states
+        y, after = function(lambda *a: block(*a, training), *arguments, recompute=recompute)
         return ops.sum(ops.cast(y, "float32") ** 2), (y, *after)
 
     if BACKEND == "tensorflow":
@@ -121,3 +122,47 @@ print("done")
 def test_loop_and_recomputation_agree_with_the_chain_of_blocks(backend):
     code = ["POLICY = 'float32'", CHAIN, EQUAL, "POLICY = 'mixed_bfloat16'", CHAIN, HALF]
     assert python("".join(code), backend=backend).strip() == "done"
+
+
+CONVOLUTION = """
+import itertools, jax, keras, numpy as np
+from keras import ops
+from reszoo.arch.jax_convolution import quicken
+
+random = np.random.default_rng(0)
+for kernel, padding, dilation in itertools.product((1, 2, (3, 5)), ("same", "valid"), (1, 2)):
+    layer = keras.layers.Conv2D(5, kernel, padding=padding, dilation_rate=dilation, activation="tanh")
+    x = random.normal(size=(3, 13, 11, 4)).astype("float32")
+    layer.build(x.shape)
+    layer.bias.assign(random.normal(size=5))
+    weights = [variable.value for variable in layer.variables]
+
+    def loss(x, weights):
+        return ops.sum(ops.sin(layer.stateless_call(weights, [], x)[0]))
+
+    gradient = lambda: jax.tree.leaves(jax.value_and_grad(loss, argnums=(0, 1))(x, weights))
+    stock = gradient()
+    quicken(layer)
+    assert "custom_vjp" in str(jax.make_jaxpr(lambda x: layer(x))(x))
+    for ours, theirs in zip(gradient(), stock, strict=True):
+        assert abs(ours - theirs).max() <= 2e-6 * abs(theirs).max(), (kernel, padding, dilation)
+for settings in ({"groups": 2}, {"strides": 2}, {"data_format": "channels_first"}):
+    layer = keras.layers.Conv2D(4, 3, padding="same", **settings)
+    quicken(layer)
+    assert "convolution_op" not in vars(layer), settings
+model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(4, 3)])
+config = model.layers[0].get_config()
+quicken(model.layers[0])
+assert model.layers[0].get_config() == config and type(model.layers[0]) is keras.layers.Conv2D
+model.save("model.keras")
+again = keras.saving.load_model("model.keras")
+assert "convolution_op" not in vars(again.layers[0])
+x = random.normal(size=(2, 8, 8, 3)).astype("float32")
+assert abs(model(x) - again(x)).max() < 1e-6
+print("done")
+"""
+
+
+@needs("jax")
+def test_convolution_for_loops_agrees_with_the_stock_one(tmp_path):
+    assert python(CONVOLUTION, backend="jax", folder=tmp_path).strip() == "done"

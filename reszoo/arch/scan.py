@@ -35,7 +35,8 @@ def scan(
         recompute: 0 keeps all activations for the backward pass; n keeps the input of every n-th block and runs the n
             blocks again there. The states of the second run are discarded.
     """
-    scanned, states = tuple(scanned), tuple(ops.stop_gradient(stack) for stack in states)
+    # A copy: on PyTorch new states are assigned in place, before the backward pass reads the old ones.
+    scanned, states = tuple(scanned), tuple(ops.copy(ops.stop_gradient(stack)) for stack in states)
     count = (*scanned, *states)[0].shape[0]
     if count == 1:
         x, after = block(x, tuple(stack[0] for stack in scanned), tuple(stack[0] for stack in states))
@@ -209,13 +210,11 @@ def _torch(
     count = (*scanned, *states)[0].shape[0]
     # The gradient of `stack[i]` would be as large as the stack, for every i; that of unbind() is one stack.
     weights = [stack.unbind() for stack in scanned]
-    # Keras assigns new states in place, before the backward pass reads the old ones.
-    old = [stack.clone() for stack in states]
 
     def segment(x: Tensor, first: int, end: int) -> tuple[Tensor, list[Tensors]]:
         new: list[Tensors] = []
         for i in range(first, end):
-            x, after = block(x, [slices[i] for slices in weights], [stack[i] for stack in old])
+            x, after = block(x, [slices[i] for slices in weights], [stack[i] for stack in states])
             new.append([value.detach() for value in after])
         return x, new
 
