@@ -47,7 +47,7 @@ class Contestant:
         self.model = reszoo.create(spec, loops=True)
         steps = settings.examples // BATCH * settings.epochs
         warm = steps // 8
-        schedule = keras.optimizers.schedules.CosineDecay(0, steps - warm, warmup_target=rate, warmup_steps=warm)
+        schedule = keras.optimizers.schedules.CosineDecay(0.0, steps - warm, warmup_target=rate, warmup_steps=warm)
         optimizer = keras.optimizers.SGD(schedule, momentum=0.9, nesterov=True)
         self.model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
         optimizer.build(self.model.trainable_variables)
@@ -125,7 +125,7 @@ def main():
             losses = f"{number + 1:5}  {contestant.name:15}  {epoch['loss']:13.4f}"
             print(f"{losses}  {accuracies}  {epoch['seconds']:14.0f}", flush=True)
     print("chance: 10.0%, loss 2.3026")
-    draw(contestants, settings.output / "thousand_layers.svg", settings.network)
+    draw(contestants, settings.output / "thousand_layers.png", settings.network)
 
 
 if __name__ == "__main__":
