@@ -41,8 +41,8 @@ def images(file, train, validation):
 class Contestant:
     """One network, and what it reached after every epoch."""
 
-    def __init__(self, name, spec, settings, rate):
-        self.name, self.kind, self.seed = name, name.partition(",")[0], settings.seed
+    def __init__(self, name, kind, spec, settings, rate):
+        self.name, self.kind, self.seed = name, kind, settings.seed
         keras.utils.set_random_seed(settings.seed)
         self.model = reszoo.create(spec, loops=True)
         steps = settings.examples // BATCH * settings.epochs
@@ -107,14 +107,14 @@ def main():
     train, validation = images(settings.file, settings.examples, 500)
     spec = reszoo.spec(settings.network, input_shape=train[0].shape[1:], width_multiplier=settings.width, classes=10)
     contestants = []
-    for name, network, rate in (
-        ("residual", spec, settings.rate),
-        ("plain", spec.plain(), settings.rate),
-        ("plain, low rate", spec.plain(), settings.rate / 10),
+    for name, kind, network, rate in (
+        ("residual", "residual", spec, settings.rate),
+        ("plain", "plain", spec.plain(), settings.rate),
+        ("plain, low rate", "control", spec.plain(), settings.rate / 10),
     ):
         cost = reszoo.cost(network)
         print(f"{name}: {cost.depth:,} layers, {cost.params:,} parameters, learning rate {rate:g}")
-        contestants.append(Contestant(name, network, settings, rate))
+        contestants.append(Contestant(name, kind, network, settings, rate))
     print("epoch  network          training loss  accuracy  validation  seconds of CPU", flush=True)
     for number in range(settings.epochs):
         for contestant in contestants:
