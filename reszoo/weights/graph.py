@@ -11,6 +11,7 @@ from reszoo.arch.orders import ORDERS
 from reszoo.arch.spec import NetSpec
 from reszoo.errors import ReszooError
 from reszoo.weights.graph_match import Steps, assign, mismatch
+from reszoo.weights.graph_windows import windows
 from reszoo.weights.keras_graph import Step, steps_of
 
 
@@ -42,7 +43,7 @@ def read_graph(config: Mapping[str, Any], *, name: str, where: str) -> ReadGraph
     Raises:
         ReszooError: no spec describes the graph; the message names the first layer that differs.
     """
-    steps = _joined_pools(_without_padding(steps_of(config, where), where))
+    steps = windows(steps_of(config, where), where)
     trunk, head = _split(steps, where)
     regions = _regions(trunk)
     if not regions:
@@ -69,44 +70,6 @@ class _Head(NamedTuple):
     classes: int | None
     activation: str
     foreign: tuple[Step, ...]
-
-
-def _without_padding(steps: Steps, where: str) -> Steps:
-    """Returns the steps with zero padding as a setting of the windows that read it."""
-    result: list[Step] = []
-    place: dict[int, int] = {}
-    for number, step in enumerate(steps):
-        sources = [steps[each] for each in step.inputs]
-        if sources and sources[0].kind == "zero_pad" and step.kind in ("conv", "pool"):
-            if step.settings["padding"] != "valid" or steps[sources[0].inputs[0]].kind == "zero_pad":
-                raise ReszooError(where, got=f"layer {step.name!r}, which pads twice")
-            settings = step.settings | {"padding": sources[0].settings["pixels"]}
-            step = step._replace(inputs=sources[0].inputs, settings=settings)
-        elif any(source.kind == "zero_pad" for source in sources):
-            raise ReszooError(where, got=f"layer {sources[0].name!r}, which pads neither a convolution nor a pool")
-        if step.kind != "zero_pad":
-            place[number] = len(result)
-            result.append(step._replace(inputs=tuple(place[each] for each in step.inputs)))
-    return result
-
-
-def _joined_pools(steps: Steps) -> Steps:
-    """Returns the steps with a pool of stride one and a subsampling of it as one strided pool."""
-    result: list[Step] = []
-    place: dict[int, int] = {}
-    for number, step in enumerate(steps):
-        step = step._replace(inputs=tuple(place[each] for each in step.inputs))
-        before = result[-1] if result else step
-        is_subsampling = step.kind == "pool" and step.settings["kernel"] == 1 and step.inputs == (len(result) - 1,)
-        if is_subsampling and before.kind == "pool" and before.settings["stride"] == 1:
-            window = before.settings
-            # Keras pads a pool of stride one by the same number of pixels on both sides, which are never the largest.
-            neutral = {"padding": (window["kernel"] - 1) // 2, "neutral": True} if window["padding"] == "same" else {}
-            result[-1] = before._replace(settings=window | neutral | {"stride": step.settings["stride"]})
-        else:
-            result.append(step)
-        place[number] = len(result) - 1
-    return result
 
 
 def _split(steps: Steps, where: str) -> tuple[Steps, _Head]:
