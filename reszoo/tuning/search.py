@@ -15,8 +15,8 @@ from reszoo.tuning.job import Source
 from reszoo.tuning.results import tidy
 from reszoo.tuning.scheduler import Scheduler
 from reszoo.tuning.setup import prepare
-from reszoo.tuning.space import Space
-from reszoo.tuning.storage import GRACE, HEARTBEAT, connect, create_or_load, quiet, url_of
+from reszoo.tuning.space import Space, space as get_space
+from reszoo.tuning.storage import GRACE, HEARTBEAT, SETTINGS, connect, create_or_load, is_rounded, quiet, url_of
 from reszoo.tuning.study import Study
 from reszoo.tuning.worker_process import Worker
 
@@ -133,6 +133,9 @@ class Search(Study):
         with FileLock(folder / "begin.lock"):
             self.storage = connect(storage or url_of(folder), heartbeat=heartbeat, grace=grace)
             engine = create_or_load(self.storage, name, self.setup.directions, self.setup.settings)
+        if not is_rounded(engine.user_attrs[SETTINGS]):
+            self.setup = self.setup.with_space(get_space(self.setup.space, grain=1))
+            self.fraction = self.setup.feasible.fraction()
         super().__init__(engine, folder)
 
     def search(

@@ -17,6 +17,22 @@ class Size(NamedTuple):
     widths: tuple[int, ...]
     ratio: float | None = None
     """Inner width of a block divided by its output width; None keeps that of the base."""
+    grain: int = 1
+    """Widths of stages and stem are multiples of it."""
+
+    def rounded(self, grain: int) -> Size:
+        """Returns the size with stages of the nearest multiples of `grain`, at least `grain`."""
+        return self._replace(widths=tuple(multiple(width, grain) for width in self.widths), grain=grain)
+
+
+def multiple(width: float, grain: int) -> int:
+    """Returns the nearest multiple of `grain`, and at least `grain`.
+
+    Example:
+        >>> multiple(45, 8), multiple(3, 8), multiple(45, 1)
+        (48, 8, 45)
+    """
+    return max(grain, grain * round(width / grain))
 
 
 class Kind(NamedTuple):
@@ -45,7 +61,7 @@ def _compound(base: NetSpec, values: Mapping[str, Any]) -> Size:
 
 def _regnet(base: NetSpec, values: Mapping[str, Any]) -> Size | None:
     """Radosavovic et al. 2020, 3.3, eq. 2 to 4: block j has width w0 + wa j, rounded to w0 times a power of wm."""
-    w0, wa, wm, multiple = values["w0"], values["wa"], values["wm"], values.get("multiple", 8)
+    w0, wa, wm, grain = values["w0"], values["wa"], values["wm"], values.get("multiple", 8)
     depths: list[int] = []
     widths: list[int] = []
     start = power = 0
@@ -55,7 +71,7 @@ def _regnet(base: NetSpec, values: Mapping[str, Any]) -> Size | None:
         # Blocks share this power until 1 + wa j / w0 is closer to the next one (on a logarithmic scale).
         turn = math.ceil((wm ** (power + 0.5) - 1) * w0 / wa) if wa else values["depth"]
         end = min(max(turn, start), values["depth"])
-        width = max(multiple, multiple * round(w0 * wm**power / multiple))
+        width = multiple(w0 * wm**power, grain)
         if widths[-1:] == [width]:
             depths[-1] += end - start
         elif end > start:
@@ -106,7 +122,7 @@ def resize(base: NetSpec, size: Size) -> NetSpec:
     )
     changes: dict[str, Any] = {"stages": stages}
     if size.widths[0] != base.stages[0].width:
-        width = max(1, round(base.stem.width * size.widths[0] / base.stages[0].width))
+        width = multiple(base.stem.width * size.widths[0] / base.stages[0].width, size.grain)
         changes["stem"] = base.stem.model_copy(update={"width": width})
     if size.ratio is not None:
         *inner, last = base.block.body

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
@@ -26,6 +27,8 @@ from reszoo.tuning.sizes import KINDS, Size
 
 COSTLESS = ("drop_path", "dropout", "residual_dropout")
 """Rates that do not change the cost: networks that differ only in them share cached costs."""
+GRAIN = 8
+"""Channels that processors compute at a time: tensor cores in half precision, XNNPACK, vectors of 256 bits."""
 START = ("weights", "frozen", "layer_decay")
 """Axes of `start`."""
 
@@ -73,6 +76,9 @@ class Space(FrozenModel):
     """Axes of fine-tuning: `weights` (words: a tag, a file, or null for none), `frozen` (parts), `layer_decay`."""
     changes: dict[str, Any] = Field(default={})
     """Constant changes of the network, as in `NetSpec.replace`."""
+    grain: Annotated[int, Field(ge=1)] | None = None
+    """Widths of stages and stem are multiples of it: by default of 8, as hardware prefers, or of a smaller power of two
+    where the space lists such widths."""
     ref: str = ""
     """Source of the ranges."""
 
@@ -195,7 +201,28 @@ class Space(FrozenModel):
     def _size(self, point: Point) -> Size | None:
         """The size of a point."""
         values = {name: point[name] for name in self._size_axes if name in point}
-        return KINDS[self.kind].size(self.root, {**self._fixed_size, **values})
+        size = KINDS[self.kind].size(self.root, {**self._fixed_size, **values})
+        return size and size.rounded(self._grain)
+
+    @cached_property
+    def _grain(self) -> int:
+        """The number whose multiples all widths are; 1 where the widths are those of the base network."""
+        if self.grain is not None:
+            return self.grain
+        if not {"width", "widths", "phi", "w0"} & {*self.size}:
+            return 1
+        factors, widths, multiples = (self._listed(name) for name in ("width", "widths", "multiple"))
+        bases = [1] if self.kind == "tabular" else [stage.width for stage in self.root.stages]
+        listed = [*widths, *multiples, *(factor * base for factor in factors for base in bases)]
+        whole = [int(width) for width in listed if width == int(width)]
+        return math.gcd(GRAIN, *whole) if len(whole) == len(listed) else GRAIN
+
+    def _listed(self, name: str) -> tuple[Any, ...]:
+        """The values of an axis of `size` that are listed one by one, or its constant value."""
+        axis = self.size.get(name)
+        if axis is None:
+            return ()
+        return axis.values if isinstance(axis, Axis) else (axis,)
 
     @cached_property
     def _size_axes(self) -> tuple[str, ...]:

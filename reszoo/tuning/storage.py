@@ -124,10 +124,17 @@ def create_or_load(
     if before is None:
         study.set_user_attr(SETTINGS, dict(settings))
         return study
+    if not is_rounded(before):
+        settings = {**settings, "space": {name: value for name, value in settings["space"].items() if name != "grain"}}
     for path, old, new in _differences(_with_defaults(before), settings, ""):
         hint = "use the same settings to resume it (more trials or time is fine), or another folder"
         raise ReszooError(f"study {name}: {path}", got=repr(new), expected=f"{old!r}, as in the study", hint=hint)
     return study
+
+
+def is_rounded(settings: Mapping[str, Any]) -> bool:
+    """Returns whether a study rounds widths to its space's grain, as all do that were created since there is one."""
+    return "grain" in settings["space"]
 
 
 def _with_defaults(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -59,7 +59,8 @@ class Study:
     @cached_property
     def space(self) -> Space:
         """The search space."""
-        return get_space(Space.model_validate_json(json.dumps(self.settings["space"])))
+        # Without a grain: a study of an earlier version, which did not round widths.
+        return get_space(Space.model_validate_json(json.dumps({"grain": 1, **self.settings["space"]})))
 
     @property
     def trials(self) -> list[Trial]:
