@@ -16,7 +16,7 @@ from reszoo.tuning.results import tidy
 from reszoo.tuning.scheduler import Scheduler
 from reszoo.tuning.setup import prepare
 from reszoo.tuning.space import Space, space as get_space
-from reszoo.tuning.storage import GRACE, HEARTBEAT, SETTINGS, connect, create_or_load, is_rounded, quiet, url_of
+from reszoo.tuning.storage import GRACE, HEARTBEAT, connect, create_or_load, quiet, rounds_no_widths, url_of
 from reszoo.tuning.study import Study
 from reszoo.tuning.worker_process import Worker
 
@@ -132,10 +132,10 @@ class Search(Study):
         # Processes that start together must create the tables one after another.
         with FileLock(folder / "begin.lock"):
             self.storage = connect(storage or url_of(folder), heartbeat=heartbeat, grace=grace)
+            if rounds_no_widths(self.storage, name):
+                self.setup = self.setup.with_space(get_space(self.setup.space, grain=1))
+                self.fraction = self.setup.feasible.fraction()
             engine = create_or_load(self.storage, name, self.setup.directions, self.setup.settings)
-        if not is_rounded(engine.user_attrs[SETTINGS]):
-            self.setup = self.setup.with_space(get_space(self.setup.space, grain=1))
-            self.fraction = self.setup.feasible.fraction()
         super().__init__(engine, folder)
 
     def search(

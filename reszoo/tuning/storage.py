@@ -124,17 +124,25 @@ def create_or_load(
     if before is None:
         study.set_user_attr(SETTINGS, dict(settings))
         return study
-    if not is_rounded(before):
-        settings = {**settings, "space": {name: value for name, value in settings["space"].items() if name != "grain"}}
+    before = {**before, "space": space_in(before)}
     for path, old, new in _differences(_with_defaults(before), settings, ""):
         hint = "use the same settings to resume it (more trials or time is fine), or another folder"
         raise ReszooError(f"study {name}: {path}", got=repr(new), expected=f"{old!r}, as in the study", hint=hint)
     return study
 
 
-def is_rounded(settings: Mapping[str, Any]) -> bool:
-    """Returns whether a study rounds widths to its space's grain, as all do that were created since there is one."""
-    return "grain" in settings["space"]
+def space_in(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the recorded space; earlier versions did not round widths, which is a grain of 1."""
+    return {"grain": 1, **settings["space"]}
+
+
+def rounds_no_widths(storage: optuna.storages.RDBStorage, name: str) -> bool:
+    """Returns whether a study of an earlier version, which did not round widths, has this name."""
+    with quiet:
+        if name not in optuna.get_all_study_names(storage):
+            return False
+        settings = optuna.load_study(storage=storage, study_name=name).user_attrs.get(SETTINGS)
+    return settings is not None and "grain" not in settings["space"]
 
 
 def _with_defaults(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from reszoo.tuning.page import study_page
 from reszoo.tuning.proposals import OUTCOME, PLACE, POINT, RETRY, is_proposal
 from reszoo.tuning.results import Trial, best_of, front, fronts, numbers_to_keep, ranked
 from reszoo.tuning.space import Space, space as get_space
-from reszoo.tuning.storage import DATABASE, SETTINGS, connect, url_of
+from reszoo.tuning.storage import DATABASE, SETTINGS, connect, space_in, url_of
 from reszoo.types import KerasModel
 from reszoo.weights.formats.archives import is_zip
 
@@ -59,8 +59,7 @@ class Study:
     @cached_property
     def space(self) -> Space:
         """The search space."""
-        # Without a grain: a study of an earlier version, which did not round widths.
-        return get_space(Space.model_validate_json(json.dumps({"grain": 1, **self.settings["space"]})))
+        return get_space(Space.model_validate_json(json.dumps(space_in(self.settings))))
 
     @property
     def trials(self) -> list[Trial]:
