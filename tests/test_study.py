@@ -77,9 +77,10 @@ FRONTS = [
         [("complete", 0.5, 1), ("complete", 0.5, 2), ("complete", 0.7, 2), ("complete", 0.6, 3), ("complete", 0.9, 4)],
         [0, 2, 4],
     ),
-    # A pruned trial counts like a complete one: its stored weights reach its score.
-    ([("pruned", 0.9, 10), ("complete", 0.8, 20)], [0]),
-    ([("pruned", 0.7, 10), ("complete", 0.8, 20)], [0, 1]),
+    # Nobody knows what a pruned trial would have reached; one that its time budget ended has what the budget allows.
+    ([("pruned", 0.9, 10), ("complete", 0.8, 20)], [1]),
+    ([("pruned", 0.9, 10), ("pruned", 0.8, 20)], []),
+    ([("timed_out", 0.7, 10), ("complete", 0.8, 20)], [0, 1]),
     ([("failed", 0.9, 1), ("diverged", 0.9, 1), ("running", 0.9, 1), ("damaged", 0.9, 1), ("complete", 0.1, 5)], [4]),
     ([("complete", None, 1)], []),
     ([("complete", 0.0, 1), ("complete", 0.0, 1)], [0]),
@@ -96,7 +97,7 @@ def test_one_rule_for_every_front(trials, expected):
     assert [trial.number for trial in front(rows, "macs")] == expected
     assert {cost: [trial.number for trial in optimal] for cost, optimal in fronts(rows).items()} == (
         {"params": expected, "macs": expected}
-        if any(score is not None and state in ("complete", "pruned") for state, score, _ in trials)
+        if any(score is not None and state in ("complete", "timed_out") for state, score, _ in trials)
         else {}
     )
     assert {*expected} <= numbers_to_keep(rows)

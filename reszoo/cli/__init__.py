@@ -16,6 +16,7 @@ from reszoo.cli import (  # noqa: F401  (each adds its commands)
     predict,
     rate,
     search,
+    studies,
     training,
     weights,
 )

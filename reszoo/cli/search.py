@@ -12,6 +12,7 @@ from rich.live import Live
 from reszoo.cli.screen import app, as_yaml, changes_of, console, say
 from reszoo.errors import ReszooError
 from reszoo.report.tables import short, table
+from reszoo.tuning.leaderboard import network
 from reszoo.tuning.results import Trial, ranked
 
 if TYPE_CHECKING:
@@ -141,14 +142,17 @@ def _show(study: Study) -> None:
         name = f"{study.space.name}_best"
         fields = best.spec.model_dump(mode="json", exclude_defaults=True, exclude={"name"})
         say(f"\nThe best network, as YAML for a zoo file:\n{as_yaml({name: fields})}")
-        say(f"Its weights: {best.weights}")
+        say(f"Its weights: {best.weights}\nIts files for use: reszoo search best {study.folder} --output best")
 
 
 def _row(trial: Trial) -> tuple[Any, ...]:
-    kind = "plain" if trial.spec.block.shortcut == "none" else "residual"
-    depths = "-".join(str(stage.depth) for stage in trial.spec.stages)
-    widths = "-".join(str(stage.width) for stage in trial.spec.stages)
-    costs = trial.costs
-    network = f"{kind} {depths} x {widths}"
-    accuracy = f"{trial.score:.2%}"
-    return trial.number, network, accuracy, short(costs["params"]), short(costs["macs"]), costs["depth"], trial.epochs
+    costs, accuracy = trial.costs, f"{trial.score:.2%}"
+    return (
+        trial.number,
+        network(trial),
+        accuracy,
+        short(costs["params"]),
+        short(costs["macs"]),
+        costs["depth"],
+        trial.epochs,
+    )

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
 from reszoo.arch.spec import NetSpec
 from reszoo.data.sources import Data, open_data
 from reszoo.training.recipes import Recipe
+from reszoo.training.train import source_record
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,11 @@ class Source:
         if isinstance(self.data, Data):
             return self.data
         return open_data(self.data, size=self.size, test=self.test, target=self.target, seed=self.seed)
+
+    def record(self) -> dict[str, Any]:
+        """Returns the arguments that open the same data again, where names alone say it; otherwise nothing."""
+        options = {each.name: getattr(self, each.name) for each in fields(self) if each.name not in ("data", "seed")}
+        return dict(source_record(self.data, options).get("source", {}))
 
 
 def fingerprint(data: Data) -> dict[str, Any]:

@@ -9,13 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from reszoo.arch.spec import NetSpec
+from reszoo.data.sources import Data, DataSource
 from reszoo.errors import ReszooError, UnknownNameError
 from reszoo.notebook import html_table
+from reszoo.training.recipes import Recipe
 from reszoo.training.run_folder import BEST, FINAL, STATE
+from reszoo.training.trained import Trained
 from reszoo.types import KerasModel
 
 COSTS = ("params", "macs", "activations", "depth", "latency", "seconds")
-FINISHED = ("complete", "pruned")
+FINISHED = ("complete", "timed_out")
+"""States of the trials that count: their training ended as the recipe or the budget says."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -36,6 +40,12 @@ class Trial:
     folder: Path
     note: str = ""
     """The error message, if it failed."""
+    recipe: Recipe | None = None
+    """The recipe it is trained by."""
+    seed: int = 0
+    """Of its initial weights, the order of its examples and their augmentation."""
+    start: str | None = None
+    """Pretrained weights that its training starts from."""
 
     @property
     def epochs(self) -> int:
@@ -77,6 +87,21 @@ class Trial:
                 str(self.weights), got=f"a damaged file ({error})", hint="train the trial again"
             ) from None
 
+    def train(self, data: Data | DataSource, /, *, output: str | Path, **options: Any) -> Trained:
+        """Returns a run that trains this network by its recipe from the start, in a run folder of its own.
+
+        With the data, epochs and seed of the search its first epoch is that of the search.
+
+        Args:
+            data: as for `reszoo.train`.
+            output: the run folder; the same call resumes an interrupted run.
+            options: further arguments of `reszoo.train`: `epochs=40`, `test=...`, other fields of the recipe.
+        """
+        from reszoo.training.train import train
+
+        settings = {"recipe": self.recipe, "weights": self.start, "seed": self.seed}
+        return train(self.spec, data, output=output, **{**settings, **options})
+
     def row(self) -> dict[str, Any]:
         """Returns the trial as plain data, for tables and plots."""
         return {
@@ -100,8 +125,8 @@ def ranked(trials: Iterable[Trial]) -> list[Trial]:
 def front(trials: Iterable[Trial], cost: str) -> list[Trial]:
     """Returns the Pareto front of score and a cost, cheapest first.
 
-    This is the one rule for every front: of tables, pages and commands, and for the weights that are kept. Complete and
-    pruned trials count alike, with the score of their best epoch, whose weights are stored.
+    This is the one rule for every front: of tables, pages and commands, and for the weights that are kept. Trials that
+    pruning ended early are on none: nobody knows what they would have reached.
 
     Raises:
         UnknownNameError: an unknown cost.
@@ -141,7 +166,8 @@ def best_of(trials: Sequence[Trial], limits: dict[str, float]) -> Trial:
     for trial in ranked(trials):
         if all(trial.costs.get(name, float("inf")) <= limit for name, limit in most.items()):
             return trial
-    raise ReszooError("best", got=f"no finished trial within {limits}" if limits else "no finished trial")
+    got = f"no finished trial within {limits}" if limits else "no finished trial"
+    raise ReszooError("best", got=got, expected="a trial that was trained to its end")
 
 
 def numbers_to_keep(trials: Sequence[Trial]) -> set[int]:

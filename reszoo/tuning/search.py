@@ -8,10 +8,12 @@ from typing import Any
 
 from filelock import FileLock
 
+from reszoo.data.sources import Data, DataSource
 from reszoo.errors import ReszooError
 from reszoo.training.recipes import Recipe
 from reszoo.tuning.budget import Budget
 from reszoo.tuning.job import Source
+from reszoo.tuning.outputs import SOURCE
 from reszoo.tuning.results import tidy
 from reszoo.tuning.scheduler import Scheduler
 from reszoo.tuning.setup import prepare
@@ -136,7 +138,13 @@ class Search(Study):
                 self.setup = self.setup.with_space(get_space(self.setup.space, grain=1))
                 self.fraction = self.setup.feasible.fraction()
             engine = create_or_load(self.storage, name, self.setup.directions, self.setup.settings)
+            record = self.setup.source.record()
+            if record and SOURCE not in engine.user_attrs:
+                engine.set_user_attr(SOURCE, record)
         super().__init__(engine, folder)
+
+    def _source(self, data: Data | DataSource | None, options: dict[str, Any]) -> Data:
+        return self.setup.source.open() if data is None else super()._source(data, options)
 
     def search(
         self,

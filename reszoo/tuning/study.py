@@ -14,10 +14,12 @@ from reszoo.errors import ReszooError
 from reszoo.notebook import html_table
 from reszoo.report.page import Page
 from reszoo.report.write import write
+from reszoo.training.recipes import Recipe
 from reszoo.training.run_folder import HISTORY
 from reszoo.tuning.axes import Point
+from reszoo.tuning.outputs import Outputs
 from reszoo.tuning.page import study_page
-from reszoo.tuning.proposals import OUTCOME, PLACE, POINT, RETRY, is_proposal
+from reszoo.tuning.proposals import OUTCOME, PLACE, POINT, RETRY, derive_seed, is_proposal
 from reszoo.tuning.results import Trial, best_of, front, fronts, numbers_to_keep, ranked
 from reszoo.tuning.space import Space, space as get_space
 from reszoo.tuning.storage import DATABASE, SETTINGS, connect, space_in, url_of
@@ -31,7 +33,7 @@ TABLE_ROWS = 10
 """Trials shown in a notebook."""
 
 
-class Study:
+class Study(Outputs):
     """The trials of a search and their results; `reszoo.search` runs one, `reszoo.open_study` opens one."""
 
     def __init__(self, engine: optuna.Study, folder: Path):
@@ -61,6 +63,11 @@ class Study:
         """The search space."""
         return get_space(Space.model_validate_json(json.dumps(space_in(self.settings))))
 
+    @cached_property
+    def _recipe(self) -> Recipe:
+        """The recipe, without the values of a trial."""
+        return Recipe.model_validate_json(json.dumps(self.settings["recipe"]))
+
     @property
     def trials(self) -> list[Trial]:
         """All trials, in the order of their proposals."""
@@ -82,7 +89,7 @@ class Study:
     def pareto(self, cost: str = "macs") -> list[Trial]:
         """Returns the Pareto front of score and a cost, cheapest first.
 
-        Complete and pruned trials count alike: the score is that of the stored weights.
+        Trials that pruning ended early are on no front.
 
         Args:
             cost: params, macs, activations, depth, latency or seconds.
@@ -144,8 +151,8 @@ class Study:
             state = "damaged"
             note = f"{self._damaged[number]} is missing or truncated: train the trial again, or restore the file"
         point = attributes[POINT]
-        spec = self.space.spec(point)
-        if spec is None:
+        candidate = self.space.candidate(point, self._recipe)
+        if candidate is None:
             hint = "the database belongs to another study"
             raise ReszooError(f"trial {number}", got="a point outside the space of the study", hint=hint)
         folder = self.folder / "trials" / f"{number:04d}"
@@ -154,12 +161,15 @@ class Study:
             number=number,
             state=state,
             point=point,
-            spec=spec,
+            spec=candidate.spec,
             score=attributes.get(SCORE),
             costs=attributes.get(COSTS, {}),
             history=tuple(history),
             folder=folder,
             note=note,
+            recipe=candidate.recipe,
+            seed=derive_seed(self.settings["seed"], "trial", number),
+            start=candidate.weights,
         )
 
     def _is_intact(self, trial: Trial) -> bool:
