@@ -1,5 +1,6 @@
 """From a study to files for use: the best network, its refit, the leaderboard."""
 
+import csv
 import json
 import shutil
 
@@ -16,6 +17,7 @@ from reszoo.cli.screen import app
 from reszoo.data.arrays import Arrays
 from reszoo.data.concatenation import Concatenation
 from reszoo.report.intervals import interval
+from reszoo.tuning.importance import importances
 from reszoo.tuning.production import SEEN, with_validation
 
 
@@ -219,3 +221,41 @@ def test_from_search_to_another_runtime(tmp_path):
     files = {"model": f"{best.parent}/network.yaml:{name}", "recipe": f"{best.parent}/recipe.yaml:{name}"}
     pasted = reszoo.train(files["model"], table, output=tmp_path / "p", recipe=files["recipe"], verbose=0)
     assert len(pasted.history) == 2
+
+
+def test_page_of_a_study_has_what_a_decision_needs(tmp_path):
+    study = search(tmp_path / "s", trials=14)
+    file = study.write()
+    page, best = file.read_text(), study.best()
+    looks = sum(trial.epochs for trial in study.trials)
+    assert "95 % interval" in page and f"largest of {looks} looks" in page and "optimistic" in page
+    assert f"reszoo search best {tmp_path / 's'} --output best" in page and str(best.weights) in page
+    assert f"peak: {best.recipe.learning_rate.peak}" in page
+    for fact in (
+        "Validation examples",
+        "Draws within the budget",
+        "params 2500",
+        "optuna",
+        "fANOVA",
+        "validation error",
+    ):
+        assert fact in page, fact
+    assert "ended early" in page and (tmp_path / "s" / "best_so_far.png").exists()
+    rows = list(csv.DictReader((tmp_path / "s" / "trials.csv").read_text().splitlines()))
+    assert [int(row["number"]) for row in rows] == [trial.number for trial in study.trials]
+    assert float(rows[best.number]["score"]) == best.score and rows[0]["learning_rate.peak"]
+
+
+def test_page_of_few_trials_draws_no_effects(tmp_path):
+    page = search(tmp_path / "s", trials=4).page()
+    (effects,) = [section.parts for section in page.sections if section.title.startswith("Effects")]
+    assert [*effects] == ["Too few trials (4) to tell what matters; from about 10 on."]
+
+
+def test_importance_knows_trials_that_ended_early(tmp_path):
+    study = search(tmp_path / "s", trials=14)
+    shares = importances(study.trials, study.space, epoch=2)
+    assert sum(shares.values()) == pytest.approx(1) and set(shares) <= set(study.space.axes)
+    assert max(shares, key=shares.get).endswith("width"), "the simulated score grows with the width"
+    assert importances(study.trials[:9], study.space, epoch=2) == {}
+    assert importances(study.trials, study.space, epoch=9) == importances(study.trials, study.space, epoch=0) == {}

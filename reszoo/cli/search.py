@@ -33,13 +33,10 @@ def report(
 
     Pareto fronts, effects of depth and width, learning curves, and the best network as YAML.
     """
-    from reszoo.report.write import write
     from reszoo.tuning.study import open_study
 
-    study = open_study(folder, storage=storage)
-    page = study.page()
-    file = write(page, output or study.folder)
-    say(f"Saved to {file} with {len(page.pictures)} pictures")
+    file = open_study(folder, storage=storage).write(output)
+    say(f"Saved to {file} with its pictures and trials.csv")
 
 
 @searching.callback()

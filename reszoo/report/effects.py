@@ -7,6 +7,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
+from random import Random
 from statistics import fmean, median
 from typing import Any
 
@@ -16,6 +17,10 @@ from reszoo.report.tables import short
 MAX_GROUPS = 8
 """A numeric dimension with more values is split into bins."""
 BINS = 6
+FEW = 3
+"""Networks from which on a mean is drawn with an interval, or as a cell."""
+RESAMPLES = 200
+"""Of a bootstrap."""
 
 Value = float | str
 
@@ -84,6 +89,13 @@ def shares(samples: Sequence[Sample]) -> dict[str, float]:
     return {kind: _share(groups([sample for sample in samples if sample.kind == kind])) for kind in kinds}
 
 
+def mean_interval(scores: Sequence[float]) -> tuple[float, float]:
+    """Returns the 95 % interval of a mean, by bootstrap."""
+    random = Random(0)
+    means = sorted(fmean(random.choices(scores, k=len(scores))) for _ in range(RESAMPLES))
+    return means[round(0.025 * (RESAMPLES - 1))], means[round(0.975 * (RESAMPLES - 1))]
+
+
 def _share(parts: Sequence[Group]) -> float:
     scores = [sample.score for part in parts for sample in part.samples]
     free = len(scores) - len(parts)
@@ -132,11 +144,24 @@ def draw_effect(samples: Sequence[Sample], *, dimension: str, name: str, ylabel:
         for x, label, mean, scores in means:
             dot = axis.plot([x], [mean], mark, color=color, markersize=7)[0]
             hover(dot, f"{kind}, {dimension} {label}\n{_spread(scores)}")
+            if len(scores) >= FEW:
+                axis.plot([x, x], mean_interval(scores), color=color, linewidth=1.2, alpha=0.8)
     _scale(axis, parts)
     legend(axis)
-    explained = ", ".join(f"{part:.0%} of the variance of {kind} networks" for kind, part in shares(samples).items())
-    caption = f"{dimension} explains {explained}; {len(samples)} networks."
-    return Picture(name, caption, axis.figure)
+    return Picture(name, _explained(samples, dimension), axis.figure)
+
+
+def _explained(samples: Sequence[Sample], dimension: str) -> str:
+    """What a dimension explains, in a sentence."""
+    kinds = dict.fromkeys(sample.kind for sample in samples)
+    varied = [kind for kind in kinds if len({sample.at[0] for sample in samples if sample.kind == kind}) > 1]
+    texts = [
+        f"{share:.0%} of the variance of {kind} networks" for kind, share in shares(samples).items() if kind in varied
+    ]
+    if not varied:
+        # A dimension that separates the families has one value in each.
+        texts = [f"{_share(groups(samples)):.0%} of the variance of all networks, between {' and '.join(kinds)} ones"]
+    return f"{dimension} explains {', '.join(texts)}; {len(samples)} networks."
 
 
 def _spread(scores: Sequence[float]) -> str:
@@ -171,9 +196,15 @@ def _name_columns(axis: Any, parts: Sequence[Group]) -> None:
 
 
 def draw_interaction(
-    samples: Sequence[Sample], *, dimensions: tuple[str, str], name: str, title: str, score: str
+    samples: Sequence[Sample],
+    *,
+    dimensions: tuple[str, str],
+    name: str,
+    title: str,
+    score: str,
+    limits: tuple[float, float] | None = None,
 ) -> Picture:
-    """Returns a heat map of the mean score by two dimensions; cells without networks are empty.
+    """Returns a heat map of the mean score by two dimensions; cells of one or two networks are points.
 
     Args:
         samples: at least one; both dimensions of `at` are drawn.
@@ -181,6 +212,7 @@ def draw_interaction(
         name: file name of the picture without a suffix.
         title: shown above the panel.
         score: name of the score.
+        limits: of the color scale, the same for pictures side by side; by default the scores of these networks.
     """
     import matplotlib
     from matplotlib.patches import Rectangle
@@ -193,18 +225,25 @@ def draw_interaction(
             if scores:
                 cells[column, row] = scores
     means = {cell: fmean(scores) for cell, scores in cells.items()}
-    low, high = min(means.values()), max(means.values())
+    low, high = limits or (min(means.values()), max(means.values()))
     axis = panel(title, xlabel=dimensions[0], ylabel=dimensions[1], width=5.6, height=4)
     axis.grid(visible=False)
     for (column, row), mean in means.items():
         color = matplotlib.colormaps["viridis"]((mean - low) / (high - low) if high > low else 0.5)
         ink = "#000000" if 0.3 * color[0] + 0.59 * color[1] + 0.11 * color[2] > 0.5 else "#ffffff"
         scores = cells[column, row]
+        values = f"{dimensions[0]} {across[column].label}, {dimensions[1]} {up[row].label}"
+        if len(scores) < FEW:
+            for index, each in enumerate(scores):
+                shade = matplotlib.colormaps["viridis"]((each - low) / (high - low) if high > low else 0.5)
+                at = column + 0.2 * (index - (len(scores) - 1) / 2)
+                (dot,) = axis.plot([at], [row], "o", color=shade, markersize=7)
+                hover(dot, f"{values}\n{_spread(scores)}")
+            continue
         cell = axis.add_patch(Rectangle((column - 0.49, row - 0.49), 0.98, 0.98, facecolor=color))
         count = f"\nn={len(scores)}" if len(up) <= 6 else ""
         text = axis.text(column, row, f"{mean:.3g}{count}", ha="center", va="center", color=ink, fontsize=8)
         for artist in (cell, text):
-            values = f"{dimensions[0]} {across[column].label}, {dimensions[1]} {up[row].label}"
             hover(artist, f"{values}\n{_spread(scores)}")
     _name_columns(axis, across)
     axis.set_yticks(range(len(up)), [literal(group.label[:24]) for group in up])
@@ -213,6 +252,6 @@ def draw_interaction(
         spine.set_visible(False)
     axis.tick_params(length=0, colors=INK)
     caption = (
-        f"{title}: mean {score} by {dimensions[0]} and {dimensions[1]} of n networks; cells without networks are empty."
+        f"{title}: mean {score} by {dimensions[0]} and {dimensions[1]} of n networks; one or two networks are points."
     )
     return Picture(name, caption, axis.figure)

@@ -10,6 +10,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial
 
+from reszoo.atomic import atomic_write
 from reszoo.errors import ReszooError
 from reszoo.notebook import html_table
 from reszoo.report.page import Page
@@ -18,7 +19,7 @@ from reszoo.training.recipes import Recipe
 from reszoo.training.run_folder import HISTORY
 from reszoo.tuning.axes import Point
 from reszoo.tuning.outputs import Outputs
-from reszoo.tuning.page import study_page
+from reszoo.tuning.page import study_page, trials_csv
 from reszoo.tuning.proposals import OUTCOME, PLACE, POINT, RETRY, derive_seed, is_proposal
 from reszoo.tuning.results import Trial, best_of, front, fronts, numbers_to_keep, ranked
 from reszoo.tuning.space import Space, space as get_space
@@ -119,11 +120,17 @@ class Study(Outputs):
 
     def page(self) -> Page:
         """Returns the study as a page: fronts, effects of every axis, learning curves, all trials, the best as YAML."""
-        return study_page(self.trials, space=self.space.name, settings=self.settings)
+        return study_page(self.trials, space=self.space, settings=self.settings, folder=self.folder)
 
     def write(self, folder: str | Path | None = None) -> Path:
-        """Returns the path of `report.html`, written with its pictures into `folder`, by default the study's."""
-        return write(self.page(), folder or self.folder)
+        """Returns the path of `report.html`, written into `folder`, by default the study's.
+
+        Its pictures and `trials.csv` are beside it.
+        """
+        file = write(self.page(), folder or self.folder)
+        with atomic_write(file.with_name("trials.csv")) as temporary:
+            temporary.write_text(trials_csv(self.trials), encoding="utf-8")
+        return file
 
     # The methods of keras-tuner's tuners.
 
