@@ -259,3 +259,18 @@ def test_importance_knows_trials_that_ended_early(tmp_path):
     assert max(shares, key=shares.get).endswith("width"), "the simulated score grows with the width"
     assert importances(study.trials[:9], study.space, epoch=2) == {}
     assert importances(study.trials, study.space, epoch=9) == importances(study.trials, study.space, epoch=0) == {}
+
+
+def test_logs_for_tensorboard(tmp_path, study):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    result = command("report", tmp_path / "s", "--logs", tmp_path / "logs")
+    assert result.exit_code == 0, result.output
+    assert len([*(tmp_path / "logs").iterdir()]) == len(study.trials)
+    events = EventAccumulator(str(tmp_path / "logs" / "0000"))
+    events.Reload()
+    curve = [row["val_accuracy"] for row in study.trials[0].history]
+    assert [event.value for event in events.Scalars("val_accuracy")] == pytest.approx(curve)
+    assert events.summary_metadata["_hparams_/session_start_info"]
+    with refused([str(tmp_path / "logs"), "folder with files"]):
+        study.write_logs(tmp_path / "logs")

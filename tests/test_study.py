@@ -140,7 +140,7 @@ def test_page_and_study_have_the_same_fronts(tmp_path):
     both = {trial.number for cost in ("params", "macs") for trial in study.pareto(cost)}
     marked = re.findall(r'<tr class="marked">.*?data-value="(\d+)"', page, re.DOTALL)
     assert {int(number) for number in marked} == both
-    assert "trained to their end that no other one beats" in page
+    assert "finished trials that no other one beats" in page and "complete one" not in page
 
 
 def test_optuna_is_silenced_only_during_our_calls(tmp_path, caplog, recwarn):

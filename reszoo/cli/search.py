@@ -27,6 +27,7 @@ app.add_typer(searching, name="search", invoke_without_command=True)
 def report(
     folder: Annotated[Path, typer.Argument(help="folder of a finished or unfinished study")],
     output: Annotated[Path | None, typer.Option(help="folder for the report; by default that of the study")] = None,
+    logs: Annotated[Path | None, typer.Option(help="new folder for logs of TensorBoard, with hyperparameters")] = None,
     storage: Annotated[str | None, typer.Option(help="address of the database if it is not in the folder")] = None,
 ) -> None:
     """Write a report page and PNG pictures of a study.
@@ -35,8 +36,10 @@ def report(
     """
     from reszoo.tuning.study import open_study
 
-    file = open_study(folder, storage=storage).write(output)
-    say(f"Saved to {file} with its pictures and trials.csv")
+    study = open_study(folder, storage=storage)
+    if logs is not None:
+        say(f"Saved to {study.write_logs(logs)}; show them by tensorboard --logdir {logs}")
+    say(f"Saved to {study.write(output)} with its pictures and trials.csv")
 
 
 @searching.callback()

@@ -44,7 +44,7 @@ class Leaderboard:
         measured = [name for name in ("test", "latency") if self._has(name)]
         names = {"test": "test, measured once", "latency": "latency, ms"}
         headings = ["trial", "network", self.measure, "95 %", *(names[name] for name in measured)]
-        return [*headings, "params", "MACs", "layers", "epochs", "seconds"]
+        return [*headings, "params", "MACs", "epochs"]
 
     def rows(self) -> list[tuple[object, ...]]:
         """Returns the cells of a table, one row per trial."""
@@ -85,13 +85,11 @@ class Leaderboard:
             trial.number,
             network(trial),
             f"{trial.score:.4f}",
-            "" if edges is None else f"{edges[0]:.3f} to {edges[1]:.3f}",
+            "" if edges is None else f"{edges[0]:.3f}-{edges[1]:.3f}",
             *measured,
             short(costs["params"]),
             short(costs["macs"]),
-            int(costs.get("depth", 0)),
             trial.epochs,
-            f"{costs['seconds']:.0f}" if "seconds" in costs else "",
         )
 
     def _has(self, name: str) -> bool:

@@ -12,6 +12,7 @@ from reszoo.data.sources import Data, DataSource
 from reszoo.errors import ReszooError
 from reszoo.training.trained import Trained
 from reszoo.tuning.leaderboard import Leaderboard, leaderboard
+from reszoo.tuning.logs import write_logs
 from reszoo.tuning.production import Part, export, open_again, refit
 from reszoo.tuning.results import Trial
 
@@ -37,6 +38,17 @@ class Outputs(ABC):
     def leaderboard(self) -> Leaderboard:
         """Returns the finished trials, best first, with 95 % intervals of their scores."""
         return leaderboard(self.trials, self.settings)
+
+    def write_logs(self, folder: str | Path, /) -> Path:
+        """Returns a folder after writing a TensorBoard log of every trial, with its values as hyperparameters.
+
+        Args:
+            folder: a new or an empty one; show it by `tensorboard --logdir FOLDER`.
+
+        Raises:
+            ReszooError: the folder has files, or cannot be written.
+        """
+        return write_logs(self.trials, Path(folder).expanduser())
 
     def export(self, output: str | Path, /, *, trial: int | None = None, overwrite: bool = False) -> Path:
         """Returns the path of `model.keras` after writing a network, its recipe, its weights and a card into a folder.
