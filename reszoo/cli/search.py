@@ -130,6 +130,8 @@ def _progress_line(study: Study, trials: int, before: int, seconds: float) -> st
 
 def _show(study: Study) -> None:
     """Prints the Pareto front, notes on trials, and the best network as YAML for a zoo file."""
+    from reszoo.tuning.production import recipe_yaml
+
     front = study.pareto("macs")
     rows = [_row(trial) for trial in front]
     columns = ("trial", "network", "accuracy", "params", "MACs", "layers", "epochs")
@@ -142,7 +144,9 @@ def _show(study: Study) -> None:
         name = f"{study.space.name}_best"
         fields = best.spec.model_dump(mode="json", exclude_defaults=True, exclude={"name"})
         say(f"\nThe best network, as YAML for a zoo file:\n{as_yaml({name: fields})}")
-        say(f"Its weights: {best.weights}\nIts files for use: reszoo search best {study.folder} --output best")
+        say(f"Its weights: {best.weights}")
+        say(f"\nIts recipe, as YAML for a recipe file:\n{recipe_yaml(best, name)}")
+        say(f"Its files for use: reszoo search best {study.folder} --output best")
 
 
 def _row(trial: Trial) -> tuple[Any, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +11,7 @@ from reszoo.cli.screen import console, say
 from reszoo.cli.search import searching
 from reszoo.errors import ReszooError
 from reszoo.report.tables import table
+from reszoo.strict_json import strict_json
 
 
 @searching.command()
@@ -27,7 +27,7 @@ def show(
     study = open_study(folder, storage=storage)
     board = study.leaderboard()
     if as_json:
-        print(json.dumps({"study": str(study.folder), **board.to_dict()}, indent=2))
+        print(strict_json({"study": str(study.folder), **board.to_dict()}, indent=2))
         return
     rows = board.rows()
     title = f"{board.space}: {len(rows)} of {len(study.trials)} trials were trained to their end"

@@ -21,6 +21,9 @@ from reszoo.tuning.production import network_yaml, recipe_yaml
 from reszoo.tuning.results import Trial, fronts
 from reszoo.tuning.space import Space
 
+LOWER_IS_BETTER = ("loss", "rmse", "mae")
+"""Objectives of which less is better."""
+
 
 def study_page(trials: Sequence[Trial], *, space: Space, settings: Mapping[str, Any], folder: Path) -> Page:
     """Returns the page of a study.
@@ -45,6 +48,7 @@ def study_page(trials: Sequence[Trial], *, space: Space, settings: Mapping[str, 
         fronts=numbers,
         title=f"Search of {space.name} on {data['name']}",
         score=f"validation {measure}",
+        direction="minimize" if measure in LOWER_IS_BETTER else "maximize",
         facts=_facts(trials, space, settings),
         examples=int(data["validation"]) if measure == "accuracy" else None,
         passes=int(data["train"]),

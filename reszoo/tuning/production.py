@@ -16,6 +16,7 @@ from reszoo.data.concatenation import Concatenation
 from reszoo.data.dataset import Data
 from reszoo.data.sources import open_data
 from reszoo.errors import ReszooError, UnknownNameError
+from reszoo.training.metadata import warn_of
 from reszoo.training.recipes import Recipe
 from reszoo.training.run_folder import CARD, FINAL, LOCK, SETTINGS
 from reszoo.training.trained import Trained
@@ -123,7 +124,7 @@ def open_again(record: Mapping[str, Any], settings: Mapping[str, Any], data: Any
     Raises:
         ReszooError: nothing says where the data are; or they do not fit the networks.
     """
-    about = settings["data"]
+    about, own = settings["data"], data is None
     if not isinstance(data, Data):
         arguments = {**record, **{name: value for name, value in options.items() if value is not None}}
         source = arguments.pop("data", None) if data is None else data
@@ -138,6 +139,10 @@ def open_again(record: Mapping[str, Any], settings: Mapping[str, Any], data: Any
         if now != list(about[field]):
             expected = f"{about[field]}, as in the study"
             raise ReszooError(f"refit: {data.name}: {field}", got=now, expected=expected)
+    counts = [(len(data.train), len(data.validation)), (about["train"], about["validation"])]
+    if own and counts[0] != counts[1]:
+        sizes = ", and ".join(f"{train:,} and {validation:,}" for train, validation in counts)
+        warn_of([f"training and validation examples: {sizes} in the search"], data.name)
     return data
 
 
