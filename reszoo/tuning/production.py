@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -18,7 +19,7 @@ from reszoo.data.sources import open_data
 from reszoo.errors import ReszooError, UnknownNameError
 from reszoo.training.metadata import warn_of
 from reszoo.training.recipes import Recipe
-from reszoo.training.run_folder import CARD, FINAL, LOCK, SETTINGS
+from reszoo.training.run_folder import CARD, FINAL, SETTINGS
 from reszoo.training.trained import Trained
 from reszoo.tuning.leaderboard import Leaderboard
 from reszoo.tuning.results import Trial
@@ -71,7 +72,8 @@ def export(trial: Trial, output: Path, board: Leaderboard, settings: Mapping[str
         hint = f"train the network again: --refit --trial {trial.number}, or study.refit(...)"
         expected = "a trial on a front, or one of the three best, whose weights are kept"
         raise ReszooError(f"trial {trial.number}", got=got, expected=expected, hint=hint)
-    with _folder(output, overwrite=overwrite):
+    with _writing(output):
+        _check_new(output, overwrite=overwrite)
         with atomic_write(output / FINAL) as temporary:
             shutil.copyfile(weights, temporary)
         _write_entries(trial, output, board)
@@ -97,7 +99,7 @@ def refit(trial: Trial, data: Data, output: Path, board: Leaderboard, *, part: P
         raise UnknownNameError("refit.part", got=part, known=["all", "train"])
     source = with_validation(data) if part == "all" else data
     trained = trial.train(source, output=output, **options)
-    with _folder(output, overwrite=True):
+    with _writing(output):
         _write_entries(trial, output, board)
         before = (output / CARD).read_text(encoding="utf-8")
         title = "## The search"
@@ -146,28 +148,24 @@ def open_again(record: Mapping[str, Any], settings: Mapping[str, Any], data: Any
     return data
 
 
-class _folder:
-    """Creates a folder and turns errors of the disk into clear ones."""
+def _check_new(path: Path, *, overwrite: bool) -> None:
+    """Creates a folder; files of other kinds, and those of a run, are never replaced."""
+    path.mkdir(parents=True, exist_ok=True)
+    files = sorted(file.name for file in path.iterdir())
+    if SETTINGS in files or not {*files} <= {*FILES}:
+        raise ReszooError(str(path), got=f"a folder with other files ({', '.join(files[:3])})", expected="a new folder")
+    if files and not overwrite:
+        hint = "--overwrite (overwrite=True) replaces them"
+        raise ReszooError(str(path), got="the files of an earlier call", expected="a new or empty folder", hint=hint)
 
-    def __init__(self, path: Path, *, overwrite: bool):
-        self._path, self._overwrite = path, overwrite
 
-    def __enter__(self) -> None:
-        path = self._path
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-            files = [file.name for file in path.iterdir() if file.name != LOCK]
-        except OSError as error:
-            raise ReszooError(str(path), got=f"an unusable folder ({error})", expected="a new folder") from None
-        if SETTINGS in files and not self._overwrite:
-            raise ReszooError(str(path), got="the folder of a run", expected="a new folder")
-        if files and not self._overwrite:
-            expected = "a new or empty folder, or --overwrite (overwrite=True)"
-            raise ReszooError(str(path), got=f"a folder with files ({', '.join(sorted(files)[:3])})", expected=expected)
-
-    def __exit__(self, kind: object, error: BaseException | None, *rest: object) -> None:
-        if isinstance(error, OSError):
-            raise ReszooError(str(self._path), got=f"a file that could not be written ({error})") from None
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """Turns errors of the disk into clear ones."""
+    try:
+        yield
+    except OSError as error:
+        raise ReszooError(str(folder), got=f"an unusable folder ({error})", expected="a folder to write to") from None
 
 
 def _write_entries(trial: Trial, folder: Path, board: Leaderboard) -> None:
