@@ -93,7 +93,9 @@ def front_pictures(
 
 
 def _spans(examples: int | None) -> str:
-    return "" if examples is None else f"; vertical lines are 95 % intervals for {examples:,} of them"
+    if examples is None:
+        return ""
+    return f"; vertical lines are 95 % intervals for {examples:,} of them. An error of 0 is drawn as half an example"
 
 
 def _is_same_picture(points: Mapping[str, Sequence[Point]], fronts: Mapping[str, Collection[int]]) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from reszoo.report.pictures import INK, Picture, hover, legend, literal, panel, style
+from reszoo.report.scatter import scale_heights
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def draw_progress(steps: Sequence[Step], *, name: str, ylabel: str, yscale: str,
         across, up = [corner[0] for corner in corners], [corner[1] for corner in corners]
         label = literal("best so far")
         axis.plot([*across, total], [*up, up[-1]], drawstyle="steps-post", color=INK, linewidth=1.6, label=label)
-    axis.set_yscale(yscale)
+    scale_heights(axis, [step.score for step in steps], yscale)
     axis.xaxis.set_major_formatter(EngFormatter())
     legend(axis)
     last = corners[-1][0] / total if corners and total else 0.0

@@ -76,7 +76,7 @@ def draw_front(
     if not all(point.complete for point in points):
         axis.plot([], [], "o", color=INK, markerfacecolor="none", alpha=0.6, label="stopped early")
     _scale(axis, [point.cost for point in points], unit)
-    axis.set_yscale(yscale)
+    scale_heights(axis, [point.score for point in points], yscale)
     legend(axis)
     return Picture(name, caption, axis.figure)
 
@@ -95,3 +95,21 @@ def _scale(axis: Any, costs: Sequence[float], unit: str) -> None:
         axis.xaxis.set_major_locator(LogLocator(subs=ticks))
         axis.xaxis.set_minor_formatter(NullFormatter())
     axis.xaxis.set_major_formatter(EngFormatter(unit))
+
+
+def scale_heights(axis: Any, heights: Sequence[float], yscale: str) -> None:
+    """Sets the scale of the vertical axis; a logarithmic one has plain numbers, not powers of ten.
+
+    Args:
+        axis: of the panel.
+        heights: what is drawn.
+        yscale: linear or log.
+    """
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+    axis.set_yscale(yscale)
+    if yscale == "log":
+        wide = max(heights) / min(heights) > 10
+        axis.yaxis.set_major_locator(LogLocator(subs=(1.0,) if wide else (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0)))
+        axis.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axis.yaxis.set_minor_formatter(NullFormatter())
