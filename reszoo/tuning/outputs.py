@@ -96,7 +96,7 @@ class Outputs(ABC):
             ReszooError: no such trial, unknown or other data, or a folder that cannot be used.
         """
         chosen = self._numbered(trial)
-        opened = self._source(data, {"size": size, "target": target})
+        opened = self._data(data, {"size": size, "target": target})
         return refit(chosen, opened, Path(output).expanduser(), self.leaderboard(), part=part, **options)
 
     def _numbered(self, number: int | None) -> Trial:
@@ -111,6 +111,6 @@ class Outputs(ABC):
             raise ReszooError("trial", got=f"{number}, {trials[number].state}", expected="a trial with a score")
         return trials[number]
 
-    def _source(self, data: Data | DataSource | None, options: dict[str, Any]) -> Data:
+    def _data(self, data: Data | DataSource | None, options: dict[str, Any]) -> Data:
         """The data of the study, or others of the same shape and classes."""
         return open_again(self.engine.user_attrs.get(SOURCE, {}), self.settings, data, options)

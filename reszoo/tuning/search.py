@@ -143,8 +143,8 @@ class Search(Study):
                 engine.set_user_attr(SOURCE, record)
         super().__init__(engine, folder)
 
-    def _source(self, data: Data | DataSource | None, options: dict[str, Any]) -> Data:
-        return self.setup.source.open() if data is None else super()._source(data, options)
+    def _data(self, data: Data | DataSource | None, options: dict[str, Any]) -> Data:
+        return self.setup.source.open() if data is None else super()._data(data, options)
 
     def search(
         self,

@@ -8,6 +8,10 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from reszoo.arch.spec import NetSpec, Stage, Unit, impossible
+from reszoo.tuning.axes import Axis
+
+GRAIN = 8
+"""Channels that processors compute at a time: tensor cores in half precision, XNNPACK, vectors of 256 bits."""
 
 
 class Size(NamedTuple):
@@ -103,6 +107,33 @@ KINDS: dict[str, Kind] = {
     "tabular": Kind(("depth", "width", "ratio"), _tabular, needs=("depth", "width")),
 }
 """Name -> kind."""
+
+
+def grain_of(kind: str, size: Mapping[str, Axis | int | float], base: NetSpec) -> int:
+    """Returns the number whose multiples the widths of a space are, where the space does not say it.
+
+    It is 8, or a smaller power of two where widths, or factors that give whole ones, are listed one by one; 1 where all
+    widths are those of the base network.
+
+    Args:
+        kind: of the space.
+        size: its axes and constants.
+        base: its network.
+    """
+    if not {"width", "widths", "phi", "w0"} & {*size}:
+        return 1
+    factors, widths, multiples = (_listed(size.get(name, ())) for name in ("width", "widths", "multiple"))
+    bases = [1] if kind == "tabular" else [stage.width for stage in base.stages]
+    listed = [*widths, *multiples, *(factor * width for factor in factors for width in bases)]
+    whole = [int(width) for width in listed if width == int(width)]
+    return math.gcd(GRAIN, *whole) if len(whole) == len(listed) else GRAIN
+
+
+def _listed(axis: Axis | int | float | tuple[()]) -> tuple[Any, ...]:
+    """The values of an axis that are listed one by one, or a constant value."""
+    if isinstance(axis, Axis):
+        return axis.values
+    return axis if isinstance(axis, tuple) else (axis,)
 
 
 @cache

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -23,12 +22,10 @@ from reszoo.notebook import html_table
 from reszoo.training.recipes import Recipe, recipe as get_recipe
 from reszoo.tuning.axes import Axis, Point, ValueSource, all_points, count_points, describe_values, random_answers
 from reszoo.tuning.cost_table import CostTable, nested
-from reszoo.tuning.sizes import KINDS, Size
+from reszoo.tuning.sizes import KINDS, Size, grain_of
 
 COSTLESS = ("drop_path", "dropout", "residual_dropout")
 """Rates that do not change the cost: networks that differ only in them share cached costs."""
-GRAIN = 8
-"""Channels that processors compute at a time: tensor cores in half precision, XNNPACK, vectors of 256 bits."""
 START = ("weights", "frozen", "layer_decay")
 """Axes of `start`."""
 
@@ -206,23 +203,8 @@ class Space(FrozenModel):
 
     @cached_property
     def _grain(self) -> int:
-        """The number whose multiples all widths are; 1 where the widths are those of the base network."""
-        if self.grain is not None:
-            return self.grain
-        if not {"width", "widths", "phi", "w0"} & {*self.size}:
-            return 1
-        factors, widths, multiples = (self._listed(name) for name in ("width", "widths", "multiple"))
-        bases = [1] if self.kind == "tabular" else [stage.width for stage in self.root.stages]
-        listed = [*widths, *multiples, *(factor * base for factor in factors for base in bases)]
-        whole = [int(width) for width in listed if width == int(width)]
-        return math.gcd(GRAIN, *whole) if len(whole) == len(listed) else GRAIN
-
-    def _listed(self, name: str) -> tuple[Any, ...]:
-        """The values of an axis of `size` that are listed one by one, or its constant value."""
-        axis = self.size.get(name)
-        if axis is None:
-            return ()
-        return axis.values if isinstance(axis, Axis) else (axis,)
+        """The number whose multiples all widths are."""
+        return self.grain or grain_of(self.kind, self.size, self.root)
 
     @cached_property
     def _size_axes(self) -> tuple[str, ...]:
