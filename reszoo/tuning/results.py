@@ -90,7 +90,7 @@ class Trial:
     def train(self, data: Data | DataSource, /, *, output: str | Path, **options: Any) -> Trained:
         """Returns a run that trains this network by its recipe from the start, in a run folder of its own.
 
-        With the data, epochs and seed of the search its first epoch is that of the search.
+        With the data of the search, opened by `open_data` with its seed, it is the run of the search.
 
         Args:
             data: as for `reszoo.train`.
