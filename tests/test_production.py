@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pretend
@@ -258,6 +259,8 @@ def test_importance_knows_trials_that_ended_early(tmp_path):
     assert sum(shares.values()) == pytest.approx(1) and set(shares) <= set(study.space.axes)
     assert max(shares, key=shares.get).endswith("width"), "the simulated score grows with the width"
     assert importances(study.trials[:9], study.space, epoch=2) == {}
+    fixed = [replace(trial, point={**trial.point, "shortcut": "none"}) for trial in study.trials]
+    assert "shortcut" not in importances(fixed, study.space, epoch=2)
     assert importances(study.trials, study.space, epoch=9) == importances(study.trials, study.space, epoch=0) == {}
 
 

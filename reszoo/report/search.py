@@ -159,7 +159,10 @@ def _importances(importances: Mapping[str, float] | None) -> list[Content]:
     if not importances:
         return []
     rows: list[list[Cell | str]] = [[name, Cell(f"{share:.0%}", share)] for name, share in importances.items()]
-    caption = "Importance by fANOVA (Hutter et al. 2014): share of the variance, trials that were ended early included."
+    caption = (
+        "Importance by fANOVA (Hutter et al. 2014), trials that were ended early included. The shares add up to 100 %, "
+        "chance included: compare them with the intervals below."
+    )
     return [Table(["dimension", "importance"], rows, caption)]
 
 

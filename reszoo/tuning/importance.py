@@ -17,7 +17,7 @@ MIN_TRIALS = 10
 def importances(trials: Sequence[Trial], space: Space, *, epoch: int) -> dict[str, float]:
     """Returns axis -> share of the variance of the scores after an epoch, which trials that ended early reached, too.
 
-    Axes that apply to some trials only are left out, and so are those with one value. Empty for fewer than ten trials.
+    The shares add up to 1, whatever part of the variance is chance. Axes that apply to some trials only are left out, and so are those with one value. Empty for fewer than ten trials.
 
     Args:
         trials: of a study, in any state.
@@ -29,6 +29,7 @@ def importances(trials: Sequence[Trial], space: Space, *, epoch: int) -> dict[st
     measured = [trial for trial in trials if trial.score is not None and trial.epochs >= epoch > 0]
     axes = {name: distribution(axis) for name, axis in space.axes.items()}
     axes = {name: axis for name, axis in axes.items() if all(name in trial.point for trial in measured)}
+    axes = {name: axis for name, axis in axes.items() if len({trial.point[name] for trial in measured}) > 1}
     if len(measured) < MIN_TRIALS or not axes:
         return {}
     scores = [trial.row()["curve"][epoch - 1] for trial in measured]
