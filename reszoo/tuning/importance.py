@@ -17,8 +17,8 @@ MIN_TRIALS = 10
 def importances(trials: Sequence[Trial], space: Space, *, epoch: int) -> dict[str, float]:
     """Returns axis -> share of the variance of the scores after an epoch, which trials that ended early reached, too.
 
-    The shares add up to 1, whatever part of the variance is chance. Axes that apply to some trials only are left out, and
-    so are those with one value. Empty for fewer than ten trials.
+    The shares add up to 1, whatever part of the variance is chance. Axes that apply to some trials only, and those with
+    one value, are left out. Empty for fewer than ten trials.
 
     Args:
         trials: of a study, in any state.
