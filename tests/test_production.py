@@ -17,6 +17,7 @@ import reszoo
 from reszoo.cli.screen import app
 from reszoo.data.arrays import Arrays
 from reszoo.data.concatenation import Concatenation
+from reszoo.data.digest import digests
 from reszoo.report.intervals import interval
 from reszoo.tuning.importance import importances
 from reszoo.tuning.production import SEEN, with_validation
@@ -175,6 +176,23 @@ def test_concatenation_takes_in_order():
     np.testing.assert_array_equal(parts.take(indices), whole.take(indices))
     np.testing.assert_allclose(parts.take(indices, boxes), whole.take(indices, boxes))
     assert parts.take([]).shape == (0, 6, 6, 1)
+
+
+def test_all_examples_of_a_folder_keep_its_range(tmp_path):
+    from PIL import Image
+
+    from reszoo.training.metadata import metadata_of
+
+    for number in range(8):
+        path = tmp_path / ("train", "val")[number % 2] / "ab"[number // 4] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (20, 20), (30 * number, 9, 9)).save(path)
+    data = reszoo.open_data(tmp_path, size=8)
+    both = with_validation(data)
+    assert len(both.train) == 8 and len(data.train) == len(data.validation) == 4
+    assert metadata_of(both).white == metadata_of(data).white == 255
+    assert digests(both) == digests(with_validation(data)) and both.counts()["a"] == (4, 2)
+    assert both.train.take([7, 0], [(0, 0, 0.5, 0.5)] * 2).shape == (2, 8, 8, 3)
 
 
 def test_all_examples_of_a_refit():

@@ -19,6 +19,7 @@ class Concatenation:
         self.labels: Array = np.concatenate([part.labels for part in self._parts])
         if all(hasattr(part, "paths") for part in self._parts):
             self.paths = tuple(path for part in self._parts for path in part.paths)  # type: ignore[attr-defined]
+            self.white: float = max(part.white for part in self._parts)  # type: ignore[attr-defined]
 
     def __repr__(self) -> str:
         return f"Concatenation({' + '.join(f'{len(part):,}' for part in self._parts)} examples)"
