@@ -115,6 +115,7 @@ from .training.train import train as train
 from .training.trained import Trained as Trained
 from .tuning.budget import Budget as Budget
 from .tuning.hypermodel import HyperResNet as HyperResNet
+from .tuning.leaderboard import Leaderboard as Leaderboard
 from .tuning.results import Trial as Trial
 from .tuning.search import Search as Search, search as search
 from .tuning.space import Space as Space, list_spaces as list_spaces, space as space

@@ -20,6 +20,7 @@ from reszoo.report import pictures
 from reszoo.report.effects import Sample, draw_effect, draw_interaction, groups, shares
 from reszoo.report.lines import Line, draw_lines
 from reszoo.report.page import Cell, Code, Gallery, Image, Section, Table, write_page
+from reszoo.report.progress import Step, best_so_far, draw_progress
 from reszoo.report.scatter import Point, draw_front
 from reszoo.report.search import search_page
 from reszoo.report.trials import Row, scores_at_common_epoch
@@ -369,3 +370,39 @@ def test_browser_reports_errors(tmp_path, chromium):
     file = tmp_path / "broken.html"
     file.write_text('<script>throw Error("seen")</script><img src="http://127.0.0.1:9/none.png">')
     assert "seen" in "".join(chromium(file, "--dump-dom")[1]), "the test above would not see an error"
+
+
+def test_best_so_far_counts_trials_trained_to_their_end():
+    scores = ((0, 0.5, True), (1, 0.9, False), (2, 0.5, True), (3, 0.4, True), (4, 0.7, True))
+    steps = [Step(number, 2.0, score, counts, "plain", "") for number, score, counts in scores]
+    assert best_so_far(steps, lower=False) == [(2.0, 0.5), (10.0, 0.7)]
+    assert best_so_far(steps, lower=True) == [(2.0, 0.5), (8.0, 0.4)]
+    assert best_so_far([], lower=True) == []
+    drawn = draw_progress(steps[:1], name="n", ylabel="y", yscale="linear", lower=True)
+    assert "after 100% of it" in drawn.caption
+
+
+def test_heat_map_shows_few_networks_as_points():
+    samples = [Sample((depth, 3), "plain", 0.5) for depth in (1, 1, 1, 2, 2)]
+    axis = draw_interaction(samples, dimensions=("a", "b"), name="n", title="t", score="s", limits=(0, 1)).figure.axes[
+        0
+    ]
+    assert [text.get_text() for text in axis.texts] == ["0.5\nn=3"] and len(axis.lines) == 2
+
+
+def test_a_dimension_that_separates_the_families():
+    samples = [Sample((word,), word, score) for word, score in (("a", 1), ("a", 2), ("b", 8), ("b", 9))]
+    caption = draw_effect(samples, dimension="shortcut", name="n", ylabel="y").caption
+    assert "of the variance of all networks, between a and b ones" in caption and "0% of" not in caption
+
+
+def test_accuracies_are_drawn_as_errors(tmp_path):
+    page = read(write(search_page(rows=ROWS, fronts={"macs": [0]}, examples=100, passes=10), tmp_path))
+    assert "validation error" in page.text("text") and "validation accuracy" in page.text("text")
+    assert "95 % interval" in page.text("p") and "0.436 to 0.628" in page.text("td")
+    assert "ended early" in page.text("p")
+
+
+def test_one_picture_where_parameters_and_macs_agree(tmp_path):
+    search_page_ = search_page(rows=ROWS[:6], fronts={"macs": [0], "params": [0]})
+    assert {"pareto_macs"} == {picture.name for picture in search_page_.pictures if "pareto" in picture.name}

@@ -170,3 +170,51 @@ def test_log_ranges_are_uniform_in_the_logarithm():
     rates = [point["learning_rate.peak"] for point in draws(reszoo.space("digits_small"), 2000)]
     middle = math.sqrt(axis.low * axis.high)
     assert sum(rate < middle for rate in rates) / 2000 == pytest.approx(0.5, abs=0.05)
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_widths_are_multiples_of_the_grain(name):
+    space = reszoo.space(name)
+    grain = 4 if name == "digits_small" else 8
+    specs = [spec for point in draws(space, 200) if (spec := space.spec(point))]
+    widths = {width for spec in specs for width in (spec.stem.width, *(stage.width for stage in spec.stages))}
+    assert min(widths) >= grain and not [width for width in widths if width % grain]
+
+
+GRAINS = [
+    ({"size": {"width": {"low": 0.1, "high": 2.0}}}, 8),
+    ({"size": {"width": (0.3, 0.5)}}, 8),
+    ({"size": {"width": (0.25, 0.5)}}, 4),
+    ({"size": {"width": 0.25}}, 4),
+    ({"size": {"widths": (2, 6)}}, 2),
+    ({"size": {"widths": {"low": 1, "high": 99}}}, 8),
+    ({"size": {"widths": {"low": 1, "high": 99}}, "grain": 16}, 16),
+    ({"kind": "compound", "size": {"phi": {"low": -9.0, "high": 3.0}}}, 8),
+    ({"kind": "compound", "size": {"phi": {"low": -9.0, "high": 3.0}}, "grain": 2}, 2),
+    ({"kind": "regnet", "size": {"depth": 9, "w0": {"low": 4, "high": 40}, "wa": 24.5, "wm": 2.5}}, 8),
+    ({"kind": "regnet", "size": {"depth": 9, "w0": {"low": 4, "high": 40}, "wa": 24.5, "wm": 2.5, "multiple": 4}}, 4),
+    ({"network": "tabular_resnet", "kind": "tabular", "size": {"depth": 2, "width": {"low": 3, "high": 99}}}, 8),
+    # Depth alone: the widths are those of the network, whatever they are.
+    ({"size": {"depth": (1, 2)}, "changes": {"widths": [3, 5, 7], "stem": {"width": 3}}}, 1),
+]
+
+
+@pytest.mark.parametrize(("fields", "grain"), GRAINS, ids=str)
+def test_grain_of_a_space(fields, grain):
+    space = reszoo.Space(**{"name": "any", "network": "resnet20_cifar", **fields})
+    specs = [spec for point in draws(space, 200) if (spec := space.spec(point))]
+    widths = {width for spec in specs for width in (spec.stem.width, *(stage.width for stage in spec.stages))}
+    assert min(widths) >= grain and math.gcd(*widths) % grain == 0
+    assert all(space.cost(point) == cost(plan(space.spec(point))) for point in draws(space, 20) if space.spec(point))
+
+
+def test_draws_that_round_to_the_same_network_are_one():
+    space = reszoo.Space(name="any", network="resnet20_cifar", kind="compound", size={"width": (0.51, 0.52, 0.9)})
+    keys = [space.candidate(point).key for point in space.points()]
+    assert keys[0] == keys[1] != keys[2]
+    assert space.spec({"width": 0.51}) == space.spec({"width": 0.52})
+
+
+def test_invalid_grain_is_refused():
+    with refused(["grain", "got 0"]):
+        reszoo.space("digits_small", grain=0)

@@ -83,8 +83,9 @@ FRONTS = [
         [("complete", 0.5, 1), ("complete", 0.5, 2), ("complete", 0.7, 2), ("complete", 0.6, 3), ("complete", 0.9, 4)],
         [0, 2, 4],
     ),
-    # A trial that halving ended is on no front; one that its budget of seconds ended is.
+    # Nobody knows what a pruned trial would have reached; one that its time budget ended has what the budget allows.
     ([("pruned", 0.9, 10), ("complete", 0.8, 20)], [1]),
+    ([("pruned", 0.9, 10), ("pruned", 0.8, 20)], []),
     ([("timed_out", 0.7, 10), ("complete", 0.8, 20)], [0, 1]),
     ([("failed", 0.9, 1), ("diverged", 0.9, 1), ("running", 0.9, 1), ("damaged", 0.9, 1), ("complete", 0.1, 5)], [4]),
     ([("complete", None, 1)], []),

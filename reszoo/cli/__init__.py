@@ -19,6 +19,7 @@ from reszoo.cli import (  # noqa: F401  (each adds its commands)
     quickstart,
     rate,
     search,
+    studies,
     training,
     weights,
 )

@@ -16,6 +16,7 @@ from reszoo.cli.options import Changes, Epochs, Json, RecipeChanges, RecipeName,
 from reszoo.cli.screen import app, as_yaml, changes_of, check_folder, console, keep, nested, print_json, say
 from reszoo.errors import ReszooError
 from reszoo.report.tables import short, table
+from reszoo.tuning.leaderboard import network
 from reszoo.tuning.results import Trial, ranked
 
 if TYPE_CHECKING:
@@ -30,19 +31,19 @@ app.add_typer(searching, name="search", invoke_without_command=True)
 def report(
     folder: Annotated[Path, typer.Argument(help="folder of a finished or unfinished study")],
     output: Annotated[Path | None, options.output("folder for the report; by default that of the study")] = None,
+    logs: Annotated[Path | None, typer.Option(help="new folder for logs of TensorBoard, with hyperparameters")] = None,
     storage: Annotated[str | None, typer.Option(help="address of the database if it is not in the folder")] = None,
 ) -> None:
     """Write a report page and PNG pictures of a study.
 
     Pareto fronts, effects of depth and width, learning curves, and the best network as YAML.
     """
-    from reszoo.report.write import write
     from reszoo.tuning.study import open_study
 
     study = open_study(folder, storage=storage)
-    page = study.page()
-    file = write(page, output or study.folder)
-    say(f"Saved to {file} with {len(page.pictures)} pictures")
+    if logs is not None:
+        say(f"Saved to {study.write_logs(logs)}; show them by tensorboard --logdir {logs}")
+    say(f"Saved to {study.write(output)} with its pictures and trials.csv")
 
 
 @searching.callback()
@@ -206,6 +207,8 @@ def _progress_line(study: Study, trials: int, before: int, seconds: float) -> st
 
 def _show(study: Study) -> None:
     """Prints the Pareto front, notes on trials, and the best network as YAML for a zoo file."""
+    from reszoo.tuning.production import recipe_yaml
+
     front = study.pareto("macs")
     rows = [_row(trial) for trial in front]
     measure = study.objectives[0].replace("_", " ")
@@ -222,9 +225,8 @@ def _show(study: Study) -> None:
         fields = best.spec.model_dump(mode="json", exclude_defaults=True, exclude={"name"})
         say(f"\nThe best network, as YAML for a zoo file:\n{as_yaml({name: fields})}")
         say(f"Its weights: {best.location}")
-        if best.recipe is not None:
-            recipe = best.recipe.model_dump(mode="json", exclude_defaults=True, exclude={"name"})
-            say(f"\nIts recipe, as YAML for a file of recipes:\n{as_yaml({f'{name}_recipe': recipe})}")
+        say(f"\nIts recipe, as YAML for a recipe file:\n{recipe_yaml(best, name)}")
+        say(f"Its files for use: reszoo search best {study.folder} --output best")
 
 
 def _score(trial: Trial) -> str:
@@ -232,10 +234,6 @@ def _score(trial: Trial) -> str:
 
 
 def _row(trial: Trial) -> tuple[Any, ...]:
-    kind = "plain" if trial.spec.block.shortcut == "none" else "residual"
-    depths = "-".join(str(stage.depth) for stage in trial.spec.stages)
-    widths = "-".join(str(stage.width) for stage in trial.spec.stages)
     costs = trial.costs
-    network = f"{kind} {depths} x {widths}"
-    accuracy = _score(trial)
-    return trial.number, network, accuracy, short(costs["params"]), short(costs["macs"]), costs["depth"], trial.epochs
+    sizes = (short(costs["params"]), short(costs["macs"]), costs["depth"])
+    return trial.number, network(trial), _score(trial), *sizes, trial.epochs

@@ -7,6 +7,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
+from random import Random
 from statistics import fmean, median
 from typing import Any
 
@@ -17,6 +18,10 @@ from reszoo.report.tables import short
 MAX_GROUPS = 8
 """A numeric dimension with more values is split into bins."""
 BINS = 6
+FEW = 3
+"""Networks from which on a mean is drawn with an interval, or as a cell."""
+RESAMPLES = 200
+"""Of a bootstrap."""
 
 Value = float | str
 
@@ -85,6 +90,13 @@ def shares(samples: Sequence[Sample]) -> dict[str, float]:
     return {kind: _share(groups([sample for sample in samples if sample.kind == kind])) for kind in kinds}
 
 
+def mean_interval(scores: Sequence[float]) -> tuple[float, float]:
+    """Returns the 95 % interval of a mean, by bootstrap."""
+    random = Random(0)
+    means = sorted(fmean(random.choices(scores, k=len(scores))) for _ in range(RESAMPLES))
+    return means[round(0.025 * (RESAMPLES - 1))], means[round(0.975 * (RESAMPLES - 1))]
+
+
 def _share(parts: Sequence[Group]) -> float:
     scores = [sample.score for part in parts for sample in part.samples]
     free = len(scores) - len(parts)
@@ -133,11 +145,24 @@ def draw_effect(samples: Sequence[Sample], *, dimension: str, name: str, ylabel:
         for x, label, mean, scores in means:
             dot = axis.plot([x], [mean], mark, color=color, markersize=7)[0]
             hover(dot, f"{kind}, {dimension} {label}\n{_spread(scores)}")
+            if len(scores) >= FEW:
+                axis.plot([x, x], mean_interval(scores), color=color, linewidth=1.2, alpha=0.8)
     _scale(axis, parts)
     legend(axis)
-    explained = ", ".join(f"{part:.0%} of the variance of {kind} networks" for kind, part in shares(samples).items())
-    caption = f"{dimension} explains {explained}; {len(samples)} networks."
-    return Picture(name, caption, axis.figure)
+    return Picture(name, _explained(samples, dimension), axis.figure)
+
+
+def _explained(samples: Sequence[Sample], dimension: str) -> str:
+    """What a dimension explains, in a sentence."""
+    kinds = dict.fromkeys(sample.kind for sample in samples)
+    varied = [kind for kind in kinds if len({sample.at[0] for sample in samples if sample.kind == kind}) > 1]
+    texts = [
+        f"{share:.0%} of the variance of {kind} networks" for kind, share in shares(samples).items() if kind in varied
+    ]
+    if not varied:
+        # A dimension that separates the families has one value in each.
+        texts = [f"{_share(groups(samples)):.0%} of the variance of all networks, between {' and '.join(kinds)} ones"]
+    return f"{dimension} explains {', '.join(texts)}; {len(samples)} networks."
 
 
 def _spread(scores: Sequence[float]) -> str:
@@ -169,9 +194,17 @@ def _scale(axis: Any, parts: Sequence[Group]) -> None:
 
 
 def draw_interaction(
-    samples: Sequence[Sample], *, dimensions: tuple[str, str], name: str, title: str, score: str
+    samples: Sequence[Sample],
+    *,
+    dimensions: tuple[str, str],
+    name: str,
+    title: str,
+    score: str,
+    limits: tuple[float, float] | None = None,
 ) -> Picture | None:
     """Returns a heat map of the mean score by two dimensions, or None where either has one value only.
+
+    Cells of one or two networks are points.
 
     Args:
         samples: at least one; both dimensions of `at` are drawn.
@@ -179,6 +212,7 @@ def draw_interaction(
         name: file name of the picture without a suffix.
         title: shown above the panel.
         score: name of the score.
+        limits: of the color scale, the same for pictures side by side; by default the scores of these networks.
     """
     across, up = groups(samples, axis=0), groups(samples, axis=1)
     if min(len(across), len(up)) < 2:
@@ -190,18 +224,25 @@ def draw_interaction(
             if scores:
                 cells[column, row] = scores
     means = {cell: fmean(scores) for cell, scores in cells.items()}
-    low, high = min(means.values()), max(means.values())
+    low, high = limits or (min(means.values()), max(means.values()))
     axis = panel(title, xlabel=dimensions[0], ylabel=dimensions[1], width=5.5, height=4)
     name_cells(axis, [group.label for group in across], [group.label for group in up])
     for (column, row), mean in means.items():
         scores = cells[column, row]
-        count = f"\nn={len(scores)}" if len(up) <= 6 else ""
         values = f"{dimensions[0]} {across[column].label}, {dimensions[1]} {up[row].label}"
-        share = (mean - low) / (high - low) if high > low else 0.5
         note = f"{values}\n{_spread(scores)}"
+        if len(scores) < FEW:
+            for index, each in enumerate(scores):
+                strength = 0.25 + 0.75 * ((each - low) / (high - low) if high > low else 0.5)
+                at = column + 0.2 * (index - (len(scores) - 1) / 2)
+                (dot,) = axis.plot([at], [row], "o", color=COLORS["blue"], alpha=strength, markersize=7)
+                hover(dot, note)
+            continue
+        count = f"\nn={len(scores)}" if len(up) <= 6 else ""
+        share = (mean - low) / (high - low) if high > low else 0.5
         draw_cell(axis, column, row, share=share, color=COLORS["blue"], text=f"{mean:.3g}{count}", note=note)
     caption = (
         f"{title}: mean {score} by {dimensions[0]} and {dimensions[1]} of n networks; the stronger the color, "
-        "the higher. Cells without networks are empty."
+        "the higher. One or two networks are points; cells without networks are empty."
     )
     return Picture(name, caption, axis.figure)

@@ -23,6 +23,8 @@ class Point:
     """Hover text."""
     complete: bool = True
     """Trained to the last epoch: drawn filled."""
+    span: tuple[float, float] | None = None
+    """An interval of the score, drawn where the network is on the front."""
 
 
 def draw_front(
@@ -35,6 +37,7 @@ def draw_front(
     xlabel: str,
     ylabel: str,
     unit: str = "",
+    yscale: str = "linear",
 ) -> Picture:
     """Returns a scatter plot of scores and costs, with the Pareto front as a step line.
 
@@ -47,6 +50,7 @@ def draw_front(
         xlabel: name of the cost.
         ylabel: name of the score.
         unit: of the cost; prefixes such as k, M, G or m, µ are added.
+        yscale: linear or log.
     """
     axis = panel(title, xlabel=xlabel, ylabel=ylabel)
     optimal = sorted((point for point in points if point.number in front), key=lambda point: point.cost)
@@ -64,12 +68,15 @@ def draw_front(
             [point.cost], [point.score], mark, markersize=size, color=color, markerfacecolor=fill, alpha=alpha
         )
         hover(artists[0], point.text)
+        if point.span is not None and point in optimal:
+            axis.plot([point.cost] * 2, point.span, color=color, alpha=0.55, linewidth=1.2)
     for index, kind in enumerate(kinds):
         color, mark, _ = style(kind, index)
         axis.plot([], [], mark, color=color, label=literal(kind))
     if not all(point.complete for point in points):
         axis.plot([], [], "o", color=INK, markerfacecolor="none", alpha=0.6, label="stopped early")
     _scale(axis, [point.cost for point in points], unit)
+    scale(axis, "y", [point.score for point in points], yscale)
     legend(axis)
     return Picture(name, caption, axis.figure)
 

@@ -4,27 +4,24 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import combinations
 
+from reszoo.report.costs import COSTS, cost_points, front_pictures, progress_picture
 from reszoo.report.effects import Sample, draw_effect, draw_interaction, format_value, shares
+from reszoo.report.intervals import interval
 from reszoo.report.lines import Line, draw_lines
-from reszoo.report.page import Code, Content, Gallery, Page, Section
-from reszoo.report.pictures import Picture
-from reszoo.report.scatter import Point, draw_front
+from reszoo.report.page import Cell, Code, Content, Gallery, Page, Section, Table
 from reszoo.report.tables import short
-from reszoo.report.trials import ENDED, Row, describe, samples_of, scores_at_common_epoch, table
+from reszoo.report.trials import Row, samples_of, scores_at_common_epoch, table
 
 MAX_CURVES = 60
 """More lines in a plot hide one another."""
 MAX_EFFECTS = 12
-
-COSTS = {
-    "params": ("parameters", "Parameters", ""),
-    "macs": ("MACs", "Multiply-accumulates", ""),
-    "latency": ("latency", "Latency", "s"),
-}
-"""Field of a row -> name, title, unit."""
+MIN_TRIALS = 10
+"""Trials below which effects are not drawn."""
+COMPARED = 0.9
+"""Share of the trials that reached the epoch at which effects are compared: with pruning, the first time it judges."""
 
 
 def search_page(
@@ -38,6 +35,10 @@ def search_page(
     notes: Sequence[str] = (),
     pair: tuple[str, str] | None = None,
     foot: str = "",
+    examples: int | None = None,
+    passes: int = 1,
+    importances: Mapping[str, float] | None = None,
+    commands: str = "",
 ) -> Page:
     """Returns the page of a search.
 
@@ -51,29 +52,40 @@ def search_page(
         notes: paragraphs below the introduction.
         pair: two dimensions for the heat map; by default the two that explain most of the variance.
         foot: a line at the end, such as versions and machine.
+        examples: for validation, where the score is an accuracy: it has 95 % intervals then, and is drawn as error.
+        passes: examples that a network is trained on in an epoch, for the compute.
+        importances: dimension -> share of the variance that it explains, with all others.
+        commands: that write and train the best network again.
     """
     sign = -1 if direction == "minimize" else 1
     scored = sorted(
         (row for row in rows if row.scored), key=lambda row: (-sign * (row.score or 0), row.macs, row.number)
     )
     # Of those that were ended early, the score after more epochs is not known.
-    best = next((row for row in scored if row.state in ENDED), None)
-    points = {cost: _points(scored, cost=cost, score=score) for cost in COSTS}
+    best = next((row for row in scored if row.ended), None)
+    points = {cost: cost_points(scored, cost=cost, score=score, examples=examples) for cost in COSTS}
     fronts = {cost: (fronts or {}).get(cost, ()) for cost in COSTS}
     optimal = {number for numbers in fronts.values() for number in numbers}
     sections = [
         Section("The study", [*notes] if scored or not rows else [*notes, "No trial has a score."]),
-        Section(f"{score.capitalize()} and cost", _fronts(points, fronts, score=score)),
-        Section("Effects of depth, width and other settings", _effects(scored, score=score, pair=pair)),
+        Section(f"{score.capitalize()} and cost", front_pictures(points, fronts, score=score, examples=examples)),
+        Section("The best so far", progress_picture(rows, passes=passes, score=score, examples=examples, sign=sign)),
+        Section("Effects of depth, width and other settings", _effects(scored, importances, score=score, pair=pair)),
         Section("Learning curves", _curves(scored, score=score)),
-        Section("The best network", _specs(best, [row for row in scored if row.number in optimal and row is not best])),
         Section(
-            "All trials", [table(rows, score=score, best=best, optimal=optimal)] if rows else ["No trial has been run."]
+            "The best network",
+            _specs(best, [row for row in scored if row.number in optimal and row is not best], commands),
+        ),
+        Section(
+            "All trials",
+            [table(rows, score=score, best=best, optimal=optimal, examples=examples)]
+            if rows
+            else ["No trial has been run."],
         ),
     ]
     return Page(
         title=title,
-        lead=_lead(rows, best=best, score=score),
+        lead=_lead(rows, best=best, score=score, examples=examples),
         sections=sections,
         facts={**_facts(rows, best=best, score=score), **(facts or {})},
         foot=foot,
@@ -81,13 +93,21 @@ def search_page(
     )
 
 
-def _lead(rows: Sequence[Row], *, best: Row | None, score: str) -> str:
+def _lead(rows: Sequence[Row], *, best: Row | None, score: str, examples: int | None) -> str:
     counts = ", ".join(f"{count} {state}" for state, count in Counter(row.state for row in rows).most_common())
     summary = f"{len(rows)} trials{f': {counts}' if counts else ''}."
     if best is None:
-        return f"{summary} None has a score yet."
+        return f"{summary} None has been trained to its end yet."
     values = ", ".join(f"{name} {format_value(value)}" for name, value in best.values.items())
-    return f"{summary} The best is trial {best.number}, a {best.kind} network ({values}): {score} {best.score:.4g}."
+    text = f"{summary} The best is trial {best.number}, a {best.kind} network ({values}): {score} {best.score:.4g}"
+    if examples is None or best.score is None:
+        return f"{text}."
+    low, high = interval(best.score, examples)
+    looks = sum(row.epochs for row in rows)
+    return (
+        f"{text}, 95 % interval {low:.3f} to {high:.3f} ({examples:,} examples). It is the largest of {looks:,} looks "
+        "at these examples, and therefore optimistic."
+    )
 
 
 def _facts(rows: Sequence[Row], *, best: Row | None, score: str) -> dict[str, str]:
@@ -101,45 +121,14 @@ def _facts(rows: Sequence[Row], *, best: Row | None, score: str) -> dict[str, st
     }
 
 
-def _points(rows: Iterable[Row], *, cost: str, score: str) -> list[Point]:
-    """One point for every row that has this cost and a score."""
-    return [
-        Point(row.number, float(value), row.score, row.kind, describe(row, score=score), complete=row.state in ENDED)
-        for row in rows
-        if (value := getattr(row, cost)) is not None and row.score is not None
-    ]
-
-
-def _fronts(
-    points: Mapping[str, Sequence[Point]], fronts: Mapping[str, Collection[int]], *, score: str
+def _effects(
+    rows: Sequence[Row], importances: Mapping[str, float] | None, *, score: str, pair: tuple[str, str] | None
 ) -> list[Content]:
-    pictures: list[Picture] = []
-    for cost, (xlabel, title, unit) in COSTS.items():
-        kinds = Counter(point.kind for point in points[cost] if point.number in fronts[cost])
-        counts = ", ".join(f"{count} {kind}" for kind, count in kinds.items()) or "no trial"
-        if points[cost]:
-            picture = draw_front(
-                points[cost],
-                front=fronts[cost],
-                name=f"pareto_{cost}",
-                title=title,
-                caption=f"{title}: all trials with a score; on the Pareto front: {counts}.",
-                xlabel=xlabel,
-                ylabel=score,
-                unit=unit,
-            )
-            pictures.append(picture)
-    if not pictures:
-        return []
-    return [
-        "The line is the Pareto front: the finished trials that no other one beats in both score and cost. Trials that "
-        "halving stopped early are drawn hollow, at their best epoch, and are on no front.",
-        Gallery(pictures),
-    ]
-
-
-def _effects(rows: Sequence[Row], *, score: str, pair: tuple[str, str] | None) -> list[Content]:
-    rows, text = scores_at_common_epoch(rows)
+    rows, text = scores_at_common_epoch(rows, share=COMPARED)
+    if len(rows) < MIN_TRIALS:
+        few = f"Too few trials ({len(rows)}) to tell what matters; from about {MIN_TRIALS} on."
+        chosen = _interaction(samples_of(rows, *pair), dimensions=pair, score=score) if pair else []
+        return [few, *chosen] if rows else []
     names = dict.fromkeys(name for row in rows for name in row.values)
     samples = {name: samples_of(rows, name) for name in names}
     explained = {name: shares(samples[name]) for name in names}
@@ -150,7 +139,8 @@ def _effects(rows: Sequence[Row], *, score: str, pair: tuple[str, str] | None) -
     largest, others = varied[:MAX_EFFECTS], varied[MAX_EFFECTS:]
     constant = [name for name in names if name not in varied]
     text += (
-        " A line connects mean scores. Other settings vary too, and an adaptive sampler draws good values more often."
+        " A line connects mean scores; vertical lines are their 95 % intervals by bootstrap. Other "
+        "settings vary too, and an adaptive sampler draws good values more often."
         " The explained variance is epsilon squared: about 0 % where the value does not matter."
     )
     text += f" Not drawn, because they explain less: {', '.join(others)}." if others else ""
@@ -159,11 +149,22 @@ def _effects(rows: Sequence[Row], *, score: str, pair: tuple[str, str] | None) -
         draw_effect(samples[name], dimension=name, name=f"effect_{number}_{_slug(name)}", ylabel=score)
         for number, name in enumerate(largest, 1)
     ]
-    contents: list[Content] = [text, Gallery(pictures)]
+    contents: list[Content] = [text, *_importances(importances), Gallery(pictures)]
     dimensions = pair or next(iter(combinations(varied, 2)), None)
     if dimensions:
         contents += _interaction(samples_of(rows, *dimensions), dimensions=dimensions, score=score)
     return contents
+
+
+def _importances(importances: Mapping[str, float] | None) -> list[Content]:
+    if not importances:
+        return []
+    rows: list[list[Cell | str]] = [[name, Cell(f"{share:.0%}", share)] for name, share in importances.items()]
+    caption = (
+        "Importance by fANOVA (Hutter et al. 2014), trials that were ended early included. The shares add up to 100 %, "
+        "chance included: compare them with the intervals below."
+    )
+    return [Table(["dimension", "importance"], rows, caption)]
 
 
 def _interaction(samples: Sequence[Sample], *, dimensions: tuple[str, str], score: str) -> list[Content]:
@@ -171,6 +172,8 @@ def _interaction(samples: Sequence[Sample], *, dimensions: tuple[str, str], scor
     kinds = dict.fromkeys(sample.kind for sample in samples)
     if not kinds:
         return [f"No trial has both {' and '.join(dimensions)}."]
+    scores = [sample.score for sample in samples]
+    limits = (min(scores), max(scores)) if scores else None
     maps = [
         draw_interaction(
             [sample for sample in samples if sample.kind == kind],
@@ -178,6 +181,7 @@ def _interaction(samples: Sequence[Sample], *, dimensions: tuple[str, str], scor
             name=f"interaction_{_slug(kind)}",
             title=f"{kind}: {dimensions[0]} and {dimensions[1]}",
             score=score,
+            limits=limits,
         )
         for kind in kinds
     ]
@@ -221,10 +225,13 @@ def _curves(rows: Sequence[Row], *, score: str) -> list[Content]:
     ]
 
 
-def _specs(best: Row | None, others: Sequence[Row]) -> list[Content]:
+def _specs(best: Row | None, others: Sequence[Row], commands: str) -> list[Content]:
     if best is None or not best.yaml:
         return []
-    caption = f"Trial {best.number}, to paste into a zoo file:"
+    contents: list[Content] = [Code(best.yaml, f"Trial {best.number}, to paste into a zoo file:")]
+    contents += [Code(best.recipe, "Its recipe, to paste into a recipe file:")] if best.recipe else []
+    contents += [f"Its weights: {best.weights}"] if best.weights else []
+    contents += [Code(commands, "Write its files, or train it again on all examples:")] if commands else []
     collapsed = [
         Code(
             row.yaml,
@@ -234,4 +241,4 @@ def _specs(best: Row | None, others: Sequence[Row]) -> list[Content]:
         for row in others
         if row.yaml
     ]
-    return [Code(best.yaml, caption), *collapsed]
+    return [*contents, *collapsed]

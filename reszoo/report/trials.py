@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from reszoo.report.effects import Sample, Value, format_value
+from reszoo.report.intervals import interval
 from reszoo.report.page import MISSING, Cell, Table
 from reszoo.report.tables import short
 
@@ -40,6 +41,17 @@ class Row:
     """The error message, one line."""
     seconds: float | None = None
     """Training time in seconds."""
+    recipe: str = field(default="", repr=False)
+    """Its recipe, to paste into a recipe file."""
+    weights: str = ""
+    """The file of its best weights, where they are kept."""
+    test: float | None = None
+    """The score on test examples, measured once."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether it was trained to its end."""
+        return self.state in ENDED
 
     @property
     def scored(self) -> bool:
@@ -60,11 +72,14 @@ def _latency(seconds: float) -> str:
     return f"{seconds * 1e3:.3g} ms"
 
 
-def table(rows: Sequence[Row], *, score: str, best: Row | None, optimal: set[int]) -> Table:
+def table(
+    rows: Sequence[Row], *, score: str, best: Row | None, optimal: set[int], examples: int | None = None
+) -> Table:
     """Returns a table of all trials; columns without any value are left out.
 
     Args:
         rows: the trials.
+        examples: validation examples, where the score is an accuracy: it then has a 95 % interval.
         score: name of the score.
         best: the trial that is labeled as the best.
         optimal: numbers of the trials on a Pareto front, which are highlighted.
@@ -73,18 +88,22 @@ def table(rows: Sequence[Row], *, score: str, best: Row | None, optimal: set[int
     has_seconds = any(row.seconds is not None for row in rows)
     has_notes = any(row.note for row in rows)
     has_latency = any(row.latency is not None for row in rows)
-    columns = ["trial", "kind", "state", score, "parameters", "MACs", *(["latency"] if has_latency else []), "epochs"]
+    has_tests = any(row.test is not None for row in rows)
+    columns = ["trial", "kind", "state", score, *(["95 %"] if examples else []), *(["test"] if has_tests else [])]
+    columns += ["parameters", "MACs", *(["latency"] if has_latency else []), "epochs"]
     columns += [*(["seconds"] if has_seconds else []), *names, *(["note"] if has_notes else [])]
     lines = [
         [
             Cell(f"{row.number}{' (best)' if row is best else ''}", row.number),
             row.kind,
-            Cell(row.state, tone="" if row.state in ENDED else "muted"),
+            Cell(row.state, tone="" if row.ended else "muted"),
             None
             if row.score is None
             else Cell(f"{row.score:.4g}", row.score)
             if row.scored
             else Cell(MISSING, tone="bad"),
+            *([_interval(row, examples)] if examples else []),
+            *([row.test] if has_tests else []),
             Cell(short(row.params), row.params),
             Cell(short(row.macs), row.macs),
             *([None if row.latency is None else Cell(_latency(row.latency), row.latency)] if has_latency else []),
@@ -100,19 +119,31 @@ def table(rows: Sequence[Row], *, score: str, best: Row | None, optimal: set[int
     return Table(columns, lines, caption, marked, dash="failed, diverged (a loss that is not finite), or not measured")
 
 
+def _interval(row: Row, examples: int) -> str | None:
+    if row.score is None or not row.scored:
+        return None
+    low, high = interval(row.score, examples)
+    return f"{low:.3f} to {high:.3f}"
+
+
 def _value(value: Value | None) -> Cell | None:
     if value is None:
         return None
     return Cell(value) if isinstance(value, str) else Cell(format_value(value), value)
 
 
-def scores_at_common_epoch(rows: Sequence[Row]) -> tuple[list[Row], str]:
-    """Returns the rows with their score at the last epoch that at least half of them reached, and a sentence on it.
+def common_epoch(rows: Sequence[Row], *, share: float = 0.5) -> int:
+    """Returns the last epoch that at least a share of the trials reached; 0 without curves."""
+    lengths = sorted((len(row.curve) for row in rows), reverse=True)
+    return lengths[math.ceil(len(lengths) * share) - 1] if rows else 0
+
+
+def scores_at_common_epoch(rows: Sequence[Row], *, share: float = 0.5) -> tuple[list[Row], str]:
+    """Returns the rows with their score at the last epoch that a share of them reached, and a sentence on it.
 
     A trial that was stopped early has a lower score than it would have reached, so final scores do not compare.
     """
-    lengths = sorted((len(row.curve) for row in rows), reverse=True)
-    epoch = lengths[(len(lengths) - 1) // 2] if rows else 0
+    epoch = common_epoch(rows, share=share)
     if not epoch:
         return list(rows), "Trials are compared by their recorded score."
     compared = [replace(row, score=row.curve[epoch - 1]) for row in rows if len(row.curve) >= epoch]

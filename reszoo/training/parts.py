@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from reszoo.data.concatenation import Concatenation
 from reszoo.data.digest import digest
 from reszoo.data.sources import Data, Examples
 from reszoo.errors import ReszooError
 from reszoo.training.metadata import Metadata
-from reszoo.types import Array
 
 Split = Literal["test", "validation", "train", "all"]
 
@@ -60,7 +59,7 @@ def select(source: Data, part: Split | None, metadata: Metadata, /) -> Selection
     elif part is None:
         part = "validation" if source.own_validation or (same and len(source.validation)) else "all"
     if part == "all":
-        examples: Examples | None = _Concatenation([source.train, source.validation])
+        examples: Examples | None = Concatenation([source.train, source.validation])
     else:
         examples = parts.get(part)
     if examples is None or not len(examples):
@@ -77,31 +76,3 @@ def _unknown(metadata: Metadata) -> str:
     if metadata.digest:
         return f"other data than in training ({metadata.data}) as a whole; single examples may be the same"
     return "whether the network has seen them in training is unknown"
-
-
-class _Concatenation:
-    """Several sets of examples as one."""
-
-    def __init__(self, parts: Sequence[Examples]):
-        import numpy as np
-
-        self._parts = [part for part in parts if len(part)]
-        self.labels: Array = np.concatenate([part.labels for part in self._parts])
-        weights: list[Any] = [getattr(part, "weights", None) for part in self._parts]
-        self.weights = None if any(each is None for each in weights) else np.concatenate(weights)
-        if all(hasattr(part, "paths") for part in self._parts):
-            self.paths = tuple(path for part in self._parts for path in part.paths)  # type: ignore[attr-defined]
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def take(self, indices: Any, boxes: Any = None) -> Array:
-        """Returns the examples at these indices."""
-        import numpy as np
-
-        taken, start = [], 0
-        for part in self._parts:
-            rows = [int(index) - start for index in indices if start <= index < start + len(part)]
-            taken += [part.take(rows)] if rows else []
-            start += len(part)
-        return np.concatenate(taken)

@@ -105,10 +105,10 @@ def train(
             raise ReszooError(
                 f"train.{excess}", got="an opened Data", expected="a source", hint=f"open_data(..., {excess}=)"
             )
-        source, record = data, _source_record(*opened) if opened else {}
+        source, record = data, source_record(*opened) if opened else {}
     else:
         arguments = arguments_of(model, data, options, output=output, weights=weights)
-        source, record = open_data(data, seed=seed, **arguments), _source_record(data, options)
+        source, record = open_data(data, seed=seed, **arguments), source_record(data, options)
     source.check_trainable()
     columns = None if weights is None else features_of(weights)
     if columns is not None:
@@ -226,8 +226,15 @@ def checked_spec(
     return spec
 
 
-def _source_record(data: Any, options: Mapping[str, Any]) -> dict[str, Any]:
-    """How the data were opened, where names alone say it; `reszoo train --continue` opens them again."""
+def source_record(data: Any, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns how data were opened, where names alone say it, as `source`; otherwise nothing.
+
+    `reszoo train --continue` opens them again.
+
+    Args:
+        data: the source.
+        options: arguments of `open_data`.
+    """
     values = {"data": data, **{name: value for name, value in options.items() if value is not None}}
     values = {
         name: list(value) if name == "target" and not isinstance(value, str) else value

@@ -53,14 +53,14 @@ class CostTable:
     def _cost(self, parts: Parts, size: Size) -> Cost | None:
         """The cost of some parts in a size, or None where they contradict each other."""
         try:
-            return self._tally(parts, size.ratio).cost(size.depths, size.widths)
+            return self._tally(parts, size.ratio, size.grain).cost(size.depths, size.widths)
         except ValueError:
             return None
 
-    def _new_tally(self, parts: Parts, ratio: float | None) -> Tally:
+    def _new_tally(self, parts: Parts, ratio: float | None, grain: int) -> Tally:
         """The costs of all sizes of the same parts."""
         variant = self.variant(parts)
-        return Tally(lambda depths, widths: lower(resize(variant, Size(depths, widths, ratio))))
+        return Tally(lambda depths, widths: lower(resize(variant, Size(depths, widths, ratio, grain))))
 
 
 def check_parts(root: NetSpec, net: Mapping[str, Axis]) -> None:

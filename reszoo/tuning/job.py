@@ -14,6 +14,7 @@ from reszoo.data.pictures import Channels
 from reszoo.data.sources import Data, open_data
 from reszoo.errors import ReszooError
 from reszoo.training.recipes import Recipe
+from reszoo.training.train import source_record
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,11 @@ class Source:
         """Whether paths and names alone describe it, so that another process can open it again."""
         sources = (self.data, self.validation, self.test)
         return all(each is None or isinstance(each, (str, Path)) for each in sources)
+
+    def record(self) -> dict[str, Any]:
+        """Returns the arguments that open the same data again, where names alone say it; otherwise nothing."""
+        options = {each.name: getattr(self, each.name) for each in fields(self) if each.name not in ("data", "seed")}
+        return dict(source_record(self.data, options).get("source", {}))
 
 
 def runs_of(source: Source, folds: int | None) -> tuple[Source, ...]:

@@ -1,45 +1,102 @@
-"""The page of a study."""
+"""The page of a study, and its trials as a table of comma-separated values."""
 
 from __future__ import annotations
 
+import csv
+import io
+import shlex
 from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
-import yaml
-
+from reszoo.errors import ReszooError
 from reszoo.report.page import Page
-from reszoo.report.search import search_page
-from reszoo.report.trials import Row
+from reszoo.report.search import COMPARED, search_page
+from reszoo.report.tables import short
+from reszoo.report.trials import Row, common_epoch
+from reszoo.tuning.budget import Budget, Feasible
+from reszoo.tuning.importance import importances
+from reszoo.tuning.production import network_yaml, recipe_yaml
 from reszoo.tuning.results import ACCURACY, Trial, fronts
+from reszoo.tuning.space import Space
 
 
-def study_page(trials: Sequence[Trial], *, space: str, settings: Mapping[str, Any]) -> Page:
+def study_page(trials: Sequence[Trial], *, space: Space, settings: Mapping[str, Any], folder: Path) -> Page:
     """Returns the page of a study.
 
-    It shows Pareto fronts of accuracy and cost, the effect of every axis, learning curves, all trials, and the best
-    networks as YAML for a zoo file.
+    It shows Pareto fronts of accuracy and cost, the best score so far by compute, the effect of every axis, learning
+    curves, all trials, and the best networks with their recipe as YAML.
 
     Args:
         trials: of the study, in any state.
-        space: name of the search space.
+        space: of the study.
         settings: of the study.
+        folder: of the study, for the commands on the page.
     """
-    facts = {"data": str(settings["data"]["name"]), "space": space, "seed": str(settings["seed"])}
-    rows = [_row(trial, space) for trial in trials]
+    data = settings["data"]
+    rows = [_row(trial, space.name) for trial in trials]
     numbers = {cost: [trial.number for trial in front] for cost, front in fronts(trials).items()}
+    scored = [row for row in rows if row.scored]
     measure = trials[0].measure if trials else ACCURACY
+    where = shlex.quote(str(folder))
+    commands = [f"reszoo search best {where} --output best", f"reszoo search best {where} --output refit --refit"]
     return search_page(
         rows=rows,
         fronts=numbers,
-        title=f"Search of {space} on {facts['data']}",
+        title=f"Search of {space.name} on {data['name']}",
         score=measure.name.replace("val_", "validation ").replace("_", " "),
         direction="maximize" if measure.sign > 0 else "minimize",
-        facts=facts,
+        facts=_facts(trials, space, settings),
+        examples=int(data["validation"]) if measure == ACCURACY else None,
+        passes=int(data["train"]),
+        importances=importances(trials, space, epoch=common_epoch(scored, share=COMPARED)),
+        commands="\n".join(commands),
+        foot=_versions(),
     )
 
 
+def _facts(trials: Sequence[Trial], space: Space, settings: Mapping[str, Any]) -> dict[str, str]:
+    data, recipe = settings["data"], settings["recipe"]
+    limits = {name: limit for name, limit in settings["budget"].items() if limit is not None}
+    compute = sum(3 * trial.costs.get("macs", 0) * trial.epochs * int(data["train"]) for trial in trials)
+    seconds = sum(trial.costs.get("seconds", 0.0) for trial in trials)
+    return {
+        "Data": str(data["name"]),
+        "Training examples": f"{data['train']:,}",
+        "Validation examples": f"{data['validation']:,}",
+        "Space": space.name,
+        "Budget": ", ".join(f"{name} {limit:g}" for name, limit in limits.items()) or "none",
+        "Draws within the budget": _fraction(space, limits),
+        "Epochs": f"{recipe['epochs']}",
+        "Sampler": f"{settings['sampler']}, pruning {settings['pruning']}",
+        "Seed": str(settings["seed"]),
+        "Training": f"{short(compute)} MACs" + (f", {seconds / 60:.3g} min" if seconds else ""),
+    }
+
+
+def _fraction(space: Space, limits: Mapping[str, float]) -> str:
+    """The share of random draws that are networks within the counted limits."""
+    counted = {name: limit for name, limit in limits.items() if name != "latency"}
+    try:
+        return f"{Feasible(space, Budget(**counted)).fraction():.0%}"
+    except ReszooError:
+        return "unknown"
+
+
+def _versions() -> str:
+    """The versions installed here."""
+    texts = []
+    for name in ("reszoo", "keras", "optuna"):
+        try:
+            texts.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            continue
+    return f"Written by {', '.join(texts)}."
+
+
 def _row(trial: Trial, name: str) -> Row:
-    spec = trial.spec.model_dump(mode="json", exclude_defaults=True, exclude={"name"})
+    entry = f"{name}_{trial.number}"
     return Row(
         number=trial.number,
         # The state in the database: a page is the same on every machine.
@@ -52,7 +109,24 @@ def _row(trial: Trial, name: str) -> Row:
         score=trial.score,
         epochs=trial.epochs,
         curve=[row[trial.measure.name] for row in trial.history],
-        yaml=yaml.safe_dump({f"{name}_{trial.number}": spec}, sort_keys=False, default_flow_style=None),
+        yaml=network_yaml(trial, entry),
         note=trial.note.splitlines()[-1] if trial.note else "",
         seconds=trial.costs.get("seconds"),
+        recipe=recipe_yaml(trial, entry) if trial.recipe is not None else "",
+        weights=str(trial.weights) if trial.weights.exists() else "",
+        test=getattr(trial, "test", None),
     )
+
+
+def trials_csv(trials: Sequence[Trial]) -> str:
+    """Returns all trials as comma-separated values: number, state, score, epochs, costs, the value of every axis."""
+    costs = list(dict.fromkeys(name for trial in trials for name in trial.costs))
+    axes = list(dict.fromkeys(name for trial in trials for name in trial.point))
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(["number", "state", "score", "epochs", *costs, *axes, "note"])
+    for trial in trials:
+        values = [*(trial.costs.get(name, "") for name in costs), *(trial.point.get(name, "") for name in axes)]
+        score = "" if trial.score is None else trial.score
+        writer.writerow([trial.number, trial.state, score, trial.epochs, *values, trial.note])
+    return stream.getvalue()

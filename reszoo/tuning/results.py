@@ -13,11 +13,13 @@ from socket import gethostname
 from typing import Any
 
 from reszoo.arch.spec import NetSpec
+from reszoo.data.sources import Data, DataSource
 from reszoo.errors import ReszooError, UnknownNameError
 from reszoo.notebook import html_table
 from reszoo.training.recipes import Recipe
 from reszoo.training.run_folder import BEST, FINAL, STATE
 from reszoo.training.selection import Metric
+from reszoo.training.trained import Trained
 from reszoo.types import KerasModel
 
 COSTS = ("params", "macs", "activations", "depth", "latency", "seconds")
@@ -50,13 +52,15 @@ class Trial:
     """The state in the database, where `state` is `damaged`."""
     recipe: Recipe | None = None
     """How it was trained."""
+    seed: int = 0
+    """Of its initial weights, the order of its examples and their augmentation."""
     measure: Metric = ACCURACY
     """What the score is."""
     task: str = "classification"
     steps: int = 1
     """Optimizer steps of the whole training."""
     start: str | None = None
-    """Weights that it started from."""
+    """Pretrained weights that its training started from."""
     host: str = ""
     """The machine that trained it, where that is known."""
     origin: Path | None = None
@@ -149,6 +153,21 @@ class Trial:
         hint = f"a study keeps those of the fronts and of the three best trials; {again}"
         raise ReszooError(where, got="weights that were not kept", hint=hint)
 
+    def train(self, data: Data | DataSource, /, *, output: str | Path, **options: Any) -> Trained:
+        """Returns a run that trains this network by its recipe from the start, in a run folder of its own.
+
+        With the data of the search, opened by `open_data` with its seed, it is the run of the search.
+
+        Args:
+            data: as for `reszoo.train`.
+            output: the run folder; the same call resumes an interrupted run.
+            options: further arguments of `reszoo.train`: `epochs=40`, `test=...`, other fields of the recipe.
+        """
+        from reszoo.training.train import train
+
+        settings = {"recipe": self.recipe, "weights": self.start, "seed": self.seed}
+        return train(self.spec, data, output=output, **{**settings, **options})
+
     def row(self) -> dict[str, Any]:
         """Returns the trial as plain data, for tables and plots."""
         return {
@@ -213,7 +232,8 @@ def best_of(trials: Sequence[Trial], limits: dict[str, float]) -> Trial:
     for trial in ranked(trials):
         if all(trial.costs.get(name, float("inf")) <= limit for name, limit in most.items()):
             return trial
-    raise ReszooError("best", got=f"no finished trial within {limits}" if limits else "no finished trial")
+    got = f"no finished trial within {limits}" if limits else "no finished trial"
+    raise ReszooError("best", got=got, expected="a trial that was trained to its end")
 
 
 def numbers_to_keep(trials: Sequence[Trial]) -> set[int]:

@@ -11,6 +11,7 @@ from filelock import FileLock
 
 from reszoo.data.labels import Task
 from reszoo.data.pictures import Channels
+from reszoo.data.sources import Data, DataSource
 from reszoo.errors import ReszooError
 from reszoo.training.evaluate import Evaluation, evaluate
 from reszoo.training.recipes import Recipe
@@ -18,12 +19,21 @@ from reszoo.tuning.axes import Point
 from reszoo.tuning.budget import Budget
 from reszoo.tuning.extension import extendable, take_over
 from reszoo.tuning.job import Source
+from reszoo.tuning.outputs import SOURCE
 from reszoo.tuning.queue import enqueue
 from reszoo.tuning.results import Trial, tidy
 from reszoo.tuning.scheduler import Scheduler
 from reszoo.tuning.setup import prepare
-from reszoo.tuning.space import Space
-from reszoo.tuning.storage import DATABASE, GRACE, HEARTBEAT, connect, create_or_load, quiet
+from reszoo.tuning.space import Space, space as get_space
+from reszoo.tuning.storage import (
+    DATABASE,
+    GRACE,
+    HEARTBEAT,
+    connect,
+    create_or_load,
+    quiet,
+    rounds_no_widths,
+)
 from reszoo.tuning.study import Study
 from reszoo.tuning.worker_process import Worker
 
@@ -177,7 +187,13 @@ class Search(Study):
         # Processes that start together must create the tables one after another.
         with _locked(folder):
             self.storage = connect(storage or folder / DATABASE, heartbeat=heartbeat, grace=grace)
+            if rounds_no_widths(self.storage, name):
+                self.setup = self.setup.with_space(get_space(self.setup.space, grain=1))
+                self.fraction = self.setup.feasible.fraction()
             engine = create_or_load(self.storage, name, self.setup.directions, self.setup.settings, folder=folder)
+            record = self.setup.source.record()
+            if record and SOURCE not in engine.user_attrs:
+                engine.set_user_attr(SOURCE, record)
             if other is not None and not engine.get_trials(deepcopy=False):
                 take_over(engine, other, self.setup, folder=folder)
         super().__init__(engine, folder)
@@ -219,6 +235,9 @@ class Search(Study):
 
     def _worker(self) -> Worker:
         return self.worker()
+
+    def _data(self, data: Data | DataSource | None, options: dict[str, Any]) -> Data:
+        return self.setup.source.open() if data is None else super()._data(data, options)
 
     def search(
         self,

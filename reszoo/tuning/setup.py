@@ -6,7 +6,7 @@ import dataclasses
 import json
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.util import find_spec
 from numbers import Integral
@@ -91,6 +91,10 @@ class Setup:
     def space(self) -> Space:
         """The space, adapted to the data."""
         return self.feasible.space
+
+    def with_space(self, space: Space) -> Setup:
+        """Returns this setup with another space."""
+        return replace(self, feasible=Feasible(space, self.feasible.budget, measure=self.latency))
 
     @property
     def settings(self) -> dict[str, Any]:

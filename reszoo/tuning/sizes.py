@@ -8,6 +8,10 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from reszoo.arch.spec import NetSpec, Stage, Unit, impossible
+from reszoo.tuning.axes import Axis
+
+GRAIN = 8
+"""Channels that processors compute at a time: tensor cores in half precision, XNNPACK, vectors of 256 bits."""
 
 
 class Size(NamedTuple):
@@ -17,6 +21,22 @@ class Size(NamedTuple):
     widths: tuple[int, ...]
     ratio: float | None = None
     """Inner width of a block divided by its output width; None keeps that of the base."""
+    grain: int = 1
+    """Widths of stages and stem are multiples of it."""
+
+    def rounded(self, grain: int) -> Size:
+        """Returns the size with stages of the nearest multiples of `grain`, at least `grain`."""
+        return self._replace(widths=tuple(multiple(width, grain) for width in self.widths), grain=grain)
+
+
+def multiple(width: float, grain: int) -> int:
+    """Returns the nearest multiple of `grain`, and at least `grain`.
+
+    Example:
+        >>> multiple(45, 8), multiple(3, 8), multiple(45, 1)
+        (48, 8, 45)
+    """
+    return max(grain, grain * round(width / grain))
 
 
 class Kind(NamedTuple):
@@ -45,7 +65,7 @@ def _compound(base: NetSpec, values: Mapping[str, Any]) -> Size:
 
 def _regnet(base: NetSpec, values: Mapping[str, Any]) -> Size | None:
     """Radosavovic et al. 2020, 3.3, eq. 2 to 4: block j has width w0 + wa j, rounded to w0 times a power of wm."""
-    w0, wa, wm, multiple = values["w0"], values["wa"], values["wm"], values.get("multiple", 8)
+    w0, wa, wm, grain = values["w0"], values["wa"], values["wm"], values.get("multiple", 8)
     depths: list[int] = []
     widths: list[int] = []
     start = power = 0
@@ -55,7 +75,7 @@ def _regnet(base: NetSpec, values: Mapping[str, Any]) -> Size | None:
         # Blocks share this power until 1 + wa j / w0 is closer to the next one (on a logarithmic scale).
         turn = math.ceil((wm ** (power + 0.5) - 1) * w0 / wa) if wa else values["depth"]
         end = min(max(turn, start), values["depth"])
-        width = max(multiple, multiple * round(w0 * wm**power / multiple))
+        width = multiple(w0 * wm**power, grain)
         if widths[-1:] == [width]:
             depths[-1] += end - start
         elif end > start:
@@ -89,6 +109,33 @@ KINDS: dict[str, Kind] = {
 """Name -> kind."""
 
 
+def grain_of(kind: str, size: Mapping[str, Axis | int | float], base: NetSpec) -> int:
+    """Returns the number whose multiples the widths of a space are, where the space does not say it.
+
+    It is 8, or a smaller power of two where widths, or factors that give whole ones, are listed one by one; 1 where all
+    widths are those of the base network.
+
+    Args:
+        kind: of the space.
+        size: its axes and constants.
+        base: its network.
+    """
+    if not {"width", "widths", "phi", "w0"} & {*size}:
+        return 1
+    factors, widths, multiples = (_listed(size.get(name, ())) for name in ("width", "widths", "multiple"))
+    bases = [1] if kind == "tabular" else [stage.width for stage in base.stages]
+    listed = [*widths, *multiples, *(factor * width for factor in factors for width in bases)]
+    whole = [int(width) for width in listed if width == int(width)]
+    return math.gcd(GRAIN, *whole) if len(whole) == len(listed) else GRAIN
+
+
+def _listed(axis: Axis | int | float | tuple[()]) -> tuple[Any, ...]:
+    """The values of an axis that are listed one by one, or a constant value."""
+    if isinstance(axis, Axis):
+        return axis.values
+    return axis if isinstance(axis, tuple) else (axis,)
+
+
 @cache
 def _stage(depth: int, width: int, stride: int, dilation: int) -> Stage:
     return Stage(depth=depth, width=width, stride=stride, dilation=dilation)
@@ -106,7 +153,7 @@ def resize(base: NetSpec, size: Size) -> NetSpec:
     )
     changes: dict[str, Any] = {"stages": stages}
     if size.widths[0] != base.stages[0].width:
-        width = max(1, round(base.stem.width * size.widths[0] / base.stages[0].width))
+        width = multiple(base.stem.width * size.widths[0] / base.stages[0].width, size.grain)
         changes["stem"] = base.stem.model_copy(update={"width": width})
     if size.ratio is not None:
         *inner, last = base.block.body

@@ -21,7 +21,7 @@ from reszoo.tuning.axes import Axis, Point, ValueSource, all_points, count_point
 from reszoo.tuning.candidate import Candidate as Candidate
 from reszoo.tuning.cost_table import CostTable, check_parts, nested
 from reszoo.tuning.points import checked_point
-from reszoo.tuning.sizes import KINDS, Size
+from reszoo.tuning.sizes import KINDS, Size, grain_of
 
 COSTLESS = ("drop_path", "dropout", "residual_dropout")
 """Rates that do not change the cost: networks that differ only in them share cached costs."""
@@ -55,6 +55,9 @@ class Space(FrozenModel):
     """Constant changes of the network, as in `NetSpec.replace`."""
     presets: Annotated[tuple[dict[str, Any], ...], Strict(False)] = ()
     """Points that a search tries first, those that are within budget."""
+    grain: Annotated[int, Field(ge=1)] | None = None
+    """Widths of stages and stem are multiples of it: by default of 8, as hardware prefers, or of a smaller power of two
+    where the space lists such widths."""
     ref: str = ""
     """Source of the ranges."""
 
@@ -191,7 +194,13 @@ class Space(FrozenModel):
     def _size(self, point: Point) -> Size | None:
         """The size of a point."""
         values = {name: point[name] for name in self._size_axes if name in point}
-        return KINDS[self.kind].size(self.root, {**self._fixed_size, **values})
+        size = KINDS[self.kind].size(self.root, {**self._fixed_size, **values})
+        return size and size.rounded(self._grain)
+
+    @cached_property
+    def _grain(self) -> int:
+        """The number whose multiples all widths are."""
+        return self.grain or grain_of(self.kind, self.size, self.root)
 
     @cached_property
     def _size_axes(self) -> tuple[str, ...]:

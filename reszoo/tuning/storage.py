@@ -153,6 +153,20 @@ def create_or_load(
     return study
 
 
+def space_in(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the recorded space; earlier versions did not round widths, which is a grain of 1."""
+    return {"grain": 1, **settings["space"]}
+
+
+def rounds_no_widths(storage: optuna.storages.RDBStorage, name: str) -> bool:
+    """Returns whether a study of an earlier version, which did not round widths, has this name."""
+    with quiet:
+        if name not in optuna.get_all_study_names(storage):
+            return False
+        settings = optuna.load_study(storage=storage, study_name=name).user_attrs.get(SETTINGS)
+    return settings is not None and "grain" not in settings["space"]
+
+
 def check_same(before: Mapping[str, Any], settings: Mapping[str, Any], *, where: str) -> None:
     """Checks that the settings of a study are those of a call.
 
@@ -160,7 +174,7 @@ def check_same(before: Mapping[str, Any], settings: Mapping[str, Any], *, where:
         ReszooError: they differ; the message names the first field.
     """
     hint = "use the same settings to resume it (more trials or time is fine), or another folder with extends=FOLDER"
-    before = dict(before)
+    before = {**before, "space": space_in(before)}
     if len(before.get("objective", ())) > 1:
         # Earlier versions recorded the default, which ends nothing where there are several objectives.
         before["pruning"] = settings["pruning"]

@@ -11,6 +11,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial
 
+from reszoo.atomic import atomic_write
 from reszoo.data.labels import Task
 from reszoo.errors import ReszooError
 from reszoo.notebook import html_table
@@ -21,11 +22,12 @@ from reszoo.training.run_folder import HISTORY
 from reszoo.tuning.axes import Point
 from reszoo.tuning.job import Source
 from reszoo.tuning.measures import metric, objectives_of
-from reszoo.tuning.page import study_page
-from reszoo.tuning.proposals import OUTCOME, PLACE, POINT, PROCESS, RETRY, START, is_proposal
+from reszoo.tuning.outputs import Outputs
+from reszoo.tuning.page import study_page, trials_csv
+from reszoo.tuning.proposals import OUTCOME, PLACE, POINT, PROCESS, RETRY, START, derive_seed, is_proposal
 from reszoo.tuning.results import Trial, best_of, front, fronts, numbers_to_keep, ranked
 from reszoo.tuning.space import Candidate, Space, space as get_space
-from reszoo.tuning.storage import DATABASE, SETTINGS, connect
+from reszoo.tuning.storage import DATABASE, SETTINGS, connect, space_in
 from reszoo.tuning.worker_process import Worker
 from reszoo.types import KerasModel
 from reszoo.weights.formats.archives import is_zip
@@ -37,7 +39,7 @@ TABLE_ROWS = 10
 """Trials shown in a notebook."""
 
 
-class Study:
+class Study(Outputs):
     """The trials of a search and their results; `reszoo.search` runs one, `reszoo.open_study` opens one."""
 
     def __init__(self, engine: optuna.Study, folder: Path):
@@ -66,7 +68,7 @@ class Study:
     @cached_property
     def space(self) -> Space:
         """The search space."""
-        return get_space(Space.model_validate_json(json.dumps(self.settings["space"])))
+        return get_space(Space.model_validate_json(json.dumps(space_in(self.settings))))
 
     @cached_property
     def recipe(self) -> Recipe:
@@ -173,11 +175,17 @@ class Study:
 
     def page(self) -> Page:
         """Returns the study as a page: fronts, effects of every axis, learning curves, all trials, the best as YAML."""
-        return study_page(self.trials, space=self.space.name, settings=self.settings)
+        return study_page(self.trials, space=self.space, settings=self.settings, folder=self.folder)
 
     def write(self, folder: str | Path | None = None) -> Path:
-        """Returns the path of `report.html`, written with its pictures into `folder`, by default the study's."""
-        return write(self.page(), folder or self.folder)
+        """Returns the path of `report.html`, written into `folder`, by default the study's.
+
+        Its pictures and `trials.csv` are beside it.
+        """
+        file = write(self.page(), folder or self.folder)
+        with atomic_write(file.with_name("trials.csv")) as temporary:
+            temporary.write_text(trials_csv(self.trials), encoding="utf-8")
+        return file
 
     # The methods of keras-tuner's tuners.
 
@@ -220,6 +228,7 @@ class Study:
             note=note,
             outcome=outcome,
             recipe=candidate.recipe,
+            seed=derive_seed(self.settings["seed"], "trial", number),
             measure=metric(self.objectives[0]),
             task=self.task,
             steps=candidate.recipe.epochs * -(-int(self.settings["data"]["train"]) // candidate.recipe.batch),

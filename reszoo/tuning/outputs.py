@@ -1,0 +1,116 @@
+"""What a study hands out: a leaderboard, the files of a network, and a longer training of it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any
+
+import optuna
+
+from reszoo.data.sources import Data, DataSource
+from reszoo.errors import ReszooError
+from reszoo.training.trained import Trained
+from reszoo.tuning.leaderboard import Leaderboard, leaderboard
+from reszoo.tuning.logs import write_logs
+from reszoo.tuning.production import Part, export, open_again, refit
+from reszoo.tuning.results import Trial
+
+SOURCE = "source"
+"""The study attribute that says how its data were opened."""
+
+
+class Outputs(ABC):
+    """The part of a study that hands out results."""
+
+    engine: optuna.Study
+    settings: dict[str, Any]
+
+    @property
+    @abstractmethod
+    def trials(self) -> list[Trial]:
+        """All trials, in the order of their proposals."""
+
+    @abstractmethod
+    def best(self, **limits: float) -> Trial:
+        """Returns the trial with the best score within limits."""
+
+    def leaderboard(self) -> Leaderboard:
+        """Returns the finished trials, best first, with 95 % intervals of their scores."""
+        return leaderboard(self.trials, self.settings)
+
+    def write_logs(self, folder: str | Path, /) -> Path:
+        """Returns a folder after writing a TensorBoard log of every trial, with its values as hyperparameters.
+
+        Args:
+            folder: a new or an empty one; show it by `tensorboard --logdir FOLDER`.
+
+        Raises:
+            ReszooError: the folder has files, or cannot be written.
+        """
+        return write_logs(self.trials, Path(folder).expanduser())
+
+    def export(self, output: str | Path, /, *, trial: int | None = None, overwrite: bool = False) -> Path:
+        """Returns the path of `model.keras` after writing a network, its recipe, its weights and a card into a folder.
+
+        `reszoo.evaluate`, `reszoo.predict` and `reszoo.deploy` need that file alone.
+
+        Args:
+            output: the folder.
+            trial: number of the trial; by default the best one.
+            overwrite: whether files of an earlier call are replaced.
+
+        Raises:
+            ReszooError: no such trial, its weights are missing or damaged, or the folder cannot be used.
+        """
+        folder = Path(output).expanduser()
+        return export(self._numbered(trial), folder, self.leaderboard(), self.settings, overwrite=overwrite)
+
+    def refit(
+        self,
+        output: str | Path,
+        /,
+        *,
+        trial: int | None = None,
+        part: Part = "all",
+        data: Data | DataSource | None = None,
+        size: int | None = None,
+        target: str | None = None,
+        **options: Any,
+    ) -> Trained:
+        """Returns a run that trains a network of the study by its recipe from the start, in a run folder of its own.
+
+        The folder also holds network, recipe and card. The same call resumes an interrupted run.
+
+        Args:
+            output: the run folder.
+            trial: number of the trial; by default the best one.
+            part: `all` trains on the training and the validation examples together; `train` holds the validation
+                examples out, as the search did.
+            data: by default those of the study, which are recorded for files, folders and named data sets.
+            size: argument of `open_data`; by default as in the study.
+            target: argument of `open_data`; by default as in the study.
+            options: further arguments of `reszoo.train`: `epochs=40`, `verbose=0`, other fields of the recipe.
+
+        Raises:
+            ReszooError: no such trial, unknown or other data, or a folder that cannot be used.
+        """
+        chosen = self._numbered(trial)
+        opened = self._data(data, {"size": size, "target": target})
+        return refit(chosen, opened, Path(output).expanduser(), self.leaderboard(), part=part, **options)
+
+    def _numbered(self, number: int | None) -> Trial:
+        """A trial by its number; the best one by default."""
+        if number is None:
+            return self.best()
+        trials = {trial.number: trial for trial in self.trials}
+        if number not in trials:
+            expected = f"0 to {max(trials)}" if trials else "a trial, but there is none"
+            raise ReszooError("trial", got=number, expected=expected)
+        if trials[number].score is None:
+            raise ReszooError("trial", got=f"{number}, {trials[number].state}", expected="a trial with a score")
+        return trials[number]
+
+    def _data(self, data: Data | DataSource | None, options: dict[str, Any]) -> Data:
+        """The data of the study, or others of the same shape and classes."""
+        return open_again(self.engine.user_attrs.get(SOURCE, {}), self.settings, data, options)
