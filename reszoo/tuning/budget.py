@@ -82,13 +82,17 @@ class Feasible:
 
     def has(self, point: Point) -> bool:
         """Returns whether the network of a point is valid and within budget."""
-        cost = self.space.cost(point)
-        if cost is None or self.budget.excess(cost) > 1:
+        if not self.is_within_counts(point):
             return False
         if self.budget.latency is None or self._measure is None:
             return True
         spec = self.space.spec(point)
         return spec is not None and self._measure(spec) <= self.budget.latency
+
+    def is_within_counts(self, point: Point) -> bool:
+        """Returns whether the network of a point is valid and within the counted limits; nothing is measured."""
+        cost = self.space.cost(point)
+        return cost is not None and self.budget.excess(cost) <= 1
 
     def fraction(self) -> float:
         """Returns the share of random points whose networks are valid and within the counted limits.

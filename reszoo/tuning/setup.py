@@ -6,7 +6,6 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +75,7 @@ class Setup:
     @cached_property
     def proposals(self) -> Proposals:
         """The sampler."""
-        return Proposals(self.feasible, self.recipe, sampler=self.sampler, seed=self.seed)
+        return Proposals(self.feasible, self.recipe, sampler=self.sampler, seed=self.seed, objectives=self.objectives)
 
     @cached_property
     def pruner(self) -> optuna.pruners.BasePruner:
@@ -134,19 +133,8 @@ def _check_options(objectives: tuple[str, ...], sampler: str, pruning: str) -> N
     for where, got, known in (("sampler", sampler, [*SAMPLERS]), ("pruning", pruning, [*PRUNINGS])):
         if got not in known:
             raise UnknownNameError(where, got=got, known=known)
-    if sampler == "gp" and not _is_installed("torch"):
-        raise ReszooError("sampler", got="gp", hint="pip install torch, which Optuna's Gaussian process needs")
     if objectives[0] != "accuracy":
         raise ReszooError("objective", got=[*objectives], expected="accuracy, then costs to minimize")
     for got in objectives[1:]:
         if got not in (*COUNTED_COSTS, "latency"):
             raise UnknownNameError("objective", got=got, known=(*COUNTED_COSTS, "latency"))
-    if len(objectives) > 1 and sampler == "gp":
-        raise ReszooError("sampler", got="gp with several objectives", expected="nsga2, tpe, random, grid")
-
-
-def _is_installed(module: str) -> bool:
-    try:
-        return find_spec(module) is not None
-    except ValueError:
-        return False

@@ -17,15 +17,15 @@ from reszoo.report.write import write
 from reszoo.training.run_folder import HISTORY
 from reszoo.tuning.axes import Point
 from reszoo.tuning.page import study_page
-from reszoo.tuning.proposals import OUTCOME, PLACE, POINT, RETRY, is_proposal
+from reszoo.tuning.proposals import OUTCOME, PLACE, POINT, RETRY, SCORE, is_proposal
 from reszoo.tuning.results import Trial, best_of, front, fronts, numbers_to_keep, ranked
 from reszoo.tuning.space import Space, space as get_space
 from reszoo.tuning.storage import DATABASE, SETTINGS, connect, url_of
 from reszoo.types import KerasModel
 from reszoo.weights.formats.archives import is_zip
 
-NOTE, SCORE, COSTS, ROWS, BYTES = "note", "score", "costs", "history", "bytes"
-"""Names of trial attributes in the database: error message, score, costs, history, file size of the best weights."""
+NOTE, COSTS, ROWS, BYTES = "note", "costs", "history", "bytes"
+"""Names of trial attributes in the database: error message, costs, history, file size of the best weights."""
 
 TABLE_ROWS = 10
 """Trials shown in a notebook."""
