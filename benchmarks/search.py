@@ -36,7 +36,7 @@ from machine import describe
 import reszoo
 from reszoo.tuning import improvement
 from reszoo.tuning.budget import Budget, Feasible
-from reszoo.tuning.proposals import POINT, Exhausted, Halving, Proposals
+from reszoo.tuning.proposals import Exhausted, Halving, Proposals
 
 TABLES = Path(__file__).parent / "search_tables"
 RANDOM, MOST = 20, 60
@@ -106,7 +106,7 @@ class Table:
         self.macs = [row[1] for row in rows]
         self.curves = [row[2] for row in rows]
         self.seconds = [row[3] for row in rows] if len(rows[0]) > 3 else None
-        self.answers = {axis: list(dict.fromkeys(point[axis] for point in self.points)) for axis in self.axes}
+        self.answers = {name: axis.answers for name, axis in self.space.axes.items()}
         self.epochs = len(self.curves[0])
         self.places = {self.key(point): place for place, point in enumerate(self.points)}
 
@@ -176,16 +176,16 @@ def cheapest_of_eight(table, seed):
         yield network, 0, table.epochs
 
 
-def under_optuna(table, study, point_of):
+def under_optuna(table, study):
     """What a study trains; a network that was trained before is looked up, and costs nothing."""
     trained = set()
     for _ in range(MOST):
         trial = study.ask()
         try:
-            network = table.place(point_of(trial))
+            point = {axis: trial.suggest_categorical(axis, answers) for axis, answers in table.answers.items()}
         except Exhausted:
             return
-        best, pruned = 0.0, False
+        network, best, pruned = table.place(point), 0.0, False
         for epoch, accuracy in enumerate(table.curves[network], start=1):
             best = max(best, accuracy)
             trial.report(best, epoch)
@@ -206,10 +206,7 @@ def tpe(make):
         sampler = optuna.samplers.TPESampler(seed=seed, multivariate=True)
         study = optuna.create_study(direction="maximize", sampler=sampler, pruner=make(table.epochs))
 
-        def point_of(trial):
-            return {axis: trial.suggest_categorical(axis, table.answers[axis]) for axis in table.axes}
-
-        return under_optuna(table, study, point_of)
+        return under_optuna(table, study)
 
     return search
 
@@ -222,13 +219,8 @@ def ours(*, sampler="gp", halving=True, **constants):
         pruner = Halving(epochs=table.epochs) if halving else optuna.pruners.NopPruner()
         study = optuna.create_study(direction="maximize", sampler=proposals, pruner=pruner)
 
-        def point_of(trial):
-            if POINT not in trial.user_attrs:
-                raise Exhausted
-            return trial.user_attrs[POINT]
-
         with mock.patch.dict(vars(improvement), constants):
-            yield from under_optuna(table, study, point_of)
+            yield from under_optuna(table, study)
 
     return search
 
@@ -281,7 +273,7 @@ def until(table, trials, goal, most):
 
 def quartiles(values):
     ordered = sorted(values)
-    return [ordered[round(share * (len(ordered) - 1))] for share in (0.25, 0.5, 0.75)]
+    return [ordered[round(share * (len(ordered) - 1))] if ordered else math.nan for share in (0.25, 0.5, 0.75)]
 
 
 def replay(table, seed, searches):

@@ -60,7 +60,7 @@ def main():
     parser.add_argument("file")
     arguments = parser.parse_args()
     path = TABLES / f"{arguments.name}.jsonl"
-    head, *lines = path.read_text().splitlines() if path.exists() else ["{}"]
+    lines = path.read_text().splitlines()[1:]
     trained = [json.loads(line)[0] for line in lines]
     data = load(arguments.file, arguments.name)
     with path.open("a") as stream:

@@ -59,7 +59,9 @@ def search(
         str | None, typer.Option(help="name (reszoo.list_recipes()); the default depends on the data")
     ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="passes over the data; by default as in the recipe")] = None,
-    sampler: Annotated[str, typer.Option(help="tpe, nsga2, random, grid or gp")] = "tpe",
+    sampler: Annotated[
+        str | None, typer.Option(help="gp, tpe, nsga2, random or grid; by default that of the study, or gp")
+    ] = None,
     pruning: Annotated[str, typer.Option(help="halving or none")] = "halving",
     objective: Annotated[list[str] | None, typer.Option(help="accuracy, then costs to minimize")] = None,
     seed: Annotated[

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from reszoo.tuning.results import tidy
 from reszoo.tuning.scheduler import Scheduler
 from reszoo.tuning.setup import prepare
 from reszoo.tuning.space import Space
-from reszoo.tuning.storage import GRACE, HEARTBEAT, connect, create_or_load, quiet, url_of
+from reszoo.tuning.storage import GRACE, HEARTBEAT, connect, create_or_load, quiet, recorded_settings, url_of
 from reszoo.tuning.study import Study
 from reszoo.tuning.worker_process import Worker
 
@@ -71,8 +72,8 @@ class Search(Study):
         recipe: a recipe or its name; by default one for the kind of data.
         budget: `Budget`, or its limits: `{"macs": 2e6}`.
         objective: `accuracy` (best validation accuracy after any epoch), or a list of it and costs to minimize.
-        sampler: tpe, nsga2 (for several objectives), random, grid or gp. tpe and gp propose several networks at a time
-            (eight for the first ten trials, then two), of which the one with the fewest MACs is tried.
+        sampler: gp (a Gaussian process: the network that promises most improvement for its MACs), tpe, nsga2 (for
+            several objectives), random or grid; by default that of the study, and gp in a new one.
         pruning: `halving` ends runs that fall behind (asynchronous successive halving); `none`.
         seed: random seed (proposals, split of the data, initial weights, shuffling, augmentation).
         storage: an SQLAlchemy URL, such as `postgresql+psycopg://user@host/base`; by default a file in the folder.
@@ -97,7 +98,7 @@ class Search(Study):
         recipe: str | Recipe | None = None,
         budget: Budget | Mapping[str, float] | None = None,
         objective: str | Sequence[str] = "accuracy",
-        sampler: str = "tpe",
+        sampler: str | None = None,
         pruning: str = "halving",
         seed: int = 0,
         storage: str | None = None,
@@ -120,7 +121,7 @@ class Search(Study):
             recipe_changes=recipe_changes,
             budget=budget,
             objective=objective,
-            sampler=sampler,
+            sampler=sampler or "gp",
             pruning=pruning,
             callbacks=callbacks,
             retries=retries,
@@ -132,6 +133,9 @@ class Search(Study):
         # Processes that start together must create the tables one after another.
         with FileLock(folder / "begin.lock"):
             self.storage = connect(storage or url_of(folder), heartbeat=heartbeat, grace=grace)
+            if sampler is None:
+                before = recorded_settings(self.storage, name).get("sampler", self.setup.sampler)
+                self.setup = replace(self.setup, sampler=before)
             engine = create_or_load(self.storage, name, self.setup.directions, self.setup.settings)
         super().__init__(engine, folder)
 

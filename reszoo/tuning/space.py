@@ -20,7 +20,16 @@ from reszoo.config import FrozenModel, check, configs, inherit, merge, read_yaml
 from reszoo.errors import ReszooError, UnknownNameError
 from reszoo.notebook import html_table
 from reszoo.training.recipes import Recipe, recipe as get_recipe
-from reszoo.tuning.axes import Axis, Point, ValueSource, all_points, count_points, describe_values, random_answers
+from reszoo.tuning.axes import (
+    Answers,
+    Axis,
+    Point,
+    ValueSource,
+    all_points,
+    count_points,
+    describe_values,
+    random_answers,
+)
 from reszoo.tuning.cost_table import CostTable, nested
 from reszoo.tuning.sizes import KINDS, Size
 
@@ -132,6 +141,8 @@ class Space(FrozenModel):
                 point[name] = axis.ask(hp, name)
                 continue
             ((parent, answers),) = axis.when.items()
+            if point.get(parent) not in answers and isinstance(hp, Answers):
+                continue
             # Also where it does not apply: keras-tuner only then registers a conditional axis.
             with hp.conditional_scope(parent, [*answers]):
                 value = axis.ask(hp, name)

@@ -130,6 +130,14 @@ def create_or_load(
     return study
 
 
+def recorded_settings(storage: optuna.storages.RDBStorage, name: str) -> dict[str, Any]:
+    """Returns the settings that the study of a name was created with; none where there is no such study."""
+    try:
+        return dict(storage.get_study_user_attrs(storage.get_study_id_from_name(name)).get(SETTINGS, {}))
+    except KeyError:
+        return {}
+
+
 def _with_defaults(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Recorded settings, their recipe completed with the defaults of fields that later versions added."""
     try:
