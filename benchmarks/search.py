@@ -2,7 +2,7 @@
 
     python benchmarks/search.py [--seeds 30] [--tables fashion photos digits columns]
 
-benchmarks/search_tables holds small spaces of which every network was trained once, for real, and its validation accuracy
+benchmarks/search_tables holds small spaces of which every network was trained once, for real, its validation accuracy
 noted after every epoch (search_train.py). The searches look up what they would have trained: keras_tuner's RandomSearch
 and Hyperband (one pass after another) by its own oracles, Optuna's TPE with its own pruners, reszoo's proposals and
 pruning, and the latter with one rule left out at a time. The goal of a seed is the best accuracy of its own 20 random
@@ -26,7 +26,8 @@ from itertools import count, islice
 from pathlib import Path
 from unittest import mock
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# keras_tuner's oracles need no TensorFlow.
+os.environ.setdefault("KERAS_BACKEND", "numpy")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np

@@ -1,10 +1,10 @@
-"""Trains a table for benchmarks/search.py: every network of a small space once, its validation accuracy after each epoch.
+"""Trains a table for benchmarks/search.py: every network of a small space, its accuracy after each epoch.
 
     python benchmarks/search_train.py photos cifar10.npz
     python benchmarks/search_train.py fashion fashion_mnist_train.npz
 
-The file is a .npz with `x` (images) and `y` (class numbers). Rows are appended to benchmarks/search_tables/NAME.jsonl; an
-interrupted run resumes.
+The file is a .npz with `x` (images) and `y` (class numbers). Rows are appended to benchmarks/search_tables/NAME.jsonl;
+an interrupted run resumes.
 """
 
 import argparse
@@ -12,6 +12,7 @@ import json
 import os
 import time
 
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 

@@ -16,7 +16,7 @@ from reszoo.tuning.gaussian import Array, Process, log_improvement
 
 STARTS, OFFERS = 3, 8
 """First proposals, before there are results: each is the cheapest of so many random networks."""
-POOL, MAX_DRAWS = 1_000, 20_000
+POOL, MAX_DRAWS = 1_000, 10_000
 """Networks of which the most promising one is taken, and random draws to gather them."""
 COST_POWER = 1.0
 """Improvement is divided by the MACs to this power."""
