@@ -36,6 +36,7 @@ from machine import describe
 
 import reszoo
 from reszoo.tuning import improvement
+from reszoo.tuning.axes import Answers
 from reszoo.tuning.budget import Budget, Feasible
 from reszoo.tuning.proposals import Exhausted, Halving, Proposals
 
@@ -61,11 +62,13 @@ SPACES = {
         recipe={RATE: (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)},
         **CIFAR,
     ),
+    # The plain networks have one block a stage.
     "photos": _space(
         "photos",
         (8, 8, 3),
         10,
-        size={"depth": (1, 2), "width": (0.25, 0.5, 1.0)},
+        changes={"depths": 1},
+        size={"depth": {"values": (1, 2), "when": {"shortcut": ("pad",)}}, "width": (0.25, 0.5, 1.0)},
         recipe={RATE: (0.01, 0.03, 0.1, 0.3, 1.0)},
         **CIFAR,
     ),
@@ -103,19 +106,21 @@ class Table:
         head, *rows = map(json.loads, (TABLES / f"{name}.jsonl").read_text().splitlines())
         self.name, self.about, self.axes = name, head["about"], head["axes"]
         self.space, self.recipe = SPACES[name], RECIPES[name]
-        self.points = [dict(zip(self.axes, row[0], strict=True)) for row in rows]
+        # null: the axis does not apply.
+        pairs = [zip(self.axes, row[0], strict=True) for row in rows]
+        self.points = [{axis: value for axis, value in pair if value is not None} for pair in pairs]
         self.macs = [row[1] for row in rows]
         self.curves = [row[2] for row in rows]
         self.seconds = [row[3] for row in rows] if len(rows[0]) > 3 else None
-        self.answers = {name: axis.answers for name, axis in self.space.axes.items()}
         self.epochs = len(self.curves[0])
         self.places = {self.key(point): place for place, point in enumerate(self.points)}
 
     def key(self, point):
-        return tuple(point[axis] for axis in self.axes)
+        return tuple(point.get(axis) for axis in self.axes)
 
-    def place(self, point):
-        return self.places[self.key(point)]
+    def place(self, source):
+        """The network whose values come from a source, such as `keras_tuner.HyperParameters`."""
+        return self.places[self.key(self.space.ask(source))]
 
 
 # A search yields what it trains, in order: (network, first epoch, epoch after the last).
@@ -126,8 +131,7 @@ def by_oracle(table, make, seed):
     import keras_tuner
 
     hp = keras_tuner.HyperParameters()
-    for axis, answers in table.answers.items():
-        hp.Choice(axis, answers)
+    table.space.ask(hp)
     oracle = make(keras_tuner.oracles, keras_tuner.Objective("val_accuracy", "max"), hp, seed)
     with tempfile.TemporaryDirectory() as folder:
         oracle._set_project_dir(folder, "search")
@@ -138,7 +142,7 @@ def by_oracle(table, make, seed):
                 if trial.status != "RUNNING":
                     return
                 values = trial.hyperparameters.values
-                network = table.place(values)
+                network = table.place(trial.hyperparameters)
                 first, last = values.get("tuner/initial_epoch", 0), values.get("tuner/epochs", table.epochs)
                 oracle.update_trial(trial.trial_id, {"val_accuracy": max(table.curves[network][:last])})
                 trial.status = "COMPLETED"
@@ -183,10 +187,10 @@ def under_optuna(table, study):
     for _ in range(MOST):
         trial = study.ask()
         try:
-            point = {axis: trial.suggest_categorical(axis, answers) for axis, answers in table.answers.items()}
+            network = table.place(Answers(trial.suggest_categorical))
         except Exhausted:
             return
-        network, best, pruned = table.place(point), 0.0, False
+        best, pruned = 0.0, False
         for epoch, accuracy in enumerate(table.curves[network], start=1):
             best = max(best, accuracy)
             trial.report(best, epoch)

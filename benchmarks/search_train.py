@@ -34,6 +34,11 @@ def load(file, name):
     )
 
 
+def values(space, point):
+    """Returns the values of all axes, None where an axis does not apply."""
+    return [point.get(axis) for axis in space.axes]
+
+
 def train(data, name, point):
     """Trains one network; returns its row: values of the axes, MACs, accuracy after every epoch, and the seconds."""
     import keras
@@ -52,7 +57,7 @@ def train(data, name, point):
     history = hypermodel.fit(hp, model, x, y, verbose=0, **settings).history
     keras.backend.clear_session()
     curve = [round(value, 4) for value in history["val_accuracy"]]
-    return [[*point.values()], space.cost(point).macs, curve, round(time.perf_counter() - start, 1)]
+    return [values(space, point), space.cost(point).macs, curve, round(time.perf_counter() - start, 1)]
 
 
 def main():
@@ -66,7 +71,7 @@ def main():
     data = load(arguments.file, arguments.name)
     with path.open("a") as stream:
         for point in SPACES[arguments.name].points():
-            if [*point.values()] not in trained:
+            if values(SPACES[arguments.name], point) not in trained:
                 stream.write(json.dumps(train(data, arguments.name, point)) + "\n")
                 stream.flush()
 
