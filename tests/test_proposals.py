@@ -233,9 +233,12 @@ def test_workers_that_ask_at_once_get_different_networks():
     assert len({str(first.ask()[1]) for _ in range(8)}) == 8, "no result yet"
 
 
-def test_minimizing_is_maximizing_the_negative():
+@pytest.mark.parametrize("loss", [lambda score: -10 - score, lambda score: math.exp(-score)], ids=["sign", "logarithm"])
+def test_minimizing_a_loss_is_maximizing_its_score(loss):
     up, down = Asked(), Asked(directions=("minimize",))
-    assert up.run(8) == down.run(8, score=lambda point: -landscape(point))
+    assert up.run(8, score=lambda point: 10 + landscape(point)) == down.run(
+        8, score=lambda point: loss(landscape(point))
+    )
 
 
 def test_scores_of_trials_that_ended_otherwise():
@@ -297,9 +300,9 @@ def compute_until(known, goal):
 
 
 def test_needs_less_than_random_search():
-    """It reaches the best of 15 random networks with 0.4 of their compute (median of seven seeds: 0.22)."""
+    """It reaches the best of 15 random networks with 0.4 of their compute (median of five seeds: 0.22)."""
     shares = []
-    for seed in range(7):
+    for seed in range(5):
         chance = Asked(seed=seed, sampler="random").run(15)
         goal = max(map(landscape, chance))
         whole = sum(SPACE.cost(point).macs for point in chance)

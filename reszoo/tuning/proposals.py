@@ -223,8 +223,11 @@ def results_of(study: optuna.Study) -> Results:
     ended = [trial for trial in trials if trial.state in ENDED]
     # A trial whose process died fails in Optuna's eyes, until another one resumes it.
     alive = [trial for trial in trials if trial.state not in ENDED and trial.user_attrs.get(OUTCOME) != "failed"]
-    sign = -1 if study.directions[0] == StudyDirection.MINIMIZE else 1
-    scores = [sign * _reached(trial) for trial in ended]
+    scores = [_reached(trial) for trial in ended]
+    if study.directions[0] == StudyDirection.MINIMIZE:
+        # By the logarithm: a loss that explodes must not hide how the others differ.
+        logs = all(score > 0 for score in scores if math.isfinite(score))
+        scores = [-math.log(score) if logs and math.isfinite(score) else -score for score in scores]
     worst = min((score for score in scores if math.isfinite(score)), default=0.0)
     return Results(
         [trial.user_attrs[POINT] for trial in ended],
