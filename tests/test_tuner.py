@@ -124,7 +124,7 @@ def test_hyperband_keeps_its_full_schedule(tmp_path, specs):
     assert sum(epochs == 27 for epochs, _, _ in simulated.fits) == 9
     assert all(reszoo.cost(spec).params <= simulated.feasible.budget.params for spec in specs)
     for trial in trials:
-        point = {name: trial.hyperparameters.values[name] for name in TINY.axes if name in trial.hyperparameters.values}
+        point = TINY.ask(trial.hyperparameters)
         assert TINY.spec(point) in specs, "the hyperparameters of the trial are those that were built"
 
 

@@ -22,7 +22,6 @@ from reszoo.tuning.proposals import (
     OUTCOME,
     PLACE,
     RETRY,
-    SCORE,
     Exhausted,
     Proposals,
     derive_seed,
@@ -33,7 +32,7 @@ from reszoo.tuning.results import tidy
 from reszoo.tuning.setup import Setup
 from reszoo.tuning.space import Candidate
 from reszoo.tuning.storage import add_successor, requeue_orphans
-from reszoo.tuning.study import BYTES, COSTS, NOTE, ROWS, Study
+from reszoo.tuning.study import BYTES, COSTS, NOTE, ROWS, SCORE, Study
 from reszoo.tuning.trial_end import Ending, TrialEnd, TrialFailed
 from reszoo.tuning.worker_process import Answer, Worker
 

@@ -17,7 +17,7 @@ from reszoo.report.write import write
 from reszoo.training.run_folder import HISTORY
 from reszoo.tuning.axes import Point
 from reszoo.tuning.page import study_page
-from reszoo.tuning.proposals import OUTCOME, PLACE, POINT, RETRY, SCORE, is_proposal
+from reszoo.tuning.proposals import OUTCOME, PLACE, POINT, RETRY, SCORE as SCORE, is_proposal
 from reszoo.tuning.results import Trial, best_of, front, fronts, numbers_to_keep, ranked
 from reszoo.tuning.space import Space, space as get_space
 from reszoo.tuning.storage import DATABASE, SETTINGS, connect, url_of
