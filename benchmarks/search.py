@@ -308,7 +308,8 @@ def show(table, rows):
         low, middle, high = quartiles(row[0] for row in results)
         share = sum(row[0] < math.inf for row in results) / len(results)
         seconds, epochs, trials = (quartiles(row[place] for row in results)[1] for place in (1, 2, 3))
-        line = f"  {name:27}{low:6.3f}{middle:8.3f}{high:8.3f}{share:8.0%}{epochs:8.0f}{trials:7.0f}{seconds:8.3f}"
+        line = f"  {name:27}{low:6.3f}{middle:8.3f}{high:8.3f}{share:8.0%}{epochs:8.0f}{trials:7.0f}"
+        line += f"{seconds:8.3f}" if table.seconds else f"{'-':>8}"
         # Seeds in which neither reached the goal tell nothing.
         pairs = [(a, b) for a, (b, *_) in zip(mine, results, strict=True) if min(a, b) < math.inf]
         ratios = [math.inf if b == 0 or a == math.inf else a / b for a, b in pairs]
