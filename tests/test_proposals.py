@@ -293,6 +293,16 @@ def test_latency_is_measured_only_of_networks_that_are_proposed():
     assert all(SPACE.spec(point).stages[0].width <= 16 for point in asked.points)
 
 
+def test_a_budget_that_hardly_any_draw_meets(monkeypatch):
+    """Where none of the draws fits, a proposal is the random network that Feasible finds."""
+    monkeypatch.setattr("reszoo.tuning.improvement.MAX_DRAWS", 3)
+    asked = Asked()
+    least = asked.proposals._feasible.least().macs
+    asked.proposals._feasible = Feasible(SPACE, Budget(macs=1.05 * least))
+    asked.run(5)
+    assert all(SPACE.cost(point).macs <= 1.05 * least for point in asked.points)
+
+
 def compute_until(known, goal):
     """MACs of the networks until one is as good as a goal."""
     costs = np.cumsum([SPACE.cost(point).macs for point in known])

@@ -46,7 +46,7 @@ def by_promise(
             limits has to be beaten: one slice of the hypervolume that a network adds to the Pareto front.
     """
     pool = _pool(feasible, random)
-    if number < STARTS or not results.points:
+    if number < STARTS or not results.points or not pool:
         return [*sorted(pool[:OFFERS], key=lambda point: _cost(feasible, "macs", point)), *pool[OFFERS:]]
     tried = [*results.points, *results.pending]
     rivals = np.ones(len(tried), bool)
