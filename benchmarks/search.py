@@ -1,241 +1,321 @@
-"""The cost of a search: training compute until it matches the best of 20 random trials of full length.
+"""The cost of a search: training compute until it is as good as the best of 20 random trials of full length.
 
-    python benchmarks/search.py fashion_mnist_train.npz [--seeds 15] [--table search_table.jsonl]
+    python benchmarks/search.py [--seeds 30] [--tables fashion photos digits columns]
 
-Every network of one space of residual and plain nets (140) is trained once on a subset of Fashion-MNIST at 14x14, for
-real, and its validation accuracy after every epoch stored in a table; an interrupted run resumes. Then the searches
-look up the networks in the table instead of training them, so that many seeds cost minutes: keras_tuner's RandomSearch
-(20 trials) and Hyperband, by its own oracles, and `reszoo.search`. Compute is epochs times MACs, in the order of
-training, until the best accuracy of RandomSearch is reached. Last, keras_tuner's own HyperResNet trains for as long as
-20 random trials took. The first table shows feasible networks per second in every space of the package, under a budget
-that excludes half of the valid networks.
+benchmarks/search_tables holds small spaces of which every network was trained once, for real, its validation accuracy
+noted after every epoch (search_train.py). Searches look up what they would have trained: RandomSearch, keras_tuner's
+Hyperband (pass after pass, by its own oracle), Optuna's TPE with its own pruners, reszoo's proposals and
+pruning, and the latter with one rule left out at a time. The goal of a seed is the best accuracy of its own 20 random
+trials. Compute is epochs times MACs in the order of training, relative to that of these 20 trials; every search ends
+when it has used as much.
 
-benchmarks/search_table.jsonl holds the 140 networks as trained on JAX: `--table benchmarks/search_table.jsonl` replays
-the searches on them. Another name trains them anew.
+`--seeds 0` shows feasible networks per second in every space of the package, under a budget that excludes half of the
+valid networks.
 """
 
 import argparse
 import contextlib
 import io
 import json
-import multiprocessing
+import math
 import os
 import statistics
 import tempfile
 import time
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
+from unittest import mock
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+# keras_tuner's oracles need no TensorFlow.
+os.environ.setdefault("KERAS_BACKEND", "numpy")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
+import optuna
 from machine import describe
 
 import reszoo
+from reszoo.tuning import improvement
+from reszoo.tuning.axes import Answers
 from reszoo.tuning.budget import Budget, Feasible
-from reszoo.tuning.job import Outcome, Progress
-from reszoo.tuning.search import Search
+from reszoo.tuning.proposals import Exhausted, Halving, Proposals
 
-TRIALS, EPOCHS, BATCH, SIDE, IMAGES, HELD = 20, 18, 64, 14, 800, 1000
-OURS = 40
-"""Trials of `reszoo.search`; most are pruned."""
+TABLES = Path(__file__).parent / "search_tables"
+RANDOM, MOST = 20, 60
+"""Trials of RandomSearch, and the most of any other search."""
 RATE = "learning_rate.peak"
-RATES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
-SPACE = reszoo.Space(
-    name="benchmark",
-    network="resnet20_cifar",
-    size={"depth": (1, 2), "width": (0.25, 0.5, 0.75, 1.0, 1.5)},
-    net={"shortcut": ("pad", "none")},
-    recipe={RATE: RATES},
-)
-RECIPE = reszoo.recipe("fast", batch=BATCH, epochs=EPOCHS, augmentation={"shift": 0, "flip": False})
 
 
-def load(file):
-    with np.load(file) as arrays:
-        x, y = arrays["x"], arrays["y"]
-    validation = (x[IMAGES : IMAGES + HELD], y[IMAGES : IMAGES + HELD])
-    return reszoo.open_data((x[:IMAGES], y[:IMAGES]), size=SIDE, validation=validation)
+def _space(name, shape, classes, **changes):
+    return reszoo.Space(name=name, **{"network": "resnet20_cifar", **changes}).fitted(
+        input_shape=shape, classes=classes
+    )
 
 
-# The table.
+CIFAR = {"net": {"shortcut": ("pad", "none")}}
+SPACES = {
+    "fashion": _space(
+        "fashion",
+        (14, 14, 1),
+        10,
+        size={"depth": (1, 2), "width": (0.25, 0.5, 0.75, 1.0, 1.5)},
+        recipe={RATE: (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)},
+        **CIFAR,
+    ),
+    # The plain networks have one block a stage.
+    "photos": _space(
+        "photos",
+        (8, 8, 3),
+        10,
+        changes={"depths": 1},
+        size={"depth": {"values": (1, 2), "when": {"shortcut": ("pad",)}}, "width": (0.25, 0.5, 1.0)},
+        recipe={RATE: (0.01, 0.03, 0.1, 0.3, 1.0)},
+        **CIFAR,
+    ),
+    "digits": _space(
+        "digits",
+        (8, 8, 1),
+        10,
+        size={"depth": (1, 2), "width": (0.25, 0.5, 0.75)},
+        recipe={RATE: (0.01, 0.03, 0.1, 0.3, 1.0)},
+        **CIFAR,
+    ),
+    "columns": _space(
+        "columns",
+        (24,),
+        7,
+        network="tabular_resnet",
+        kind="tabular",
+        size={"depth": (1, 2, 4), "width": (8, 16, 32, 64)},
+        recipe={RATE: (1e-4, 4e-4, 1.6e-3, 6.4e-3, 2.5e-2)},
+    ),
+}
+PLAIN = {"augmentation": {"shift": 0, "flip": False}}
+RECIPES = {
+    "fashion": reszoo.recipe("fast", batch=64, epochs=18, **PLAIN),
+    "photos": reszoo.recipe("fast", batch=32, epochs=12, **PLAIN),
+    "digits": reszoo.recipe("fast", batch=32, epochs=6),
+    "columns": reszoo.recipe("tabular", epochs=6),
+}
 
 
-def key(point):
-    return json.dumps(point, sort_keys=True)
+class Table:
+    """Every network of a small space: values of its axes, MACs, accuracy after each epoch, seconds if measured."""
+
+    def __init__(self, name):
+        head, *rows = map(json.loads, (TABLES / f"{name}.jsonl").read_text().splitlines())
+        self.name, self.about, self.axes = name, head["about"], head["axes"]
+        self.space, self.recipe = SPACES[name], RECIPES[name]
+        # null: the axis does not apply.
+        pairs = [zip(self.axes, row[0], strict=True) for row in rows]
+        self.points = [{axis: value for axis, value in pair if value is not None} for pair in pairs]
+        self.macs = [row[1] for row in rows]
+        self.curves = [row[2] for row in rows]
+        self.seconds = [row[3] for row in rows] if len(rows[0]) > 3 else None
+        self.epochs = len(self.curves[0])
+        self.places = {self.key(point): place for place, point in enumerate(self.points)}
+
+    def key(self, point):
+        return tuple(point.get(axis) for axis in self.axes)
+
+    def place(self, source):
+        """The network whose values come from a source, such as `keras_tuner.HyperParameters`."""
+        return self.places[self.key(self.space.ask(source))]
 
 
-def one_thread():
-    import tensorflow as tf
-
-    tf.config.threading.set_intra_op_parallelism_threads(1)
+# A search yields what it trains, in order: (network, first epoch, epoch after the last).
 
 
-def train(file, point):
-    """Trains one network; returns its MACs, its validation accuracy after every epoch, and the seconds."""
-    import keras
+def by_oracle(table, make, seed):
+    """keras_tuner's own oracle, as its tuners call it."""
     import keras_tuner
 
-    data, start = load(file), time.perf_counter()
-    space = SPACE.fitted(input_shape=data.shape, classes=len(data.classes))
-    keras.utils.set_random_seed(0)
     hp = keras_tuner.HyperParameters()
-    hypermodel = reszoo.HyperResNet(space, RECIPE, steps=-(-IMAGES // BATCH) * EPOCHS)
-    space.ask(hp)
-    hp.values.update(point)
-    model = hypermodel.build(hp)
-    x, y = data.arrays("train")
-    validation = data.arrays("validation")
-    curve = hypermodel.fit(
-        hp, model, x, y, epochs=EPOCHS, batch_size=BATCH, validation_data=validation, verbose=0
-    ).history
-    row = {"point": point, "macs": space.cost(point).macs, "curve": curve["val_accuracy"]}
-    keras.backend.clear_session()
-    return row | {"seconds": time.perf_counter() - start}
+    table.space.ask(hp)
+    oracle = make(keras_tuner.oracles, keras_tuner.Objective("val_accuracy", "max"), hp, seed)
+    with tempfile.TemporaryDirectory() as folder:
+        oracle._set_project_dir(folder, "search")
+        while True:
+            # The oracle prints a table of every trial.
+            with contextlib.redirect_stdout(io.StringIO()):
+                trial = oracle.create_trial("tuner0")
+                if trial.status != "RUNNING":
+                    return
+                values = trial.hyperparameters.values
+                network = table.place(trial.hyperparameters)
+                first, last = values.get("tuner/initial_epoch", 0), values.get("tuner/epochs", table.epochs)
+                oracle.update_trial(trial.trial_id, {"val_accuracy": max(table.curves[network][:last])})
+                trial.status = "COMPLETED"
+                oracle.end_trial(trial)
+            yield network, first, last
 
 
-def table_of(file, path, jobs):
-    """Returns the table; networks that it lacks are trained and added to the file."""
-    lines = path.read_text().splitlines() if path.exists() else []
-    rows = {key(row["point"]): row for row in map(json.loads, lines)}
-    missing = [point for point in SPACE.points() if key(point) not in rows]
-    context = multiprocessing.get_context("spawn")
-    with path.open("a") as stream, ProcessPoolExecutor(jobs, mp_context=context, initializer=one_thread) as pool:
-        for future in as_completed([pool.submit(train, file, point) for point in missing]):
-            row = future.result()
-            rows[key(row["point"])] = row
-            stream.write(json.dumps(row) + "\n")
-            stream.flush()
+def random_search(table, seed):
+    """Draws as those of keras_tuner.RandomSearch: uniform, none twice."""
+    order = np.random.default_rng(seed).permutation(len(table.points))
+    yield from ((int(network), 0, table.epochs) for network in order[:RANDOM])
+
+
+def hyperband(table, seed):
+    def make(oracles, objective, hp, seed):
+        return oracles.HyperbandOracle(objective, max_epochs=table.epochs, factor=3, hyperparameters=hp, seed=seed)
+
+    for turn in count():
+        yield from by_oracle(table, make, 1000 * turn + seed)
+
+
+def cheapest_first(table, seed):
+    """No learning at all: shows how much is mere order of cost."""
+    order = np.random.default_rng(seed).permutation(len(table.points))
+    yield from ((int(network), 0, table.epochs) for network in sorted(order, key=lambda network: table.macs[network]))
+
+
+def cheapest_of_eight(table, seed):
+    """The cheapest of eight random networks, again and again."""
+    random, left = np.random.default_rng(seed), [*range(len(table.points))]
+    while left:
+        offers = random.permutation(left)[:8]
+        network = int(min(offers, key=lambda network: table.macs[network]))
+        left.remove(network)
+        yield network, 0, table.epochs
+
+
+def under_optuna(table, study):
+    """What a study trains; a network that was trained before is looked up, and costs nothing."""
+    trained = set()
+    for _ in range(MOST):
+        trial = study.ask()
+        try:
+            network = table.place(Answers(trial.suggest_categorical))
+        except Exhausted:
+            return
+        best, pruned = 0.0, False
+        for epoch, accuracy in enumerate(table.curves[network], start=1):
+            best = max(best, accuracy)
+            trial.report(best, epoch)
+            if epoch < table.epochs and trial.should_prune():
+                pruned = True
+                break
+        if pruned:
+            study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+        else:
+            study.tell(trial, best)
+        if network not in trained:
+            yield network, 0, epoch
+        trained.add(network)
+
+
+def tpe(make):
+    def search(table, seed):
+        sampler = optuna.samplers.TPESampler(seed=seed, multivariate=True)
+        # HyperbandPruner derives its brackets from the name, which would be random.
+        study = optuna.create_study(
+            direction="maximize", sampler=sampler, pruner=make(table.epochs), study_name=f"seed {seed}"
+        )
+
+        return under_optuna(table, study)
+
+    return search
+
+
+def ours(*, sampler="gp", halving=True, **constants):
+    """Returns reszoo's search with other constants of its proposals."""
+
+    def search(table, seed):
+        proposals = Proposals(Feasible(table.space, Budget()), table.recipe, sampler=sampler, seed=seed)
+        pruner = Halving(epochs=table.epochs) if halving else optuna.pruners.NopPruner()
+        study = optuna.create_study(direction="maximize", sampler=proposals, pruner=pruner)
+
+        with mock.patch.dict(vars(improvement), constants):
+            yield from under_optuna(table, study)
+
+    return search
+
+
+def hyperband_pruner(epochs):
+    return optuna.pruners.HyperbandPruner(min_resource=1, max_resource=epochs, reduction_factor=3)
+
+
+RIVALS = {
+    "RandomSearch": random_search,
+    "keras_tuner.Hyperband": hyperband,
+    "cheapest first": cheapest_first,
+    "cheapest of eight": cheapest_of_eight,
+    "Optuna TPE": tpe(lambda epochs: optuna.pruners.NopPruner()),
+    "Optuna TPE, HyperbandPruner": tpe(hyperband_pruner),
+    "Optuna TPE, ASHA": tpe(lambda epochs: optuna.pruners.SuccessiveHalvingPruner(reduction_factor=2)),
+    "Optuna TPE, MedianPruner": tpe(lambda epochs: optuna.pruners.MedianPruner(n_startup_trials=3, n_warmup_steps=1)),
+}
+OURS = "reszoo.search"
+WITHOUT = {
+    "no halving": ours(halving=False),
+    "no cheapest of eight": ours(OFFERS=1),
+    "no division by cost": ours(COST_POWER=0.0),
+    "TPE instead": ours(sampler="tpe"),
+    "random instead": ours(sampler="random"),
+}
+
+
+# Figures.
+
+
+def until(table, trials, goal, most):
+    """Compute, seconds, epochs and trials until a goal is reached, infinite where not within `most` compute."""
+    # A run's start (building, compiling) takes about as long as the quickest run of the table.
+    start = min(table.seconds) if table.seconds else 0.0
+    compute = seconds = epochs = 0.0
+    for number, (network, first, last) in enumerate(trials, start=1):
+        seconds += start
+        for epoch in range(first, last):
+            compute += table.macs[network]
+            epochs += 1
+            if table.seconds:
+                seconds += (table.seconds[network] - start) / table.epochs
+            if compute > most:
+                return (math.inf,) * 4
+            if table.curves[network][epoch] >= goal:
+                return compute, seconds, epochs, number
+    return (math.inf,) * 4
+
+
+def quartiles(values):
+    ordered = sorted(values)
+    return [ordered[round(share * (len(ordered) - 1))] if ordered else math.nan for share in (0.25, 0.5, 0.75)]
+
+
+def replay(table, seed, searches):
+    """Returns search -> (compute and seconds until the goal, relative to those of 20 random trials, epochs, trials)."""
+    base = [*random_search(table, seed)]
+    goal = max(max(table.curves[network]) for network, _, _ in base)
+    whole = sum(table.macs[network] * (last - first) for network, first, last in base)
+    seconds = sum(table.seconds[network] for network, _, _ in base) if table.seconds else math.nan
+    rows = {}
+    for name, search in searches.items():
+        compute, took, *counts = until(table, search(table, seed), goal, whole)
+        rows[name] = (compute / whole, took / seconds, *counts)
     return rows
 
 
-# The trials of a search: pairs of MACs and validation accuracies, epoch by epoch.
-
-
-def by_oracle(make, seed, table):
-    """Returns the trials of one of keras-tuner's oracles."""
-    import keras_tuner
-
-    hp = keras_tuner.HyperParameters()
-    SPACE.ask(hp)
-    oracle = make(hp, keras_tuner.Objective("val_accuracy", "max"), seed)
-    trials = []
-    # The oracle prints a table of every trial.
-    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
-        oracle._set_project_dir(folder, "search")
-        while (trial := oracle.create_trial("tuner0")).status == "RUNNING":
-            values = trial.hyperparameters.values
-            row = table[key({name: values[name] for name in SPACE.axes})]
-            first, last = values.get("tuner/initial_epoch", 0), values.get("tuner/epochs", EPOCHS)
-            trials.append((row["macs"], row["curve"][first:last]))
-            oracle.update_trial(trial.trial_id, {"val_accuracy": max(row["curve"][:last])})
-            trial.status = "COMPLETED"
-            oracle.end_trial(trial)
-    return trials
-
-
-def random_search(hp, objective, seed):
-    import keras_tuner
-
-    return keras_tuner.oracles.RandomSearchOracle(objective, TRIALS, hyperparameters=hp, seed=seed)
-
-
-def hyperband(hp, objective, seed):
-    import keras_tuner
-
-    return keras_tuner.oracles.HyperbandOracle(objective, max_epochs=EPOCHS, factor=3, hyperparameters=hp, seed=seed)
-
-
-def ours(seed, table, source):
-    """Returns the trials of `reszoo.search`, whose workers look up the results in the table."""
-
-    class Lookup:
-        def do(self, job, *, ask=lambda progress: "continue"):
-            point = {
-                "shortcut": job.spec.block.shortcut,
-                "depth": job.spec.stages[0].depth,
-                "width": job.spec.stages[0].width / 16,
-                RATE: job.recipe.learning_rate.peak,
-            }
-            history, curve = [], table[key(point)]["curve"]
-            job.folder.mkdir(parents=True, exist_ok=True)
-            (job.folder / "best.keras").touch()
-            for accuracy in curve:
-                if history and ask(Progress(history)) == "stop":
-                    return Outcome("pruned", history)
-                history.append({"val_accuracy": accuracy})
-            return Outcome("complete", history)
-
-        def stop(self):
-            pass
-
-        close = stop
-
-    class Replayed(Search):
-        worker = Lookup
-
-        def check(self):
-            return {}
-
-    with tempfile.TemporaryDirectory() as folder:
-        study = Replayed(SPACE, source, folder=folder, recipe=RECIPE, seed=seed).search(trials=OURS)
-        return [(trial.costs["macs"], [row["val_accuracy"] for row in trial.history]) for trial in study.trials]
-
-
-def spent(trials, goal=2.0):
-    """Returns epochs times MACs until the goal is reached (by default: never), and whether it was."""
-    total = 0.0
-    for macs, curve in trials:
-        for accuracy in curve:
-            total += macs
-            if accuracy >= goal:
-                return total, True
-    return total, False
-
-
-def best(trials):
-    return max((max(curve) for _, curve in trials if curve), default=0.0)
-
-
-# keras-tuner's own network.
-
-
-class TimeLimit(BaseException):
-    """The time limit is reached. A BaseException, because keras-tuner catches every Exception."""
-
-
-def keras_tuner_network(seconds, source):
-    """Returns the accuracies of keras_tuner's HyperResNet in a time limit, on the same images at its smallest size."""
-    import keras
-    import keras_tuner
-
-    accuracies = []
-    deadline = time.monotonic() + seconds
-
-    class Watch(keras.callbacks.Callback):
-        def on_train_batch_end(self, batch, logs=None):
-            if time.monotonic() > deadline:
-                raise TimeLimit
-
-        def on_epoch_end(self, epoch, logs=None):
-            accuracies.append(logs["val_accuracy"])
-
-    def arrays(part):
-        x, y = source.arrays(part)
-        x = keras.ops.convert_to_numpy(keras.ops.image.resize(np.repeat(x, 3, axis=-1), (32, 32)))
-        return x, keras.utils.to_categorical(y, len(source.classes))
-
-    x, y = arrays("train")
-    with tempfile.TemporaryDirectory() as folder, contextlib.suppress(TimeLimit):
-        hypermodel = keras_tuner.applications.HyperResNet(input_shape=x.shape[1:], classes=len(source.classes))
-        search = keras_tuner.RandomSearch(
-            hypermodel, objective="val_accuracy", max_trials=TRIALS, seed=0, directory=folder
-        )
-        settings = {"epochs": EPOCHS, "batch_size": BATCH, "validation_data": arrays("validation"), "verbose": 0}
-        search.search(x, y, callbacks=[Watch()], **settings)
-    return accuracies
+def show(table, rows):
+    """Prints the figures of every search, and the pairs with reszoo's."""
+    reached = sorted(max(curve) for curve in table.curves)
+    accuracies = f"{reached[0]:.1%} to {reached[-1]:.1%}, median {statistics.median(reached):.1%}"
+    print(f"\n{table.name}: {table.about}; {len(table.points)} networks, {table.epochs} epochs; accuracy {accuracies}")
+    print(f"{'':30}compute until the goal   goal    medians until the goal   compute of reszoo.search / this one's")
+    print(f"{'':30}  25%  median     75%  reached  epochs trials seconds    25%  median     75%   less in")
+    mine = [row[0] for row in rows[OURS]]
+    for name, results in rows.items():
+        low, middle, high = quartiles(row[0] for row in results)
+        share = sum(row[0] < math.inf for row in results) / len(results)
+        seconds, epochs, trials = (quartiles(row[place] for row in results)[1] for place in (1, 2, 3))
+        line = f"  {name:27}{low:6.3f}{middle:8.3f}{high:8.3f}{share:8.0%}{epochs:8.0f}{trials:7.0f}"
+        line += f"{seconds:8.3f}" if table.seconds else f"{'-':>8}"
+        # Seeds in which neither reached the goal tell nothing.
+        pairs = [(a, b) for a, (b, *_) in zip(mine, results, strict=True) if min(a, b) < math.inf]
+        ratios = [math.inf if b == 0 or a == math.inf else a / b for a, b in pairs]
+        pair = "" if name == OURS else "".join(f"{ratio:8.2f}" for ratio in quartiles(ratios))
+        less = "" if name == OURS else f"{sum(a < b for a, b in pairs):5} of {sum(a != b for a, b in pairs)}"
+        print(f"{line} {pair}{less}", flush=True)
 
 
 def feasible():
@@ -254,60 +334,25 @@ def feasible():
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("file", help="Fashion-MNIST's training images: a .npz with x and y")
-    parser.add_argument("--seeds", type=int, default=15, help="0 counts feasible networks only")
-    parser.add_argument("--table", type=Path, default=Path("search_table.jsonl"))
-    parser.add_argument("--jobs", type=int, default=os.cpu_count())
+    parser.add_argument("--seeds", type=int, default=30, help="0 counts feasible networks only")
+    parser.add_argument("--tables", nargs="+", choices=[*SPACES], default=[*SPACES])
+    parser.add_argument("--skip", default="-", help="leave out searches whose names contain this text")
     arguments = parser.parse_args()
-    describe("reszoo", "keras", "tensorflow", "keras-tuner", "optuna")
-    feasible()
+    describe("reszoo", "keras-tuner", "optuna")
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
     if not arguments.seeds:
-        return
-    table, source = table_of(arguments.file, arguments.table, arguments.jobs), load(arguments.file)
-    scores = sorted(max(row["curve"]) for row in table.values())
-    print(
-        f"\n{IMAGES} images for training, {HELD:,} for validation, full length {EPOCHS} epochs; {len(table)} networks,"
-    )
-    print(f"accuracy {scores[0]:.1%} to {scores[-1]:.1%}, median {statistics.median(scores):.1%}")
-    contestants = {
-        "keras_tuner.RandomSearch": lambda seed: by_oracle(random_search, seed, table),
-        "keras_tuner.Hyperband": lambda seed: by_oracle(hyperband, seed, table),
-        "reszoo.search": lambda seed: ours(seed, table, source),
-    }
-    rows = {name: [] for name in contestants}
-    for seed in range(1, arguments.seeds + 1):
-        results = {name: search(seed) for name, search in contestants.items()}
-        goal = best(results["keras_tuner.RandomSearch"])
-        for name, trials in results.items():
-            until, reached = spent(trials, goal)
-            epochs = sum(len(curve) for _, curve in trials)
-            rows[name].append((best(trials), epochs, spent(trials)[0], until if reached else float("inf")))
-    print(
-        f"\nmedians of {arguments.seeds} seeds; compute in 1e9 MACs per image; "
-        f"the goal is RandomSearch's best of {TRIALS}"
-    )
-    print("                            best  epochs  compute  until goal  goal reached")
-    for name, results in rows.items():
-        score, epochs, total, until = map(statistics.median, zip(*results, strict=True))
-        share = sum(row[3] < float("inf") for row in results) / len(results)
-        print(f"  {name:25}{score:6.2%}{epochs:8.0f}{total / 1e9:9.3f}{until / 1e9:12.3f}{share:14.0%}")
-    print("\ncompute of reszoo.search until the goal, relative to (median of the seeds; share of seeds with less)")
-    mine = [row[3] for row in rows["reszoo.search"]]
-    for name, column, what in (
-        ("keras_tuner.RandomSearch", 2, "all 20 trials"),
-        ("keras_tuner.RandomSearch", 3, "until its best"),
-        ("keras_tuner.Hyperband", 2, "one full pass"),
-        ("keras_tuner.Hyperband", 3, "until the goal"),
-    ):
-        theirs = [row[column] for row in rows[name]]
-        pairs = list(zip(mine, theirs, strict=True))
-        shares = [a / b if b < float("inf") else 0.0 for a, b in pairs if a < float("inf") or b < float("inf")]
-        less = sum(a < b for a, b in pairs) / len(pairs)
-        print(f"  {name}, {what:20}{statistics.median(shares):6.2f}   {less:4.0%}")
-    seconds = TRIALS * statistics.mean(row["seconds"] for row in table.values())
-    curve = keras_tuner_network(seconds, source)
-    result = f"{len(curve)} epochs, best {max(curve, default=0):.2%}"
-    print(f"\nkeras_tuner.HyperResNet in the {seconds:.0f} s of 20 random trials: {result}")
+        return feasible()
+    searches = {**RIVALS, OURS: ours(), **{f"  {name}": search for name, search in WITHOUT.items()}}
+    searches = {name: search for name, search in searches.items() if arguments.skip not in name}
+    print(f"{arguments.seeds} seeds; the compute of 20 random trials is 1; inf: not within that compute")
+    start = time.process_time()
+    for table in map(Table, arguments.tables):
+        rows = {name: [] for name in searches}
+        for seed in range(1, arguments.seeds + 1):
+            for name, row in replay(table, seed, searches).items():
+                rows[name].append(row)
+        show(table, rows)
+    print(f"\n{time.process_time() - start:.0f} seconds of one core")
 
 
 if __name__ == "__main__":

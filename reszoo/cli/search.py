@@ -70,11 +70,12 @@ def search(
     recipe: RecipeName = None,
     epochs: Epochs = None,
     sampler: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="tpe, nsga2, random, grid or gp", autocompletion=names.words("tpe", "nsga2", "random", "grid", "gp")
+            help="gp, tpe, nsga2, random or grid; by default that of the study, or gp",
+            autocompletion=names.words("gp", "tpe", "nsga2", "random", "grid"),
         ),
-    ] = "tpe",
+    ] = None,
     pruning: Annotated[
         str | None,
         typer.Option(

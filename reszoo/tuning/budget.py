@@ -86,8 +86,7 @@ class Feasible:
 
     def has(self, point: Point) -> bool:
         """Returns whether the network of a point is valid and within budget."""
-        cost = self.space.cost(point)
-        if cost is None or self.budget.excess(cost) > 1:
+        if not self.is_within_counts(point):
             return False
         if self.budget.latency is None or self._measure is None:
             return True
@@ -112,6 +111,11 @@ class Feasible:
                 raise ReszooError("point", got=f"{getattr(cost, name):,} {name}", expected=f"at most {limit:,.0f}")
         if not self.has(point):
             raise ReszooError("point", got="a slower network", expected=f"at most {self.budget.latency} s")
+
+    def is_within_counts(self, point: Point) -> bool:
+        """Returns whether the network of a point is valid and within the counted limits; nothing is measured."""
+        cost = self.space.cost(point)
+        return cost is not None and self.budget.excess(cost) <= 1
 
     def fraction(self) -> float:
         """Returns the share of random points whose networks are valid and within the counted limits.

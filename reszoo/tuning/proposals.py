@@ -1,4 +1,4 @@
-"""Proposals of networks: Optuna's samplers, queried until a point is within budget and was not tried before."""
+"""Proposals of networks: by expected improvement per cost, or by Optuna's samplers; within budget, each once."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import hashlib
 import math
 import os
 import socket
-from collections.abc import Callable
-from itertools import islice
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import optuna
@@ -24,11 +24,12 @@ from optuna.trial import FrozenTrial, TrialState
 from reszoo.training.recipes import Recipe
 from reszoo.tuning.axes import Answers, Axis, Point
 from reszoo.tuning.budget import Feasible
+from reszoo.tuning.improvement import Results, by_promise
 from reszoo.tuning.space import Candidate
 
-PLACE, POINT, KEY, RETRY, OUTCOME, PROCESS = "place", "point", "key", "retry_of", "outcome", "process"
+PLACE, POINT, KEY, RETRY, OUTCOME, PROCESS, SCORE = "place", "point", "key", "retry_of", "outcome", "process", "score"
 """Names of trial attributes in the database: number of the proposal, point, key of the candidate, number of the trial
-that it resumes, ending that Optuna has no state for, identity of its process."""
+that it resumes, ending that Optuna has no state for, identity of its process, score."""
 QUEUED, START = "queued", "start"
 """Names of trial attributes: a point that waits for its turn, a file of weights to start from."""
 SAMPLER_ATTEMPTS = 25
@@ -38,21 +39,19 @@ FIRST_RUNG = 2
 RANDOM_ATTEMPTS = 500
 """Random draws after which the space counts as exhausted."""
 
-STARTUP_TRIALS = 10
-"""Random proposals before a sampler learns from the results."""
-BATCH_SIZES = {"tpe": (8, 2), "gp": (8, 2)}
-"""Sampler -> networks that it proposes at a time, of which the one with the fewest MACs is tried: at first, and later.
-Cheap networks teach about other axes, such as the learning rate, at low cost (Lee et al. 2020, Cost-aware Bayesian
-optimization)."""
+ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
+"""States of trials whose training ended, with a score or without one."""
 
-SAMPLERS: dict[str, Callable[[int], optuna.samplers.BaseSampler]] = {
+STARTUP_TRIALS = 10
+"""Random proposals before one of Optuna's samplers learns from the results."""
+OPTUNA: dict[str, Callable[[int], optuna.samplers.BaseSampler]] = {
     "tpe": lambda seed: optuna.samplers.TPESampler(seed=seed, multivariate=True, n_startup_trials=STARTUP_TRIALS),
     "nsga2": lambda seed: optuna.samplers.NSGAIISampler(seed=seed, population_size=20),
     "random": lambda seed: optuna.samplers.RandomSampler(seed=seed),
-    "gp": lambda seed: optuna.samplers.GPSampler(seed=seed, n_startup_trials=STARTUP_TRIALS),
-    "grid": lambda seed: optuna.samplers.RandomSampler(seed=seed),
 }
-"""Name -> sampler of a seed. `grid` takes the points in order, without its sampler."""
+"""Name -> Optuna's sampler of a seed."""
+SAMPLERS = ("gp", *OPTUNA, "grid")
+"""Names of all samplers. `gp` is `by_promise`; `grid` takes the points in order."""
 
 
 def derive_seed(seed: int, *path: int | str) -> int:
@@ -95,11 +94,14 @@ class Proposals(optuna.samplers.BaseSampler):
     study that was killed and resumed proposes the same networks.
     """
 
-    def __init__(self, feasible: Feasible, recipe: Recipe, *, sampler: str, seed: int):
+    def __init__(
+        self, feasible: Feasible, recipe: Recipe, *, sampler: str, seed: int, objectives: Sequence[str] = ("accuracy",)
+    ):
         self._feasible = feasible
         self._recipe = recipe
         self._sampler = sampler
         self._seed = seed
+        self._costs = objectives[1:]
         self._distributions = {name: distribution(axis) for name, axis in feasible.space.axes.items()}
 
     def candidate(self, point: Point) -> Candidate:
@@ -161,21 +163,27 @@ class Proposals(optuna.samplers.BaseSampler):
         tried = keys(study) | refused
         if self._sampler == "grid":
             return self._next_in_grid(tried)
-        inner = SAMPLERS[self._sampler](derive_seed(self._seed, "proposal", number))
-        inner.before_trial(study, trial)
-        early, late = BATCH_SIZES.get(self._sampler, (1, 1))
-        points = (self._sampled(inner, study, trial) for _ in range(SAMPLER_ATTEMPTS))
-        feasible = map(self.candidate, filter(self._feasible.has, points))
-        new = (candidate for candidate in feasible if candidate.key not in tried)
-        batch = [*islice(new, early if number < STARTUP_TRIALS else late)]
-        if batch:
-            return min(batch, key=self._macs)
+        for point in self._points(study, trial, number):
+            if self._feasible.has(point) and (candidate := self.candidate(point)).key not in tried:
+                return candidate
         for attempt in range(RANDOM_ATTEMPTS):
             seed = derive_seed(self._seed, "draw", number, attempt)
             candidate = self.candidate(self._feasible.draw(seed=seed))
             if candidate.key not in tried:
                 return candidate
         raise Exhausted
+
+    def _points(self, study: optuna.Study, trial: FrozenTrial, number: int) -> Iterator[Point]:
+        """Points in the order in which they are to be tried."""
+        if self._sampler == "gp":
+            random = Random(derive_seed(self._seed, "proposal", number))
+            results = results_of(study)
+            yield from by_promise(self._feasible, results, number=number, random=random, costs=self._costs)
+            return
+        inner = OPTUNA[self._sampler](derive_seed(self._seed, "proposal", number))
+        inner.before_trial(study, trial)
+        for _ in range(SAMPLER_ATTEMPTS):
+            yield self._sampled(inner, study, trial)
 
     def _sampled(self, inner: optuna.samplers.BaseSampler, study: optuna.Study, trial: FrozenTrial) -> Point:
         joint_axes = inner.infer_relative_search_space(study, trial)
@@ -187,11 +195,6 @@ class Proposals(optuna.samplers.BaseSampler):
             return inner.sample_independent(study, trial, name, self._distributions[name])
 
         return self._feasible.space.ask(Answers(lambda name, _: value(name)))
-
-    def _macs(self, candidate: Candidate) -> int:
-        cost = self._feasible.space.cost(candidate.point)
-        assert cost is not None
-        return cost.macs
 
     def _next_in_grid(self, tried: set[str]) -> Candidate:
         points = (point for point in self._feasible.space.points() if self._feasible.has(point))
@@ -212,6 +215,40 @@ def proposal_number(study: optuna.Study, trial: FrozenTrial) -> int:
 def is_proposal(trial: FrozenTrial) -> bool:
     """Returns whether a trial is a proposal: neither one that resumes another, nor a surplus one."""
     return RETRY not in trial.user_attrs and trial.user_attrs.get(OUTCOME) != "surplus"
+
+
+def results_of(study: optuna.Study) -> Results:
+    """Returns what is known of the trials of a study.
+
+    A trial that ended early has the score that it reached, one without a score (diverged, out of memory) that of the
+    worst. Failed trials tell nothing.
+    """
+    latest: dict[int, FrozenTrial] = {}
+    for trial in study.get_trials(deepcopy=False):
+        if POINT in trial.user_attrs and (is_proposal(trial) or RETRY in trial.user_attrs):
+            latest[trial.user_attrs[PLACE]] = trial
+    trials = [latest[number] for number in sorted(latest)]
+    ended = [trial for trial in trials if trial.state in ENDED]
+    # A trial whose process died fails in Optuna's eyes, until another one resumes it.
+    alive = [trial for trial in trials if trial.state not in ENDED and trial.user_attrs.get(OUTCOME) != "failed"]
+    scores = [_reached(trial) for trial in ended]
+    if study.directions[0] == StudyDirection.MINIMIZE:
+        # By the logarithm: a loss that explodes must not hide how the others differ.
+        logs = all(score > 0 for score in scores if math.isfinite(score))
+        scores = [-math.log(score) if logs and math.isfinite(score) else -score for score in scores]
+    worst = min((score for score in scores if math.isfinite(score)), default=0.0)
+    return Results(
+        [trial.user_attrs[POINT] for trial in ended],
+        [score if math.isfinite(score) else worst for score in scores],
+        [trial.user_attrs[POINT] for trial in alive],
+    )
+
+
+def _reached(trial: FrozenTrial) -> float:
+    """The score of a trial that ended, NaN without one; Optuna's value of one that ended early is its last report."""
+    if trial.values:
+        return trial.values[0]
+    return math.nan if trial.intermediate_values else trial.user_attrs.get(SCORE, math.nan)
 
 
 def keys(study: optuna.Study, *, below: float = float("inf")) -> set[str]:

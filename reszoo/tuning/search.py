@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from numbers import Integral
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ from reszoo.tuning.storage import (
     connect,
     create_or_load,
     quiet,
-    rounds_no_widths,
+    recorded_settings,
 )
 from reszoo.tuning.study import Study
 from reszoo.tuning.worker_process import Worker
@@ -109,8 +110,8 @@ class Search(Study):
             costs to minimize (params, macs, activations, depth, latency). Of classes: accuracy, balanced_accuracy, f1,
             auc, top5, loss; of several labels: map, f1, auc, accuracy, loss; of numbers: rmse, mae, r2, loss. The first
             of a task is its default.
-        sampler: tpe, nsga2 (for several objectives), random, grid or gp. tpe and gp propose several networks at a time
-            (eight for the first ten trials, then two), of which the one with the fewest MACs is tried.
+        sampler: gp (a Gaussian process: the network that promises most improvement for its MACs), tpe, nsga2 (for
+            several objectives), random or grid; by default that of the study, and gp in a new one.
         pruning: `halving` ends runs that fall behind (asynchronous successive halving), the default for one objective;
             `none`, for several.
         seed: random seed (proposals, split of the data, initial weights, shuffling, augmentation).
@@ -144,7 +145,7 @@ class Search(Study):
         changes: Mapping[str, Any] | None = None,
         budget: Budget | Mapping[str, float] | None = None,
         objective: str | Sequence[str] | None = None,
-        sampler: str = "tpe",
+        sampler: str | None = None,
         pruning: str | None = None,
         seed: int = 0,
         storage: str | None = None,
@@ -174,7 +175,7 @@ class Search(Study):
             changes=changes or {},
             budget=budget,
             objective=objective,
-            sampler=sampler,
+            sampler=sampler or "gp",
             pruning=pruning,
             callbacks=callbacks,
             retries=retries,
@@ -187,7 +188,11 @@ class Search(Study):
         # Processes that start together must create the tables one after another.
         with _locked(folder):
             self.storage = connect(storage or folder / DATABASE, heartbeat=heartbeat, grace=grace)
-            if rounds_no_widths(self.storage, name):
+            before = recorded_settings(self.storage, name)
+            if sampler is None:
+                self.setup = replace(self.setup, sampler=before.get("sampler", self.setup.sampler))
+            if before and "grain" not in before["space"]:
+                # Earlier versions did not round widths.
                 self.setup = self.setup.with_space(get_space(self.setup.space, grain=1))
                 self.fraction = self.setup.feasible.fraction()
             engine = create_or_load(self.storage, name, self.setup.directions, self.setup.settings, folder=folder)

@@ -8,7 +8,6 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from importlib.util import find_spec
 from numbers import Integral
 from pathlib import Path
 from typing import Any
@@ -121,7 +120,7 @@ class Setup:
     @cached_property
     def proposals(self) -> Proposals:
         """The sampler."""
-        return Proposals(self.feasible, self.recipe, sampler=self.sampler, seed=self.seed)
+        return Proposals(self.feasible, self.recipe, sampler=self.sampler, seed=self.seed, objectives=self.objectives)
 
     @cached_property
     def pruner(self) -> optuna.pruners.BasePruner:
@@ -278,14 +277,3 @@ def _check_options(objectives: tuple[str, ...], sampler: str, pruning: str) -> N
             raise ReszooError(where, got=repr(got), expected=", ".join(known), hint=_named(got))
         if got not in known:
             raise UnknownNameError(where, got=got, known=known)
-    if sampler == "gp" and not _is_installed("torch"):
-        raise ReszooError("sampler", got="gp", hint="pip install torch, which Optuna's Gaussian process needs")
-    if len(objectives) > 1 and sampler == "gp":
-        raise ReszooError("sampler", got="gp with several objectives", expected="nsga2, tpe, random, grid")
-
-
-def _is_installed(module: str) -> bool:
-    try:
-        return find_spec(module) is not None
-    except ValueError:
-        return False

@@ -17,7 +17,16 @@ from reszoo.config import FrozenModel, check, configs, explain, inherit, merge, 
 from reszoo.errors import ReszooError, UnknownNameError
 from reszoo.notebook import html_table
 from reszoo.training.recipes import HEADS, Recipe, recipe as get_recipe
-from reszoo.tuning.axes import Axis, Point, ValueSource, all_points, count_points, describe_values, random_answers
+from reszoo.tuning.axes import (
+    Answers,
+    Axis,
+    Point,
+    ValueSource,
+    all_points,
+    count_points,
+    describe_values,
+    random_answers,
+)
 from reszoo.tuning.candidate import Candidate as Candidate
 from reszoo.tuning.cost_table import CostTable, check_parts, nested
 from reszoo.tuning.points import checked_point
@@ -126,6 +135,8 @@ class Space(FrozenModel):
                 point[name] = axis.ask(hp, name)
                 continue
             ((parent, answers),) = axis.when.items()
+            if point.get(parent) not in answers and isinstance(hp, Answers):
+                continue
             # Also where it does not apply: keras-tuner only then registers a conditional axis.
             with hp.conditional_scope(parent, [*answers]):
                 value = axis.ask(hp, name)

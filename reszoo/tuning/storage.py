@@ -158,13 +158,12 @@ def space_in(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {"grain": 1, **settings["space"]}
 
 
-def rounds_no_widths(storage: optuna.storages.RDBStorage, name: str) -> bool:
-    """Returns whether a study of an earlier version, which did not round widths, has this name."""
-    with quiet:
-        if name not in optuna.get_all_study_names(storage):
-            return False
-        settings = optuna.load_study(storage=storage, study_name=name).user_attrs.get(SETTINGS)
-    return settings is not None and "grain" not in settings["space"]
+def recorded_settings(storage: optuna.storages.RDBStorage, name: str) -> dict[str, Any]:
+    """Returns the settings that the study of a name was created with; none where there is no such study."""
+    try:
+        return dict(storage.get_study_user_attrs(storage.get_study_id_from_name(name)).get(SETTINGS, {}))
+    except KeyError:
+        return {}
 
 
 def check_same(before: Mapping[str, Any], settings: Mapping[str, Any], *, where: str) -> None:

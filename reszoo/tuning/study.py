@@ -24,7 +24,17 @@ from reszoo.tuning.job import Source
 from reszoo.tuning.measures import metric, objectives_of
 from reszoo.tuning.outputs import Outputs
 from reszoo.tuning.page import study_page, trials_csv
-from reszoo.tuning.proposals import OUTCOME, PLACE, POINT, PROCESS, RETRY, START, derive_seed, is_proposal
+from reszoo.tuning.proposals import (
+    OUTCOME,
+    PLACE,
+    POINT,
+    PROCESS,
+    RETRY,
+    SCORE as SCORE,
+    START,
+    derive_seed,
+    is_proposal,
+)
 from reszoo.tuning.results import Trial, best_of, front, fronts, numbers_to_keep, ranked
 from reszoo.tuning.space import Candidate, Space, space as get_space
 from reszoo.tuning.storage import DATABASE, SETTINGS, connect, space_in
@@ -32,8 +42,8 @@ from reszoo.tuning.worker_process import Worker
 from reszoo.types import KerasModel
 from reszoo.weights.formats.archives import is_zip
 
-NOTE, SCORE, COSTS, ROWS, ORIGIN = "note", "score", "costs", "history", "origin"
-"""Names of trial attributes in the database: error message, score, costs, history, host and folder of the weights."""
+NOTE, COSTS, ROWS, ORIGIN = "note", "costs", "history", "origin"
+"""Names of trial attributes in the database: error message, costs, history, host and folder of the weights."""
 
 TABLE_ROWS = 10
 """Trials shown in a notebook."""
