@@ -25,6 +25,7 @@ from reszoo.training.recipes import Recipe
 from reszoo.tuning.axes import Answers, Axis, Point
 from reszoo.tuning.budget import Feasible
 from reszoo.tuning.improvement import Results, by_promise
+from reszoo.tuning.measures import OBJECTIVE_COSTS
 from reszoo.tuning.space import Candidate
 
 PLACE, POINT, KEY, RETRY, OUTCOME, PROCESS, SCORE = "place", "point", "key", "retry_of", "outcome", "process", "score"
@@ -101,7 +102,7 @@ class Proposals(optuna.samplers.BaseSampler):
         self._recipe = recipe
         self._sampler = sampler
         self._seed = seed
-        self._costs = objectives[1:]
+        self._costs = tuple(name for name in objectives[1:] if name in OBJECTIVE_COSTS)
         self._distributions = {name: distribution(axis) for name, axis in feasible.space.axes.items()}
 
     def candidate(self, point: Point) -> Candidate:
