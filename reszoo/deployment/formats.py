@@ -123,7 +123,8 @@ def versions(entry: Format, quantize: str | None) -> dict[str, str]:
         try:
             numbers[name] = version(name.replace("_", "-"))
         except PackageNotFoundError:
-            numbers[name] = "unknown"
+            # TensorFlow also comes in distributions of other names, such as tensorflow-cpu.
+            numbers[name] = str(getattr(import_module(name), "__version__", "unknown"))
     return numbers
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 
@@ -61,4 +62,5 @@ def versions() -> str:
     import keras
 
     names = ("reszoo", "keras", keras.backend.backend())
-    return ", ".join(f"{name} {version(name)}" for name in names)
+    # Of the modules: TensorFlow also comes in distributions of other names, such as tensorflow-cpu.
+    return ", ".join(f"{name} {import_module(name).__version__}" for name in names)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from importlib.metadata import version
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
@@ -108,7 +108,8 @@ def run(
     if devices.count > 1 and any(getattr(part, "weights", None) is not None for part in data.parts().values()):
         raise ReszooError(f"data {data.name}", got="sample weights and several devices", expected="one device")
     backend = keras.backend.backend()
-    versions = {name: version(name) for name in ("reszoo", "keras", backend, "numpy")}
+    # Of the modules: TensorFlow also comes in distributions of other names, such as tensorflow-cpu.
+    versions = {name: str(import_module(name).__version__) for name in ("reszoo", "keras", backend, "numpy")}
     settings |= {"backend": backend, "versions": versions, "devices": devices.count}
     settings |= {"callbacks": [type(each).__name__ for each in callbacks]} if callbacks else {}
     # Outside the devices' scope: augmentation stays on this machine.
