@@ -148,7 +148,8 @@ addEventListener("load", () => setTimeout(() => {
   }
   const root = document.documentElement;
   const dark = matchMedia("(prefers-color-scheme: dark)").matches;
-  parent.postMessage({least, contrast, dark, wide: root.scrollWidth - root.clientWidth, name: NAME, width: innerWidth}, "*");
+  const wide = root.scrollWidth - root.clientWidth;
+  parent.postMessage({least, contrast, dark, wide, name: NAME, width: innerWidth}, "*");
 }, 50));
 </script></body>"""
 
