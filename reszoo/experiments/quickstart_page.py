@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from io import BytesIO
 
-import numpy as np
-
 from reszoo.arch import zoo
 from reszoo.data.sources import Data
 from reszoo.experiments.quickstart import RECIPE, QuickstartRun, reading
@@ -134,6 +132,7 @@ def _accuracies(transfers: Sequence[Transferred]) -> Picture:
 
 def _samples(digits: Data) -> Image:
     """The first images of every class, a row for each."""
+    import numpy as np
     from PIL import Image as PillowImage
 
     x, y = digits.arrays("train")
