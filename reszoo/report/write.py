@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from importlib import import_module
-from importlib.metadata import version
 from pathlib import Path
 
 from reszoo.atomic import atomic_write
