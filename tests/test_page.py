@@ -279,6 +279,14 @@ def test_lines_report_values_that_cannot_be_drawn():
     assert all(name in names for name in ("vanishing (1 not drawn)", "exploding (2 not drawn)", "fine"))
 
 
+def test_lines_without_a_kind_have_different_looks():
+    kinds = ("", "residual", "", "plain", "", "control", "")
+    lines = [Line(f"line {number}", (1, number), kind=kind) for number, kind in enumerate(kinds)]
+    picture = draw_lines(lines, name="n", title="t", caption="c", xlabel="x", ylabel="y")
+    drawn = [line for line in picture.figure.axes[0].lines if line.get_linewidth() == 1.7]
+    assert len({(line.get_color(), line.get_marker()) for line in drawn}) == len(kinds)
+
+
 def test_a_page_of_claims(tmp_path):
     lines = [Line(kind, (1, 10, 100), kind=kind, low=(0.5, 5, 50), high=(2, 20, 200)) for kind in pictures.KINDS]
     drawn = draw_lines(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from reszoo.report.panels import Label, label_ends, panel, scale
-from reszoo.report.pictures import COLORS, Picture, Style, hover, style
+from reszoo.report.pictures import COLORS, KINDS, Picture, Style, hover, style
 
 WEIGHTS = {"faint": (0.9, 0.3), "normal": (1.7, 1.0), "bold": (2.6, 1.0)}
 REFERENCE = Style(COLORS["gray"], "", (0, (1, 1.5)))
@@ -93,7 +93,11 @@ def plot_lines(
     if reference is not None and not isinstance(reference, Mapping):
         reference = {"": reference}
     levels = {name: value for name, value in (reference or {}).items() if _drawable(value, yscale)}
-    labels = [draw_line(axis, line, index, xscale=xscale, yscale=yscale) for index, line in enumerate(lines)]
+    # Colors of the palette are counted apart, so that lines with the color of their kind use up none.
+    others = [sum(line.kind not in KINDS for line in lines[:number]) for number in range(len(lines))]
+    labels = [
+        draw_line(axis, line, index, xscale=xscale, yscale=yscale) for index, line in zip(others, lines, strict=True)
+    ]
     for name, value in levels.items():
         level = axis.axhline(value, color=REFERENCE.color, linestyle=REFERENCE.dashes, linewidth=1.6)
         hover(level, f"{name} {value:.4g}".strip())

@@ -20,7 +20,7 @@ def panel(title: str, *, ylabel: str, xlabel: str = "", width: float = WIDTH, he
 
 def styled(axis: Any, title: str, *, xlabel: str = "", ylabel: str = "") -> Any:
     """Returns axes with title, names and colors."""
-    axis.set_title(fill(literal(title), 46), color=INK, fontsize=11, loc="left", fontweight="bold")
+    axis.set_title(fill(literal(title), 36), color=INK, fontsize=11, loc="left", fontweight="bold")
     axis.set_xlabel(literal(xlabel), color=INK, fontsize=SIZE)
     axis.set_ylabel(literal(ylabel), color=INK, fontsize=SIZE)
     axis.tick_params(colors=INK, which="both", labelsize=SIZE)
