@@ -559,7 +559,7 @@ def test_runs_with_loops_resume_and_are_those_of_the_stock_network(tmp_path, mon
         ("resnet110_cifar", {"optimizer": {"kind": "lamb", "decay": "decoupled"}}, False),
         ("resnet110_cifar", {"optimizer": keras.optimizers.Adafactor(0.1)}, False),
     ],
-    ids=str,
+    ids=["resnet110", "clipped", "resnet56", "dense", "layer_decay", "lamb", "adafactor"],
 )
 def test_runs_use_loops_where_they_pay(name, recipe, pays):
     from reszoo.training.devices import ONE

@@ -102,7 +102,7 @@ WRONG_EXPORTS = [
 ]
 
 
-@pytest.mark.parametrize(("change", "settings", "words"), WRONG_EXPORTS, ids=str)
+@pytest.mark.parametrize(("change", "settings", "words"), WRONG_EXPORTS, ids=["no weights", "damaged", "99", "-1"])
 def test_what_cannot_be_exported_names_the_way(tmp_path, study, change, settings, words):
     number = study.best().number
     change(study)
