@@ -10,6 +10,7 @@ import re
 from dataclasses import replace
 
 from reszoo.weights.formats.checkpoint import Checkpoint, Tensor
+from reszoo.weights.translated import in_torch_layout
 
 _WORDS = {
     **{"kernel": "weight", "w": "weight", "scale": "weight", "bias": "bias", "b": "bias", "offset": "bias"},
@@ -53,5 +54,4 @@ def _turned(tensor: Tensor) -> Tensor:
     """Returns a kernel in PyTorch's layout, and statistics of Haiku without their axes of one."""
     if len(tensor.shape) == 4 and tensor.shape[:3] == (1, 1, 1):
         return tensor.reshaped(tensor.shape[3:])
-    axes = {4: (3, 2, 0, 1), 2: (1, 0)}.get(len(tensor.shape))
-    return tensor.permuted(axes) if axes else tensor
+    return in_torch_layout(tensor)

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from reszoo.weights.formats.checkpoint import Checkpoint, Tensor
 from reszoo.weights.formats.tensorflow_files import CONTAINER
+from reszoo.weights.translated import in_torch_layout
 
 _WORDS = {
     **{"kernel": "weight", "weights": "weight", "bias": "bias", "biases": "bias", "gamma": "weight", "beta": "bias"},
@@ -30,7 +31,7 @@ def in_order(checkpoint: Checkpoint) -> Checkpoint:
     layers: dict[str, dict[str, Tensor]] = {}
     for name, tensor in checkpoint.tensors.items():
         layer, _, variable = name.rpartition("/")
-        layers.setdefault(layer, {})[_WORDS.get(variable, variable)] = _turned(tensor)
+        layers.setdefault(layer, {})[_WORDS.get(variable, variable)] = in_torch_layout(tensor)
     ordered = sorted(layers, key=lambda layer: _place(layer, layers[layer]))
     words = {
         f"{layer.replace('/', '.')}.{word}": layers[layer][word]
@@ -55,7 +56,7 @@ def _by_shape(tensors: list[Tensor]) -> Iterator[tuple[str, Tensor]]:
     while at < len(tensors):
         if len(tensors[at].shape) > 1:
             number += 1
-            yield f"layer{number}.weight", _turned(tensors[at])
+            yield f"layer{number}.weight", in_torch_layout(tensors[at])
             at += 1
             continue
         run = at
@@ -71,9 +72,3 @@ def _by_shape(tensors: list[Tensor]) -> Iterator[tuple[str, Tensor]]:
         for left in range(at, run):
             yield f"variable{left}", tensors[left]
         at = run
-
-
-def _turned(tensor: Tensor) -> Tensor:
-    """Returns a kernel in PyTorch's layout."""
-    axes = {4: (3, 2, 0, 1), 2: (1, 0)}.get(len(tensor.shape))
-    return tensor.permuted(axes) if axes else tensor

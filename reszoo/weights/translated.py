@@ -70,6 +70,12 @@ def in_keras_layout(layer: str, tensor: Tensor) -> Tensor:
     return tensor.permuted(axes) if axes else tensor
 
 
+def in_torch_layout(tensor: Tensor) -> Tensor:
+    """Returns a kernel in Keras' layout in that of PyTorch, and any other tensor as it is."""
+    axes = {4: (3, 2, 0, 1), 2: (1, 0)}.get(len(tensor.shape))
+    return tensor.permuted(axes) if axes else tensor
+
+
 def with_constants(translated: Translated) -> Translated:
     """Returns a checkpoint whose norms have scales of one and shifts of zero, if the file has none for any of them."""
     tensors = translated.tensors
