@@ -180,7 +180,7 @@ def unrolled(model: KerasModel, /) -> KerasModel:
     Example:
         >>> import reszoo
         >>> stock = reszoo.unrolled(reszoo.resnet20_cifar(depths=3, loops=True))
-        >>> stock.get_layer("stage2_block3_unit1_conv").kernel.shape
+        >>> tuple(stock.get_layer("stage2_block3_unit1_conv").kernel.shape)
         (3, 3, 32, 32)
 
     Args:
@@ -198,12 +198,15 @@ def _with_loops(spec: NetSpec, *, recompute: bool | int) -> KerasModel:
 def _check_loops(loops: bool, recompute: bool | int, where: str, **without: Any) -> None:
     if recompute and not loops:
         raise ReszooError(f"{where}.recompute", got=repr(recompute), expected="loops=True beside it")
-    names = [
-        name for name, value in without.items() if loops and value is not None and value is not False and value != ""
-    ]
-    if names:
+    # A Keras tensor has no truth value.
+    names = [name for name, value in without.items() if not (value is None or value is False or _is_empty(value))]
+    if loops and names:
         hint = "build on the stock model: reszoo.unrolled(model)"
         raise ReszooError(f"{where}.loops", got=f"loops with {names[0]}", expected="only one of them", hint=hint)
+
+
+def _is_empty(value: Any) -> bool:
+    return isinstance(value, str) and not value
 
 
 def _check_prefix(prefix: Any, where: str) -> None:

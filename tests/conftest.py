@@ -1,6 +1,7 @@
 """Shared by all tests: shared files, skips for missing packages, expected errors, fresh processes."""
 
 import contextlib
+import gc
 import importlib.util
 import os
 import subprocess
@@ -20,6 +21,12 @@ def shared() -> Path:
     if not folder or not Path(folder).is_dir():
         pytest.skip("RESZOO_TEST_DATA does not name a folder of shared files")
     return Path(folder)
+
+
+def pytest_collection_finish(session):
+    """Leaves out of garbage collections what stays anyway: Keras and keras-tuner run one for every network."""
+    gc.collect()
+    gc.freeze()
 
 
 def needs(*modules: str) -> pytest.MarkDecorator:

@@ -362,7 +362,7 @@ def test_diagnose_command(tmp_path, trained, capsys):
     for result in saved["results"]:
         assert result["measurement"].capitalize() in page and result["thresholds"][:40] in page
     (tmp_path / "broken.keras").write_bytes(b"PK")
-    with refused(["broken.keras", "no Keras model"]):
+    with refused(["broken.keras", "damaged"]):
         app(["diagnose", str(tmp_path / "broken.keras"), "--data", "digits"], standalone_mode=False)
 
 

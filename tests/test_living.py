@@ -196,6 +196,7 @@ def test_weights_that_read_only_zeros_are_counted_separately_and_frozen_layers_a
     assert census(tiny, *examples((32, 32, 3))).padding > 30_000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", [pytest.param(name, marks=needs(name)) for name in ("jax", "torch")])
 def test_census_is_the_same_on_other_backends(backend):
     code = """

@@ -391,10 +391,9 @@ def test_best_so_far_counts_trials_trained_to_their_end():
 
 
 def test_heat_map_shows_few_networks_as_points():
-    samples = [Sample((depth, 3), "plain", 0.5) for depth in (1, 1, 1, 2, 2)]
-    axis = draw_interaction(samples, dimensions=("a", "b"), name="n", title="t", score="s", limits=(0, 1)).figure.axes[
-        0
-    ]
+    samples = [Sample(at, "plain", 0.5) for at in ((1, 3), (1, 3), (1, 3), (2, 4), (2, 4))]
+    picture = draw_interaction(samples, dimensions=("a", "b"), name="n", title="t", score="s", limits=(0, 1))
+    (axis,) = picture.figure.axes
     assert [text.get_text() for text in axis.texts] == ["0.5\nn=3"] and len(axis.lines) == 2
 
 

@@ -740,6 +740,7 @@ def test_search_resumes_after_ctrl_c(tmp_path):
     assert results(search(tmp_path / "s")) == results(search(tmp_path / "whole"))
 
 
+@pytest.mark.slow
 def test_parent_memory_stays_constant(tmp_path):
     """Fifty trials; memory that the first study loads does not count."""
     search(tmp_path / "first", trials=2)

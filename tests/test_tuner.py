@@ -1,5 +1,6 @@
 """Budgets are checked before building; keras-tuner's tuners search our spaces."""
 
+import gc
 import itertools
 
 import keras
@@ -102,6 +103,14 @@ class SimulatedTraining(reszoo.HyperResNet):
 
 def tuner_of(kind, hypermodel, folder, **settings):
     return kind(hypermodel, objective="val_accuracy", directory=folder, project_name="t", seed=1, **settings)
+
+
+@pytest.fixture(autouse=True)
+def quick_collections():
+    """keras-tuner collects garbage twice a trial, among all that earlier tests have left."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture

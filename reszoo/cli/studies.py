@@ -7,18 +7,19 @@ from typing import Annotated, Any
 
 import typer
 
-from reszoo.cli.screen import console, say
+from reszoo.cli import options
+from reszoo.cli.options import Epochs, Json, Size
+from reszoo.cli.screen import check_folder, console, keep, print_json, say
 from reszoo.cli.search import searching
 from reszoo.errors import ReszooError
 from reszoo.report.tables import table
-from reszoo.strict_json import strict_json
 
 
 @searching.command()
 def show(
     folder: Annotated[Path, typer.Argument(help="folder of a finished or unfinished study")],
     top: Annotated[int, typer.Option(min=1, help="number of trials, best first")] = 20,
-    as_json: Annotated[bool, typer.Option("--json", help="print JSON, all trials")] = False,
+    as_json: Json = False,
     storage: Annotated[str | None, typer.Option(help="address of the database if it is not in the folder")] = None,
 ) -> None:
     """Print the leaderboard of a study, with 95 % intervals of the scores."""
@@ -27,7 +28,7 @@ def show(
     study = open_study(folder, storage=storage)
     board = study.leaderboard()
     if as_json:
-        print(strict_json({"study": str(study.folder), **board.to_dict()}, indent=2))
+        print_json({"study": str(study.folder), **board.to_dict()})
         return
     rows = board.rows()
     title = f"{board.space}: {len(rows)} of {len(study.trials)} trials were trained to their end"
@@ -38,13 +39,13 @@ def show(
 @searching.command()
 def best(
     folder: Annotated[Path, typer.Argument(help="folder of a finished or unfinished study")],
-    output: Annotated[Path, typer.Option(help="folder for network.yaml, recipe.yaml, model.keras and README.md")],
+    output: Annotated[Path, options.output("folder for network.yaml, recipe.yaml, model.keras and README.md")],
     trial: Annotated[int | None, typer.Option(help="number of the trial; by default the best one")] = None,
     refit: Annotated[bool, typer.Option("--refit", help="train it again from the start; rerun to resume")] = False,
     part: Annotated[str, typer.Option(help="with --refit: all examples, or train, as in the search")] = "all",
-    epochs: Annotated[int | None, typer.Option(min=1, help="with --refit; by default as in the search")] = None,
-    data: Annotated[str | None, typer.Option(help="with --refit: by default the data of the study")] = None,
-    size: Annotated[int | None, typer.Option(min=1, help="with --data: side in pixels of images")] = None,
+    epochs: Epochs = None,
+    data: Annotated[str | None, options.data("with --refit: by default the data of the study")] = None,
+    size: Size = None,
     target: Annotated[str | None, typer.Option(help="with --data: class column of a .csv")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the files of an earlier call")] = False,
     storage: Annotated[str | None, typer.Option(help="address of the database if it is not in the folder")] = None,
@@ -69,9 +70,11 @@ def best(
         file = study.export(output, trial=trial, overwrite=overwrite)
         say((file.parent / "README.md").read_text(encoding="utf-8"))
     else:
-        options: dict[str, Any] = {"data": data, "size": size, "target": target}
-        options |= {"epochs": epochs} if epochs else {}
-        run = study.refit(output, trial=trial, part=part, **options)  # type: ignore[arg-type]
+        check_folder(output)
+        keep(f"every finished epoch is saved in {output}; the same command resumes after the last one")
+        settings: dict[str, Any] = {"data": data, "size": size, "target": target}
+        settings |= {"epochs": epochs} if epochs else {}
+        run = study.refit(output, trial=trial, part=part, **settings)  # type: ignore[arg-type]
         say(f"\n{run!r}")
         for remark in run.remarks:
             say(f"  {remark}")
