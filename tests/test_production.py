@@ -19,6 +19,7 @@ from reszoo.data.arrays import Arrays
 from reszoo.data.concatenation import Concatenation
 from reszoo.data.digest import digests
 from reszoo.report.intervals import interval
+from reszoo.training.selection import Metric
 from reszoo.tuning.importance import importances
 from reszoo.tuning.production import SEEN, with_validation
 
@@ -154,6 +155,12 @@ def test_leaderboard_with_intervals(tmp_path, study):
     low, high = content["trials"][0]["interval"]
     assert low < study.best().score < high
     assert "optimistic" in board._repr_html_() and len(repr(board)) < 160
+
+
+def test_the_best_of_errors_is_the_smallest(study):
+    board = study.leaderboard()
+    errors = tuple(replace(trial, measure=Metric("val_rmse", -1)) for trial in board.trials)
+    assert "the smallest of" in replace(board, trials=errors, measure="rmse").note and "the largest of" in board.note
 
 
 def test_leaderboard_of_a_study_without_finished_trials(tmp_path):

@@ -163,9 +163,9 @@ def search(
 
 
 def _as_data(trial: Trial) -> dict[str, Any]:
-    fields = ("number", "state", "score", "epochs", "costs", "note", "weights")
+    fields = ("number", "state", "score", "epochs", "costs", "note")
     spec = trial.spec.model_dump(mode="json", exclude_defaults=True)
-    return {name: getattr(trial, name) for name in fields} | {"spec": spec}
+    return {name: getattr(trial, name) for name in fields} | {"weights": trial.location, "spec": spec}
 
 
 @contextmanager

@@ -28,9 +28,10 @@ class Leaderboard:
     @property
     def note(self) -> str:
         """What the best score is worth, in a sentence."""
+        extreme = "smallest" if self.trials and self.trials[0].measure.sign < 0 else "largest"
         return (
-            f"{self.measure} of {self.examples:,} validation examples; the best is the largest of {self.looks:,} looks "
-            "at them, and therefore optimistic"
+            f"{self.measure} of {self.examples:,} validation examples; the best is the {extreme} of {self.looks:,} "
+            "looks at them, and therefore optimistic"
         )
 
     def interval(self, trial: Trial) -> tuple[float, float] | None:
