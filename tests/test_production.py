@@ -50,7 +50,8 @@ def whole(tmp_path_factory):
     """The folder of a study of eight trials."""
     folder = tmp_path_factory.mktemp("whole") / "s"
     search(folder)
-    return folder
+    # A copy of it must not find the weights where they were trained.
+    return folder.rename(folder.with_name("moved"))
 
 
 @pytest.fixture
@@ -95,15 +96,8 @@ def damaged(study):
     file.write_bytes(file.read_bytes()[:20])
 
 
-def without_weights(study):
-    """Removes the weights of the best trial, here and where it was trained."""
-    number = study.best().number
-    while study.trials[number].weights.exists():
-        study.trials[number].weights.unlink()
-
-
 WRONG_EXPORTS = [
-    (without_weights, {}, ["no weights", "--refit", "study.refit"]),
+    (lambda study: study.best().weights.unlink(), {}, ["no weights", "--refit", "study.refit"]),
     (damaged, {}, ["damaged weights", "--refit"]),
     (lambda study: None, {"trial": 99}, ["trial", "got 99", "0 to 7"]),
     (lambda study: None, {"trial": -1}, ["trial", "got -1", "0 to 7"]),
