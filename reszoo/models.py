@@ -89,7 +89,8 @@ def create(
     top = boolean(include_top, where=f"{base.name}.include_top")
     features = boolean(features, where=f"{base.name}.features")
     loops = boolean(loops, where=f"{base.name}.loops")
-    _check_loops(loops, recompute, base.name, features=features, prefix=prefix, input_tensor=input_tensor)
+    others = {"features": features, "prefix": bool(prefix), "input_tensor": input_tensor is not None}
+    _check_loops(loops, recompute, base.name, **others)
     _check_prefix(prefix, base.name)
     channels_first = build.channels_first() and not base.dense
     argument = tuple(input_shape) if isinstance(input_shape, Sequence) else input_shape
@@ -195,18 +196,13 @@ def _with_loops(spec: NetSpec, *, recompute: bool | int) -> KerasModel:
     return build_with_loops(spec, recompute=recompute)
 
 
-def _check_loops(loops: bool, recompute: bool | int, where: str, **without: Any) -> None:
+def _check_loops(loops: bool, recompute: bool | int, where: str, **without: bool) -> None:
     if recompute and not loops:
         raise ReszooError(f"{where}.recompute", got=repr(recompute), expected="loops=True beside it")
-    # A Keras tensor has no truth value.
-    names = [name for name, value in without.items() if not (value is None or value is False or _is_empty(value))]
+    names = [name for name, is_used in without.items() if is_used]
     if loops and names:
         hint = "build on the stock model: reszoo.unrolled(model)"
         raise ReszooError(f"{where}.loops", got=f"loops with {names[0]}", expected="only one of them", hint=hint)
-
-
-def _is_empty(value: Any) -> bool:
-    return isinstance(value, str) and not value
 
 
 def _check_prefix(prefix: Any, where: str) -> None:

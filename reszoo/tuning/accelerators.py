@@ -45,14 +45,14 @@ def accelerators(environment: Mapping[str, str] = os.environ) -> list[Accelerato
     visible = environment.get(VISIBLE)
     if visible is None:
         return [Accelerator(index, name, memory) for index, _, name, memory in rows]
-    found = []
+    devices = []
     for word in filter(None, (word.strip() for word in visible.split(","))):
         # As the driver does: what stands behind an invalid entry is not visible.
         if word == "-1":
             break
         row = next((row for row in rows if word == row[0] or row[1].startswith(word)), None)
-        found.append(Accelerator(word, row[2] if row else "GPU", row[3] if row else "unknown memory"))
-    return found
+        devices.append(Accelerator(word, row[2] if row else "GPU", row[3] if row else "unknown memory"))
+    return devices
 
 
 def environments(jobs: int) -> list[dict[str, str]]:

@@ -41,8 +41,8 @@ def index_of(path: Path) -> Path | None:
     """Returns the index of the checkpoint that a path means: its prefix, a part of it, or a folder; None if none."""
     if path.is_dir():
         saved = path / "variables" / "variables.index"
-        found = [saved] if saved.is_file() else sorted(path.glob("*.index"))
-        return found[0] if len(found) == 1 else None
+        indices = [saved] if saved.is_file() else sorted(path.glob("*.index"))
+        return indices[0] if len(indices) == 1 else None
     stem = re.sub(r"\.(index|meta|data-\d{5}-of-\d{5})$", "", str(path))
     index = Path(f"{stem}.index")
     return index if index.is_file() else None
@@ -194,5 +194,4 @@ def _names(index: Path, entries: dict[str, _Entry], shards: int) -> dict[str, st
             if texts.get(2) and texts.get(3):
                 names[texts[3]] = texts[2]
     # Names that two variables share, as in Keras 3, say nothing.
-    shared = {name for name in names.values() if [*names.values()].count(name) > 1} if len(names) < 10_000 else set()
-    return {} if shared else names
+    return names if len({*names.values()}) == len(names) else {}
