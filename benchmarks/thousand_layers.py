@@ -1,12 +1,13 @@
 """A pre-activation network of 1,001 layers (He 2016) beside its plain twin, trained as loops over equal blocks.
 
     python benchmarks/thousand_layers.py fashion_mnist_train.npz [--output runs/thousand_layers] [--epochs 8]
+    KERAS_BACKEND=jax python benchmarks/thousand_layers.py ... --width 1 --examples 20000   # on an accelerator
 
-Fashion-MNIST at 14x14, a quarter of the width, the same order of the data for all: SGD with Nesterov momentum 0.9, a
-warm-up over an eighth of the steps, cosine decay. The twin is trained with a tenth of the learning rate, too. Each
-network keeps its weights and its optimizer's state in the output folder after every epoch; the same command continues
-there. The table has loss and accuracy on the training examples, as the epoch went on, and accuracy on validation
-examples after it.
+By default: Fashion-MNIST at 14x14, a quarter of the width. The order of the data is the same for all; SGD with Nesterov
+momentum 0.9, a warm-up over an eighth of the steps, cosine decay. The twin is trained with a tenth of the learning
+rate, too. Each network keeps its weights and its optimizer's state in the output folder after every epoch; the same
+command continues there. The table has loss and accuracy on the training examples, as the epoch went on, and accuracy on
+validation examples after it.
 """
 
 import argparse
@@ -26,14 +27,12 @@ import reszoo
 from reszoo.atomic import atomic_write
 from reszoo.report.lines import Line, draw_lines
 
-BATCH = 50
 
-
-def images(file, train, validation):
-    """Returns two pairs of images at 14x14 and classes, standardized by the training images."""
+def images(file, train, validation, pixels):
+    """Returns two pairs of images and classes, standardized by the training images."""
     with np.load(file) as read:
         x, y = read["x"][: train + validation], read["y"][: train + validation]
-    x = x.reshape(-1, 14, 2, 14, 2).mean((2, 4))[..., None].astype("float32")
+    x = x.reshape(-1, pixels, 28 // pixels, pixels, 28 // pixels).mean((2, 4))[..., None].astype("float32")
     x = (x - x[:train].mean()) / x[:train].std()
     return (x[:train], y[:train]), (x[train:], y[train:])
 
@@ -45,7 +44,8 @@ class Contestant:
         self.name, self.kind, self.seed = name, kind, settings.seed
         keras.utils.set_random_seed(settings.seed)
         self.model = reszoo.create(spec, loops=True)
-        steps = settings.examples // BATCH * settings.epochs
+        self.batch = settings.batch
+        steps = settings.examples // self.batch * settings.epochs
         warm = steps // 8
         schedule = keras.optimizers.schedules.CosineDecay(0.0, steps - warm, warmup_target=rate, warmup_steps=warm)
         optimizer = keras.optimizers.SGD(schedule, momentum=0.9, nesterov=True)
@@ -70,7 +70,7 @@ class Contestant:
         start = time.process_time()
         x, y = train
         order = np.random.default_rng([self.seed, len(self.epochs)]).permutation(len(x))
-        history = self.model.fit(x[order], y[order], batch_size=BATCH, shuffle=False, verbose=0).history
+        history = self.model.fit(x[order], y[order], batch_size=self.batch, shuffle=False, verbose=0).history
         scores = self.model.evaluate(*validation, batch_size=250, verbose=0, return_dict=True)
         epoch = {name: values[0] for name, values in history.items()} | {"validation": scores["accuracy"]}
         self.epochs.append(epoch | {"seconds": time.process_time() - start})
@@ -97,14 +97,17 @@ def main():
     parser.add_argument("--output", type=Path, default=Path("runs/thousand_layers"))
     parser.add_argument("--network", default="preact_resnet1001_cifar")
     parser.add_argument("--width", type=float, default=0.25)
+    parser.add_argument("--pixels", type=int, default=14, choices=(7, 14, 28))
     parser.add_argument("--examples", type=int, default=1000)
+    parser.add_argument("--validation", type=int, default=500)
+    parser.add_argument("--batch", type=int, default=50)
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--rate", type=float, default=0.1)
     parser.add_argument("--seed", type=int, default=0)
     settings = parser.parse_args()
     settings.output.mkdir(parents=True, exist_ok=True)
     describe("reszoo", "keras", keras.backend.backend())
-    train, validation = images(settings.file, settings.examples, 500)
+    train, validation = images(settings.file, settings.examples, settings.validation, settings.pixels)
     spec = reszoo.spec(settings.network, input_shape=train[0].shape[1:], width_multiplier=settings.width, classes=10)
     contestants = []
     for name, kind, network, rate in (
