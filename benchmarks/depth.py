@@ -2,9 +2,15 @@
 
     python benchmarks/depth.py                     # all but the slow parts: about 5 minutes on two cores
     python benchmarks/depth.py --parts start,limit # parts: zoo110, start, stock1001, recompute, limit, jax
+    python benchmarks/depth.py --parts accelerator # on a machine with a GPU and JAX: at most 8 minutes
 
 Every measurement is a process of its own, which prints CPU seconds of its `train_on_batch` calls; `fit()` runs the same
 step. `stock1001` needs three minutes and 8 GiB, `limit` (10,001 layers) two minutes and 4.5 GiB: on request only.
+
+`accelerator` needs neither TensorFlow nor a display: JAX with its GPU plugin, Keras, and this package, on the path or
+installed. It trains `preact_resnet1001_cifar` and 10,001 layers with batches of 32 and 128 by `fit()`: with loops, with
+recomputation, and unrolled. A form that takes longer than its share of the 8 minutes is ended, and the line says so.
+`--minutes` changes that limit; `--small` runs the same code with small networks, to try it without an accelerator.
 """
 
 import argparse
@@ -13,6 +19,7 @@ import os
 import resource
 import subprocess
 import sys
+import tempfile
 import time
 from statistics import median
 
@@ -136,23 +143,94 @@ def jax():
     ratio("first step less a step, 1,001 layers / 164", starting(large) / starting(small), 1.5)
 
 
-PARTS = {part.__name__: part for part in (zoo110, start, stock1001, recompute, limit, jax)}
+def measure_batches(settings):
+    """Trains a network with one size of batch after the other in this process; prints a line of JSON after each."""
+    import jax
+    import keras
+    import numpy as np
+
+    import reszoo
+
+    spec = reszoo.spec(settings["network"], **({"depths": settings["depths"]} if "depths" in settings else {}))
+    start = time.perf_counter()
+    model = reszoo.create(spec, loops=settings["loops"], recompute=settings["recompute"])
+    model.compile(keras.optimizers.SGD(0.01, momentum=0.9), "sparse_categorical_crossentropy")
+    build = time.perf_counter() - start
+    random, steps = np.random.default_rng(0), settings["steps"]
+    # Ascending, as the device reports only the most memory so far.
+    for batch in settings["batches"]:
+        x = random.normal(size=(batch * steps, *spec.input_shape)).astype("float32")
+        y = random.integers(0, 10, len(x))
+        seconds = []
+        # The first step of every shape is compiled; so is that of several steps of one `fit()`, which is timed last.
+        for count in (1, steps, steps):
+            begin = time.perf_counter()
+            loss = model.fit(x[: batch * count], y[: batch * count], batch_size=batch, verbose=0).history["loss"][0]
+            seconds.append(time.perf_counter() - begin)
+        memory = jax.local_devices()[0].memory_stats() or {}
+        figures = {"batch": batch, "build": build, "compile": seconds[0] - seconds[2] / steps}
+        figures |= {"rate": batch * steps / seconds[2], "peak": memory.get("peak_bytes_in_use", 0) / 2**30}
+        print(json.dumps(figures | {"loss": float(loss)}), flush=True)
+
+
+def accelerator(minutes=8.0, small=False):
+    """Every form in a process with a time limit; what is left over goes to the unrolled networks, the deepest last."""
+    end = time.perf_counter() + 60 * minutes
+    networks = [("1,001 layers", {"network": DEEPEST["network"], "steps": 10}, 60)]
+    networks += [("10,001 layers", {**DEEPEST, "steps": 3}, 90)]
+    if small:
+        networks = [(title, {**settings, "depths": [2, 2, 3]}, limit) for title, settings, limit in networks]
+    forms = {"loops": (True, False), "loops, recompute=True": (True, True), "unrolled": (False, False)}
+    print("                                       batch  build s  compile s  images/s  peak GiB", flush=True)
+    for form, (loops, recompute) in forms.items():
+        for title, settings, limit in networks:
+            left = end - time.perf_counter()
+            # The last form gets what is left; the deeper network after the other.
+            limit = min(limit, left) if loops else left / (2 if title == networks[0][0] else 1)
+            settings = {**settings, "loops": loops, "recompute": recompute, "batches": [2, 4] if small else [32, 128]}
+            _print_batches(f"{title}, {form}", settings, limit)
+
+
+def _print_batches(title, settings, limit):
+    """Runs `measure_batches` in a new process with a time limit, and prints what it measured until then."""
+    command = [sys.executable, __file__, "--measure", json.dumps(settings)]
+    environment = {**os.environ, "KERAS_BACKEND": "jax"}
+    with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
+        try:
+            code = subprocess.run(command, stdout=output, stderr=errors, env=environment, timeout=limit).returncode
+            ending = "" if code == 0 else f"ended with status {code}"
+        except subprocess.TimeoutExpired:
+            ending = f"not finished after {limit:.0f} s"
+        output.seek(0)
+        errors.seek(0)
+        for line in output.read().splitlines():
+            row = json.loads(line)
+            times = f"{row['build']:9.1f}  {row['compile']:9.1f}  {row['rate']:8.1f}"
+            print(f"  {title:36} {row['batch']:5} {times}  {row['peak']:8.2f}", flush=True)
+        if ending:
+            cause = [line for line in errors.read().splitlines() if "Error" in line or "RESOURCE_EXHAUSTED" in line]
+            print(f"  {title:36} {ending} {cause[-1][:120] if cause else ''}", flush=True)
+
+
+PARTS = {part.__name__: part for part in (zoo110, start, stock1001, recompute, limit, jax, accelerator)}
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parts", default=",".join(ALWAYS), help=f"of {', '.join(PARTS)}; by default %(default)s")
+    parser.add_argument("--minutes", type=float, default=8, help="limit of `accelerator`; by default %(default)g")
+    parser.add_argument("--small", action="store_true", help="small networks in `accelerator`")
     parser.add_argument("--measure", type=json.loads, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.measure:
-        measure(arguments.measure)
+        (measure_batches if "batches" in arguments.measure else measure)(arguments.measure)
         return
     from machine import describe
 
     describe("reszoo", "keras", "tensorflow", "jax")
     for name in arguments.parts.split(","):
         print(f"\n{name}", flush=True)
-        PARTS[name]()
+        PARTS[name](*((arguments.minutes, arguments.small) if name == "accelerator" else ()))
 
 
 if __name__ == "__main__":

@@ -54,18 +54,32 @@ def _tensorflow(
 
     if recompute:
         return _tensorflow_segments(block, x, scanned, states, recompute)
-    count = (*scanned, *states)[0].shape[0]
-    weights, old = (
-        [array.unstack(s) for array, s in zip(_arrays(stacks), stacks, strict=True)] for stacks in (scanned, states)
-    )
+    raw, count = tf.raw_ops, (*scanned, *states)[0].shape[0]
+    # Weights are popped from lists: the gradient appends to a list, where that of a read adds up whole lists.
+    lists = [
+        raw.TensorListFromTensor(tensor=tf.reverse(stack, [0]), element_shape=stack.shape[1:]) for stack in scanned
+    ]
+    kinds = [(stack.dtype, tf.as_dtype(f"int{8 * stack.dtype.size}")) for stack in states]
 
-    def step(i: Tensor, x: Tensor, new: list[Any]) -> tuple[Tensor, Tensor, list[Any]]:
-        x, after = block(x, [array.read(i) for array in weights], [array.read(i) for array in old])
-        return i + 1, x, _write(new, i, after)
+    def step(i: Tensor, x: Tensor, lists: list[Any], states: list[Any]) -> tuple[Tensor, Tensor, list[Any], list[Any]]:
+        popped = [
+            raw.TensorListPopBack(input_handle=each, element_shape=stack.shape[1:], element_dtype=stack.dtype)
+            for each, stack in zip(lists, scanned, strict=True)
+        ]
+        place = tf.reshape(i, (1, 1))
+        old = [tf.bitcast(tf.gather(bits, i), kind) for bits, (kind, _) in zip(states, kinds, strict=True)]
+        x, after = block(x, [each.tensor for each in popped], old)
+        new = [
+            tf.tensor_scatter_nd_update(bits, place, tf.bitcast(value, integer)[None])
+            for bits, value, (_, integer) in zip(states, after, kinds, strict=True)
+        ]
+        return i + 1, x, [each.output_handle for each in popped], new
 
+    # States are carried as integers: TensorFlow differentiates a loop with respect to all else that it carries.
+    bits = [tf.bitcast(stack, integer) for stack, (_, integer) in zip(states, kinds, strict=True)]
     # XLA's gradient of a loop needs a bound on the iterations.
-    _, x, new = tf.while_loop(lambda i, *_: i < count, step, (0, x, _arrays(states)), maximum_iterations=count)
-    return x, [array.stack() for array in new]
+    _, x, _, bits = tf.while_loop(lambda i, *_: i < count, step, (0, x, lists, bits), maximum_iterations=count)
+    return x, [tf.bitcast(each, kind) for each, (kind, _) in zip(bits, kinds, strict=True)]
 
 
 def _tensorflow_segments(
