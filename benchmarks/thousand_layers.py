@@ -7,11 +7,15 @@ By default: Fashion-MNIST at 14x14, a quarter of the width. The order of the dat
 momentum 0.9, a warm-up over an eighth of the steps, cosine decay. The twin is trained with a tenth of the learning
 rate, too. Each network keeps its weights and its optimizer's state in the output folder after every epoch; the same
 command continues there. The table has loss and accuracy on the training examples, as the epoch went on, and accuracy on
-validation examples after it.
+validation examples after it. Weights that are no longer finite are marked.
+
+Before that, the growth of the gradient towards the input is measured on untrained networks of a sixth of the blocks,
+and extended to all of them: float32 ends at 3.4e38.
 """
 
 import argparse
 import json
+import math
 import os
 import time
 from pathlib import Path
@@ -73,10 +77,24 @@ class Contestant:
         history = self.model.fit(x[order], y[order], batch_size=self.batch, shuffle=False, verbose=0).history
         scores = self.model.evaluate(*validation, batch_size=250, verbose=0, return_dict=True)
         epoch = {name: values[0] for name, values in history.items()} | {"validation": scores["accuracy"]}
+        epoch["finite"] = all(np.isfinite(keras.ops.convert_to_numpy(v)).all() for v in self.model.variables)
         self.epochs.append(epoch | {"seconds": time.process_time() - start})
         values = {str(index): keras.ops.convert_to_numpy(v) for index, v in enumerate(self._variables())}
         with atomic_write(self.file) as temporary, temporary.open("wb") as stream:
             np.savez(stream, run=json.dumps([self.settings, self.epochs]), **values)
+
+
+def print_growth(spec, x, y):
+    """Prints how gradients grow towards the input in untrained networks of a sixth of the blocks."""
+    blocks = sum(stage.depth for stage in spec.stages)
+    shallow = spec.replace(depths=[-(-stage.depth // 6) for stage in spec.stages])
+    for name, network in (("residual", shallow), ("plain", shallow.plain())):
+        profile = reszoo.diagnosis.gradient_profile(reszoo.create(network), x[:50], y[:50])
+        decades = math.log10(profile.gain) * blocks
+        growth = (
+            f"gradients grow by {profile.gain:.3f} a block towards the input; over {blocks} blocks by 1e{decades:.0f}"
+        )
+        print(f"{name}, {reszoo.cost(network).depth} layers: {growth}")
 
 
 def draw(contestants, file, network):
@@ -109,6 +127,7 @@ def main():
     describe("reszoo", "keras", keras.backend.backend())
     train, validation = images(settings.file, settings.examples, settings.validation, settings.pixels)
     spec = reszoo.spec(settings.network, input_shape=train[0].shape[1:], width_multiplier=settings.width, classes=10)
+    print_growth(spec, *train)
     contestants = []
     for name, kind, network, rate in (
         ("residual", "residual", spec, settings.rate),
@@ -126,7 +145,8 @@ def main():
             epoch = contestant.epochs[number]
             accuracies = f"{100 * epoch['accuracy']:7.1f}%  {100 * epoch['validation']:9.1f}%"
             losses = f"{number + 1:5}  {contestant.name:15}  {epoch['loss']:13.4f}"
-            print(f"{losses}  {accuracies}  {epoch['seconds']:14.0f}", flush=True)
+            remark = "" if epoch["finite"] else "  weights are not finite"
+            print(f"{losses}  {accuracies}  {epoch['seconds']:14.0f}{remark}", flush=True)
     print("chance: 10.0%, loss 2.3026")
     draw(contestants, settings.output / "thousand_layers.png", settings.network)
 

@@ -61,7 +61,7 @@ class UnknownNameError(ReszooError):
 
 
 class NotFiniteError(ReszooError):
-    """The loss became NaN or infinite."""
+    """The loss or the weights became NaN or infinite."""
 
 
 def nearest(word: object, known: Iterable[str]) -> str:

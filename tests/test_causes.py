@@ -393,6 +393,19 @@ def test_the_callback_sees_a_loss_that_is_nan():
     assert "NaN" in doctor.history[0][1].seen and "1 cause" in repr(doctor)
 
 
+class Poison(keras.callbacks.Callback):
+    def on_train_batch_end(self, batch, logs=None):
+        self.model.layers[-1].bias.assign([np.nan])
+
+
+def test_the_callback_sees_weights_that_are_nan_behind_a_finite_loss():
+    x, _ = data()
+    model = network(8, dense(1), loss="mse")
+    doctor = reszoo.Doctor(report=None)
+    model.fit(x, x[:, :1], epochs=1, batch_size=len(x), verbose=0, callbacks=[Poison(), doctor])
+    assert "1 variables hold NaN" in doctor.history[0][1].seen
+
+
 # Ranking, backends.
 
 

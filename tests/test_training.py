@@ -376,6 +376,19 @@ def test_non_finite_loss_ends_the_run(tmp_path):
         tiny_run(tmp_path / "run", learning_rate={"kind": "constant", "peak": 1e30, "warmup": 0.0})
 
 
+class Poison(keras.callbacks.Callback):
+    """Sets a weight to NaN after every step: the losses reported so far are finite."""
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.model.trainable_variables[0].assign(self.model.trainable_variables[0] * np.nan)
+
+
+def test_weights_that_are_not_finite_end_the_run(tmp_path):
+    # One step: its loss is that of the weights before.
+    with refused(["step 1", "1 variables with NaN", "stem", "optimizer.clip=1"]):
+        tiny_run(tmp_path / "run", callbacks=[Poison()], batch=2000, epochs=1)
+
+
 KILLED = """
 import os, resource, signal, sys
 import keras, reszoo

@@ -16,6 +16,7 @@ from reszoo.diagnosis.program import Program, read_program
 from reszoo.diagnosis.trace import functional
 from reszoo.diagnosis.units import units_of
 from reszoo.errors import ReszooError
+from reszoo.training.callbacks import non_finite_weights
 from reszoo.types import Tensor
 
 DEAD = 0.25
@@ -31,10 +32,10 @@ RISE = 2.0
 class Doctor(keras.callbacks.Callback):
     """Prints one line when something goes wrong during training: each kind of cause once.
 
-    Always: a loss that is NaN or infinite, rises, goes up and down, or stands still. With a few examples also, before
-    the first step, everything that can be read from the program and the data, and after every epoch units that have
-    died. It takes the losses that Keras reports anyway, and one inference of the examples an epoch; training itself is
-    unchanged.
+    Always: a loss or weights that are NaN or infinite; a loss that rises, goes up and down, or stands still. With a few
+    examples also, before the first step, everything that can be read from the program and the data, and after every
+    epoch units that have died. It takes the losses that Keras reports anyway, and one inference of the examples an
+    epoch; training itself is unchanged.
 
     Example:
         >>> import keras, numpy as np, reszoo
@@ -115,6 +116,13 @@ class Doctor(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
         loss = (logs or {}).get("loss")
         if loss is None or not isfinite(loss):
+            return
+        # Fused kernels of TensorFlow on CPUs drop NaN: the loss of such a network is a usual number.
+        paths = non_finite_weights(self.model)
+        if paths:
+            self._add(
+                _diverged(f"{len(paths)} variables hold NaN or infinity after epoch {epoch + 1}: {paths[0]}, ...")
+            )
             return
         self._losses.append(float(loss))
         self._errors.append(_standard_error(self._batches))

@@ -30,6 +30,7 @@ from reszoo.diagnosis.trace import functional, own_method
 from reszoo.diagnosis.units import activation_name
 from reszoo.diagnosis.weighting import example_weights
 from reszoo.errors import ReszooError
+from reszoo.training.callbacks import non_finite_weights
 from reszoo.types import Array, KerasLayer, KerasModel, KerasVariable, Tensor
 
 _TRANSPARENT = ("Dropout", "Flatten", "Reshape", "Activation", "Softmax", "ReLU", "LeakyReLU", "ELU", "Identity")
@@ -218,8 +219,7 @@ class Program:
     @cached_property
     def non_finite_weights(self) -> list[str]:
         """Returns the paths of the variables that hold NaN or infinity."""
-        arrays = ((variable.path, variable.numpy()) for variable in self.model.weights)
-        return [path for path, array in arrays if array.dtype.kind == "f" and not np.isfinite(array).all()]
+        return non_finite_weights(self.model)
 
 
 def read_program(

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, NoReturn
 
 import keras
 import numpy as np
@@ -18,6 +18,7 @@ from reszoo.training.batches import Batches, reseed
 from reszoo.training.optimizers import averaged_weights, current_rate, set_rates, steps_made
 from reszoo.training.recipes import Plateau
 from reszoo.training.selection import plateau_factor
+from reszoo.types import KerasModel
 
 Logs = dict[str, Any] | None
 
@@ -49,8 +50,20 @@ class BeginEpoch(keras.callbacks.Callback):
             torch.manual_seed(int(random.integers(2**31)))
 
 
+def non_finite_weights(model: KerasModel) -> list[str]:
+    """Returns the paths of the variables of a model that hold NaN or infinity."""
+    return [
+        variable.path
+        for variable in model.weights
+        if keras.backend.is_float_dtype(variable.dtype) and not bool(keras.ops.all(keras.ops.isfinite(variable)))
+    ]
+
+
 class StopIfNotFinite(keras.callbacks.Callback):
-    """Ends a run whose loss became NaN or infinite."""
+    """Ends a run whose loss became NaN or infinite, or whose weights did by the end of an epoch.
+
+    Weights alone: fused kernels of TensorFlow on CPUs drop NaN, so that the loss of such a network is a usual number.
+    """
 
     def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
         value = float((logs or {}).get("loss", 0.0))
@@ -58,10 +71,17 @@ class StopIfNotFinite(keras.callbacks.Callback):
             if hasattr(self.model, "jax_state_sync"):
                 # During fit() on JAX the optimizer's variables do not hold the current values.
                 self.model.jax_state_sync()
-            step = steps_made(self.model.optimizer)
-            rate = current_rate(self.model.optimizer)
-            hint = "a lower learning_rate.peak, a longer warmup, optimizer.clip=1, or float32"
-            raise NotFiniteError(f"step {step}", got=f"loss {value} at a learning rate of {rate:g}", hint=hint)
+            self._stop(f"loss {value}")
+
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
+        paths = non_finite_weights(self.model)
+        if paths:
+            self._stop(f"{len(paths)} variables with NaN or infinite weights ({paths[0]}, ...)")
+
+    def _stop(self, got: str) -> NoReturn:
+        step, rate = steps_made(self.model.optimizer), current_rate(self.model.optimizer)
+        hint = "a lower learning_rate.peak, a longer warmup, optimizer.clip=1, or float32"
+        raise NotFiniteError(f"step {step}", got=f"{got} at a learning rate of {rate:g}", hint=hint)
 
 
 class ValidateAverages(keras.callbacks.Callback):
