@@ -35,7 +35,7 @@ class Foreign(NamedTuple):
 
 _TRAINING = re.compile(
     r"(^|[._])(loss|losses|criterion|criterions?|metrics?|acc|accuracy|auroc|f1|precision|recall|confmat|confusion|map"
-    r"|queue|queue_ptr|center|centers|ema_counter|step|steps|epoch|temperature|logit_scale|class_weights?)([._\d]|$)"
+    r"|queue|queue_ptr|center|centers|ema_counter|decay|num_updates|step|steps|epoch|temperature|logit_scale|class_weights?)([._\d]|$)"
 )
 
 _NORMALIZER = re.compile(r"(^|[._])(pixel_|image_|input_)?(mean|std)$")
@@ -72,8 +72,9 @@ def foreign(checkpoint: Checkpoint, unknown: Iterable[str], tensors: Mapping[str
 
 
 def is_beside(name: str, tensor: Tensor) -> bool:
-    """Returns whether a tensor belongs to a loss or a metric, is a single number, or counts something."""
-    return bool(_TRAINING.search(name.lower())) or tensor.size <= 1 or is_normalizer(name, tensor)
+    """Returns whether a tensor belongs to a loss or a metric, counts something, or is empty."""
+    counts = tensor.size <= 1 and not tensor.dtype.startswith(("float", "bfloat"))
+    return bool(_TRAINING.search(name.lower())) or counts or not tensor.size or is_normalizer(name, tensor)
 
 
 def is_normalizer(name: str, tensor: Tensor) -> bool:

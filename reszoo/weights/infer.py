@@ -20,7 +20,7 @@ from reszoo.weights import attributes
 from reszoo.weights.dialects import dialects
 from reszoo.weights.kinds import likely_kind
 from reszoo.weights.shape_fields import Shapes, shape_fields, stage_stride
-from reszoo.weights.translate import Translated
+from reszoo.weights.translated import Translated
 
 
 def specs(translated: Translated) -> tuple[NetSpec, ...]:
@@ -70,7 +70,7 @@ def _without_settings(translated: Translated) -> tuple[NetSpec, ...]:
         return (_spec_in_file(translated),)
     where = f"{translated.checkpoint.path.name} ({translated.dialect.title})"
     if within := translated.foreign.within:
-        kind = likely_kind(within)
+        kind = likely_kind(within) or likely_kind(translated.unknown)
         got = f"{kind or 'other layers'}: {', '.join(within[:3])}{', ...' if len(within) > 3 else ''}"
         expected = "no layers inside of the blocks or between them that the zoo does not have"
         raise ReszooError(where, got=got, expected=expected)

@@ -20,9 +20,14 @@ _KINDS: tuple[tuple[str, str], ...] = (
     ("a DenseNet", r"denseblock\d|denselayer\d"),
     ("an Inception network", r"Mixed_\d\w|inception\d\w|branch\d+x\d+"),
     ("a Res2Net", r"\.(convs|bns)\.\d"),
-    ("a ResNeSt", r"conv2\.(fc1|bn0|conv)\.|radix"),
+    ("a ResNeSt", r"conv2\.(fc1|bn0|conv\.weight)|radix"),
+    ("a network with selective kernels (SKNet)", r"conv2\.(attn|paths|conv\.\d)|(^|[._])sk(conv|unit)?\d?\."),
+    ("CLIP, or another network with attention pooling", r"attnpool\."),
     ("a network with attention modules (CBAM)", r"(^|[._])(cbam|ca|sa|channel_attention|spatial_attention)\d*\."),
-    ("a network with attention modules (ECA)", r"[._]eca\."),
+    ("a network with attention modules (ECA)", r"[._]eca\.|[._]se\.conv\.weight"),
+    ("a network with global context modules (GCNet)", r"context_block\.|channel_add|[._]gc\."),
+    ("a network with squeeze and excitation of another form", r"[._]se(_?(module|layer|block|unit))?\d?\."),
+    ("a network with blur pooling", r"[._]filt$|[._]blur"),
     ("a YOLO network", r"(^|\.)model\.\d+\.(cv\d|m\.\d|conv)\."),
     ("a diffusion network", r"time_embed|time_embedding"),
     ("a U-Net", r"(^|\.)(down|up)\d*\.(\d+\.)?(maxpool_conv|double_conv|conv\.double)|inc\.double_conv"),
@@ -39,4 +44,4 @@ def likely_kind(names: Iterable[str]) -> str:
         'a vision transformer'
     """
     text = "\n".join(name[:200] for _, name in zip(range(5000), names, strict=False))
-    return next((kind for kind, pattern in _KINDS if re.search(pattern, text)), "")
+    return next((kind for kind, pattern in _KINDS if re.search(pattern, text, re.MULTILINE)), "")

@@ -13,7 +13,7 @@ from reszoo.arch.spec import NetSpec
 from reszoo.errors import ReszooError
 from reszoo.types import Array
 from reszoo.weights import infer, questions
-from reszoo.weights.attributes import layer_settings, spec_changes
+from reszoo.weights.attributes import layer_settings
 from reszoo.weights.classifier import ASSUMES, NORMALIZES
 from reszoo.weights.differences import as_arguments, differences, without_norm_fields
 from reszoo.weights.formats.checkpoint import Tensor
@@ -72,12 +72,6 @@ def match(
         stem = f"{spec.stem.stride}{' and a max pool' if spec.stem.pool == 'max' else ''}"
         strides = ", ".join(str(stage.stride) for stage in spec.stages)
         notes.append(f"strides are not stored in the file; assuming stem {stem}, stages {strides}")
-    if (
-        layer_settings(translated)
-        and spec.stem.pool == "max"
-        and "pool" not in spec_changes(translated).get("stem", {})
-    ):
-        notes.append("no pooling is among the layers in the file; assuming a max pool after the stem")
     if translated.dialect.shortcut == "pad" and spec.block.shortcut == "none":
         message = f"{translated.dialect.title} have shortcuts without weights; {spec.name} has no shortcuts"
         warnings.warn(f"{translated.checkpoint.path.name}: {message}", stacklevel=4)

@@ -9,6 +9,7 @@ from fnmatch import fnmatch
 from typing import Any
 
 from reszoo.errors import ReszooError
+from reszoo.weights import infer
 from reszoo.weights.classifier import placed, with_notes
 from reszoo.weights.dialects import IGNORED, Dialect, dialects
 from reszoo.weights.formats.checkpoint import Checkpoint, Tensor
@@ -26,7 +27,7 @@ from reszoo.weights.translated import (
     network_name as network_name,
     with_constants,
 )
-from reszoo.weights.unnamed import from_graph, from_order
+from reszoo.weights.unnamed import NoSpecError, from_graph, from_order
 
 HARMLESS = {"in_chans", "num_classes", "drop_rate", "drop_path_rate", "zero_init_last", "global_pool"}
 """Arguments of timm's builders that do not change what the weights compute, or that shapes reveal."""
@@ -80,12 +81,38 @@ def translate(
     if not is_known and (kind := likely_kind(best.unknown)):
         raise ReszooError(where, got=kind, expected="a residual network", hint="the zoo has no such network")
     if names is None and not is_known:
+        _check_types(checkpoint)
         best = from_order(replace(best, checkpoint=in_order(best.checkpoint)))
         return replace(placed(best, part), checkpoint=with_notes(best, part))
     if dialect.refuse:
         raise ReszooError(where, got=f"weights of {dialect.title}", hint=dialect.refuse)
-    best = placed(with_constants(best), part)
-    return replace(best, dialect=_apply_config(checkpoint, dialect), checkpoint=with_notes(best, part))
+    result = placed(with_constants(best), part)
+    result = replace(result, dialect=_apply_config(checkpoint, dialect), checkpoint=with_notes(result, part))
+    if names is None and dialect.layout == "torch" and not _is_network(result):
+        return _by_order(best, part) or result
+    return result
+
+
+def _is_network(translated: Translated) -> bool:
+    try:
+        return bool(infer.specs(translated))
+    except ReszooError:
+        return False
+
+
+def _by_order(named: Translated, whole: Checkpoint) -> Translated | None:
+    """Returns a network whose names are those of a library for other networks, by its order; None if that fails.
+
+    Raises:
+        NoSpecError: its order tells that no spec describes it.
+    """
+    try:
+        result = placed(from_order(named), whole)
+        return replace(result, checkpoint=with_notes(result, whole)) if _is_network(result) else None
+    except NoSpecError:
+        raise
+    except ReszooError:
+        return None
 
 
 def _check_file(checkpoint: Checkpoint) -> None:
@@ -126,6 +153,22 @@ def _check_numbers(translated: Translated) -> None:
         if tensor.dtype not in ("float16", "bfloat16", "float32", "float64"):
             got = f"a quantized network: {source} has whole numbers ({tensor.dtype})"
             raise ReszooError(where, got=got, expected="weights in floating point")
+
+
+_TYPES = re.compile(r"torch\.(\w+Storage|float8\w*|complex\d+|_utils\._rebuild_(?!parameter)\w+)")
+
+
+def _check_types(checkpoint: Checkpoint) -> None:
+    """Checks that no kernels of a file are of a type that is not read.
+
+    Raises:
+        ReszooError: some are.
+    """
+    others = [(name, kind) for name, kind in checkpoint.aside.items() if name.endswith("weight") and _TYPES.match(kind)]
+    if others:
+        got = f"{len(others)} weights of a type that is not read ({others[0][0]}: {others[0][1]})"
+        hint = "convert them before saving: {name: tensor.to_dense().float() ...}"
+        raise ReszooError(str(checkpoint.path), got=got, expected="dense tensors in floating point", hint=hint)
 
 
 def _has_graph(checkpoint: Checkpoint) -> bool:

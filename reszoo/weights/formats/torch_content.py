@@ -101,8 +101,9 @@ def _children(place: _Place, result: Contents, modules: Modules, *, in_items: bo
             else:
                 yield _Place(_join(path, key), item, within)
     elif isinstance(value, (list, tuple)):
-        for number, item in enumerate(value):
-            yield _Place(_join(path, number), item, within)
+        pairs = value if all(isinstance(item, tuple) and _is_pair(item) for item in value) else enumerate(value)
+        for key, item in pairs:
+            yield _Place(_join(path, key), item, within)
 
 
 def _of_placeholder(place: _Place, result: Contents, modules: Modules, *, in_items: bool) -> Iterator[_Place]:
@@ -134,6 +135,11 @@ def _of_placeholder(place: _Place, result: Contents, modules: Modules, *, in_ite
         for key, item in part.items():
             if isinstance(item, (View, PickledArray, Placeholder)):
                 yield _Place(_join(path, key), item, "model")
+
+
+def _is_pair(item: tuple[Any, ...]) -> bool:
+    """Returns whether a tuple is a name and a tensor, as the items of a state dict are."""
+    return len(item) == 2 and isinstance(item[0], str) and isinstance(item[1], (View, PickledArray))
 
 
 def _dict(value: Any) -> dict[Any, Any]:
