@@ -10,8 +10,7 @@ from reszoo.arch.layer_fields import shortest_ratio
 from reszoo.arch.orders import ORDERS
 from reszoo.arch.spec import NetSpec
 from reszoo.errors import ReszooError
-from reszoo.weights.graph_match import Steps, assign, mismatch
-from reszoo.weights.graph_windows import windows
+from reszoo.weights.graph_match import Steps, assign, mismatch, windows
 from reszoo.weights.keras_graph import Step, steps_of
 
 

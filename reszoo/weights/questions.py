@@ -11,6 +11,7 @@ from itertools import product
 from typing import Any, NamedTuple
 
 from reszoo.arch.parts import PADS
+from reszoo.arch.plan import plan
 from reszoo.arch.shorthands import SHORTHANDS, WORDS
 from reszoo.arch.spec import NetSpec
 from reszoo.errors import ReszooError
@@ -91,7 +92,7 @@ def _norm_questions(translated: Translated, spec: NetSpec, variables: set[str]) 
 
 def _groups_of_instances(spec: NetSpec) -> int:
     """Returns the number of groups that gives every channel its own: an instance norm."""
-    return math.lcm(*(shape[0] for name, shape in infer.weights_of(spec).items() if name.endswith("/gamma")))
+    return math.lcm(*(shape[0] for name, shape in plan(spec).variables.items() if name.endswith("/gamma")))
 
 
 def groups_in(translated: Translated) -> int | None:
@@ -125,7 +126,7 @@ def _shortcut_questions(
 def _has_weights(spec: NetSpec, changes: Changes) -> bool:
     """Returns whether the changed spec is possible and has the same weights."""
     try:
-        return infer.weights_of(spec.replace(**changes)) == infer.weights_of(spec)
+        return plan(spec.replace(**changes)).variables == plan(spec).variables
     except ReszooError:
         return False
 
@@ -175,6 +176,8 @@ def without_open(translated: Translated, spec: NetSpec, changes: Changes, *, ver
         changes: what differs in the model.
         verified: whether outputs are compared, so that usual values may differ too.
     """
+    if not changes:
+        return changes
     asked = {question.field for question in questions(translated, spec)}
     if not verified:
         # A file that lists its layers without weights tells the shortcut by them.

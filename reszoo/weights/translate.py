@@ -10,16 +10,14 @@ from typing import Any
 
 from reszoo.errors import ReszooError
 from reszoo.weights import infer
-from reszoo.weights.classifier import placed, with_notes
-from reszoo.weights.dialects import IGNORED, Dialect, dialects
+from reszoo.weights.dialects import IGNORED, Dialect, LayerNames as LayerNames, candidates, check_names, dialects
+from reszoo.weights.foreign import likely_kind
 from reszoo.weights.formats.checkpoint import Checkpoint, Tensor
 from reszoo.weights.graph import NoResidualGraphError
-from reszoo.weights.jax_names import in_torch_words
-from reszoo.weights.kinds import likely_kind
-from reszoo.weights.layer_names import LayerNames as LayerNames, candidates, check_names
+from reszoo.weights.head import placed, with_notes
 from reszoo.weights.restore import check_parts, restored
 from reszoo.weights.select import Network, by_dicts, chosen, networks, restricted
-from reszoo.weights.tensorflow_names import in_order
+from reszoo.weights.torch_words import in_order, in_torch_words
 from reszoo.weights.translated import (
     NamedTensor as NamedTensor,
     Translated as Translated,
@@ -65,6 +63,8 @@ def translate(
         (_translate(part, dialect, network, others) for dialect in network.dialects or known),
         key=lambda translated: len(translated.tensors),
     )
+    if best.dialect.layout == "torch":
+        best = replace(best, tensors=in_keras_layout(best.tensors))
     where, dialect = str(checkpoint.path), best.dialect
     check_parts(checkpoint, best.unknown)
     _check_numbers(best)
@@ -192,21 +192,12 @@ def _translate(checkpoint: Checkpoint, dialect: Dialect, network: Network, other
     outside = tuple(
         name for name in checkpoint.tensors if not name.startswith(prefix) or (apart and name.startswith(apart))
     )
-    tensors: dict[str, NamedTensor] = {}
-    unknown, ignored = [], []
-    for name, tensor in inside.items():
-        layer, _, last = (
-            name.removeprefix(prefix if not start else "").removeprefix(dialect.prefix).rpartition(separator)
-        )
-        ours = dialect.ours(layer)
-        variable = dialect.variable(ours, last) if ours else None
-        if last in IGNORED:
-            ignored.append(name)
-        elif ours is None or variable is None:
-            unknown.append(name)
-        else:
-            tensor = in_keras_layout(ours, tensor) if dialect.layout == "torch" else tensor
-            tensors[f"{ours}/{variable}"] = NamedTensor(tensor, name)
+    own = {name.removeprefix("" if start else prefix): name for name in inside}
+    targets = dialect.targets(own)
+    tensors = {target: NamedTensor(inside[own[name]], own[name]) for name, target in targets.items()}
+    ignored = [name for name in inside if name.rpartition(separator)[2] in IGNORED]
+    known = {*(named.source for named in tensors.values()), *ignored}
+    unknown = [name for name in inside if name not in known]
     # A file that lists layers without weights lists all of them; a legacy file lists a sub-model, but not its layers.
     weighted = {name.rpartition(separator)[0] for name in inside}
     lists_all = dialect is dialects()["reszoo"] and weighted < checkpoint.layers

@@ -10,9 +10,8 @@ from reszoo.weights.dialects import IGNORED, TORCH, Dialect
 from reszoo.weights.foreign import NOTHING
 from reszoo.weights.formats.checkpoint import Checkpoint, Tensor
 from reszoo.weights.graph import ReadGraph, read_graph
-from reszoo.weights.head import Linear
 from reszoo.weights.order import BY_HAND, Reading, layers_of, module_of, readings
-from reszoo.weights.translated import NamedTensor, Translated, in_keras_layout, network_name, with_constants
+from reszoo.weights.translated import Linear, NamedTensor, Translated, in_keras_layout, network_name, with_constants
 
 
 class NoSpecError(ReszooError):
@@ -67,14 +66,15 @@ def from_order(named: Translated) -> Translated:
             unknown.append(name)
         elif variable not in IGNORED:
             ours = layers[layer]
-            tensors[f"{ours}/{_variables_of(ours)[variable]}"] = NamedTensor(in_keras_layout(ours, tensor), name)
+            tensors[f"{ours}/{_variables_of(ours)[variable]}"] = NamedTensor(tensor, name)
     title = "unknown names, read by the order and shapes of the tensors"
     projections = [theirs for theirs, ours in layers.items() if ours.endswith("_shortcut_conv")]
     # A layer without weights stands before them: the average pool of ResNet-D.
-    shortcut = "pool_project" if projections and all(name.endswith(".1") for name in projections) else None
-    dialect = Dialect(title=title, activation="linear", shortcut=shortcut, names={})
+    is_pooled = bool(projections) and all(name.endswith(".1") for name in projections)
+    settings = {"shortcut": "pool_project"} if is_pooled else {}
+    dialect = Dialect.model_validate({"title": title, "activation": "linear", "names": {}, **settings})
     ignored = tuple(name for name in checkpoint.tensors if name.rpartition(".")[2] in IGNORED)
-    result = replace(named, dialect=dialect, tensors=tensors, unknown=tuple(unknown), ignored=ignored)
+    result = replace(named, dialect=dialect, tensors=in_keras_layout(tensors), unknown=tuple(unknown), ignored=ignored)
     return with_constants(replace(result, is_inferred=True))
 
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
 from reszoo.weights.formats.checkpoint import Tensor
-from reszoo.weights.formats.numpy_pickles import PickledArray
-from reszoo.weights.formats.placeholders import Placeholder, module_of, settings
+from reszoo.weights.formats.numpy_files import PickledArray
+from reszoo.weights.formats.pickles import Name, Placeholder
 from reszoo.weights.formats.torch_globals import QUANTIZED, View
 
 Modules: TypeAlias = Callable[[str], Mapping[str, Any]]
@@ -108,7 +108,7 @@ def _children(place: _Place, result: Contents, modules: Modules, *, in_items: bo
 
 def _of_placeholder(place: _Place, result: Contents, modules: Modules, *, in_items: bool) -> Iterator[_Place]:
     path, value, within = place
-    state = module_of(value)
+    state = _module_of(value)
     if value.name == QUANTIZED or (state is not None and ".quantized." in f".{value.name}."):
         if within != "object":
             result.quantized.append(path)
@@ -121,7 +121,7 @@ def _of_placeholder(place: _Place, result: Contents, modules: Modules, *, in_ite
         for key, item in value.items.items():
             yield _Place(_join(path, key), item, within if in_items else "object")
         return
-    result.attributes[path] = {"class": value.name, **settings(state), **modules(value.name)}
+    result.attributes[path] = {"class": value.name, **_settings(state), **modules(value.name)}
     parts: list[Any] = [state]
     if isinstance(state.get("_modules"), dict):
         left_out = state.get("_non_persistent_buffers_set")
@@ -148,3 +148,29 @@ def _dict(value: Any) -> dict[Any, Any]:
 
 def _join(path: str, key: Any) -> str:
     return f"{path}.{key}" if path else str(key)
+
+
+def _module_of(placeholder: Placeholder) -> Mapping[Any, Any] | None:
+    """Returns the attributes of a PyTorch module, or None for another object."""
+    state: Mapping[Any, Any] = placeholder.attributes
+    if not isinstance(state.get("_modules"), dict) and placeholder.arguments:
+        # A graph module of torch.fx is constructed from its attributes.
+        first = placeholder.arguments[0]
+        state = first if isinstance(first, dict) else state
+    if placeholder.name.startswith("__torch__.") or isinstance(state.get("_modules"), dict):
+        return state
+    return None
+
+
+def _settings(attributes: Mapping[Any, Any]) -> dict[str, Any]:
+    """Returns the attributes that are numbers, words, tuples of them, or functions by name: strides, epsilons, ..."""
+    named = {key: value.name if isinstance(value, Name) else value for key, value in attributes.items()}
+    return {key: value for key, value in named.items() if isinstance(key, str) and _is_setting(value)}
+
+
+def _is_setting(value: Any) -> bool:
+    if isinstance(value, str):
+        return len(value) < 100
+    if isinstance(value, tuple):
+        return len(value) < 10 and all(isinstance(item, (bool, int, float, str)) for item in value)
+    return isinstance(value, (bool, int, float))

@@ -14,8 +14,7 @@ from typing import IO, Any
 from reszoo.weights.formats import pickles
 from reszoo.weights.formats.archives import checked_zip, read_member
 from reszoo.weights.formats.checkpoint import ITEM_SIZES, BrokenFileError, Checkpoint, Tensor
-from reszoo.weights.formats.pickles import PickleRefusedError
-from reszoo.weights.formats.placeholders import Name, Placeholder
+from reszoo.weights.formats.pickles import Name, PickleRefusedError, Placeholder
 from reszoo.weights.formats.torch_content import Modules, contents
 from reszoo.weights.formats.torch_globals import NAMES, OTHER_SIZES, Storage, View, storage_of
 from reszoo.weights.formats.torch_script import modules_of
