@@ -67,7 +67,7 @@ def spec_changes(translated: Translated) -> dict[str, Any]:
     strides = {layer: one["stride"][0] for layer, one in settings.items() if isinstance(one.get("stride"), tuple)}
     if any(layer.startswith("stem_") for layer in strides):
         stem = {layer: stride for layer, stride in strides.items() if layer.startswith("stem_")}
-        pools = any("MaxPool" in name for name in classes)
+        pools = any(name.startswith("MaxPool") for name in classes)
         first, *rest = [stem[layer] for layer in sorted(stem)]
         if any(stride != 1 for stride in rest):
             raise ReszooError(where, got=f"strides {first}, {rest} in the stem", expected="a stride in its first layer")

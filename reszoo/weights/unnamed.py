@@ -10,6 +10,7 @@ from reszoo.weights.dialects import IGNORED, TORCH, Dialect
 from reszoo.weights.foreign import NOTHING
 from reszoo.weights.formats.checkpoint import Checkpoint, Tensor
 from reszoo.weights.graph import ReadGraph, read_graph
+from reszoo.weights.head import NORMALIZES
 from reszoo.weights.order import BY_HAND, Reading, layers_of, module_of, readings
 from reszoo.weights.translated import Linear, NamedTensor, Translated, in_keras_layout, network_name, with_constants
 
@@ -46,9 +47,12 @@ def from_graph(checkpoint: Checkpoint, named: Translated, *, is_known: bool) -> 
         dialect = named.dialect
     result = Translated(checkpoint, dialect, tensors, tuple(unknown), (), frozenset())
     behind = {step.name for step in read.head} - head_names
-    foreign = NOTHING._replace(head=tuple(name for name in unknown if name.rpartition("/")[0] in behind))
-    notes = (f"left out behind the trunk: {', '.join(sorted(behind))}",) if behind else ()
-    result = replace(result, spec=read.spec, is_inferred=not is_known, head=head, foreign=foreign, notes=notes)
+    beside = tuple(name for name in unknown if name.rpartition("/")[0] in read.normalizers)
+    foreign = NOTHING._replace(head=tuple(name for name in unknown if name.rpartition("/")[0] in behind), beside=beside)
+    notes = [f"left out behind the trunk: {', '.join(sorted(behind))}"] if behind else []
+    if read.normalizers:
+        notes.append(f"{NORMALIZES} ({', '.join(read.normalizers)}); the model does not")
+    result = replace(result, spec=read.spec, is_inferred=not is_known, head=head, foreign=foreign, notes=tuple(notes))
     return with_constants(result)
 
 

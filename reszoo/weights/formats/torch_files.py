@@ -159,9 +159,15 @@ def read_pickle(path: Path) -> Checkpoint:
         BrokenFileError: the pickle is damaged, truncated or malicious.
     """
     stored: dict[str, bytes] = {}
+    # A pickle may refer to the same bytes any number of times: they are kept, so that their identities are their own.
+    storages: dict[int, tuple[Any, Storage | Placeholder]] = {}
 
     def storage(data: Any = b"", *_: Any) -> Storage | Placeholder:
-        data = data.encode("latin-1") if isinstance(data, str) else data
+        if id(data) not in storages:
+            storages[id(data)] = data, read_one(data.encode("latin-1") if isinstance(data, str) else data)
+        return storages[id(data)][1]
+
+    def read_one(data: bytes) -> Storage | Placeholder:
         content, places = _legacy(path, io.BytesIO(data), len(data))
         if not isinstance(content, Storage) or content.key not in places:
             return Placeholder("torch.storage._load_from_bytes")
