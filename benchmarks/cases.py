@@ -1,9 +1,10 @@
-"""What people's data do to a run: every case, the tests that hold it, and their outcome.
+"""What people's data and files of weights do: every case, the tests that hold it, and their outcome.
 
-python benchmarks/cases.py [GROUP ...] [--list] [--slow]
+python benchmarks/cases.py [GROUP ...] [--of data|weights] [--list] [--slow]
 
 Runs the tests that are named below with pytest and prints a table of cases: passed, failed, skipped, or no test. GROUP
-is a letter, or several (`A B`); `--list` prints the table without running anything; `--slow` includes slow tests.
+is a letter, or several (`A B`), of the table `data` (default) or `weights`; `--list` prints the table without running
+anything; `--slow` includes slow tests.
 """
 
 import argparse
@@ -138,10 +139,120 @@ L7 | short representations | test_training::test_results_have_short_representati
 M | fit() of one's own | test_fine_tune test_predict::test_softmax_of_one_class_is_refused
 """  # noqa: E501
 
+WEIGHTS = """
+A1 | a schedule's Counter beside the weights | test_open_files::test_objects_beside_the_weights_are_left_aside
+A2 | an optimizer, its class, a partial of it | test_open_files::test_objects_beside_the_weights_are_left_aside
+A3 | settings of a package that is not installed | test_open_files::test_objects_beside_the_weights_are_left_aside test_open_files::test_a_state_dict_in_an_unknown_class
+A4 | a version, a date | test_open_files::test_objects_beside_the_weights_are_left_aside
+A5 | a loss, a model, a transform | test_open_files::test_objects_beside_the_weights_are_left_aside test_open_files::test_outputs_with_objects_beside
+A6 | numbers of NumPy, paths, sets, functions | test_open_files::test_objects_beside_the_weights_are_left_aside
+A7 | dill as the pickler | test_other_code::test_classes_by_the_names_of_dill
+A8 | commands as reducers | test_open_files::test_functions_that_run_commands_are_refused_and_not_executed test_open_files::test_unknown_functions_are_not_called
+B1 | one known prefix | test_readers::test_prefixes_of_wrapping_modules_are_removed
+B2 | two or three levels | test_open_files::test_prefixes_of_any_depth
+B3 | a detection model | test_open_files::test_a_detection_model_gives_its_trunk
+B4 | an encoder of MoCo | test_open_files::test_a_key_reaches_dicts_and_modules
+B5 | a normalizer in front | test_open_files::test_a_normalizer_before_the_network_is_warned_of
+B6 | children in a Sequential | test_other_code::test_children_of_a_network_in_a_sequence
+B7 | left and right | test_open_files::test_two_networks_without_a_default_are_refused
+B8 | a prefix by hand | test_open_files::test_two_networks_without_a_default_are_refused test_open_files::test_loading_into_a_model_takes_a_prefix
+C1 | model and model_ema | test_open_files::test_averaged_weights_are_not_passed_over
+C2 | averages under other names | test_open_files::test_averaged_weights_are_not_passed_over test_open_files::test_other_words_are_no_averages
+C3 | student and teacher | test_open_files::test_a_key_reaches_dicts_and_modules
+C4 | two encoders and a queue | test_open_files::test_a_key_reaches_dicts_and_modules
+C5 | a key with dots | test_open_files::test_a_key_reaches_dicts_and_modules
+C6 | dicts in dicts | test_open_files::test_a_network_at_any_depth
+C7 | a Keras file with two backbones | test_open_files::test_two_backbones_in_a_keras_file
+D1 | fc.1 | test_open_files::test_linear_heads_are_kept
+D2 | projectors, prototypes | test_open_files::test_other_heads_are_left_out_of_the_trunk test_open_files::test_linear_heads_are_kept
+D3 | a loss, a metric | test_open_files::test_losses_and_metrics_are_named_and_left_aside
+D4 | head.fc; a flattened map | test_open_files::test_linear_heads_are_kept test_open_files::test_other_heads_are_left_out_of_the_trunk
+D5 | segmentation | test_open_files::test_other_heads_are_left_out_of_the_trunk[segmentation]
+D6 | a norm before the classifier | test_open_files::test_other_heads_are_left_out_of_the_trunk[norm]
+D7 | several branches | test_open_files::test_other_heads_are_left_out_of_the_trunk[several]
+D8 | layers inside of blocks | test_open_files::test_layers_inside_of_blocks_are_no_head test_open_files::test_strict_false_warns_where_the_outputs_are_not_the_files
+D9 | dense layers on a Keras model | test_infer::test_head_of_a_keras_file_is_kept_or_left_out
+E1 | one name by hand | test_open_files::test_names_by_hand_add_to_a_dialect
+E2 | names of the stem by hand | test_open_files::test_names_by_hand_add_to_a_dialect
+E3 | a literal unit | test_open_files::test_names_by_hand_add_to_a_dialect
+E4 | names that are not there | test_open_files::test_names_by_hand_that_are_not_in_the_file
+E5 | names by hand for a Keras file | test_infer::test_names_by_hand_do_not_overrule_the_graph
+F1 | blocks in one run | test_infer::test_unknown_names_are_read_by_order_and_shapes
+F2 | stem.0, blocks.N | test_infer::test_unknown_names_are_read_by_order_and_shapes
+F3 | the shortcut before the units | test_infer::test_order_of_layers_within_a_block_may_differ
+F4 | no tensors of shortcuts | test_infer::test_unknown_names_that_tell_too_little_are_refused
+F5 | a list of convolutions, pooled shortcuts | test_other_code::test_pooled_shortcuts_of_blocks_in_a_list
+F6 | norms after all convolutions | test_infer::test_order_of_layers_within_a_block_may_differ
+F7 | a third norm | test_infer::test_unknown_names_that_tell_too_little_are_refused
+F8 | the last convolution widens | test_infer::test_last_convolution_that_widens_is_refused
+F9 | another stem, projections of 3x3 | test_other_code::test_another_name_of_the_stem_and_the_kernel_of_projections
+F10 | pre-activation without a last norm | test_other_code::test_norms_before_the_convolutions_under_the_names_of_others
+F11 | AdderNet | test_infer::test_unknown_names_that_tell_too_little_are_refused
+F12 | sorted by name | test_infer::test_unknown_names_that_tell_too_little_are_refused
+G1 | keras.io's ResNet v1 | test_infer::test_keras_file_is_read_through_its_graph
+G2 | keras.io's ResNet v2 | test_infer::test_keras_file_is_read_through_its_graph
+G3 | MLPerf Tiny's ResNet-8 | test_infer::test_keras_file_is_read_through_its_graph
+G4 | a whole map by hand | test_infer::test_names_by_hand_do_not_overrule_the_graph
+G5 | padding on one side | test_infer::test_keras_file_is_read_through_its_graph
+G6 | a bare projection | test_infer::test_keras_file_is_read_through_its_graph
+G7 | nested, flat, in a Sequential | test_infer::test_keras_file_is_read_through_its_graph test_infer::test_trunk_of_a_keras_file_is_loaded
+G8 | weights without a graph | test_infer::test_keras_weights_without_a_graph_are_refused
+G9 | Theano | test_open_files::test_theano_is_named test_infer::test_kernels_in_the_order_of_theano_are_named
+G10 | layers that the zoo has not | test_infer::test_layer_that_no_spec_describes_is_named
+G11 | scaling in front of the network | test_other_code::test_scaling_in_front_of_a_network_is_named
+H1 | group norm of 32 | test_infer::test_norms_without_statistics_are_refused_unless_the_groups_are_told
+H2 | other groups | test_infer::test_norms_without_statistics_are_refused_unless_the_groups_are_told
+H3 | instance norm | test_infer::test_norms_without_statistics_are_refused_unless_the_groups_are_told
+H4 | batch norm without tracking | test_infer::test_norms_without_statistics_are_refused_unless_the_groups_are_told test_open_files::test_whole_models_of_other_networks_are_refused_by_name
+H5 | norms without scale | test_infer::test_norms_without_scale_are_read
+H6 | as weights of a builder | test_infer::test_norms_without_statistics_are_refused_unless_the_groups_are_told
+H7 | instance norm with statistics | test_other_code::test_instance_norms_with_statistics_are_batch_norms
+I1 | zeros behind the channels | test_infer::test_common_alternatives_are_warned_of_and_listed test_infer::test_outputs_settle_what_the_file_does_not_tell
+I2 | average pooling, then zeros | test_infer::test_outputs_settle_what_the_file_does_not_tell
+I3 | no shortcut | test_infer::test_outputs_settle_what_the_file_does_not_tell
+I4 | other activations | test_infer::test_outputs_settle_what_the_file_does_not_tell
+I5 | epsilon | test_infer::test_two_answers_at_once_and_changed_inputs_are_settled
+I6 | stride of the stem | test_infer::test_outputs_settle_what_the_file_does_not_tell
+I7 | strides of the stages | test_infer::test_outputs_settle_what_the_file_does_not_tell
+I8 | a projection in the first stage | test_infer::test_projection_of_the_first_stage_tells_its_stride
+I9 | a stem without stride or pool | test_infer::test_outputs_settle_what_the_file_does_not_tell
+I10 | padding by reflection | test_infer::test_the_nearest_network_is_not_taken
+I11 | order of channels | test_infer::test_two_answers_at_once_and_changed_inputs_are_settled
+J1 | whole models | test_open_files::test_whole_models_tell_their_settings
+J2 | what attributes do not tell | test_other_code::test_whole_models_tell_pools_and_what_they_lack
+J3 | TorchScript, FX | test_open_files::test_scripted_and_traced_models
+J4 | quantized tensors | test_open_files::test_quantized_networks_are_named
+K1 | ONNX | test_onnx
+K2 | TFLite | test_readers::test_refused_files
+K3 | arrays of NumPy | test_open_files::test_arrays_of_numpy test_open_files::test_arrays_of_objects_are_refused
+K4 | TensorFlow | test_tensorflow_files
+K5 | Flax, Haiku, Orbax | test_jax_names test_open_files::test_folders_of_other_libraries_are_named
+K6 | packed files, JSON | test_readers::test_refused_files
+K7 | big arrays in a pickle | test_open_files::test_arrays_of_numpy
+K8 | tensors in pairs, expanded, in plain pickles | test_other_code::test_tensors_in_other_containers test_other_code::test_plain_pickles_of_tensors
+L1 | a part of a file | test_open_files::test_parts_of_files
+L2 | whole numbers as kernels | test_open_files::test_quantized_networks_are_named test_other_code::test_kernels_of_other_types_are_named
+L3 | weights in parts | test_open_files::test_weights_in_parts_are_put_together
+L4 | kernels of three dimensions | test_open_files::test_kernels_of_other_dimensions_are_named
+L5 | pruned blocks | test_open_files::test_pruned_blocks_are_named
+L6 | Res2Net and others | test_open_files::test_layers_inside_of_blocks_are_no_head test_other_code::test_layers_that_the_zoo_has_not_are_named
+L7 | other kinds of networks | test_open_files::test_other_kinds_of_networks_are_named test_other_code::test_networks_that_only_look_residual_are_refused
+L8 | reszoo info | test_open_files::test_a_description_lists_networks_layers_and_what_is_left_aside test_open_files::test_the_command_prints_json
+L9 | other channels | test_weights::test_the_first_convolution_is_adapted_to_other_channels
+L10 | negative variances | test_open_files::test_negative_variances_are_warned_of
+L11 | strict=False where kernels are missing | test_open_files::test_strict_false_warns_where_the_outputs_are_not_the_files
+L12 | shapes as the file has them | test_open_files::test_shapes_in_messages_are_those_of_the_file
+M1 | files of libraries | test_weights::test_network_and_logits_from_a_checkpoint_alone test_weights::test_a_network_in_a_dialect_is_detected_and_read_back
+M2 | wrappers, types, shards | test_readers::test_wrapped_networks_are_unwrapped test_readers::test_types_and_views_of_pytorch_files test_readers::test_safetensors_shards_and_folders
+M3 | damaged files | test_readers::test_damaged_files_are_read_or_refused test_readers::test_refused_zip_archives test_readers::test_refused_pickles
+"""  # noqa: E501
 
-def cases():
+TABLES = {"data": CASES, "weights": WEIGHTS}
+
+
+def cases(table="data"):
     """Returns (case, text, tests) of every line."""
-    lines = (line.split("|") for line in CASES.strip().splitlines())
+    lines = (line.split("|") for line in TABLES[table].strip().splitlines())
     return [(name.strip(), text.strip(), _tests(tests)) for name, text, tests in lines]
 
 
@@ -186,10 +297,13 @@ def outcome_of(tests, outcomes):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("group", nargs="*")
+    parser.add_argument("--of", choices=[*TABLES], default="data", help="the table of cases")
     parser.add_argument("--list", action="store_true")
     parser.add_argument("--slow", action="store_true")
     arguments = parser.parse_args()
-    chosen = [case for case in cases() if not arguments.group or case[0].rstrip("0123456789") in arguments.group]
+    chosen = [
+        case for case in cases(arguments.of) if not arguments.group or case[0].rstrip("0123456789") in arguments.group
+    ]
     outcomes = {} if arguments.list else run([test for _, _, tests in chosen for test in tests], slow=arguments.slow)
     results = Counter()
     for name, text, tests in chosen:

@@ -34,7 +34,7 @@ def random_arrays(spec, seed=0):
     """Returns weights and statistics with which every layer affects the output."""
     random = np.random.default_rng(seed)
     arrays = {}
-    for name, shape in infer.weights_of(spec).items():
+    for name, shape in plan(spec).variables.items():
         if name.endswith(("gamma", "variance")):
             arrays[name] = random.uniform(0.5, 1.5, shape).astype("float32")
         else:
@@ -196,12 +196,12 @@ def test_a_network_in_a_dialect_is_detected_and_read_back(tmp_path, name):
 def test_every_network_is_inferred_from_its_own_shapes(tmp_path, name):
     """Only shapes are needed: no model is built and no array is created."""
     spec = reszoo.spec(name)
-    shapes = infer.weights_of(spec)
+    shapes = plan(spec).variables
     tensors = {target: Tensor(shape, "float32", lambda: None) for target, shape in shapes.items()}
     from reszoo.weights.formats.checkpoint import Checkpoint
 
     specs = infer.specs(translate(Checkpoint(tmp_path / "file", "synthetic", tensors)))
-    assert any(infer.weights_of(one) == shapes for one in specs)
+    assert any(plan(one).variables == shapes for one in specs)
     assert [stage.depth for stage in specs[0].stages] == [stage.depth for stage in spec.stages]
     assert any(one.block.order == spec.block.order for one in specs)
 
@@ -398,7 +398,7 @@ def test_custom_names(tmp_path, kind):
         (tmp_path / "names.yaml").write_text(json.dumps(names))
         names = tmp_path / "names.yaml"
     report = reszoo.load_weights(reszoo.create(spec), tmp_path / "weights.pth", names=names)
-    assert len(report.copied) == len(infer.weights_of(spec))
+    assert len(report.copied) == len(plan(spec).variables)
     with refused(["names", "stem_konv"]):
         reszoo.load_weights(reszoo.create(spec), tmp_path / "weights.pth", names={"stem_konv": "entry.c"})
 

@@ -202,6 +202,11 @@ class Plan:
         """Every operation under its name in the network; the network's input is called `input`."""
         return tuple(self._named())
 
+    @cached_property
+    def variables(self) -> dict[str, tuple[int, ...]]:
+        """`layer/variable` -> shape of every weight and running statistic."""
+        return {f"{op.name}/{name}": shape for op in self.ops for name, shape in (op.weights | op.statistics).items()}
+
     def text(self) -> str:
         """Returns the operations as text; repeated blocks are printed once, names are local to the block."""
         lines = [f"{self.spec.name}: {size(self.spec.input_shape)}"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -57,6 +58,8 @@ def spec_changes(translated: Translated) -> dict[str, Any]:
     _check_convolutions(where, settings)
     if unsupported := sorted(filter(_UNSUPPORTED.fullmatch, classes)):
         raise ReszooError(where, got=f"a network with {unsupported[0]}", hint="the zoo has no such layer")
+    if "predictions/kernel" in translated.tensors and any("AdaptiveMaxPool" in name for name in classes):
+        result["pooling"] = "max"
     if norm := _norm(where, settings):
         result["norm"] = norm
     if activation := _activation(where, modules, classes):
@@ -64,13 +67,15 @@ def spec_changes(translated: Translated) -> dict[str, Any]:
     strides = {layer: one["stride"][0] for layer, one in settings.items() if isinstance(one.get("stride"), tuple)}
     if any(layer.startswith("stem_") for layer in strides):
         stem = {layer: stride for layer, stride in strides.items() if layer.startswith("stem_")}
-        pools = any("MaxPool" in name for name in classes)
+        pools = any(name.startswith("MaxPool") for name in classes)
         first, *rest = [stem[layer] for layer in sorted(stem)]
         if any(stride != 1 for stride in rest):
             raise ReszooError(where, got=f"strides {first}, {rest} in the stem", expected="a stride in its first layer")
         result["stem"] = {"stride": first, **({"pool": "max"} if pools else {})}
     if blocks := _block_strides(where, strides):
         result |= blocks
+    if shortcut := _shortcut(where, strides):
+        result["shortcut"] = shortcut
     return result
 
 
@@ -145,6 +150,25 @@ def _activation(where: str, modules: Sequence[Mapping[str, Any]], classes: set[s
         raise ReszooError(where, got=f"slopes {sorted({*map(str, slopes)})}", expected="one slope")
     slope = {"slope": slopes[0]} if slopes and named[0] == "LeakyReLU" else {}
     return {"kind": _ACTIVATIONS[named[0]], **slope}
+
+
+def _shortcut(where: str, strides: Mapping[str, int]) -> str:
+    """Returns the kind of shortcut by the strides of its convolution and of the units beside it; empty without one.
+
+    Raises:
+        ReszooError: the shortcut strides more than the units: a layer without weights strides between them.
+    """
+    kinds = set()
+    for layer, stride in strides.items():
+        if not layer.endswith("_shortcut_conv"):
+            continue
+        block = layer.removesuffix("shortcut_conv")
+        units = math.prod(strides[other] for other in strides if other.startswith(f"{block}unit"))
+        if stride > units:
+            got = f"{layer} of stride {stride} beside units of stride {units}: a pool or a blur in the block"
+            raise ReszooError(where, got=got, expected="a strided convolution")
+        kinds |= {"pool_project" if stride < units else "project"} if units > 1 else set()
+    return kinds.pop() if len(kinds) == 1 else ""
 
 
 def _block_strides(where: str, strides: Mapping[str, int]) -> dict[str, Any]:

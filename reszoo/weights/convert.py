@@ -15,11 +15,10 @@ from reszoo.atomic import atomic_write
 from reszoo.errors import ReszooError, UnknownNameError
 from reszoo.notebook import html_table
 from reszoo.types import Array, KerasModel
-from reszoo.weights import infer
 from reszoo.weights.dialects import COUNTER, Dialect, dialects, variable_name
-from reszoo.weights.differences import as_arguments, differences
 from reszoo.weights.formats.write import write_safetensors, write_torch
 from reszoo.weights.load import from_checkpoint
+from reszoo.weights.refusal import as_arguments, differences
 from reszoo.weights.sources import open_weights
 from reszoo.weights.translate import LayerNames
 
@@ -167,7 +166,7 @@ def _in_layout(spec: NetSpec, arrays: Mapping[str, Array], dialect: Dialect) -> 
 
     result: dict[str, Array] = {}
     for op in plan(spec).ops:
-        for variable in infer.variables(op):
+        for variable in (*op.weights, *op.statistics):
             name, array = variable_name(op.name, variable, dialect), arrays[f"{op.name}/{variable}"]
             if dialect.layout == "torch" and variable == "kernel":
                 array = array.transpose(3, 2, 0, 1) if array.ndim == 4 else array.T

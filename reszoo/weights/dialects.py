@@ -1,15 +1,18 @@
-"""How other libraries name and lay out weights: rules read from zoo_configs/weights/dialects.yaml."""
+"""How other libraries name and lay out weights: rules of zoo_configs/weights/dialects.yaml, and names by hand."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache, cached_property
-from typing import Annotated, Any, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field, Strict
 
 from reszoo.config import FrozenModel, check, configs, inherit, read_yaml
+from reszoo.errors import ReszooError, nearest
+from reszoo.weights.formats.checkpoint import Checkpoint
 
 TORCH = {
     "norm": {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"},
@@ -86,6 +89,18 @@ class Dialect(FrozenModel):
                 return ours.write(fields)
         return None
 
+    def targets(self, names: Iterable[str]) -> dict[str, str]:
+        """Returns the library's name of a variable -> our `layer/variable`; names of others are left out."""
+        layers: dict[str, str | None] = {}
+        result = {}
+        for name in names:
+            layer, _, last = name.removeprefix(self.prefix).rpartition("/" if self.layout == "keras" else ".")
+            ours = layers[layer] if layer in layers else layers.setdefault(layer, self.ours(layer))
+            variable = self.variable(ours, last) if ours and last not in IGNORED else None
+            if variable is not None:
+                result[name] = f"{ours}/{variable}"
+        return result
+
     def variable(self, layer: str, name: str) -> str | None:
         """Returns the name in Keras of the library's variable in one of our layers, or None."""
         if self.layout == "keras":
@@ -158,3 +173,63 @@ def variable_name(layer: str, variable: str, dialect: Dialect) -> str | None:
     if dialect.layout == "keras":
         return f"{theirs}/{variable}"
     return f"{theirs if layer == 'predictions' else dialect.prefix + theirs}.{_variables(layer)[variable]}"
+
+
+LayerNames: TypeAlias = Mapping[str, Any] | str | Path
+"""Our layer names -> those in a file, as a mapping or the path of a YAML file."""
+
+
+def candidates(checkpoint: Checkpoint, names: LayerNames | None) -> list[Dialect]:
+    """Returns the dialects that a file may be in: with names by hand, these alone, or added to each known dialect.
+
+    Raises:
+        ReszooError: a name of a layer is not ours.
+    """
+    known = [*dialects().values()]
+    if names is None:
+        return known
+    layout, rules = _rules(checkpoint, names)
+    alone = check(Dialect, {"title": "custom names", "layout": layout, "names": rules}, where="names")
+
+    def title(dialect: Dialect) -> str:
+        return f"custom names and those of {dialect.title}"
+
+    added = [
+        check(
+            Dialect,
+            {**dialect.model_dump(), "title": title(dialect), "names": {**dialect.names, **rules}},
+            where="names",
+        )
+        for dialect in known
+        if dialect.layout == layout and not dialect.refuse
+    ]
+    return [alone, *added]
+
+
+def _rules(checkpoint: Checkpoint, names: LayerNames) -> tuple[str, dict[str, Any]]:
+    rules = read_yaml(Path(names)) if isinstance(names, (str, Path)) else dict(names)
+    layout = rules.pop("layout", "keras" if "Keras" in checkpoint.container else "torch")
+    layers = dialects()["reszoo"].names
+    for ours in rules:
+        # `stage{stage}_block{block}_unit1_conv` is a layer of ours with some numbers in place of fields.
+        example = re.sub(r"\{\w+\}", "1", str(ours))
+        if not any(ours == layer or Template(layer).read(example) is not None for layer in layers):
+            raise ReszooError("names", got=repr(ours), expected=", ".join(layers))
+    return layout, rules
+
+
+def check_names(checkpoint: Checkpoint, names: LayerNames, prefix: str) -> None:
+    """Checks that the file has every layer in a map by hand.
+
+    Raises:
+        ReszooError: it lacks one.
+    """
+    layout, rules = _rules(checkpoint, names)
+    separator = "/" if layout == "keras" else "."
+    layers = {*(name.removeprefix(prefix).rpartition(separator)[0] for name in checkpoint.tensors)}
+    for ours, theirs in rules.items():
+        if theirs is None or any(Template(theirs).read(layer) is not None for layer in layers):
+            continue
+        expected = ", ".join(sorted(layers)[:6]) + (", ..." if len(layers) > 6 else "")
+        got = f"{theirs!r} for {ours!r}, which is not in {checkpoint.path.name}"
+        raise ReszooError("names", got=got, expected=expected, hint=nearest(theirs, layers))

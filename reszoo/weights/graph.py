@@ -10,8 +10,7 @@ from reszoo.arch.layer_fields import shortest_ratio
 from reszoo.arch.orders import ORDERS
 from reszoo.arch.spec import NetSpec
 from reszoo.errors import ReszooError
-from reszoo.weights.graph_match import Steps, assign, mismatch
-from reszoo.weights.graph_windows import windows
+from reszoo.weights.graph_match import Steps, assign, mismatch, windows
 from reszoo.weights.keras_graph import Step, steps_of
 
 
@@ -27,6 +26,8 @@ class ReadGraph(NamedTuple):
     """The pooling before the head."""
     norms: Mapping[str, tuple[str, ...]] = {}
     """Layer of the file -> variables of a norm, in the order in which Keras numbers them."""
+    normalizers: tuple[str, ...] = ()
+    """Layers in front of the network that scale images; the spec has none."""
 
 
 def read_graph(config: Mapping[str, Any], *, name: str, where: str) -> ReadGraph:
@@ -55,7 +56,8 @@ def read_graph(config: Mapping[str, Any], *, name: str, where: str) -> ReadGraph
     for spec, layers, count in attempts:
         if layers is not None and count == len(steps):
             norms = {step.name: _norm_variables(step) for step in trunk if step.kind == "norm"}
-            return ReadGraph(spec, layers, head.foreign, head.pooling, norms)
+            normalizers = tuple(steps[0].settings.get("normalizers", ()))
+            return ReadGraph(spec, layers, head.foreign, head.pooling, norms, normalizers)
     if not attempts:
         raise ReszooError(where, got="a Keras model whose blocks no spec describes", expected="equal blocks")
     raise mismatch(max(attempts, key=lambda attempt: attempt[2])[0], steps, where)

@@ -10,7 +10,6 @@ from weakref import WeakKeyDictionary
 
 from reszoo.arch import zoo
 from reszoo.arch.layer_fields import LayerDescription
-from reszoo.arch.ops import Op
 from reszoo.arch.orders import ORDERS
 from reszoo.arch.plan import plan
 from reszoo.arch.recover import spec_of_layers
@@ -18,9 +17,9 @@ from reszoo.arch.spec import NetSpec
 from reszoo.errors import ReszooError
 from reszoo.weights import attributes
 from reszoo.weights.dialects import dialects
-from reszoo.weights.kinds import likely_kind
+from reszoo.weights.foreign import likely_kind
 from reszoo.weights.shape_fields import Shapes, shape_fields, stage_stride
-from reszoo.weights.translate import Translated
+from reszoo.weights.translated import Translated
 
 
 def specs(translated: Translated) -> tuple[NetSpec, ...]:
@@ -70,7 +69,7 @@ def _without_settings(translated: Translated) -> tuple[NetSpec, ...]:
         return (_spec_in_file(translated),)
     where = f"{translated.checkpoint.path.name} ({translated.dialect.title})"
     if within := translated.foreign.within:
-        kind = likely_kind(within)
+        kind = likely_kind(within) or likely_kind(translated.unknown)
         got = f"{kind or 'other layers'}: {', '.join(within[:3])}{', ...' if len(within) > 3 else ''}"
         expected = "no layers inside of the blocks or between them that the zoo does not have"
         raise ReszooError(where, got=got, expected=expected)
@@ -80,7 +79,7 @@ def _without_settings(translated: Translated) -> tuple[NetSpec, ...]:
     except (KeyError, IndexError) as missing:
         raise ReszooError(where, got=f"no {missing.args[0]}", expected="a complete residual network") from None
     candidates = list(_candidates(fields, shapes, translated))
-    fitting = [spec for spec in candidates if weights_of(spec) == shapes and _has_layers(spec, translated.layers)]
+    fitting = [spec for spec in candidates if plan(spec).variables == shapes and _has_layers(spec, translated.layers)]
     if fitting:
         # Without padding layers the strides are 1, or the strided kernels are 1x1: the latter is more likely.
         return tuple(sorted(fitting, key=lambda spec: -spec.stride))
@@ -91,7 +90,7 @@ def _without_settings(translated: Translated) -> tuple[NetSpec, ...]:
 
 def _checked(spec: NetSpec, translated: Translated) -> NetSpec:
     """Returns the network of a file's graph after its weights were found in the file."""
-    missing = [name for name in weights_of(spec) if name not in translated.tensors]
+    missing = [name for name in plan(spec).variables if name not in translated.tensors]
     if missing:
         got = f"{len(missing)} weights of the graph without a tensor ({missing[0]}, ...)"
         raise ReszooError(translated.checkpoint.path.name, got=got, hint="save the model again")
@@ -101,7 +100,7 @@ def _checked(spec: NetSpec, translated: Translated) -> NetSpec:
 def _nearest(candidates: list[NetSpec], translated: Translated, shapes: Shapes) -> str:
     """Returns a hint: variables of the nearest network (-) and tensors of the file (+) that differ, three of each."""
     in_file = {*shapes.items()}
-    in_networks = [{*weights_of(spec).items()} for spec in candidates]
+    in_networks = [{*plan(spec).variables.items()} for spec in candidates]
     nearest = min(in_networks, key=lambda in_network: len(in_network ^ in_file), default=in_file)
     if pruned := _pruned(nearest, in_file, translated):
         return pruned
@@ -157,16 +156,6 @@ def assumed_fields(translated: Translated) -> tuple[str, ...]:
         "groups": not statistics and "groups" not in known,
     }
     return tuple(field for field, assumed in is_assumed.items() if assumed)
-
-
-def weights_of(spec: NetSpec) -> dict[str, tuple[int, ...]]:
-    """Returns `layer/variable` -> shape of all weights and running statistics of a network."""
-    return {f"{op.name}/{name}": shape for op in plan(spec).ops for name, shape in variables(op).items()}
-
-
-def variables(op: Op) -> dict[str, tuple[int, ...]]:
-    """Returns name -> shape of an operation's weights and running statistics."""
-    return {**op.weights, **op.statistics}
 
 
 def zoo_name(spec: NetSpec) -> str | None:

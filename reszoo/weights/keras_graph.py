@@ -18,6 +18,9 @@ IDENTITIES = (
 )
 """Classes of layers that change nothing in inference."""
 
+NORMALIZERS = ("Rescaling", "Normalization")
+"""Classes of layers that scale images; in front of the network they are left out and named."""
+
 LIMIT = 100_000
 """Most layers of a graph, nested ones included."""
 
@@ -102,12 +105,17 @@ class _Reader:
             got = f"a model with {len(starts)} inputs and {len(ends)} outputs"
             raise ReszooError(self.where, got=got, expected="one of each")
         waiting = {(layer["config"]["name"], call): (layer, node) for layer in layers for call, node in _calls(layer)}
+        # Keras counts the calls of a nested model from its own construction on: one that is called once has any number.
+        single = {name: (name, call) for name, call in waiting if (name, call + 1) not in waiting and call == 0}
+        ends = [key if key in waiting else single.get(key[0], key) for key in ends]
         done: dict[Key, int] = {}
         # Layers are usually listed after their inputs, so that one pass is enough.
         while ends[0] not in done:
             before = len(done)
             for key, (layer, node) in [*waiting.items()]:
-                inputs = [*_references(node)]
+                inputs = [
+                    each if each in waiting or each in done else single.get(each[0], each) for each in _references(node)
+                ]
                 if key == starts[0] and source is not None:
                     done[key] = source
                 elif all(each in done for each in inputs):
@@ -135,6 +143,9 @@ class _Reader:
                 return inputs[0]
             return self._add("input", name, (), shape=config.get("batch_shape") or config["batch_input_shape"])
         if kind in IDENTITIES or (kind == "Reshape" and _is_flat(config)):
+            return inputs[0]
+        if kind in NORMALIZERS and self.steps[inputs[0]].kind == "input":
+            self.steps[inputs[0]].settings.setdefault("normalizers", []).append(name)
             return inputs[0]
         if config.get("data_format") == "channels_first" or config.get("dim_ordering") == "th":
             order = "channels first, as in Theano" if "dim_ordering" in config else "channels first"
@@ -196,6 +207,8 @@ def _is_flat(config: Config) -> bool:
 
 def _detail(config: Config) -> str:
     function = config.get("function")
+    if config.get("max_value") is not None:
+        return f" (at most {config['max_value']})"
     if config.get("activation") is not None:
         return f" ({_text(config['activation'])!r})"
     return f" ({function})" if isinstance(function, str) and len(function) < 40 else ""

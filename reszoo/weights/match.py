@@ -7,17 +7,25 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from reszoo.arch.ops import Op
 from reszoo.arch.plan import plan
 from reszoo.arch.spec import NetSpec
 from reszoo.errors import ReszooError
 from reszoo.types import Array
 from reszoo.weights import infer, questions
-from reszoo.weights.attributes import layer_settings, spec_changes
-from reszoo.weights.classifier import ASSUMES, NORMALIZES
-from reszoo.weights.differences import as_arguments, differences, without_norm_fields
+from reszoo.weights.attributes import layer_settings
 from reszoo.weights.formats.checkpoint import Tensor
-from reszoo.weights.refusal import BEHIND, BESIDE, NO_CLASSIFIER, WITHIN, Strict as Strict, refuse
+from reszoo.weights.head import ASSUMES, NORMALIZES
+from reszoo.weights.refusal import (
+    BEHIND,
+    BESIDE,
+    NO_CLASSIFIER,
+    WITHIN,
+    Strict as Strict,
+    as_arguments,
+    differences,
+    refuse,
+    without_norm_fields,
+)
 from reszoo.weights.report import Placement, Report, Status
 from reszoo.weights.translate import NamedTensor, Translated
 
@@ -72,12 +80,6 @@ def match(
         stem = f"{spec.stem.stride}{' and a max pool' if spec.stem.pool == 'max' else ''}"
         strides = ", ".join(str(stage.stride) for stage in spec.stages)
         notes.append(f"strides are not stored in the file; assuming stem {stem}, stages {strides}")
-    if (
-        layer_settings(translated)
-        and spec.stem.pool == "max"
-        and "pool" not in spec_changes(translated).get("stem", {})
-    ):
-        notes.append("no pooling is among the layers in the file; assuming a max pool after the stem")
     if translated.dialect.shortcut == "pad" and spec.block.shortcut == "none":
         message = f"{translated.dialect.title} have shortcuts without weights; {spec.name} has no shortcuts"
         warnings.warn(f"{translated.checkpoint.path.name}: {message}", stacklevel=4)
@@ -110,18 +112,15 @@ def _placements(spec: NetSpec, translated: Translated, strict: Strict) -> tuple[
     """Returns what becomes of every variable and tensor, and the tensors to load."""
     placements: list[Placement] = []
     tensors: dict[str, Tensor] = {}
-    ops = plan(spec).ops
-    first = next(op.name for op in ops if op.weights)
-    used = set()
-    for op in ops:
-        for variable, shape in infer.variables(op).items():
-            target = f"{op.name}/{variable}"
-            named = translated.tensors.get(target)
-            status, reason, tensor = _status(op, shape, named, first, strict)
-            used |= {target} if named else set()
-            placements.append(Placement(status, target, named.source if named else "", shape, reason))
-            if tensor is not None:
-                tensors[target] = tensor
+    variables = plan(spec).variables
+    first, used = next(iter(variables)), set()
+    for target, shape in variables.items():
+        named = translated.tensors.get(target)
+        status, reason, tensor = _status(target, shape, named, first, strict)
+        used |= {target} if named else set()
+        placements.append(Placement(status, target, named.source if named else "", shape, reason))
+        if tensor is not None:
+            tensors[target] = tensor
     for target, named in translated.tensors.items():
         if target not in used:
             placements.append(Placement("ignored", "", named.source, named.tensor.shape, _unused(spec, target)))
@@ -145,9 +144,9 @@ def _unused(spec: NetSpec, target: str) -> str:
 
 
 def _status(
-    op: Op, shape: tuple[int, ...], named: NamedTensor | None, first: str, strict: Strict
+    target: str, shape: tuple[int, ...], named: NamedTensor | None, first: str, strict: Strict
 ) -> tuple[Status, str, Tensor | None]:
-    head = op.name == "predictions"
+    head = target.startswith("predictions/")
     if named is None and head and strict is not True:
         return "new", "the file has no classifier", None
     if named is None:
@@ -155,7 +154,7 @@ def _status(
     tensor = named.tensor
     if tensor.shape == shape:
         return "copied", "", tensor
-    if op.name == first and tensor.shape[:-2] == shape[:-2] and tensor.shape[-1:] == shape[-1:] and len(shape) == 4:
+    if target == first and tensor.shape[:-2] == shape[:-2] and tensor.shape[-1:] == shape[-1:] and len(shape) == 4:
         return "adapted", f"{tensor.shape[2]} channels to {shape[2]}", _to_channels(tensor, shape)
     if head and strict is not True:
         return "new", f"{tensor.shape[-1]} classes in the file, {shape[-1]} in the model", None

@@ -1,14 +1,84 @@
-"""A state dict of unknown names, read by order and shapes: PyTorch lists layers in the order of construction."""
+"""The networks that a state dict of unknown names fits: PyTorch lists layers in the order of construction."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import accumulate, pairwise, product
+from dataclasses import dataclass
+from itertools import accumulate, pairwise, permutations, product
 from typing import NamedTuple
 
 from reszoo.errors import ReszooError
-from reszoo.weights.formats.checkpoint import Checkpoint
-from reszoo.weights.layer_list import BY_HAND, Layer, layers_of
+from reszoo.weights.formats.checkpoint import Checkpoint, Tensor
+
+ORDER = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+"""The order in which PyTorch lists the tensors of a layer."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer in a state dict."""
+
+    kind: str
+    """conv, norm or dense."""
+    name: str
+    variables: dict[str, Tensor]
+
+    @property
+    def width(self) -> int:
+        """Channels of its output."""
+        return next(iter(self.variables.values())).shape[0]
+
+    @property
+    def width_in(self) -> int:
+        """Channels that its kernel reads, in one group."""
+        return self.variables["weight"].shape[1]
+
+    @property
+    def kernel(self) -> int:
+        """Side of its window."""
+        return self.variables["weight"].shape[2]
+
+
+BY_HAND = "pass the names in the file: names={'stem_conv': 'conv_1', ...}"
+"""The hint for files whose names and order are unknown."""
+
+
+def layers_of(checkpoint: Checkpoint, where: str) -> list[Layer]:
+    """Returns the layers of a state dict.
+
+    Raises:
+        ReszooError: a tensor belongs to no layer that the zoo has, or the tensors are sorted otherwise.
+    """
+    if "Keras" in checkpoint.container:
+        got = "names of no known library in Keras weights, which store neither the graph nor the order of the layers"
+        raise ReszooError(where, got=got, hint="save the whole model: model.save('model.keras')")
+    groups: dict[str, dict[str, Tensor]] = {}
+    last = ""
+    for name, tensor in checkpoint.tensors.items():
+        layer, _, variable = name.rpartition(".")
+        if variable not in ORDER or "adder" in name:
+            got = f"names of no known library, and a tensor {name!r} that belongs to no layer of the zoo"
+            raise ReszooError(where, got=got, hint=BY_HAND)
+        before = [ORDER.index(each) for each in groups.get(layer, ())]
+        if (layer in groups and layer != last) or any(number > ORDER.index(variable) for number in before):
+            got = "names of no known library, and tensors sorted by name"
+            hint = f"save them in the order of construction (a state dict in a .pth), or {BY_HAND}"
+            raise ReszooError(where, got=got, hint=hint)
+        groups.setdefault(layer, {})[variable] = tensor
+        last = layer
+    return [_layer(name, variables, where) for name, variables in groups.items()]
+
+
+def _layer(name: str, variables: dict[str, Tensor], where: str) -> Layer:
+    weight = variables.get("weight")
+    rank = len(weight.shape) if weight is not None else 1
+    kind = {1: "norm", 2: "dense", 4: "conv"}.get(rank)
+    if kind is None or (weight is None and "running_mean" not in variables):
+        shape = next(iter(variables.values())).shape
+        got = f"names of no known library, and a layer {name!r} of shape {shape}, which the zoo does not have"
+        raise ReszooError(where, got=got)
+    variables = {key: tensor for key, tensor in variables.items() if key != ORDER[-1]}
+    return Layer(kind, name, variables)
 
 
 class Block(NamedTuple):
@@ -41,34 +111,7 @@ class Reading(NamedTuple):
     dense: tuple[Layer, ...]
 
 
-def read_order(checkpoint: Checkpoint) -> dict[str, str]:
-    """Returns our name of every layer in a state dict of unknown names: our layer -> theirs.
-
-    Raises:
-        ReszooError: the tensors are not listed in the order of construction, or no or several networks fit them.
-    """
-    where = str(checkpoint.path)
-    layers = layers_of(checkpoint, where)
-    readings = [*_readings(layers)]
-    if not readings:
-        kinds = [layer.kind for layer in layers]
-        count = ", ".join(f"{kinds.count(kind)} {word}" for kind, word in _KINDS.items())
-        got = f"names of no known library ({layers[0].name}, ...), and no known order of layers: {count}"
-        raise ReszooError(where, got=got, expected="stem, blocks of equal kind, classifier", hint=BY_HAND)
-    best = max(_fit(reading) for reading in readings)
-    chosen = [reading for reading in readings if _fit(reading) == best]
-    if len({tuple(_named(reading).items()) for reading in chosen}) > 1:
-        options = "; ".join(f"{each.order}, blocks of {len(each.blocks[0].units)}" for each in chosen[:3])
-        got = f"names of no known library, and layers that fit several networks ({options})"
-        raise ReszooError(where, got=got, hint=BY_HAND)
-    _refuse(chosen[0], where)
-    return _named(chosen[0])
-
-
-_KINDS = {"conv": "convolutions", "norm": "norms", "dense": "linear layers"}
-
-
-def _readings(layers: list[Layer]) -> Iterator[Reading]:
+def readings(layers: list[Layer]) -> Iterator[Reading]:
     """Yields every network that the layers fit."""
     end = next((number for number, layer in enumerate(layers) if layer.kind == "dense"), len(layers))
     trunk, dense = layers[:end], tuple(layers[end:])
@@ -78,7 +121,7 @@ def _readings(layers: list[Layer]) -> Iterator[Reading]:
         return
     for form in _forms(has_norms=any(layer.kind == "norm" for layer in trunk)):
         for stem in _stems(trunk, order=form.order):
-            blocks = _blocks(trunk[len(stem) :], stem[0].width, form)
+            blocks = _blocks(trunk[len(stem) :], stem[-1].width, form)
             if not blocks:
                 continue
             used = len(stem) + sum(_length(block) for block in blocks)
@@ -101,7 +144,7 @@ class _Form(NamedTuple):
 
 
 def _forms(*, has_norms: bool) -> Iterator[_Form]:
-    for order, units, projects in product(("post", "pre"), (1, 2, 3, 4), ("none", "all", "widen", "first")):
+    for order, units, projects in product(("post", "pre"), (2, 3, 4), ("none", "all", "widen", "first")):
         for first, norm in product((True, False), (True, False)):
             # Without shortcuts, or without norms, these are the same.
             is_double = (projects == "none" and (first or norm)) or (norm and (order == "pre" or not has_norms))
@@ -110,9 +153,14 @@ def _forms(*, has_norms: bool) -> Iterator[_Form]:
 
 
 def _stems(trunk: Sequence[Layer], *, order: str) -> Iterator[tuple[Layer, ...]]:
+    """Yields a convolution, and, where units end with norms, one or three convolutions with their norms."""
     yield (trunk[0],)
-    if order == "post" and len(trunk) > 1 and trunk[1].kind == "norm" and trunk[1].width == trunk[0].width:
-        yield (trunk[0], trunk[1])
+    for depth in (1, 3) if order == "post" else ():
+        stem = tuple(trunk[: 2 * depth])
+        kinds, widths = [layer.kind for layer in stem], [layer.width for layer in stem]
+        is_normed = kinds == ["conv", "norm"] * depth and widths[::2] == widths[1::2]
+        if is_normed and all(other.width_in == one.width for one, other in pairwise(stem[::2])):
+            yield stem
 
 
 def _last_conv(trunk: Sequence[Layer]) -> Layer:
@@ -196,18 +244,20 @@ def _is_uniform(reading: Reading) -> bool:
     """Whether all blocks have the same windows, and shortcuts have weights wherever blocks widen, or nowhere."""
     blocks = reading.blocks
     windows = {tuple((unit.kernel, "bias" in unit.variables) for unit in block.units) for block in blocks}
-    widths = [_stem_width(reading), *(block.width for block in blocks)]
+    widths = [reading.stem[-1].width, *(block.width for block in blocks)]
     widens = [one != other for one, other in pairwise(widths)]
     projects = [block.shortcut is not None for block in blocks]
     return len(windows) == 1 and (not any(projects) or all(projects[i] for i, wide in enumerate(widens) if wide))
 
 
-def _stem_width(reading: Reading) -> int:
-    return reading.stem[0].width
-
-
 def _is_nested(reading: Reading, layers: list[Layer]) -> bool:
-    """Whether no module that holds layers lies partly in a block and partly outside of it."""
+    """Whether no module that holds layers lies partly in a block and partly outside of it, and all blocks are alike.
+
+    Blocks that are modules stand beside others that are none where layers of several kinds follow each other.
+    """
+    homes = [module_of(block.names) for block in reading.blocks]
+    if any(not one or other.startswith(f"{one}.") for one, other in permutations({*homes}, 2)):
+        return False
     places = {layer.name: number for number, layer in enumerate(layers)}
     modules: dict[str, list[int]] = {}
     for name in places:
@@ -227,15 +277,7 @@ def _is_nested(reading: Reading, layers: list[Layer]) -> bool:
     return True
 
 
-def _fit(reading: Reading) -> tuple[int, int]:
-    """Returns how well a reading fits the modules: the share of blocks that are one, then the usual number of units."""
-    modules = [_module(block.names) for block in reading.blocks]
-    alone = len({*modules}) == len(modules) and all(modules)
-    kernels = [unit.kernel for unit in reading.blocks[0].units]
-    return int(alone), int(kernels in ([3, 3], [1, 3, 1]))
-
-
-def _module(names: Sequence[str]) -> str:
+def module_of(names: Sequence[str]) -> str:
     """Returns the name of the innermost module that holds all layers."""
     common: list[str] = []
     for parts in zip(*(name.split(".")[:-1] for name in names), strict=False):
@@ -243,51 +285,3 @@ def _module(names: Sequence[str]) -> str:
             break
         common.append(parts[0])
     return ".".join(common)
-
-
-def _refuse(reading: Reading, where: str) -> None:
-    """Refuses networks that no spec describes, by name.
-
-    Raises:
-        ReszooError: it is one of these.
-    """
-    unknown = "names of no known library; by the order of its tensors, a network with"
-    wide = [block.shortcut for block in reading.blocks if block.shortcut is not None and block.shortcut.kernel > 1]
-    if wide:
-        got = f"{unknown} projections of {wide[0].kernel}x{wide[0].kernel} ({wide[0].name})"
-        raise ReszooError(where, got=got, expected="projections of 1x1")
-    if reading.order == "pre" and reading.final is None:
-        got = f"{unknown} norms before the convolutions and none after the last block"
-        raise ReszooError(where, got=got, expected="a norm after the last block")
-    for block in reading.blocks:
-        if len(block.units) == 2 and block.units[0].width != block.units[1].width and block.units[0].kernel > 1:
-            got = f"{unknown} a block that widens in its last convolution ({block.units[1].name})"
-            hint = "the place of its stride is not known"
-            raise ReszooError(where, got=got, expected="blocks that widen in their first convolution", hint=hint)
-
-
-def _named(reading: Reading) -> dict[str, str]:
-    """Returns our layer -> theirs."""
-    named = {"stem_conv": reading.stem[0].name}
-    if len(reading.stem) > 1:
-        named["stem_norm"] = reading.stem[1].name
-    projects_all = all(block.shortcut is not None for block in reading.blocks)
-    stage, number, width = 0, 0, None
-    for block in reading.blocks:
-        if block.width != width or (block.shortcut is not None and not projects_all):
-            stage, number, width = stage + 1, 0, block.width
-        number += 1
-        ours = f"stage{stage}_block{number}_"
-        for place, unit in enumerate(block.units, 1):
-            named[f"{ours}unit{place}_conv"] = unit.name
-        for place, norm in enumerate(block.norms, 1):
-            named[f"{ours}unit{place}_norm"] = norm.name
-        if block.shortcut is not None:
-            named[f"{ours}shortcut_conv"] = block.shortcut.name
-        if block.shortcut_norm is not None:
-            named[f"{ours}shortcut_norm"] = block.shortcut_norm.name
-    if reading.final is not None:
-        named["final_norm"] = reading.final.name
-    if len(reading.dense) == 1:
-        named["predictions"] = reading.dense[0].name
-    return named

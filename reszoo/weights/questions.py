@@ -11,6 +11,7 @@ from itertools import product
 from typing import Any, NamedTuple
 
 from reszoo.arch.parts import PADS
+from reszoo.arch.plan import plan
 from reszoo.arch.shorthands import SHORTHANDS, WORDS
 from reszoo.arch.spec import NetSpec
 from reszoo.errors import ReszooError
@@ -60,12 +61,16 @@ def questions(translated: Translated, spec: NetSpec) -> tuple[Question, ...]:
     result += [*_shortcut_questions(translated, spec, shapes)]
     if not spec.dense:
         result += [*_stride_questions(spec)]
+    if spec.stem.pool == "max" and attributes.layer_settings(translated):
+        # A pool may be a function in the code of the network, which its objects do not show.
+        pools: tuple[Changes, ...] = ({"stem": {"pool": "none"}},)
+        result += [Question("stem.pool", "whether a pool follows the stem", pools, warns=True)]
     if spec.norm.kind != "none" and (translated.dialect.epsilon is None or translated.dialect.layout == "torch"):
         others = [value for value in (1e-5, 1e-3, 1e-6, 1e-4, 2e-5, 1e-2) if value != spec.norm.epsilon]
         result += [Question("norm.epsilon", "epsilon", tuple({"norm": {"epsilon": value}} for value in others))]
     if translated.is_inferred and spec.block.order not in ("post", "inner"):
         orders = ({"block": {"order": spec.block.order}},)
-        result += [Question("block.order", "what its projections read", orders, is_usual=False)]
+        result += [Question("block.order", "what the projections read", orders, is_usual=False)]
     result += [Question("activation.kind", "activation", _ACTIVATIONS)]
     return tuple(question for question in result if question.alternatives)
 
@@ -87,7 +92,7 @@ def _norm_questions(translated: Translated, spec: NetSpec, variables: set[str]) 
 
 def _groups_of_instances(spec: NetSpec) -> int:
     """Returns the number of groups that gives every channel its own: an instance norm."""
-    return math.lcm(*(shape[0] for name, shape in infer.weights_of(spec).items() if name.endswith("/gamma")))
+    return math.lcm(*(shape[0] for name, shape in plan(spec).variables.items() if name.endswith("/gamma")))
 
 
 def groups_in(translated: Translated) -> int | None:
@@ -115,13 +120,13 @@ def _shortcut_questions(
         {"shortcut": word} for word in words if word != spec.block.shortcut and _has_weights(spec, {"shortcut": word})
     )
     is_usual = has_weights or not translated.is_inferred
-    yield Question("block.shortcut", "shortcut", others, is_usual=is_usual, warns=not has_weights)
+    yield Question("block.shortcut", "the shortcut", others, is_usual=is_usual, warns=not has_weights)
 
 
 def _has_weights(spec: NetSpec, changes: Changes) -> bool:
     """Returns whether the changed spec is possible and has the same weights."""
     try:
-        return infer.weights_of(spec.replace(**changes)) == infer.weights_of(spec)
+        return plan(spec.replace(**changes)).variables == plan(spec).variables
     except ReszooError:
         return False
 
@@ -171,6 +176,8 @@ def without_open(translated: Translated, spec: NetSpec, changes: Changes, *, ver
         changes: what differs in the model.
         verified: whether outputs are compared, so that usual values may differ too.
     """
+    if not changes:
+        return changes
     asked = {question.field for question in questions(translated, spec)}
     if not verified:
         # A file that lists its layers without weights tells the shortcut by them.
@@ -225,8 +232,11 @@ def refuse(translated: Translated, spec: NetSpec, unanswered: Iterable[Question]
         elif question.field == "norm.kind":
             got = "convolutions without bias and without norms: norms without weights leave no trace in a file"
             expected = "norm='none' if there are none; an instance norm without weights cannot be loaded"
+        elif question.field == "block.order":
+            got = "norms before the convolutions, and nothing in the file that tells what the projections read"
+            expected = f"{question.choices()} if they read what the first norm and activation of the block give"
         else:
-            got = f"a network whose {question.subject} leaves no trace in the file"
+            got = f"nothing in the file that tells {question.subject}"
             expected = f"one of {as_text({'shortcut': spec.block.shortcut})}, {question.choices()}"
         raise ReszooError(where, got=got, expected=expected, hint=hint)
 

@@ -14,9 +14,8 @@ from reszoo.arch.spec import NetSpec
 from reszoo.errors import ReszooError
 from reszoo.types import Array
 from reszoo.weights import infer, questions
-from reszoo.weights.examples import UNCHANGED, check_shapes, transformed
 from reszoo.weights.formats.checkpoint import Tensor
-from reszoo.weights.forward import forward
+from reszoo.weights.forward import UNCHANGED, check_shapes, forward, transformed
 from reszoo.weights.questions import Changes
 from reszoo.weights.sources import open_weights
 from reszoo.weights.translate import LayerNames, Translated
@@ -138,7 +137,7 @@ def check_outputs(spec: NetSpec, tensors: Mapping[str, Tensor], check: Check, *,
     import numpy as np
 
     inputs, outputs = map(np.asarray, check)
-    missing = [name for name in infer.weights_of(spec) if name not in tensors]
+    missing = [name for name in plan(spec).variables if name not in tensors]
     if missing:
         hint = "check= needs a file with all weights"
         raise ReszooError(f"{where}: check", got=f"no weights for {missing[0]}", expected="all weights", hint=hint)
@@ -237,7 +236,7 @@ class _Search:
     def _fit(self, answers: Changes, inputs: str) -> _Fit | None:
         try:
             spec = self.base.replace(**answers)
-            if infer.weights_of(spec) != {name: array.shape for name, array in self.weights.items()}:
+            if plan(spec).variables != {name: array.shape for name, array in self.weights.items()}:
                 return None
         except ReszooError:
             return None

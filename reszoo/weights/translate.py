@@ -9,16 +9,15 @@ from fnmatch import fnmatch
 from typing import Any
 
 from reszoo.errors import ReszooError
-from reszoo.weights.classifier import placed, with_notes
-from reszoo.weights.dialects import IGNORED, Dialect, dialects
+from reszoo.weights import infer
+from reszoo.weights.dialects import IGNORED, Dialect, LayerNames as LayerNames, candidates, check_names, dialects
+from reszoo.weights.foreign import likely_kind
 from reszoo.weights.formats.checkpoint import Checkpoint, Tensor
 from reszoo.weights.graph import NoResidualGraphError
-from reszoo.weights.jax_names import in_torch_words
-from reszoo.weights.kinds import likely_kind
-from reszoo.weights.layer_names import LayerNames as LayerNames, candidates, check_names
+from reszoo.weights.head import placed, with_notes
 from reszoo.weights.restore import check_parts, restored
 from reszoo.weights.select import Network, by_dicts, chosen, networks, restricted
-from reszoo.weights.tensorflow_names import in_order
+from reszoo.weights.torch_words import in_order, in_torch_words
 from reszoo.weights.translated import (
     NamedTensor as NamedTensor,
     Translated as Translated,
@@ -26,7 +25,7 @@ from reszoo.weights.translated import (
     network_name as network_name,
     with_constants,
 )
-from reszoo.weights.unnamed import from_graph, from_order
+from reszoo.weights.unnamed import NoSpecError, from_graph, from_order
 
 HARMLESS = {"in_chans", "num_classes", "drop_rate", "drop_path_rate", "zero_init_last", "global_pool"}
 """Arguments of timm's builders that do not change what the weights compute, or that shapes reveal."""
@@ -64,6 +63,8 @@ def translate(
         (_translate(part, dialect, network, others) for dialect in network.dialects or known),
         key=lambda translated: len(translated.tensors),
     )
+    if best.dialect.layout == "torch":
+        best = replace(best, tensors=in_keras_layout(best.tensors))
     where, dialect = str(checkpoint.path), best.dialect
     check_parts(checkpoint, best.unknown)
     _check_numbers(best)
@@ -80,12 +81,38 @@ def translate(
     if not is_known and (kind := likely_kind(best.unknown)):
         raise ReszooError(where, got=kind, expected="a residual network", hint="the zoo has no such network")
     if names is None and not is_known:
+        _check_types(checkpoint)
         best = from_order(replace(best, checkpoint=in_order(best.checkpoint)))
         return replace(placed(best, part), checkpoint=with_notes(best, part))
     if dialect.refuse:
         raise ReszooError(where, got=f"weights of {dialect.title}", hint=dialect.refuse)
-    best = placed(with_constants(best), part)
-    return replace(best, dialect=_apply_config(checkpoint, dialect), checkpoint=with_notes(best, part))
+    result = placed(with_constants(best), part)
+    result = replace(result, dialect=_apply_config(checkpoint, dialect), checkpoint=with_notes(result, part))
+    if names is None and dialect.layout == "torch" and not _is_network(result):
+        return _by_order(best, part) or result
+    return result
+
+
+def _is_network(translated: Translated) -> bool:
+    try:
+        return bool(infer.specs(translated))
+    except ReszooError:
+        return False
+
+
+def _by_order(named: Translated, whole: Checkpoint) -> Translated | None:
+    """Returns a network whose names are those of a library for other networks, by its order; None if that fails.
+
+    Raises:
+        NoSpecError: its order tells that no spec describes it.
+    """
+    try:
+        result = placed(from_order(named), whole)
+        return replace(result, checkpoint=with_notes(result, whole)) if _is_network(result) else None
+    except NoSpecError:
+        raise
+    except ReszooError:
+        return None
 
 
 def _check_file(checkpoint: Checkpoint) -> None:
@@ -128,6 +155,22 @@ def _check_numbers(translated: Translated) -> None:
             raise ReszooError(where, got=got, expected="weights in floating point")
 
 
+_TYPES = re.compile(r"torch\.(\w+Storage|float8\w*|complex\d+|_utils\._rebuild_(?!parameter)\w+)")
+
+
+def _check_types(checkpoint: Checkpoint) -> None:
+    """Checks that no kernels of a file are of a type that is not read.
+
+    Raises:
+        ReszooError: some are.
+    """
+    others = [(name, kind) for name, kind in checkpoint.aside.items() if name.endswith("weight") and _TYPES.match(kind)]
+    if others:
+        got = f"{len(others)} weights of a type that is not read ({others[0][0]}: {others[0][1]})"
+        hint = "convert them before saving: {name: tensor.to_dense().float() ...}"
+        raise ReszooError(str(checkpoint.path), got=got, expected="dense tensors in floating point", hint=hint)
+
+
 def _has_graph(checkpoint: Checkpoint) -> bool:
     """Returns whether the file has the configuration of a Keras model of stock layers."""
     inner = checkpoint.config.get("config")
@@ -149,21 +192,12 @@ def _translate(checkpoint: Checkpoint, dialect: Dialect, network: Network, other
     outside = tuple(
         name for name in checkpoint.tensors if not name.startswith(prefix) or (apart and name.startswith(apart))
     )
-    tensors: dict[str, NamedTensor] = {}
-    unknown, ignored = [], []
-    for name, tensor in inside.items():
-        layer, _, last = (
-            name.removeprefix(prefix if not start else "").removeprefix(dialect.prefix).rpartition(separator)
-        )
-        ours = dialect.ours(layer)
-        variable = dialect.variable(ours, last) if ours else None
-        if last in IGNORED:
-            ignored.append(name)
-        elif ours is None or variable is None:
-            unknown.append(name)
-        else:
-            tensor = in_keras_layout(ours, tensor) if dialect.layout == "torch" else tensor
-            tensors[f"{ours}/{variable}"] = NamedTensor(tensor, name)
+    own = {name.removeprefix("" if start else prefix): name for name in inside}
+    targets = dialect.targets(own)
+    tensors = {target: NamedTensor(inside[own[name]], own[name]) for name, target in targets.items()}
+    ignored = [name for name in inside if name.rpartition(separator)[2] in IGNORED]
+    known = {*(named.source for named in tensors.values()), *ignored}
+    unknown = [name for name in inside if name not in known]
     # A file that lists layers without weights lists all of them; a legacy file lists a sub-model, but not its layers.
     weighted = {name.rpartition(separator)[0] for name in inside}
     lists_all = dialect is dialects()["reszoo"] and weighted < checkpoint.layers

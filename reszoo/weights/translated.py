@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -11,7 +12,18 @@ from reszoo.arch.spec import NetSpec
 from reszoo.weights.dialects import Dialect
 from reszoo.weights.foreign import NOTHING, Foreign
 from reszoo.weights.formats.checkpoint import Checkpoint, Tensor, constant
-from reszoo.weights.head import Linear
+
+
+class Linear(NamedTuple):
+    """A linear layer of a head."""
+
+    name: str
+    """Its name in the file."""
+    kernel: Tensor
+    """In Keras layout."""
+    bias: Tensor | None
+    activation: bool
+    """Whether a ReLU follows."""
 
 
 class NamedTensor(NamedTuple):
@@ -61,13 +73,16 @@ def network_name(path: Path) -> str:
     return re.sub(r"[^\w.-]", "_", path.name.partition(".")[0]) or "network"
 
 
-def in_keras_layout(layer: str, tensor: Tensor) -> Tensor:
-    """Returns a tensor in PyTorch's layout in that of Keras."""
-    if layer == "predictions" and len(tensor.shape) == 4 and tensor.shape[2:] == (1, 1):
-        # A classifier may be stored as a 1x1 convolution.
-        tensor = tensor.reshaped(tensor.shape[:2])
-    axes = {4: (2, 3, 1, 0), 2: (1, 0)}.get(len(tensor.shape))
-    return tensor.permuted(axes) if axes else tensor
+def in_keras_layout(tensors: Mapping[str, NamedTensor]) -> dict[str, NamedTensor]:
+    """Returns tensors in PyTorch's layout, by our names, in that of Keras."""
+    result = {}
+    for target, (tensor, source) in tensors.items():
+        if target == "predictions/kernel" and tensor.shape[2:] == (1, 1):
+            # A classifier may be stored as a 1x1 convolution.
+            tensor = tensor.reshaped(tensor.shape[:2])
+        axes = {4: (2, 3, 1, 0), 2: (1, 0)}.get(len(tensor.shape))
+        result[target] = NamedTensor(tensor.permuted(axes) if axes else tensor, source)
+    return result
 
 
 def in_torch_layout(tensor: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from reszoo.weights.formats.checkpoint import ITEM_SIZES, BrokenFileError, Checkpoint, Tensor, stored_array
-from reszoo.weights.formats.numpy_pickles import is_shape
+from reszoo.weights.formats.numpy_files import is_shape
 
 _DEPTH = 64
 _ITEMS = 1 << 20

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from reszoo.weights.formats.checkpoint import ITEM_SIZES, BrokenFileError, Checkpoint, Tensor, stored_array
-from reszoo.weights.formats.numpy_pickles import is_shape
+from reszoo.weights.formats.numpy_files import is_shape
 from reszoo.weights.formats.onnx_builder import Graph, Node, UnreadableGraphError
 from reszoo.weights.formats.onnx_graph import keras_model
 from reszoo.weights.formats.protobuf import DamagedMessageError, Field, Span, fields, integers, real, text

@@ -3,17 +3,67 @@
 Python's `pickle` executes arbitrary code by design, and even a restricted `Unpickler` allocates whatever a file claims
 (a memo index of 2**30, a bytearray of any length). `pickletools` parses the opcodes and checks every length against
 the file; this module implements the opcodes that checkpoints use. Objects of classes that it does not know become
-inert placeholders (`reszoo.weights.formats.placeholders`): nothing is imported or called for them.
+inert placeholders: nothing is imported or called for them.
 """
 
 from __future__ import annotations
 
 import pickletools
+import re
 from collections.abc import Callable, Mapping
 from itertools import islice
 from typing import IO, Any, cast
 
-from reszoo.weights.formats.placeholders import Name, Placeholder, runs_commands
+
+class Name:
+    """A class or function that a pickle refers to, by name alone."""
+
+    __slots__ = ("name",)
+
+    def __init__(self, name: str):
+        self.name = name
+
+
+class Placeholder:
+    """An object of an unknown class: what the pickle fills into it.
+
+    Attributes:
+        name: `module.Class`.
+        arguments: the arguments of its construction.
+        attributes: its state, from a dict, from slots, or from both.
+        items: the items of a class derived from dict.
+    """
+
+    __slots__ = ("arguments", "attributes", "items", "name")
+
+    def __init__(self, name: str, arguments: tuple[Any, ...] = ()):
+        self.name = name
+        self.arguments = arguments
+        self.attributes: dict[Any, Any] = {}
+        self.items: dict[Any, Any] = {}
+
+    def fill(self, state: Any) -> None:
+        """Adds a state: a dict of attributes, or a pair of such a dict and one of slots."""
+        parts = state if isinstance(state, tuple) and len(state) == 2 else (state,)
+        for part in parts:
+            if isinstance(part, dict):
+                self.attributes.update(part)
+
+    def __repr__(self) -> str:
+        return f"Placeholder({self.name!r})"
+
+
+_COMMANDS = re.compile(
+    r"(os|posix|nt|pty)\.(system|popen\d?|exec\w*|spawn\w*|posix_spawn\w*|fork\w*|kill\w*|startfile|remove|unlink|rmdir"
+    r"|removedirs)|(subprocess|commands)\.(Popen|run|call|check_call|check_output|getoutput|getstatusoutput)"
+    r"|(builtins|__builtin__)\.(eval|exec|execfile|compile|__import__)|runpy\.\w+|shutil\.rmtree"
+)
+
+
+def runs_commands(name: str) -> bool:
+    """Returns whether a name belongs to a function that runs commands or code: a sound file refers to none."""
+    return _COMMANDS.fullmatch(name) is not None
+
 
 Constructor = Callable[..., Any]
 
@@ -143,6 +193,8 @@ class _Machine:
         items = self._since_mark()
         self.stack.append(items)
 
+    _frozenset = _list
+
     def _dict(self, _: Any) -> None:
         result: dict[Any, Any] = {}
         _with_items(result, self._since_mark())
@@ -168,10 +220,6 @@ class _Machine:
     def _setitems(self, _: Any) -> None:
         items = self._since_mark()
         _with_items(self.stack[-1], items)
-
-    def _frozenset(self, _: Any) -> None:
-        items = self._since_mark()
-        self.stack.append(items)
 
     def _global(self, argument: str) -> None:
         self.stack.append(self._named(argument.replace(" ", ".", 1)))

@@ -70,7 +70,7 @@ def _reader(path: Path) -> Callable[[Path], Checkpoint]:
     # The length of the header comes first; JSON text has no zero byte.
     if head[8:9] == b"{" and b"\0" in head[:8]:
         return _read_safetensors
-    if head.startswith(torch_files.PICKLE) or (path.suffix in _PICKLES and head.startswith((b"(", b"}", b"]"))):
+    if head.startswith(torch_files.PICKLE) or (path.suffix in _PICKLES and head.startswith((b"(", b"}", b"]", b"c"))):
         return torch_files.read_pickle
     if msgpack_files.is_msgpack(head, path.suffix):
         return msgpack_files.read_msgpack

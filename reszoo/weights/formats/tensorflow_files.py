@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from reszoo.weights.formats.checkpoint import ITEM_SIZES, BrokenFileError, Checkpoint, Tensor, stored_array
-from reszoo.weights.formats.numpy_pickles import is_shape
+from reszoo.weights.formats.numpy_files import is_shape
 from reszoo.weights.formats.protobuf import DamagedMessageError, Span, fields, integers, text, varint
 
 CONTAINER = "TensorFlow checkpoint"

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
 from reszoo.weights.formats.checkpoint import Tensor
-from reszoo.weights.formats.numpy_pickles import PickledArray
-from reszoo.weights.formats.placeholders import Placeholder, module_of, settings
+from reszoo.weights.formats.numpy_files import PickledArray
+from reszoo.weights.formats.pickles import Name, Placeholder
 from reszoo.weights.formats.torch_globals import QUANTIZED, View
 
 Modules: TypeAlias = Callable[[str], Mapping[str, Any]]
@@ -101,13 +101,14 @@ def _children(place: _Place, result: Contents, modules: Modules, *, in_items: bo
             else:
                 yield _Place(_join(path, key), item, within)
     elif isinstance(value, (list, tuple)):
-        for number, item in enumerate(value):
-            yield _Place(_join(path, number), item, within)
+        pairs = value if all(isinstance(item, tuple) and _is_pair(item) for item in value) else enumerate(value)
+        for key, item in pairs:
+            yield _Place(_join(path, key), item, within)
 
 
 def _of_placeholder(place: _Place, result: Contents, modules: Modules, *, in_items: bool) -> Iterator[_Place]:
     path, value, within = place
-    state = module_of(value)
+    state = _module_of(value)
     if value.name == QUANTIZED or (state is not None and ".quantized." in f".{value.name}."):
         if within != "object":
             result.quantized.append(path)
@@ -120,7 +121,7 @@ def _of_placeholder(place: _Place, result: Contents, modules: Modules, *, in_ite
         for key, item in value.items.items():
             yield _Place(_join(path, key), item, within if in_items else "object")
         return
-    result.attributes[path] = {"class": value.name, **settings(state), **modules(value.name)}
+    result.attributes[path] = {"class": value.name, **_settings(state), **modules(value.name)}
     parts: list[Any] = [state]
     if isinstance(state.get("_modules"), dict):
         left_out = state.get("_non_persistent_buffers_set")
@@ -136,9 +137,40 @@ def _of_placeholder(place: _Place, result: Contents, modules: Modules, *, in_ite
                 yield _Place(_join(path, key), item, "model")
 
 
+def _is_pair(item: tuple[Any, ...]) -> bool:
+    """Returns whether a tuple is a name and a tensor, as the items of a state dict are."""
+    return len(item) == 2 and isinstance(item[0], str) and isinstance(item[1], (View, PickledArray))
+
+
 def _dict(value: Any) -> dict[Any, Any]:
     return value if isinstance(value, dict) else value.items if isinstance(value, Placeholder) else {}
 
 
 def _join(path: str, key: Any) -> str:
     return f"{path}.{key}" if path else str(key)
+
+
+def _module_of(placeholder: Placeholder) -> Mapping[Any, Any] | None:
+    """Returns the attributes of a PyTorch module, or None for another object."""
+    state: Mapping[Any, Any] = placeholder.attributes
+    if not isinstance(state.get("_modules"), dict) and placeholder.arguments:
+        # A graph module of torch.fx is constructed from its attributes.
+        first = placeholder.arguments[0]
+        state = first if isinstance(first, dict) else state
+    if placeholder.name.startswith("__torch__.") or isinstance(state.get("_modules"), dict):
+        return state
+    return None
+
+
+def _settings(attributes: Mapping[Any, Any]) -> dict[str, Any]:
+    """Returns the attributes that are numbers, words, tuples of them, or functions by name: strides, epsilons, ..."""
+    named = {key: value.name if isinstance(value, Name) else value for key, value in attributes.items()}
+    return {key: value for key, value in named.items() if isinstance(key, str) and _is_setting(value)}
+
+
+def _is_setting(value: Any) -> bool:
+    if isinstance(value, str):
+        return len(value) < 100
+    if isinstance(value, tuple):
+        return len(value) < 10 and all(isinstance(item, (bool, int, float, str)) for item in value)
+    return isinstance(value, (bool, int, float))

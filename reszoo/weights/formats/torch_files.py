@@ -9,13 +9,12 @@ import zipfile
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from reszoo.weights.formats import pickles
 from reszoo.weights.formats.archives import checked_zip, read_member
 from reszoo.weights.formats.checkpoint import ITEM_SIZES, BrokenFileError, Checkpoint, Tensor
-from reszoo.weights.formats.pickles import PickleRefusedError
-from reszoo.weights.formats.placeholders import Name, Placeholder
+from reszoo.weights.formats.pickles import Name, PickleRefusedError, Placeholder
 from reszoo.weights.formats.torch_content import Modules, contents
 from reszoo.weights.formats.torch_globals import NAMES, OTHER_SIZES, Storage, View, storage_of
 from reszoo.weights.formats.torch_script import modules_of
@@ -105,7 +104,22 @@ def read_legacy(path: Path) -> Checkpoint:
     Raises:
         BrokenFileError: the file is damaged, truncated or malicious.
     """
-    total = path.stat().st_size
+    with path.open("rb") as stream:
+        content, places = _legacy(path, stream, path.stat().st_size)
+
+    @lru_cache(maxsize=1)
+    def read_storage(key: str) -> bytes:
+        with path.open("rb") as stream:
+            stream.seek(places[key][0])
+            return stream.read(places[key][1])
+
+    sizes = {key: size for key, (_, size) in places.items()}
+    # Legacy files are little-endian on every machine.
+    return _checkpoint(path, "PyTorch legacy pickle", content, sizes, read_storage, "little")
+
+
+def _legacy(path: Path, stream: IO[bytes], total: int) -> tuple[Any, dict[str, tuple[int, int]]]:
+    """Returns the object in a legacy file of `total` bytes, and the offset and size of every storage in it."""
     kinds: dict[str, int] = {}
 
     def persistent(identifier: Any) -> Storage | Placeholder | Name:
@@ -122,51 +136,63 @@ def read_legacy(path: Path) -> Checkpoint:
         kinds[key] = OTHER_SIZES[kind]
         return storage
 
-    with path.open("rb") as stream:
-        parts = (_load(path, stream, persistent, limit=total) for _ in range(5))
-        _magic, _protocol, _system, content, keys = parts
-        offsets: dict[str, int] = {}
-        sizes: dict[str, int] = {}
-        if not isinstance(keys, list) or not all(isinstance(storage, str) for storage in keys):
-            raise BrokenFileError(path, "a legacy file without a list of its storages")
-        for storage in keys:
-            head = stream.read(8)
-            size = int.from_bytes(head, "little", signed=True) * kinds.get(storage, 1)
-            start = stream.tell()
-            if len(head) < 8 or size < 0 or start + size > total:
-                raise BrokenFileError(path, f"a file of {total:,} bytes that ends within storage {storage[:40]!r}")
-            offsets[storage] = start
-            sizes[storage] = size
-            stream.seek(size, 1)
-
-    @lru_cache(maxsize=1)
-    def read_storage(key: str) -> bytes:
-        with path.open("rb") as stream:
-            stream.seek(offsets[key])
-            return stream.read(sizes[key])
-
-    # Legacy files are little-endian on every machine.
-    return _checkpoint(path, "PyTorch legacy pickle", content, sizes, read_storage, "little")
+    parts = (_load(path, stream, persistent, limit=total) for _ in range(5))
+    _magic, _protocol, _system, content, keys = parts
+    places: dict[str, tuple[int, int]] = {}
+    if not isinstance(keys, list) or not all(isinstance(storage, str) for storage in keys):
+        raise BrokenFileError(path, "a legacy file without a list of its storages")
+    for storage in keys:
+        head = stream.read(8)
+        size = int.from_bytes(head, "little", signed=True) * kinds.get(storage, 1)
+        start = stream.tell()
+        if len(head) < 8 or size < 0 or start + size > total:
+            raise BrokenFileError(path, f"a file of {total:,} bytes that ends within storage {storage[:40]!r}")
+        places[storage] = start, size
+        stream.seek(size, 1)
+    return content, places
 
 
 def read_pickle(path: Path) -> Checkpoint:
-    """Returns the content of a plain pickle with arrays of NumPy.
+    """Returns the content of a plain pickle: arrays of NumPy, and tensors, whose storages are legacy files in it.
 
     Raises:
         BrokenFileError: the pickle is damaged, truncated or malicious.
     """
+    stored: dict[str, bytes] = {}
+    # A pickle may refer to the same bytes any number of times: they are kept, so that their identities are their own.
+    storages: dict[int, tuple[Any, Storage | Placeholder]] = {}
 
-    def no_storage(key: str) -> bytes:
-        raise BrokenFileError(path, f"a pickle without storage {key[:40]!r}")
+    def storage(data: Any = b"", *_: Any) -> Storage | Placeholder:
+        if id(data) not in storages:
+            storages[id(data)] = data, read_one(data.encode("latin-1") if isinstance(data, str) else data)
+        return storages[id(data)][1]
 
+    def read_one(data: bytes) -> Storage | Placeholder:
+        content, places = _legacy(path, io.BytesIO(data), len(data))
+        if not isinstance(content, Storage) or content.key not in places:
+            return Placeholder("torch.storage._load_from_bytes")
+        start, size = places[content.key]
+        key = str(len(stored))
+        stored[key] = data[start : start + size]
+        return content._replace(key=key)
+
+    names = {**NAMES, "torch.storage._load_from_bytes": storage}
     with path.open("rb") as stream:
-        content = _load(path, stream, limit=path.stat().st_size)
-    return _checkpoint(path, "pickle", content, {}, no_storage, "little")
+        content = _load(path, stream, limit=path.stat().st_size, names=names)
+    sizes = {key: len(data) for key, data in stored.items()}
+    return _checkpoint(path, "pickle", content, sizes, stored.__getitem__, "little")
 
 
-def _load(path: Path, stream: Any, persistent: Callable[[Any], Any] = storage_of, *, limit: int = pickles.LIMIT) -> Any:
+def _load(
+    path: Path,
+    stream: Any,
+    persistent: Callable[[Any], Any] = storage_of,
+    *,
+    limit: int = pickles.LIMIT,
+    names: Mapping[str, Any] = NAMES,
+) -> Any:
     try:
-        return pickles.load(stream, NAMES, persistent, limit=limit)
+        return pickles.load(stream, names, persistent, limit=limit)
     except pickles.ForbiddenNameError as error:
         hint = "save model.state_dict() instead"
         raise BrokenFileError(path, str(error), expected="tensors, numbers, text, dicts and lists", hint=hint) from None
@@ -208,10 +234,7 @@ def _fault(view: View, available: int | None) -> str:
     if (storage.offset + storage.elements) * ITEM_SIZES[storage.dtype] > available:
         return f"in a storage of {storage.elements:,} elements of {storage.dtype} that has only {available:,} bytes"
     last = view.offset + sum((axis - 1) * step for axis, step in zip(view.shape, view.stride, strict=True))
-    if size:
-        # A stride of zero would turn one stored number into any number of them.
-        fits = last < storage.elements and size <= storage.elements
-    else:
-        # NumPy limits the axes of an empty array too.
-        fits = math.prod(filter(None, view.shape)) < 1 << 60
+    # A stride of zero repeats a stored number; how many numbers a file may claim is checked for all its tensors. NumPy
+    # limits the axes of an empty array too.
+    fits = last < storage.elements if size else math.prod(filter(None, view.shape)) < 1 << 60
     return "" if fits else f"of shape {view.shape} in a storage of {storage.elements:,} elements"

@@ -6,9 +6,8 @@ import re
 from typing import Any, NamedTuple
 
 from reszoo.weights.formats.checkpoint import ITEM_SIZES
-from reszoo.weights.formats.numpy_pickles import NUMPY
-from reszoo.weights.formats.pickles import PickleRefusedError
-from reszoo.weights.formats.placeholders import Name, Placeholder
+from reszoo.weights.formats.numpy_files import NUMPY
+from reszoo.weights.formats.pickles import Name, PickleRefusedError, Placeholder
 
 _DTYPES = {
     **{"Float": "float32", "Double": "float64", "Half": "float16", "BFloat16": "bfloat16"},
