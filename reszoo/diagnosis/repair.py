@@ -13,7 +13,7 @@ import keras
 import numpy as np
 
 from reszoo.diagnosis.causes import Cause
-from reszoo.diagnosis.copies import copy_of, own_randomness
+from reszoo.diagnosis.copies import copy_of, optimizer_of, own_randomness
 from reszoo.diagnosis.program import Program
 from reszoo.diagnosis.remedies import GROUPS, Remedies
 from reszoo.diagnosis.trial import Trainee, Trial, sweep
@@ -120,7 +120,7 @@ def _repaired(program: Program, causes: tuple[Cause, ...], trial: Trial | None, 
     after = _curve((trainee, best), best_rate=best.advised.rate)
     model = trainee.model
     loss = model.loss
-    model.compile(_like(model.optimizer, best.advised.rate), loss=loss, metrics=_metrics(program))
+    model.compile(optimizer_of(model, rate=best.advised.rate), loss=loss, metrics=_metrics(program))
     per_epoch = -(-program.count // (program.batch_size or 32))
     short = program.updates is not None and program.updates < UPDATES
     rate = program.rate or best.advised.rate
@@ -176,12 +176,6 @@ def _curve(pair: tuple[Trainee, Trial | None], *, best_rate: float | None) -> tu
         if perf_counter() - begun > SECONDS:
             break
     return tuple(values)
-
-
-def _like(optimizer: Any, rate: float) -> Any:
-    config = dict(optimizer.get_config())
-    config["learning_rate"] = rate
-    return type(optimizer).from_config(config)
 
 
 def _metrics(program: Program) -> Any:

@@ -161,7 +161,9 @@ def _rows(program: Program) -> Array | None:
             break
     rows = np.array([*chosen.values()])
     y = output.y[rows] if len(rows) else output.y[:0]
-    return rows if len(rows) >= COUNT // 2 and (y != y[:1]).any() else None
+    # The four rows of a truth table are few, but all there is.
+    least = COUNT // 2 if len(program.weighted) > 1 else 4
+    return rows if len(rows) >= least and (y != y[:1]).any() else None
 
 
 def _restrains(model: KerasModel) -> bool:
