@@ -551,7 +551,7 @@ def test_few_steps_are_no_cause_where_the_outputs_belong_to_the_true_values():
     y = random.permutation(np.repeat([0, 1], 100))
     x = (0.25 + 0.35 * y[:, None] + 0.1 * random.random((200, 2))).astype("float32")
     named = []
-    for rate in (0.03, 0.0005):
+    for rate in (0.06, 0.0005):
         model = network(dense(2, "sigmoid"), dense(2, "softmax"), loss=SPARSE, inputs=2)
         model.compile(keras.optimizers.Adam(rate), SPARSE)
         causes = reszoo.diagnose(model, x, y, batch_size=32, epochs=5).causes

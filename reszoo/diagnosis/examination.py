@@ -95,6 +95,7 @@ def examine(program: Program, *, loss: Any, count: int, trial: bool, seed: int) 
         # Keras warns of the same programs.
         warnings.simplefilter("ignore")
         _read(examination)
+        examination.notes += example_notes(program)
         _measure(examination, loss, seed)
         if trial:
             _try(examination, seed)
@@ -120,7 +121,6 @@ def _read(examination: Examination) -> None:
         *label_causes(program),
         *weighting_causes(program),
     ]
-    examination.notes += example_notes(program)
     examination.causes += frozen_causes(program)
     if program.own_loss:
         examination.skipped.append(("loss", f"{program.own_loss} is the model's own: the compiled loss is not all"))

@@ -244,6 +244,9 @@ def sweep(trainee: Trainee, *, seconds: float = SECONDS) -> Trial:
             # Where even a hundred times the rate learns nothing, in larger strides.
             nothing = constant - runs[best].end <= NOTHING * abs(constant)
             run(best * (30 if nothing and best >= 100 else 10))
+        elif (above := min(factor for factor in runs if factor > best)) > 20 * best:
+            # The large stride went too far.
+            run((best * above) ** 0.5)
         else:
             break
     ordered = tuple(runs[factor] for factor in sorted(runs))

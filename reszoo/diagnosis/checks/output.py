@@ -162,16 +162,14 @@ def _targets(output: Output) -> Iterator[Cause]:
     y, name = output.y, output.loss_name
     if y.dtype.kind not in "iufb" or not y.size or not name:
         return
-    known = name in (*DISTANCES, *CATEGORICAL, *BINARY)
-    if known and not _same_shape(output):
-        yield _other_shape(output)
-        return
-    if not known and not _same_shape(output):
-        # A function of the user's may take true values of any form.
-        return
     values = y[np.isfinite(y)].astype("float64") if y.dtype.kind == "f" else y.astype("float64").reshape(-1)
     if name in SPARSE:
         yield from _class_numbers(output, values[values != getattr(output.loss, "ignore_class", None)])
+        return
+    if not _same_shape(output):
+        # A function of the user's may take true values of any form.
+        if name in (*DISTANCES, *CATEGORICAL, *BINARY):
+            yield _other_shape(output)
         return
     numbers = np.unique(values)
     if len(numbers) == 2 and output.form == "classes" and output.units == 1 and output.activation == "sigmoid":
