@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from math import isfinite
-from time import perf_counter
 from typing import Any
 
 import keras
@@ -33,6 +32,7 @@ from reszoo.diagnosis.measures.census import Census
 from reszoo.diagnosis.measures.result import Result
 from reszoo.diagnosis.program import Program
 from reszoo.diagnosis.remedies import Remedies
+from reszoo.diagnosis.stopwatch import stopwatch
 from reszoo.diagnosis.trial import FEWEST, Trainee, Trial, sweep
 from reszoo.errors import ReszooError
 from reszoo.types import Array, KerasModel
@@ -138,9 +138,9 @@ def _read(examination: Examination) -> None:
 
 
 def _losses(examination: Examination) -> None:
-    begun = perf_counter()
+    elapsed = stopwatch()
     examination.loss, examination.constant = losses_of(examination.program, examination.rows)
-    examination.seconds = perf_counter() - begun
+    examination.seconds = elapsed()
 
 
 def _message(error: Exception) -> str:

@@ -6,7 +6,6 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import isfinite
-from time import perf_counter
 from typing import Any
 
 import keras
@@ -16,6 +15,7 @@ from reszoo.diagnosis.causes import Cause
 from reszoo.diagnosis.copies import copy_of, optimizer_of, own_randomness
 from reszoo.diagnosis.program import Program
 from reszoo.diagnosis.remedies import GROUPS, Remedies
+from reszoo.diagnosis.stopwatch import stopwatch
 from reszoo.diagnosis.trial import Trainee, Trial, sweep
 from reszoo.errors import ReszooError
 from reszoo.types import KerasModel
@@ -165,7 +165,7 @@ def _curve(pair: tuple[Trainee, Trial | None], *, best_rate: float | None) -> tu
     # The first step compiles.
     trainee.train(1)
     trainee.start(rate=best_rate or trainee.rate)
-    begun = perf_counter()
+    elapsed = stopwatch()
     for number in range(11):
         if number:
             losses = trainee.train(STEPS // 10, first=(number - 1) * STEPS // 10)
@@ -173,7 +173,7 @@ def _curve(pair: tuple[Trainee, Trial | None], *, best_rate: float | None) -> tu
                 return (*values, float("inf"))
         value, constant = trainee.scores()
         values.append(value / constant if constant else value)
-        if perf_counter() - begun > SECONDS:
+        if elapsed() > SECONDS:
             break
     return tuple(values)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from math import isfinite
-from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from reszoo.diagnosis.flatten import flatten
 from reszoo.diagnosis.losses import constant_loss
 from reszoo.diagnosis.objective import compiled_loss_weights, compiled_losses
 from reszoo.diagnosis.program import Output, Program
+from reszoo.diagnosis.stopwatch import stopwatch
 from reszoo.types import Array, KerasModel, Tensor
 
 STEPS = 40
@@ -163,11 +163,11 @@ class Trainee:
 
     def step(self, rows: Array) -> float:
         """Returns the loss of a training step on some examples."""
-        begun = perf_counter()
+        elapsed = stopwatch()
         y = [output.y[rows] for output in self._outputs]
         weights = self._weights(rows)
         result = self.model.train_on_batch(_rows(self._program.x, rows), y if len(y) > 1 else y[0], weights)
-        self.seconds = perf_counter() - begun
+        self.seconds = elapsed()
         return float(np.ravel(result)[0])
 
     def _weights(self, rows: Array) -> Any:
@@ -220,7 +220,7 @@ def sweep(trainee: Trainee, *, seconds: float = SECONDS) -> Trial:
     """Returns short trainings at the program's own rate, ten times and a tenth of it, and further where those help."""
     rate = trainee.rate
     start, constant = trainee.scores()
-    begun = perf_counter()
+    elapsed = stopwatch()
     trainee.start(rate=rate)
     trainee.train(2)
     steps = int(np.clip(seconds / RATES / max(trainee.seconds, 1e-4), FEWEST, STEPS))
@@ -234,7 +234,7 @@ def sweep(trainee: Trainee, *, seconds: float = SECONDS) -> Trial:
 
     for factor in (1.0, 10.0, 0.1):
         run(factor)
-    while len(runs) < RATES and perf_counter() - begun < 2 * seconds:
+    while len(runs) < RATES and elapsed() < 2 * seconds:
         best = min(runs, key=lambda factor: runs[factor].end)
         if isfinite(runs[1.0].end) and constant - runs[1.0].end > (constant - runs[best].end) / 2 > 0:
             break

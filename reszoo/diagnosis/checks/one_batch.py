@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import zip_longest
 from math import isfinite
-from time import perf_counter
 
 import keras
 import numpy as np
@@ -15,6 +14,7 @@ from keras import tree
 from reszoo.diagnosis.causes import Cause
 from reszoo.diagnosis.checks.data import features_of
 from reszoo.diagnosis.program import Program
+from reszoo.diagnosis.stopwatch import stopwatch
 from reszoo.diagnosis.trial import OneBatch, Trainee, Trial
 from reszoo.diagnosis.weighting import class_numbers
 from reszoo.types import Array, KerasModel
@@ -121,11 +121,11 @@ def _fit(trainee: Trainee, rows: Array, rate: float) -> OneBatch | None:
     trainee.start(rate=rate)
     trainee.step(batch)
     trainee.start(rate=rate)
-    begun, gain, before = perf_counter(), 0.0, 0.0
+    elapsed, gain, before = stopwatch(), 0.0, 0.0
     for step in range(1, STEPS + 1):
         if not isfinite(trainee.step(batch)):
             return OneBatch(tuple(rows.tolist()), rate, step, 0.0)
-        late = perf_counter() - begun > SECONDS
+        late = elapsed() > SECONDS
         if step % 30 == 0 or late:
             loss, constant = trainee.scores(rows)
             before, gain = gain, max(0.0, (constant - loss) / (abs(constant) or 1.0))

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import pairwise
 from math import isfinite
-from time import perf_counter
 from typing import NamedTuple
 
 from reszoo.diagnosis.causes import Cause
 from reszoo.diagnosis.program import Program
+from reszoo.diagnosis.stopwatch import stopwatch
 from reszoo.diagnosis.trial import Run, Trainee, Trial
 
 LEAST = 0.05
@@ -120,9 +120,9 @@ def _follow(trainee: Trainee, trial: Trial, updates: int | None) -> list[Mark]:
     longest = min(4 * updates, LONGEST) if updates else LONGEST
     trainee.start(rate=trial.rate)
     marks: list[Mark] = []
-    reached, begun = 0, perf_counter()
+    reached, elapsed = 0, stopwatch()
     for mark in sorted({min(updates or longest, longest), longest}):
-        while reached < mark and perf_counter() - begun <= SECONDS:
+        while reached < mark and elapsed() <= SECONDS:
             losses = trainee.train(min(20, mark - reached), first=reached)
             reached += len(losses)
             if not isfinite(losses[-1]):
