@@ -1,6 +1,7 @@
 """Causes: what is wrong with a program is named, sound programs stay calm, and the model is left as it was."""
 
 import json
+from itertools import cycle
 
 import keras
 import numpy as np
@@ -11,7 +12,9 @@ from keras import layers
 import reszoo
 from reszoo.diagnosis.causes import KINDS, Cause, ranked
 from reszoo.diagnosis.checks.data import unrelated_labels
+from reszoo.diagnosis.copies import copy_of
 from reszoo.diagnosis.examination import read_causes
+from reszoo.diagnosis.examples import gathered, inputs_of
 from reszoo.diagnosis.losses import losses_of
 from reszoo.diagnosis.program import read_program
 
@@ -68,6 +71,33 @@ def classified(*parts, loss=SPARSE, one_hot=False, classes=3, scale=1.0, shift=0
     def make():
         x, y = data(classes=classes)
         return network(*parts, loss=loss, **more), x * scale, rows(y, classes) if one_hot else y + shift
+
+    return make
+
+
+def named():
+    x, y = data()
+    return network(8, dense(3, "softmax"), loss=SPARSE), x, np.array(["cat", "cow", "dog"])[y]
+
+
+def signs():
+    return np.sign(data()[0][:, :1])
+
+
+def labelled(*activations, loss=BINARY):
+    x, _ = data()
+    return lambda: (network(8, dense(3, *activations), loss=loss), x, (x[:, :3] > 0).astype("float32"))
+
+
+def tagger(*end):
+    """Two classes for each of five positions."""
+
+    def make():
+        x = np.random.default_rng(0).normal(size=(64, 5, 3)).astype("float32")
+        last = [dense(2), *map(_copy, end)] if end else [layers.TimeDistributed(dense(2, "softmax"))]
+        model = keras.Sequential([keras.Input((5, 3)), dense(8, "relu"), *last])
+        model.compile("adam", SPARSE)
+        return model, x, (x[:, :, 0] > 0).astype("int32")
 
     return make
 
@@ -136,6 +166,20 @@ READ = {
         {"hidden_activation"},
     ),
     "random frozen layer": (frozen, {"frozen"}),
+    "text as labels": (named, {"labels"}),
+    "class numbers for rows": (classified(8, dense(3, "softmax"), loss=ONE_HOT), {"labels"}),
+    "classes of -1 and 1": (lambda: (network(8, dense(1, "sigmoid"), loss=BINARY), data()[0], signs()), {"labels"}),
+    "more units than columns": (classified(8, dense(4, "softmax"), loss=ONE_HOT, one_hot=True), {"layer_properties"}),
+    "one unit for two columns": (
+        lambda: (network(8, dense(1), loss="mse"), data()[0], data()[0][:, :2]),
+        {"layer_properties"},
+    ),
+    "whole numbers out of reach": (
+        lambda: (network(8, dense(1, "sigmoid"), loss="mse"), data()[0], np.round(9 * data()[0][:, :1])),
+        {"output_activation"},
+    ),
+    "softmax over positions": (tagger(layers.Softmax(axis=1)), {"output_activation"}),
+    "several labels, softmax and binary": (labelled("softmax"), {"output_activation"}),
     "dropout": (classified(30, layers.Dropout(0.97), dense(3, "softmax")), {"regularization"}),
     "weight penalty": (
         classified(dense(30, "relu", kernel_regularizer=keras.regularizers.L2(50.0)), dense(3, "softmax")),
@@ -200,11 +244,6 @@ def two_outputs():
     return model, x, {"class": y, "value": x[:, :1]}
 
 
-def labelled(*activations, loss=BINARY):
-    x, _ = data()
-    return lambda: (network(8, dense(3, *activations), loss=loss), x, (x[:, :3] > 0).astype("float32"))
-
-
 CALM = {
     "classes": classified(16, dense(3, "softmax")),
     "logits": classified(16, dense(3), loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True)),
@@ -214,6 +253,7 @@ CALM = {
     "one hidden sigmoid": classified(dense(16, "sigmoid"), dense(3, "softmax")),
     "two tanh": classified(dense(16, "tanh"), dense(16, "tanh"), dense(3, "softmax")),
     "several labels": labelled("sigmoid"),
+    "a class for each position": tagger(),
     "regression": lambda: (network(8, dense(1), loss="mse"), data()[0], 5 * data()[0][:, :1]),
     "text": text,
     "masks": masks,
@@ -337,7 +377,7 @@ def test_a_program_that_cannot_be_examined_is_refused():
     with refused(["the same number of both"]):
         reszoo.diagnose(model, x, np.zeros(7))
     with refused(["diagnose", "cannot be computed"]):
-        reszoo.diagnose(model, x, np.random.default_rng(0).random((240, 5)), loss="mse", trial=False)
+        reszoo.diagnose(model, x, x, loss=lambda y, outputs: y @ outputs, trial=False)
 
 
 # Repair.
@@ -436,3 +476,103 @@ print(ask(dense(8, "relu"), dense(1, "sigmoid")), ask(dense(8, "relu"), dense(1,
       ask(dense(8, "relu"), dense(1, "sigmoid"), rate=1e-7))
 """
     assert python(code, backend=backend).strip() == "[] ['output_activation'] ['learning_rate']"
+
+
+def batches(kind):
+    """Pairs of inputs and true values in the forms that `fit` takes, and the settings of a diagnosis."""
+    x, y = data()
+    pairs = [(x[start : start + 40], y[start : start + 40]) for start in range(0, len(x), 40)]
+    if kind == "generator":
+        return iter(pairs)
+    if kind == "endless":
+        return cycle(pairs)
+
+    class Pairs(keras.utils.PyDataset):
+        def __len__(self):
+            return len(pairs)
+
+        def __getitem__(self, number):
+            return pairs[number]
+
+    return Pairs()
+
+
+@pytest.mark.parametrize(("kind", "count"), [("generator", 240), ("endless", 2080), ("PyDataset", 240)])
+def test_batches_are_taken_in_place_of_arrays(kind, count):
+    examples = gathered(batches(kind), None)
+    assert len(examples.x) == len(examples.y) == count and examples.batch_size == 40
+    assert examples.whole is (kind != "endless")
+    diagnosis = reszoo.diagnose(network(8, dense(3, "softmax"), loss=ONE_HOT), batches(kind), trial=False)
+    assert [cause.kind for cause in diagnosis.causes] == ["labels"]
+    assert "takes one-hot rows" in diagnosis.causes[0].why
+
+
+def test_inputs_are_read_as_keras_reads_them():
+    first, second = keras.Input((3,), name="second"), keras.Input((2, 1), name="first")
+    model = keras.Model([first, second], layers.Flatten()(second))
+    a, b = np.zeros((4, 3)), np.ones((4, 2))
+    x = inputs_of(model, {"first": b, "second": a, "unused": a})
+    assert [part.shape for part in x] == [(4, 3), (4, 2, 1)]
+    assert inputs_of(network(4, loss="mse"), [[1.0] * 6] * 3).shape == (3, 6)
+
+
+def test_a_sequential_without_an_input_shape_is_built():
+    x, y = data()
+    model = keras.Sequential([dense(8, "relu"), dense(1, "softmax")])
+    model.compile("adam", BINARY)
+    assert kinds(model, x, y == 0) == {"output_activation"}
+
+
+class Scaled(layers.Layer):
+    """A layer that cannot be made anew from its configuration."""
+
+    def __init__(self, factor):
+        super().__init__()
+        self.factor = factor
+
+    def call(self, x):
+        return self.factor * x
+
+
+def test_layers_without_a_configuration_and_functions_as_losses_are_tried():
+    x, y = data()
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((6,)), Scaled(1.0), dense(16, "relu"), dense(3, "softmax")])
+    model.compile(keras.optimizers.Adam(0.01), lambda y, p: keras.losses.sparse_categorical_crossentropy(y, p))
+    before = model.get_weights()
+    assert reszoo.diagnose(model, x, y).trial is not None
+    assert all((a == b).all() for a, b in zip(before, model.get_weights(), strict=True))
+    model = network(16, dense(3, "softmax"), loss=SPARSE)
+    model.compile(keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam(0.01)), SPARSE)
+    assert reszoo.diagnose(model, x, y).trial.rate == pytest.approx(0.01)
+
+
+def test_a_copy_has_the_statistics_of_an_adapted_layer():
+    x, _ = data()
+    scale = layers.Normalization()
+    scale.adapt(100 * x + 500)
+    model = network(8, dense(3, "softmax"), loss=SPARSE)
+    model = keras.Sequential([keras.Input((6,)), scale, *model.layers])
+    for weights in (True, False):
+        copy = copy_of(model, weights=weights)
+        assert np.allclose(copy.layers[0](100 * x + 500), scale(100 * x + 500), atol=1e-5)
+
+
+def test_few_steps_are_no_cause_where_the_outputs_belong_to_the_true_values():
+    """The control are 39 other orders of the true values: a network that has begun to learn is calm."""
+    random = np.random.default_rng(0)
+    y = random.permutation(np.repeat([0, 1], 100))
+    x = (0.25 + 0.35 * y[:, None] + 0.1 * random.random((200, 2))).astype("float32")
+    named = []
+    for rate in (0.06, 0.0005):
+        model = network(dense(2, "sigmoid"), dense(2, "softmax"), loss=SPARSE, inputs=2)
+        model.compile(keras.optimizers.Adam(rate), SPARSE)
+        causes = reszoo.diagnose(model, x, y, batch_size=32, epochs=5).causes
+        named.append({cause.kind for cause in causes})
+    assert named[0] == set() and named[1] & {"epochs", "learning_rate"}
+
+
+def test_a_truth_table_needs_a_hidden_layer():
+    x = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], "float32")
+    model = network(dense(1, "sigmoid"), loss=BINARY, optimizer=keras.optimizers.SGD(0.1), inputs=2)
+    assert "layers" in {cause.kind for cause in reszoo.diagnose(model, x, x[:, :1] != x[:, 1:]).causes}

@@ -151,7 +151,7 @@ def _keep(folder: Path) -> None:
 def _doctor(data: Data) -> Doctor:
     """Returns a callback that prints one line when training turns ill.
 
-    It looks at one in fifteen of the training examples, 16 to 64, for at most three hundredths of the time.
+    It looks at one in fifteen of the training examples, 16 to 64, for at most a fiftieth of the time.
     """
     import numpy as np
 
@@ -161,7 +161,7 @@ def _doctor(data: Data) -> Doctor:
     count = min(max(len(data.train) // 15, 16), 64, len(data.train))
     rows = np.sort(np.random.default_rng(data.seed).choice(len(data.train), count, replace=False))
     x = data.scaling(data.train.take(rows)).astype("float32")
-    return Doctor(x, targets_of(data)(data.train.labels[rows]), report=say, share=0.03)
+    return Doctor(x, targets_of(data)(data.train.labels[rows]), report=say, share=0.02)
 
 
 def _show(run: Trained, *, as_json: bool) -> None:

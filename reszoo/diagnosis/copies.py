@@ -37,11 +37,20 @@ def copy_of(model: KerasModel, *, weights: bool, remake: Remake | None = None) -
         other = remake(layer) if remake is not None else None
         return type(layer).from_config(layer.get_config()) if other is None else other
 
-    copy = keras.models.clone_model(model, clone_function=clone)
+    compiled, model.compiled = model.compiled, False
+    try:
+        # A compiled model would be compiled again from its configuration, which a function as the loss does not have.
+        copy = keras.models.clone_model(model, clone_function=clone)
+    finally:
+        model.compiled = compiled
     if weights:
         copy.set_weights(model.get_weights())
     else:
         _keep_fixed(model, copy)
+    for layer in copy._flatten_layers():
+        if isinstance(layer, keras.layers.Normalization):
+            # Its call reads what is computed from its weights.
+            layer.finalize_state()
     return copy
 
 
@@ -59,9 +68,13 @@ def _keep_fixed(model: KerasModel, copy: KerasModel) -> None:
 
 def optimizer_of(model: KerasModel, *, rate: float) -> Any:
     """Returns a new optimizer of the model's kind and settings, with a constant learning rate."""
-    config = dict(model.optimizer.get_config())
-    config["learning_rate"] = rate
-    return type(model.optimizer).from_config(config)
+    optimizer = unscaled(model.optimizer)
+    return type(optimizer).from_config({**optimizer.get_config(), "learning_rate": rate})
+
+
+def unscaled(optimizer: Any) -> Any:
+    """Returns the optimizer inside one that scales the loss, as `compile` makes one for float16; else itself."""
+    return getattr(optimizer, "inner_optimizer", optimizer)
 
 
 @contextmanager

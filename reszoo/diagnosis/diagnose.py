@@ -14,13 +14,13 @@ from reszoo.diagnosis.advice import Advice, advice_for
 from reszoo.diagnosis.anatomy import Anatomy
 from reszoo.diagnosis.causes import Cause, ranked
 from reszoo.diagnosis.examination import EXAMPLES, examine
+from reszoo.diagnosis.examples import gathered
 from reszoo.diagnosis.measurements import anatomy_of, description
 from reszoo.diagnosis.measures.result import TONES, Level, Result, control_text, plain
 from reszoo.diagnosis.objective import Loss
-from reszoo.diagnosis.program import read_program
+from reszoo.diagnosis.program import Program, read_program
 from reszoo.diagnosis.repair import Repair, repaired
 from reszoo.diagnosis.trial import Trial
-from reszoo.errors import ReszooError
 from reszoo.notebook import html_table
 from reszoo.report.page import Cell, Code, Content, Gallery, Page, Section, Table
 from reszoo.report.write import Presentable, versions
@@ -143,7 +143,7 @@ class Diagnosis(Presentable):
 def diagnose(
     model: KerasModel | Anatomy,
     x: Tensor,
-    y: Tensor,
+    y: Tensor = None,
     *,
     loss: Loss | str | None = None,
     batch_size: int | None = None,
@@ -172,8 +172,9 @@ def diagnose(
 
     Args:
         model: any Keras model, trained or not; one weighted layer is enough. The `call()` of a subclass is traced.
-        x: inputs as for `fit`; measurements use the first of many (at most 512), checks all of them.
-        y: true values as for `fit`; class indices for a model that is not compiled.
+        x: inputs as for `fit`; measurements use the first of many (at most 512), checks all of them. Of a Dataset,
+            PyDataset, DataLoader or generator of batches, the first 2,048 examples.
+        y: true values as for `fit`, where `x` is no batches; class indices for a model that is not compiled.
         loss: a loss instead of the compiled one: a function of true values and outputs, or a name.
         batch_size: as for `fit`, if known.
         epochs: as for `fit`, if known: whether training is long enough depends on it.
@@ -188,12 +189,13 @@ def diagnose(
     """
     start = perf_counter()
     whole = model.graph.model if isinstance(model, Anatomy) else model
-    x, y = (_arrays(one, several=_several(whole, side, one)) for one, side in ((x, "inputs"), (y, "outputs")))
-    count = _count(x, y)
-    weights: dict[str, Any] = {"class_weight": class_weight, "sample_weight": sample_weight}
-    program = read_program(whole, x, y, loss=loss, batch_size=batch_size, epochs=epochs, **weights)
+    examples = gathered(x, y, sample_weight)
+    settings: dict[str, Any] = {"class_weight": class_weight, "sample_weight": examples.sample_weight}
+    settings |= {"batch_size": batch_size or examples.batch_size, "epochs": epochs if examples.whole else None}
+    program = read_program(whole, examples.x, examples.y, loss=loss, **settings)
     compiled = program.optimizer is not None
-    examination = examine(program, loss=loss, count=count, trial=compiled if trial is None else trial, seed=seed)
+    trial = compiled if trial is None else trial
+    examination = examine(program, loss=loss, count=_count(program), trial=trial, seed=seed)
     causes = ranked(examination.causes)
     network, _ = anatomy_of(program.graph)
     mended = repaired(program, causes, trial=examination.trial, seed=seed) if repair else None
@@ -214,30 +216,10 @@ def diagnose(
     )
 
 
-def _several(model: KerasModel, side: str, values: Tensor) -> bool:
-    """Returns whether a model has several inputs, or outputs; one without a graph has, if there are several arrays."""
-    try:
-        return len(getattr(model, side)) > 1
-    except (AttributeError, TypeError, ValueError):
-        return isinstance(values, (list, tuple)) and all(np.ndim(part) and hasattr(part, "shape") for part in values)
-
-
-def _arrays(values: Tensor, *, several: bool) -> Tensor:
-    """Returns a plain list of numbers as an array, where it is not a list of arrays for several inputs or outputs."""
-    if several or not isinstance(values, (list, tuple)) or len(values) == 1:
-        return values
-    return np.asarray(values)
-
-
-def _count(x: Tensor, y: Tensor) -> int:
+def _count(program: Program) -> int:
     """Returns how many examples are few enough for a quick diagnosis."""
-    flat, labels = tree.flatten(x), tree.flatten(y)
-    count = len(labels[0]) if labels and np.ndim(labels[0]) else 0
-    if any(len(part) != count for part in (*flat, *labels)) or count < 2:
-        got = f"{', '.join(str(len(part)) for part in flat)} inputs and {count} true values"
-        raise ReszooError("diagnose", got=got, expected="the same number of both, at least two")
-    size = sum(int(np.prod(np.shape(part)[1:])) for part in flat)
-    return min(count, EXAMPLES, max(NUMBERS // max(size, 1), 16))
+    size = sum(int(np.prod(np.shape(part)[1:])) for part in tree.flatten(program.x))
+    return min(program.count, EXAMPLES, max(NUMBERS // max(size, 1), 16))
 
 
 def _counted(number: int, noun: str) -> str:

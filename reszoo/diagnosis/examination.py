@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from math import isfinite
-from time import perf_counter
 from typing import Any
 
 import keras
@@ -26,12 +25,14 @@ from reszoo.diagnosis.checks.proportions import weighting_causes
 from reszoo.diagnosis.checks.rates import rate_trial_causes
 from reszoo.diagnosis.checks.schedule import batch_causes, rate_causes
 from reszoo.diagnosis.copies import copy_of, own_randomness
+from reszoo.diagnosis.flatten import functional_inside
 from reszoo.diagnosis.losses import losses_of
 from reszoo.diagnosis.measurements import Skipped, anatomy_of, measured
 from reszoo.diagnosis.measures.census import Census
 from reszoo.diagnosis.measures.result import Result
 from reszoo.diagnosis.program import Program
 from reszoo.diagnosis.remedies import Remedies
+from reszoo.diagnosis.stopwatch import stopwatch
 from reszoo.diagnosis.trial import FEWEST, Trainee, Trial, sweep
 from reszoo.errors import ReszooError
 from reszoo.types import Array, KerasModel
@@ -94,6 +95,7 @@ def examine(program: Program, *, loss: Any, count: int, trial: bool, seed: int) 
         # Keras warns of the same programs.
         warnings.simplefilter("ignore")
         _read(examination)
+        examination.notes += example_notes(program)
         _measure(examination, loss, seed)
         if trial:
             _try(examination, seed)
@@ -119,23 +121,26 @@ def _read(examination: Examination) -> None:
         *label_causes(program),
         *weighting_causes(program),
     ]
-    examination.notes += example_notes(program)
     examination.causes += frozen_causes(program)
     if program.own_loss:
         examination.skipped.append(("loss", f"{program.own_loss} is the model's own: the compiled loss is not all"))
     elif len(examination.rows):
-        begun = perf_counter()
         try:
-            examination.loss, examination.constant = losses_of(program, examination.rows)
+            _losses(examination)
         except Exception as error:
             # The backends raise errors of many classes for labels or shapes that do not fit.
             examination.skipped.append(("loss", f"it cannot be computed: {_message(error)}"))
-        examination.seconds = perf_counter() - begun
     examination.causes += [*regularization_causes(program, baseline=examination.constant), *batch_causes(program)]
     if not examination.works:
         examination.causes += [*scale_causes(program), *activation_causes(program), *contradictions(program)]
         if not program.steps_taken:
             examination.causes += weight_causes(program)
+
+
+def _losses(examination: Examination) -> None:
+    elapsed = stopwatch()
+    examination.loss, examination.constant = losses_of(examination.program, examination.rows)
+    examination.seconds = elapsed()
 
 
 def _message(error: Exception) -> str:
@@ -149,7 +154,7 @@ def _measure(examination: Examination, loss: Any, seed: int) -> None:
     network, no_blocks = anatomy_of(program.graph)
     examination.description = network.description
     if reason:
-        if not examination.causes:
+        if not examination.causes and not isfinite(examination.loss):
             raise ReszooError(f"{network.name}: diagnose", got=reason, expected="a model whose loss can be computed")
         examination.skipped.append(("all measurements", reason))
         return
@@ -212,16 +217,17 @@ def _train(examination: Examination, copy: KerasModel, seed: int) -> None:
 def _trainable_copy(program: Program) -> Iterator[KerasModel]:
     """Returns a context of a copy with the program's weights, or fresh ones after training.
 
-    A subclass may have layers that cannot be made anew: it trains itself then, and gets its weights back.
+    Layers that cannot be made anew train themselves, and get their weights back.
     """
     fresh = bool(program.steps_taken or program.non_finite_weights)
     try:
         copy = copy_of(program.model, weights=not fresh)
     except Exception:
-        if fresh or not program.traced:
+        if fresh:
             raise
         with preserve_variables(program.model):
-            yield keras.Model(program.model.input, program.model.output)
+            inner = functional_inside(program.model)
+            yield keras.Model(inner.input, inner.output)
     else:
         yield copy
 
@@ -256,7 +262,7 @@ def _few(examination: Examination, trial: Trial, trainee: Trainee, seed: int) ->
 def _no_trial(examination: Examination) -> str:
     """Returns why there can be no trial; an empty text if there can."""
     program = examination.program
-    if program.optimizer is None or any(output.loss is None for output in program.outputs):
+    if program.optimizer is None or all(output.loss is None for output in program.outputs):
         return "the model is not compiled with an optimizer and a loss"
     if program.own_training:
         return f"{program.own_training} is the model's own"
@@ -264,7 +270,10 @@ def _no_trial(examination: Examination) -> str:
         return "nothing is trainable"
     if any(title == "loss" for title, _ in examination.skipped) or len(program.finite_rows) < 2:
         return "the loss cannot be computed"
-    step = 3 * examination.seconds / max(len(examination.rows), 1) * min(program.batch_size or 32, 32)
-    if step * FEWEST * 3 > LONGEST_TRIAL:
+    share = 3 * min(program.batch_size or 32, 32, len(examination.rows)) / len(examination.rows)
+    if examination.seconds * share * FEWEST * 3 > LONGEST_TRIAL:
+        # The first run is slower: layers compile in it.
+        _losses(examination)
+    if (step := examination.seconds * share) * FEWEST * 3 > LONGEST_TRIAL:
         return f"a training step takes about {step:.1f} s"
     return ""

@@ -11,6 +11,7 @@ import numpy as np
 
 from reszoo.data.sources import Data, open_data
 from reszoo.diagnosis.examination import EXAMPLES
+from reszoo.diagnosis.examples import rows_of_classes
 from reszoo.errors import ReszooError, UnknownNameError
 from reszoo.training.labels import training_labels
 from reszoo.training.metadata import Metadata, columns_of, read_metadata
@@ -91,6 +92,8 @@ def opened(file: str | Path, data: Any, /, *, size: int | None = None, scaling: 
         x = x.reshape(len(x), -1)
     order = np.random.default_rng(seed).permutation(len(x))
     compiled = getattr(model, "optimizer", None) is not None
+    if compiled and len(model.outputs) == 1:
+        y = rows_of_classes(y, tuple(model.outputs[0].shape[1:]), model.loss)
     loss = None if compiled else LOSSES.get(source.task)
     return Opened(model, x[order], y[order], how, loss, None if weights is None else weights[order])
 

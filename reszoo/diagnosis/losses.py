@@ -65,7 +65,9 @@ def constant_loss(output: Output, y: Array, weights: Array | None = None) -> flo
     """Returns the loss of the best prediction that does not depend on the input."""
     y64 = y.astype("float64")
     one_each = weights if weights is not None and weights.shape == (len(y),) and weights.sum() > 0 else None
-    if output.loss_name.startswith("sparse_") and output.units > 1:
+    # Class numbers, also where a function of the user's takes them: one for every row of probabilities.
+    single = y.ndim == len(output.shape) or (y.ndim == len(output.shape) + 1 and y.shape[-1] == 1)
+    if single and output.units > 1 and output.form in ("classes", "binary"):
         numbers = y.reshape(-1).astype(int).clip(0, output.units - 1)
         shares = None if one_each is None else np.repeat(one_each, len(numbers) // len(y))
         counts = np.bincount(numbers, weights=shares, minlength=output.units)

@@ -45,7 +45,7 @@ def output_names(model: KerasModel) -> list[str]:
 
 def output_keys(model: KerasModel) -> list[str]:
     """Returns the keys of a dict of outputs in the order of the outputs; their names where they are no dict."""
-    structure = getattr(model, "output", None) if output_names(model)[1:] else None
+    structure = getattr(model, "output", None)
     if not isinstance(structure, Mapping):
         return output_names(model)
     order = {id(tensor): number for number, tensor in enumerate(model.outputs)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -12,10 +12,11 @@ import numpy as np
 from keras import ops, tree
 
 from reszoo.arch.recover import stock_model
+from reszoo.diagnosis.copies import unscaled
+from reszoo.diagnosis.examples import check_counts, inputs_of, rows_of_classes
 from reszoo.diagnosis.flatten import flatten
-from reszoo.diagnosis.graph import Graph, Slot, Step
+from reszoo.diagnosis.graph import Graph, Step
 from reszoo.diagnosis.objective import (
-    CATEGORICAL,
     DISTANCES,
     Objective,
     compiled_losses,
@@ -50,6 +51,8 @@ class Output:
     """Weight of every example, from `sample_weight` or `class_weight`; None without them."""
     loss_weight: float = 1.0
     """Weight of the loss, from `compile`."""
+    numbered: bool = False
+    """Whether `y` was class numbers for a loss that takes one-hot rows, which it holds now."""
 
     @property
     def shape(self) -> tuple[int | None, ...]:
@@ -115,12 +118,17 @@ class Output:
             return "probabilities" if (y >= 0).all() and np.allclose(sums, 1, atol=1e-3) else "values"
         if bits:
             return "binary"
-        return (
-            "classes" if whole and not (self.loss_name in DISTANCES and self.activation not in _BOUNDED) else "values"
-        )
+        distance = self.loss_name in DISTANCES and (self.activation not in _BOUNDED or not _numbered_on(y))
+        return "classes" if whole and not distance else "values"
 
 
 _BOUNDED = ("softmax", "sigmoid")
+
+
+def _numbered_on(y: Array) -> bool:
+    """Returns whether whole numbers are those of classes: from 0 or 1 on, none left out."""
+    numbers = np.unique(y)
+    return numbers[0] in (0, 1) and bool((np.diff(numbers) == 1).all())
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,8 +147,6 @@ class Program:
     """The method with which the model computes its loss in its own way."""
     own_training: str = ""
     """The same for its training."""
-    traced: bool = False
-    """Whether the model stands for a subclass, whose layers and optimizer it shares."""
 
     @property
     def graph(self) -> Graph:
@@ -155,7 +161,7 @@ class Program:
     @property
     def optimizer(self) -> Any:
         """Returns the compiled optimizer, or None."""
-        return getattr(self.model, "optimizer", None) if getattr(self.model, "compiled", False) else None
+        return unscaled(getattr(self.model, "optimizer", None)) if getattr(self.model, "compiled", False) else None
 
     @property
     def steps_taken(self) -> int:
@@ -189,12 +195,12 @@ class Program:
     @cached_property
     def weighted(self) -> list[Step]:
         """Returns the steps with kernels, in execution order."""
-        return [step for step in self.graph.steps if step.kernels and not _is_norm(step.layer)]
+        return [step for step in self.graph.steps if step.kernels and not is_norm(step.layer)]
 
     @property
     def normed(self) -> bool:
         """Returns whether the network has a norm anywhere."""
-        return any(_is_norm(layer) for layer in self.model._flatten_layers(include_self=False, recursive=True))
+        return any(is_norm(layer) for layer in self.model._flatten_layers(include_self=False, recursive=True))
 
     @property
     def adds(self) -> bool:
@@ -204,7 +210,7 @@ class Program:
     def followed_by_norm(self, step: Step) -> bool:
         """Returns whether every reader of a step normalizes its output, so that its scale does not matter."""
         readers = [reader for slot in step.outputs for reader in self.graph.readers.get(slot, [])]
-        return bool(readers) and all(_is_norm(reader.layer) for reader in readers)
+        return bool(readers) and all(is_norm(reader.layer) for reader in readers)
 
     @cached_property
     def finite_rows(self) -> Array:
@@ -242,56 +248,39 @@ def read_program(
     if not isinstance(model, keras.Model):
         flatten(model)
     original, model = model, functional(model, x)
+    x = inputs_of(model, x)
+    fixed = next((tensor.shape[0] for tensor in model.inputs if tensor.shape[0] is not None), None)
+    if fixed is not None:
+        expected, hint = "any number of examples", "the same layers with keras.Input(shape) and stateful=False"
+        raise ReszooError(f"{model.name}: cannot be analyzed", got=f"batches of {fixed}", expected=expected, hint=hint)
     names = output_keys(model)
     graphs = [flatten(model, output=number) for number in range(len(names))]
     if isinstance(y, Mapping):
         parts = [y.get(key, y.get(name)) for key, name in zip(names, output_names(model), strict=True)]
     else:
-        parts = list(y) if len(names) > 1 and isinstance(y, (list, tuple)) else [y]
+        several = isinstance(y, (list, tuple)) and (len(names) > 1 or (len(y) == 1 and np.ndim(y[0]) > 0))
+        parts = list(y) if several else [y]
     if len(parts) != len(names) or any(part is None for part in parts):
         expected = f"one array for each of the outputs {', '.join(names)}"
         raise ReszooError("diagnose.y", got=f"{len(parts)} arrays", expected=expected)
     losses = [loss] if loss is not None and len(names) == 1 else compiled_losses(model)
-    targets = [_rows_of_classes(np.asarray(part), *rest) for part, *rest in zip(parts, graphs, losses, strict=True)]
+    given = [np.asarray(part) for part in parts]
+    check_counts(x, given)
+    shapes = [graph.shapes[graph.output] for graph in graphs]
+    targets = [rows_of_classes(*row) for row in zip(given, shapes, losses, strict=True)]
+    numbered = [part is not rows for part, rows in zip(given, targets, strict=True)]
     weights = example_weights(targets, names, class_weight=class_weight, sample_weight=sample_weight)
-    rows = zip(names, graphs, losses, targets, weights, loss_weights(model), strict=True)
+    rows = zip(names, graphs, losses, targets, weights, loss_weights(model), numbered, strict=True)
     outputs = tuple(Output(*row) for row in rows)
     own_loss = own_method(original, "compute_loss", "test_step")
     own = {"own_loss": own_loss, "own_training": own_method(original, "train_step") or own_loss}
-    arrays = tree.map_structure(_array, x)
-    return Program(model, arrays, outputs, batch_size, epochs, class_weight, traced=model is not original, **own)
-
-
-def first_readers(program: Program) -> Iterator[tuple[Step, Slot]]:
-    """Yields the weighted steps that read the model's input, with no weights but those of norms before, and it."""
-    graph = program.graph
-    for step in program.weighted:
-        if hasattr(step.layer, "embeddings"):
-            continue
-        before = graph.between(graph.inputs, [step.inputs[0]])
-        if not any(one.kernels for one in before) and not any(_is_norm(one.layer) for one in before):
-            yield step, step.inputs[0]
-
-
-def _rows_of_classes(y: Array, graph: Graph, loss: Any) -> Array:
-    """Returns class indices as one-hot rows, if the loss takes those; `fit` itself would refuse the indices."""
-    shape = graph.shapes[graph.output]
-    units = int(shape[-1] or 1) if len(shape) == 1 else 1
-    if loss_name(loss) not in CATEGORICAL or units < 2 or y.size != len(y) or y.dtype.kind not in "iuf":
-        return y
-    flat = y.reshape(-1)
-    if not np.isfinite(flat).all() or (flat != np.round(flat)).any() or flat.min() < 0 or flat.max() >= units:
-        return y
-    return np.eye(units, dtype="float32")[flat.astype(int)]
-
-
-def _array(part: Any) -> Array:
-    return np.asarray(part)
+    return Program(model, x, outputs, batch_size, epochs, class_weight, **own)
 
 
 def _own_weights(layer: KerasLayer) -> list[KerasVariable]:
     return [*layer._trainable_variables, *layer._non_trainable_variables]
 
 
-def _is_norm(layer: Any) -> bool:
+def is_norm(layer: Any) -> bool:
+    """Returns whether a layer is a norm."""
     return type(layer).__name__ in _NORMS

@@ -6,16 +6,16 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import isfinite
-from time import perf_counter
 from typing import Any
 
 import keras
 import numpy as np
 
 from reszoo.diagnosis.causes import Cause
-from reszoo.diagnosis.copies import copy_of, own_randomness
+from reszoo.diagnosis.copies import copy_of, optimizer_of, own_randomness
 from reszoo.diagnosis.program import Program
 from reszoo.diagnosis.remedies import GROUPS, Remedies
+from reszoo.diagnosis.stopwatch import stopwatch
 from reszoo.diagnosis.trial import Trainee, Trial, sweep
 from reszoo.errors import ReszooError
 from reszoo.types import KerasModel
@@ -120,7 +120,7 @@ def _repaired(program: Program, causes: tuple[Cause, ...], trial: Trial | None, 
     after = _curve((trainee, best), best_rate=best.advised.rate)
     model = trainee.model
     loss = model.loss
-    model.compile(_like(model.optimizer, best.advised.rate), loss=loss, metrics=_metrics(program))
+    model.compile(optimizer_of(model, rate=best.advised.rate), loss=loss, metrics=_metrics(program))
     per_epoch = -(-program.count // (program.batch_size or 32))
     short = program.updates is not None and program.updates < UPDATES
     rate = program.rate or best.advised.rate
@@ -165,7 +165,7 @@ def _curve(pair: tuple[Trainee, Trial | None], *, best_rate: float | None) -> tu
     # The first step compiles.
     trainee.train(1)
     trainee.start(rate=best_rate or trainee.rate)
-    begun = perf_counter()
+    elapsed = stopwatch()
     for number in range(11):
         if number:
             losses = trainee.train(STEPS // 10, first=(number - 1) * STEPS // 10)
@@ -173,15 +173,9 @@ def _curve(pair: tuple[Trainee, Trial | None], *, best_rate: float | None) -> tu
                 return (*values, float("inf"))
         value, constant = trainee.scores()
         values.append(value / constant if constant else value)
-        if perf_counter() - begun > SECONDS:
+        if elapsed() > SECONDS:
             break
     return tuple(values)
-
-
-def _like(optimizer: Any, rate: float) -> Any:
-    config = dict(optimizer.get_config())
-    config["learning_rate"] = rate
-    return type(optimizer).from_config(config)
 
 
 def _metrics(program: Program) -> Any:

@@ -18,7 +18,7 @@ from reszoo.types import Array, KerasModel, Tensor
 def functional(model: KerasModel, x: Tensor) -> KerasModel:
     """Returns the model itself if it has a graph; for a subclass a functional model of the same layers and optimizer.
 
-    A subclass that is not built yet is built, as `fit` would build it.
+    A Sequential or a subclass that is not built yet is built, as `fit` would build it.
 
     Example:
         >>> import keras, numpy as np
@@ -39,11 +39,9 @@ def functional(model: KerasModel, x: Tensor) -> KerasModel:
     Raises:
         ReszooError: `call()` cannot be traced, or uses variables of the model itself.
     """
-    if (
-        not isinstance(model, keras.Model)
-        or isinstance(model, keras.Sequential)
-        or functional_inside(model) is not None
-    ):
+    if isinstance(model, keras.Sequential) and not model.built:
+        model.build((None, *np.shape(x)[1:]))
+    if not isinstance(model, keras.Model) or functional_inside(model) is not None:
         return model
     where, own = f"{model.name}: cannot be analyzed", f"{type(model).__name__}, a model with its own call()"
     expected = "a functional model, keras.Model(inputs, outputs), or a call() of layers and keras.ops"

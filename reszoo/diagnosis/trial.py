@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from math import isfinite
-from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,8 @@ from reszoo.diagnosis.copies import optimizer_of
 from reszoo.diagnosis.flatten import flatten
 from reszoo.diagnosis.losses import constant_loss
 from reszoo.diagnosis.objective import compiled_loss_weights, compiled_losses
-from reszoo.diagnosis.program import Program
+from reszoo.diagnosis.program import Output, Program
+from reszoo.diagnosis.stopwatch import stopwatch
 from reszoo.types import Array, KerasModel, Tensor
 
 STEPS = 40
@@ -28,6 +29,8 @@ EXAMPLES = 256
 SECONDS = 6.0
 """Time for all rates together."""
 RATES = 6
+PERMUTATIONS = 39
+"""The least loss of 39 permutations is undercut by chance once in 40."""
 NOTHING = 0.05
 """Share of a constant prediction's loss below which a gain counts as nothing."""
 
@@ -97,8 +100,12 @@ class Trial:
 
     def gain(self, run: Run) -> float:
         """Returns the share of the constant prediction's loss that a run gets below it; at least 0."""
+        return self.gain_of(run.end)
+
+    def gain_of(self, loss: float) -> float:
+        """Returns the share of the constant prediction's loss that a loss is below it; at least 0."""
         size = abs(self.constant) or 1.0
-        return max(0.0, (self.constant - run.end) / size) if isfinite(run.end) else 0.0
+        return max(0.0, (self.constant - loss) / size) if isfinite(loss) else 0.0
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the rates and losses as plain data."""
@@ -156,11 +163,11 @@ class Trainee:
 
     def step(self, rows: Array) -> float:
         """Returns the loss of a training step on some examples."""
-        begun = perf_counter()
+        elapsed = stopwatch()
         y = [output.y[rows] for output in self._outputs]
         weights = self._weights(rows)
         result = self.model.train_on_batch(_rows(self._program.x, rows), y if len(y) > 1 else y[0], weights)
-        self.seconds = perf_counter() - begun
+        self.seconds = elapsed()
         return float(np.ravel(result)[0])
 
     def _weights(self, rows: Array) -> Any:
@@ -181,25 +188,39 @@ class Trainee:
 
     def scores(self, rows: Array | None = None) -> tuple[float, float]:
         """Returns the loss of the fixed or of other examples, and that of the best constant prediction."""
-        total = constant = 0.0
         rows = self.fixed if rows is None else rows
+        with without_gradient():
+            total = sum(self._loss(output, values, rows) for output, values in self._values(rows))
+        trained = [output for output in self._outputs if output.loss is not None]
+        constant = sum(constant_loss(output, output.y[rows], output.weights_of(rows)) for output in trained)
+        return (total if isfinite(total) else float("inf")), constant
+
+    def related(self, *, seed: int = 0) -> bool:
+        """Returns whether the outputs fit the fixed examples better than these in any of 39 other orders."""
+        random = np.random.default_rng(seed)
+        orders = [self.fixed, *(random.permutation(self.fixed) for _ in range(PERMUTATIONS))]
+        with without_gradient():
+            pairs = [*self._values(self.fixed)]
+            losses = [sum(self._loss(output, values, order) for output, values in pairs) for order in orders]
+        return losses[0] < min(losses[1:])
+
+    def _values(self, rows: Array) -> Iterator[tuple[Output, Tensor]]:
         x = _rows(self._program.x, rows)
         for output in self._outputs:
-            graph, y, weights = output.graph, output.y[rows], output.weights_of(rows)
-            if output.loss is None:
-                continue
-            with without_gradient():
-                values = graph.run(x, outputs=[graph.output], statistics="batch")[graph.output]
-                total += float(ops.convert_to_numpy(output.objective(y, values, weights)))
-            constant += constant_loss(output, y, weights)
-        return (total if isfinite(total) else float("inf")), constant
+            if output.loss is not None:
+                graph = output.graph
+                yield output, graph.run(x, outputs=[graph.output], statistics="batch")[graph.output]
+
+    @staticmethod
+    def _loss(output: Output, values: Tensor, rows: Array) -> float:
+        return float(ops.convert_to_numpy(output.objective(output.y[rows], values, output.weights_of(rows))))
 
 
 def sweep(trainee: Trainee, *, seconds: float = SECONDS) -> Trial:
     """Returns short trainings at the program's own rate, ten times and a tenth of it, and further where those help."""
     rate = trainee.rate
     start, constant = trainee.scores()
-    begun = perf_counter()
+    elapsed = stopwatch()
     trainee.start(rate=rate)
     trainee.train(2)
     steps = int(np.clip(seconds / RATES / max(trainee.seconds, 1e-4), FEWEST, STEPS))
@@ -213,7 +234,7 @@ def sweep(trainee: Trainee, *, seconds: float = SECONDS) -> Trial:
 
     for factor in (1.0, 10.0, 0.1):
         run(factor)
-    while len(runs) < RATES and perf_counter() - begun < 2 * seconds:
+    while len(runs) < RATES and elapsed() < 2 * seconds:
         best = min(runs, key=lambda factor: runs[factor].end)
         if isfinite(runs[1.0].end) and constant - runs[1.0].end > (constant - runs[best].end) / 2 > 0:
             break
@@ -223,6 +244,9 @@ def sweep(trainee: Trainee, *, seconds: float = SECONDS) -> Trial:
             # Where even a hundred times the rate learns nothing, in larger strides.
             nothing = constant - runs[best].end <= NOTHING * abs(constant)
             run(best * (30 if nothing and best >= 100 else 10))
+        elif (above := min(factor for factor in runs if factor > best)) > 20 * best:
+            # The large stride went too far.
+            run((best * above) ** 0.5)
         else:
             break
     ordered = tuple(runs[factor] for factor in sorted(runs))

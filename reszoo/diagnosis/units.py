@@ -74,8 +74,9 @@ def activation_name(step: Step) -> str:
         return step.layer.__name__
     if step.call is not step.layer:
         return "linear"
-    name = getattr(getattr(step.layer, "activation", None), "__name__", None)
-    kind = type(step.layer).__name__
+    layer = step.layer.layer if isinstance(step.layer, keras.layers.TimeDistributed) else step.layer
+    name = getattr(getattr(layer, "activation", None), "__name__", None)
+    kind = type(layer).__name__
     if name is None:
         name = kind.lower() if kind in _LAYERS or kind == "Softmax" else "linear"
     return str(name)

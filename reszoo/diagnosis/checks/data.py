@@ -8,8 +8,9 @@ import numpy as np
 from keras import tree
 
 from reszoo.diagnosis.causes import Cause
+from reszoo.diagnosis.graph import Slot, Step
 from reszoo.diagnosis.objective import DISTANCES
-from reszoo.diagnosis.program import Program, first_readers
+from reszoo.diagnosis.program import Program, is_norm
 from reszoo.types import Array
 
 LARGE = 10.0
@@ -52,7 +53,7 @@ def scale_causes(program: Program) -> Iterator[Cause]:
     """Yields causes in the scale of inputs (unfit for the initial weights, with no norm behind) and true values."""
     rows = program.finite_rows[:ROWS]
     x = tree.map_structure(lambda part: part[rows], program.x)
-    readers = [(step, slot) for step, slot in first_readers(program) if not program.followed_by_norm(step)]
+    readers = [(step, slot) for step, slot in _first_readers(program) if not program.followed_by_norm(step)]
     slots = [*dict.fromkeys(slot for _, slot in readers)]
     values = program.graph.read(x, outputs=slots) if len(rows) and slots else {}
     for slot, value in values.items():
@@ -87,10 +88,35 @@ def scale_causes(program: Program) -> Iterator[Cause]:
             )
 
 
+def _first_readers(program: Program) -> Iterator[tuple[Step, Slot]]:
+    """Yields the weighted steps that read the model's input, with no weights but those of norms before, and it."""
+    graph = program.graph
+    for step in program.weighted:
+        if hasattr(step.layer, "embeddings"):
+            continue
+        before = graph.between(graph.inputs, [step.inputs[0]])
+        if not any(one.kernels or is_norm(one.layer) for one in before):
+            yield step, step.inputs[0]
+
+
 def label_causes(program: Program) -> Iterator[Cause]:
-    """Yields true values that are all equal."""
+    """Yields true values that are no numbers, class numbers where rows are needed, and values that are all equal."""
     for output in program.outputs:
         y = output.y
+        if y.dtype.kind not in "iufb":
+            yield Cause(
+                "labels",
+                f"true values of type {y.dtype}, such as {str(y.reshape(-1)[0])[:40]!r}: no numbers",
+                "no loss takes them",
+                "names, y = np.unique(y, return_inverse=True)  # class numbers, and the names they stand for",
+            )
+        if output.numbered:
+            yield Cause(
+                "labels",
+                f"class numbers for {output.loss_name}",
+                f"that loss takes one-hot rows of {output.units}; fit() refuses the numbers",
+                "model.compile(..., loss='sparse_categorical_crossentropy')",
+            )
         if len(y) > 1 and y.dtype.kind in "iufb" and (y == y[:1]).all():
             yield Cause(
                 "labels",
@@ -134,6 +160,8 @@ def features_of(program: Program, rows: Array) -> Array | None:
         if value.dtype.kind in "iu" and any(hasattr(layer, "embeddings") for layer in program.layers):
             if value.min() < 0 or value.max() >= 5000:
                 return None
+            # Which tokens there are, and which stands where.
+            parts.append(value.astype("float32"))
             value = np.stack([np.bincount(row, minlength=int(value.max()) + 1) for row in value])
         parts.append(value.astype("float32"))
     features = np.concatenate(parts, axis=1)

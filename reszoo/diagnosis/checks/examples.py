@@ -89,7 +89,9 @@ def _chance(program: Program, rows: Array) -> int:
     Rows of few possible values, such as truth tables, have as many there.
     """
     flat = [np.asarray(part)[rows].reshape(len(rows), -1) for part in tree.flatten(program.x)]
-    x = np.concatenate([part[:, :COLUMNS].astype("float64") for part in flat if part.dtype.kind in "iufb"], axis=1)
+    if any(part.dtype.kind not in "iufb" for part in flat):
+        return len(rows)
+    x = np.concatenate([part[:, :COLUMNS].astype("float64") for part in flat], axis=1)
     return len(x) - len(np.unique(np.random.default_rng(0).permuted(x, axis=0), axis=0))
 
 

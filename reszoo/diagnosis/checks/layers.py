@@ -116,15 +116,16 @@ def _is_linear(program: Program) -> bool:
     graph = program.graph
     if any(hasattr(layer, "embeddings") for layer in program.layers) or program.count < 2:
         return False
-    if any(
-        np.asarray(part).dtype.kind != "f" and np.asarray(part).dtype.kind not in "iub"
-        for part in tree.flatten(program.x)
-    ):
+    if any(part.dtype.kind not in "fiub" for part in tree.flatten(program.x)):
         return False
     end = program.weighted[-1]
     slot = graph.logits if graph.logits in end.outputs else end.outputs[0]
     if slot == graph.output and activation_name(end) != "linear":
         slot = end.inputs[0]
+    if any(
+        activation_name(step) != "linear" for step in graph.between(graph.inputs, [slot]) if slot not in step.outputs
+    ):
+        return False
     random = np.random.default_rng(0)
 
     # Noise of both signs and no examples: where all numbers are positive, relu may be linear.

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import zip_longest
 from math import isfinite
-from time import perf_counter
 
 import keras
 import numpy as np
@@ -15,6 +14,7 @@ from keras import tree
 from reszoo.diagnosis.causes import Cause
 from reszoo.diagnosis.checks.data import features_of
 from reszoo.diagnosis.program import Program
+from reszoo.diagnosis.stopwatch import stopwatch
 from reszoo.diagnosis.trial import OneBatch, Trainee, Trial
 from reszoo.diagnosis.weighting import class_numbers
 from reszoo.types import Array, KerasModel
@@ -121,11 +121,11 @@ def _fit(trainee: Trainee, rows: Array, rate: float) -> OneBatch | None:
     trainee.start(rate=rate)
     trainee.step(batch)
     trainee.start(rate=rate)
-    begun, gain, before = perf_counter(), 0.0, 0.0
+    elapsed, gain, before = stopwatch(), 0.0, 0.0
     for step in range(1, STEPS + 1):
         if not isfinite(trainee.step(batch)):
             return OneBatch(tuple(rows.tolist()), rate, step, 0.0)
-        late = perf_counter() - begun > SECONDS
+        late = elapsed() > SECONDS
         if step % 30 == 0 or late:
             loss, constant = trainee.scores(rows)
             before, gain = gain, max(0.0, (constant - loss) / (abs(constant) or 1.0))
@@ -161,7 +161,9 @@ def _rows(program: Program) -> Array | None:
             break
     rows = np.array([*chosen.values()])
     y = output.y[rows] if len(rows) else output.y[:0]
-    return rows if len(rows) >= COUNT // 2 and (y != y[:1]).any() else None
+    # The four rows of a truth table are few, but all there is.
+    least = COUNT // 2 if len(program.weighted) > 1 else 4
+    return rows if len(rows) >= least and (y != y[:1]).any() else None
 
 
 def _restrains(model: KerasModel) -> bool:

@@ -65,18 +65,37 @@ def _activation(output: Output) -> Iterator[Cause]:
         )
         return
     name = output.loss_name
+    axis = _other_axis(output)
+    if axis is not None and name in (*CATEGORICAL, *SPARSE, *BINARY):
+        yield Cause(
+            kind,
+            f"softmax over axis {axis} of outputs of shape {output.shape}, the classes on the last one",
+            "the probabilities of an example's classes do not add up to 1",
+            "keras.layers.Softmax()  # axis=-1",
+        )
+        return
     if name in (*CATEGORICAL, *SPARSE):
         yield from _exclusive(output, last)
         return
     probabilities = last in ("sigmoid", "hard_sigmoid", "softmax") or output.takes_logits
     if name in BINARY and not probabilities and output.form in (*_CLASSES, "several labels"):
         yield _wrong_for(output, last, _dense(output.units, "sigmoid"))
+    if name in BINARY and last == "softmax" and output.form == "several labels":
+        yield from _exclusive(output, last)
+
+
+def _other_axis(output: Output) -> int | None:
+    """Returns the axis of a softmax at the end that is not the last one; None for any other end."""
+    layer = next((step.layer for step in output.graph.steps if output.graph.output in step.outputs), None)
+    axis = getattr(layer, "axis", -1) if isinstance(layer, keras.layers.Softmax) else -1
+    last = (-1, len(output.shape))
+    return axis if isinstance(axis, int) and axis not in last else None
 
 
 def _exclusive(output: Output, last: str) -> Iterator[Cause]:
     """Yields the last activations that do not suit a loss for classes that exclude each other."""
     remedy = _dense(output.units, "softmax")
-    if output.form == "several labels" and output.loss_name in CATEGORICAL:
+    if output.form == "several labels":
         counts = output.y.reshape(-1, output.units).sum(axis=1)
         yield Cause(
             "output_activation",
@@ -145,7 +164,21 @@ def _targets(output: Output) -> Iterator[Cause]:
         return
     values = y[np.isfinite(y)].astype("float64") if y.dtype.kind == "f" else y.astype("float64").reshape(-1)
     if name in SPARSE:
-        yield from _class_numbers(output, values)
+        yield from _class_numbers(output, values[values != getattr(output.loss, "ignore_class", None)])
+        return
+    if not _same_shape(output):
+        # A function of the user's may take true values of any form.
+        if name in (*DISTANCES, *CATEGORICAL, *BINARY):
+            yield _other_shape(output)
+        return
+    numbers = np.unique(values)
+    if len(numbers) == 2 and output.form == "classes" and output.units == 1 and output.activation == "sigmoid":
+        yield Cause(
+            "labels",
+            f"two classes with the numbers {numbers[0]:g} and {numbers[1]:g}",
+            "a sigmoid returns 0 to 1, and its loss takes 0 and 1",
+            f"y = (y == {numbers[1]:g}).astype('float32')",
+        )
         return
     low, high = _RANGES.get(output.activation, (-np.inf, np.inf))
     if name in BINARY and output.takes_logits:
@@ -169,6 +202,26 @@ def _targets(output: Output) -> Iterator[Cause]:
             _classes(output),
             evidence={"classes": count, "units": 1},
         )
+
+
+def _same_shape(output: Output) -> bool:
+    """Returns whether true values have the shape of the outputs, but for a last axis of 1, as Keras compares them."""
+    mine, theirs = output.y.shape[1:], output.shape
+    mine = mine[:-1] if len(mine) == len(theirs) + 1 and mine[-1] == 1 else mine
+    mine = (*mine, 1) if len(mine) == len(theirs) - 1 else mine
+    return len(mine) == len(theirs) and all(a == b or b is None for a, b in zip(mine, theirs, strict=True))
+
+
+def _other_shape(output: Output) -> Cause:
+    name, units = output.loss_name, int(output.y.shape[-1]) if output.y.ndim > 1 else 1
+    activation = "softmax" if name in CATEGORICAL else "sigmoid" if name in BINARY else "linear"
+    return Cause(
+        "layer_properties",
+        f"true values of shape {output.y.shape[1:]} for outputs of shape {output.shape}",
+        f"{name} compares number with number: other shapes are refused, or repeated without a word",
+        _dense(units, activation),
+        evidence={"units": output.units, "numbers of an example": units},
+    )
 
 
 def _class_numbers(output: Output, values: np.ndarray) -> Iterator[Cause]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import pairwise
 from math import isfinite
-from time import perf_counter
+from typing import NamedTuple
 
 from reszoo.diagnosis.causes import Cause
 from reszoo.diagnosis.program import Program
+from reszoo.diagnosis.stopwatch import stopwatch
 from reszoo.diagnosis.trial import Run, Trainee, Trial
 
 LEAST = 0.05
@@ -35,9 +36,9 @@ def rate_trial_causes(program: Program, trial: Trial, trainee: Trainee) -> Itera
     updates = program.updates
     low = best >= LEAST and own < SHARE * best and trial.best.rate > trial.rate
     short = updates is not None and 4 * updates <= LONGEST
-    followed = _follow(trainee, trial, updates) if low or short else []
+    marks = _follow(trainee, trial, updates) if low or short else []
     if updates is not None:
-        yield from _epochs(updates, followed, trial)
+        yield from _epochs(updates, marks, trial)
     if best >= LEAST and own >= SHARE * best:
         yield from _swings(trial, type(program.optimizer).__name__)
     if best < LEAST or own >= SHARE * best:
@@ -57,10 +58,11 @@ def rate_trial_causes(program: Program, trial: Trial, trainee: Trainee) -> Itera
     lower = [run for run in trial.runs if run.rate > trial.rate and trial.gain(run) >= best / 2]
     needed = trial.steps * min(run.rate for run in lower) / trial.rate
     # A rate that gets there in a longer training is not too low: that is a matter of epochs.
-    later = max((gain for _, gain in followed), default=0.0)
-    within = max((gain for steps, gain in followed if updates is None or steps <= updates), default=0.0)
+    later = max((trial.gain_of(mark.end) for mark in marks), default=0.0)
+    within = max((trial.gain_of(mark.end) for mark in marks if mark.steps <= (updates or LONGEST)), default=0.0)
     learned = later if later > LEAST else within
-    if needed > (updates or USUAL_STEPS) and learned < SHARE * best:
+    allowed = updates or USUAL_STEPS
+    if needed > allowed and learned < SHARE * best and not _gets_there(trial, marks, allowed):
         yield _rate("low", f"ends at {trial.own.end:.3g}", trial, name, evidence)
 
 
@@ -103,48 +105,61 @@ def _relative(trial: Trial, run: Run) -> float | None:
     return run.end / trial.constant if isfinite(run.end) and trial.constant > 0 else None
 
 
-def _follow(trainee: Trainee, trial: Trial, updates: int | None) -> list[tuple[int, float]]:
-    """Returns (steps, gain) along the program's own training, up to four times its length."""
-    longest = min(4 * updates, LONGEST) if updates else LONGEST // 2
+class Mark(NamedTuple):
+    """How far the program's own training is after some steps."""
+
+    steps: int
+    end: float
+    """Loss on the fixed examples."""
+    related: bool
+    """Whether the outputs belong to the true values beyond chance."""
+
+
+def _follow(trainee: Trainee, trial: Trial, updates: int | None) -> list[Mark]:
+    """Returns marks along the program's own training, up to four times its length."""
+    longest = min(4 * updates, LONGEST) if updates else LONGEST
     trainee.start(rate=trial.rate)
-    marks = sorted({min(updates or longest, longest), longest})
-    gains: list[tuple[int, float]] = []
-    reached, begun = 0, perf_counter()
-    for mark in marks:
-        while reached < mark:
-            steps = min(20, mark - reached)
-            losses = trainee.train(steps, first=reached)
-            reached += steps
+    marks: list[Mark] = []
+    reached, elapsed = 0, stopwatch()
+    for mark in sorted({min(updates or longest, longest), longest}):
+        while reached < mark and elapsed() <= SECONDS:
+            losses = trainee.train(min(20, mark - reached), first=reached)
+            reached += len(losses)
             if not isfinite(losses[-1]):
-                return gains
-            if perf_counter() - begun > SECONDS:
-                break
-        end = trainee.loss()
-        gains.append((reached, trial.gain(Run(trial.rate, (), end))))
-        if perf_counter() - begun > SECONDS:
+                return marks
+        marks.append(Mark(reached, trainee.loss(), trainee.related()))
+        if reached < mark:
             break
-    return gains
+    return marks
 
 
-def _epochs(updates: int, followed: list[tuple[int, float]], trial: Trial) -> Iterator[Cause]:
+def _gets_there(trial: Trial, marks: list[Mark], allowed: int) -> bool:
+    """Returns whether the loss, falling as it does, is below that of a constant prediction within some steps."""
+    if not marks or not trial.start > marks[-1].end:
+        return False
+    pace = (trial.start - marks[-1].end) / marks[-1].steps
+    return trial.start - pace * allowed < trial.constant * (1 - LEAST)
+
+
+def _epochs(updates: int, marks: list[Mark], trial: Trial) -> Iterator[Cause]:
     """Yields a training that ends before anything is learned, though it would go on to learn."""
-    gains = dict(followed)
-    at_end, later = gains.get(updates), max((gain for steps, gain in followed if steps > updates), default=None)
+    own = next((mark for mark in marks if mark.steps == updates), None)
+    later = max((trial.gain_of(mark.end) for mark in marks if mark.steps > updates), default=None)
+    at_end = None if own is None else trial.gain_of(own.end)
     grows = at_end is not None and later is not None and later > LEAST and at_end < 2 * LEAST and later > 2 * at_end
-    if not grows and updates > HORIZON:
+    if not (grows and own is not None and not (own.related and at_end)) and updates > HORIZON:
         return
     seen = f"fit() takes {updates} steps"
     evidence = {"steps": float(updates)}
     if at_end is not None and later is not None:
         seen += f": the loss is then {at_end:.0%} below that of the best constant prediction, and {later:.0%} later on"
         evidence |= {"gain at the end": at_end, "gain later on": later}
+    more = max(10, round(1000 / updates)) if updates < 100 else 10
     yield Cause(
         "epochs",
         seen,
         "training stops long before it is done",
-        f"model.fit(x, y, epochs={max(10, round(1000 / max(updates, 1)))} * epochs)"
-        if updates < 100
-        else "model.fit(x, y, epochs=10 * epochs)",
+        f"model.fit(x, y, epochs={more} * epochs)",
         certain=False,
         evidence=evidence,
     )

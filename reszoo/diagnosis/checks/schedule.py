@@ -23,7 +23,7 @@ def rate_causes(program: Program) -> Iterator[Cause]:
         return
     name = type(program.optimizer).__name__
     low, high = USUAL.get(name, ADAPTIVE)
-    if low <= rate <= high:
+    if low <= rate * (1 + 1e-6) and rate <= high * (1 + 1e-6):
         return
     size = "high" if rate > high else "low"
     usual = 0.01 if name in USUAL else 0.001

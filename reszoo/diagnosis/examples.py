@@ -1,0 +1,130 @@
+"""The examples of a diagnosis: arrays or batches as `fit` takes them, in the form that the model's inputs have."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+from keras import tree
+
+from reszoo.diagnosis.objective import CATEGORICAL, loss_name
+from reszoo.errors import ReszooError
+from reszoo.types import Array, KerasModel, Tensor
+
+GATHERED = 2048
+"""Examples that are taken from batches, which may go on for ever."""
+
+
+class Examples(NamedTuple):
+    """Inputs, true values and weights, as `fit` takes them."""
+
+    x: Tensor
+    y: Tensor
+    sample_weight: Tensor
+    batch_size: int | None = None
+    """Of the batches that they come from; None for arrays."""
+    whole: bool = True
+    """Whether there are no more examples."""
+
+
+def gathered(x: Tensor, y: Tensor, sample_weight: Tensor = None) -> Examples:
+    """Returns examples as they are, or those of the first batches: of a Dataset, PyDataset, DataLoader or generator.
+
+    Example:
+        >>> import numpy as np
+        >>> batches = ((np.full((2, 1), number), np.zeros(2)) for number in range(3))
+        >>> gathered(batches, None).x.ravel()
+        array([0, 0, 1, 1, 2, 2])
+
+    Args:
+        x: inputs, or an iterable of batches (inputs, true values[, weights]) if `y` is None.
+        y: true values.
+        sample_weight: weights of the examples.
+
+    Raises:
+        ReszooError: no true values.
+    """
+    if y is not None:
+        return Examples(x, y, sample_weight)
+    expected = "inputs and true values, or batches of both as `fit` takes them"
+    arrays = hasattr(x, "shape") or isinstance(x, (list, tuple, Mapping))
+    if arrays or not (hasattr(x, "__iter__") or isinstance(x, keras.utils.PyDataset)):
+        raise ReszooError("diagnose.y", got=None, expected=expected)
+    parts: list[Any] = []
+    count, whole = 0, True
+    for batch in _batches(x):
+        if count >= GATHERED:
+            whole = False
+            break
+        if not isinstance(batch, (list, tuple)) or len(batch) not in (2, 3):
+            raise ReszooError("diagnose", got=f"batches of type {type(batch).__name__}", expected=expected)
+        parts.append(tree.map_structure(_array, tuple(batch)))
+        count += len(tree.flatten(parts[-1])[0])
+    if not parts:
+        raise ReszooError("diagnose", got="no batch", expected=expected)
+    joined = tree.map_structure(lambda *arrays: np.concatenate(arrays), *parts)
+    weights = joined[2] if len(joined) > 2 else sample_weight
+    return Examples(joined[0], joined[1], weights, len(tree.flatten(parts[0])[0]), whole)
+
+
+def _batches(x: Any) -> Iterable[Any]:
+    if not isinstance(x, keras.utils.PyDataset):
+        return x
+    return (x[number] for number in range(x.num_batches or GATHERED))
+
+
+def _array(part: Any) -> Array:
+    return np.asarray(part.detach().cpu() if hasattr(part, "detach") else part)
+
+
+def inputs_of(model: KerasModel, x: Tensor) -> Tensor:
+    """Returns inputs as arrays in the structure and of the ranks of the model's, as Keras itself changes them.
+
+    A dict is read by the names of the inputs, and what the model does not read is left out; a last axis of 1 is added
+    or removed. Where they do not fit, they are left as they are.
+    """
+    structure = (getattr(model, "_functional", None) or model).input
+    if isinstance(x, Mapping):
+        names = {tensor.name.split(":")[0]: tensor for tensor in model.inputs}
+        keys = [*structure] if isinstance(structure, Mapping) else [*names]
+        if all(key in x for key in keys):
+            x = {key: x[key] for key in keys} if isinstance(structure, Mapping) else [x[key] for key in keys]
+    if isinstance(x, (list, tuple)) and len(model.inputs) == 1:
+        x = x[0] if len(x) == 1 and np.ndim(x[0]) == len(model.inputs[0].shape) else np.asarray(x)
+    flat = [_array(part) for part in tree.flatten(x)]
+    if len(flat) != len(model.inputs):
+        return x
+    ranked = [*_ranked(model, flat)]
+    return ranked[0] if len(ranked) == 1 and not isinstance(x, (Mapping, list)) else tree.pack_sequence_as(x, ranked)
+
+
+def _ranked(model: KerasModel, flat: list[Array]) -> Iterator[Array]:
+    for part, tensor in zip(flat, model.inputs, strict=True):
+        rank = len(tensor.shape)
+        if part.ndim == rank - 1 and tensor.shape[-1] == 1:
+            yield part[..., None]
+        elif part.ndim == rank + 1 and part.shape[-1] == 1:
+            yield part[..., 0]
+        else:
+            yield part
+
+
+def check_counts(x: Tensor, targets: list[Array]) -> None:
+    """Raises an error if there are not as many inputs as true values, two at least."""
+    counts = [len(part) if np.ndim(part) else 0 for part in (*tree.flatten(x), *targets)]
+    if len({*counts}) > 1 or counts[0] < 2:
+        got = f"{', '.join(map(str, counts[: -len(targets)]))} inputs and {counts[-1]} true values"
+        raise ReszooError("diagnose", got=got, expected="the same number of both, at least two")
+
+
+def rows_of_classes(y: Array, shape: tuple[int | None, ...], loss: Any) -> Array:
+    """Returns class indices as one-hot rows, if the loss takes those; `fit` itself would refuse the indices."""
+    units = int(shape[-1] or 1) if len(shape) == 1 else 1
+    if loss_name(loss) not in CATEGORICAL or units < 2 or y.size != len(y) or y.dtype.kind not in "iuf":
+        return y
+    flat = y.reshape(-1)
+    if not np.isfinite(flat).all() or (flat != np.round(flat)).any() or flat.min() < 0 or flat.max() >= units:
+        return y
+    return np.eye(units, dtype="float32")[flat.astype(int)]
