@@ -1,6 +1,9 @@
 """Equal blocks as loops: the numbers of the stock network, whatever trains it, and stock files."""
 
 import copy
+import signal
+import subprocess
+import sys
 import warnings
 
 import keras
@@ -554,6 +557,53 @@ def test_runs_with_loops_resume_and_are_those_of_the_stock_network(tmp_path, mon
         for file in ("best.keras", "model.keras"):
             kept, other = (keras.models.load_model(tmp_path / each / file) for each in (name, "stock"))
             assert np.array_equal(kept.predict(x, verbose=0), other.predict(x, verbose=0))
+
+
+KILLED = """
+import os, signal, sys
+import keras, numpy as np, reszoo, reszoo.training.run
+from reszoo.arch.loops import Looped
+
+reszoo.training.run.loops_pay = lambda *_: True
+folder, last = sys.argv[1], sys.argv[2] == "last"
+
+
+class Kill(keras.callbacks.Callback):
+    reads_layers = False
+
+    def on_epoch_begin(self, epoch, logs=None):
+        assert isinstance(self.model, Looped)
+        self.epoch = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self.epoch == 1 and batch == 2 and not last:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+random = np.random.default_rng(0)
+y = np.arange(96) % 3
+x = (random.normal(size=(96, 4)) + 3 * np.eye(4)[y]).astype("float32")
+changes = {"depths": 3, "widths": 16, "block": {"dropout": 0.1}}
+done = reszoo.train(
+    "residual_mlp18", (x, y), changes=changes, callbacks=[Kill()], output=folder, epochs=3, batch=16, verbose=0
+)
+np.savez(folder + ".npz", *done.model.get_weights())
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="loops pay on TensorFlow")
+def test_a_killed_process_with_loops_resumes_to_equal_weights(tmp_path):
+    def run(folder, when):
+        command = [sys.executable, "-c", KILLED, str(tmp_path / folder), when]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == (0 if when == "last" else -signal.SIGKILL), done.stderr[-3000:]
+
+    run("killed", "first")
+    for folder in ("killed", "whole"):
+        run(folder, "last")
+    with np.load(tmp_path / "killed.npz") as ours, np.load(tmp_path / "whole.npz") as theirs:
+        assert ours.files == theirs.files and all(np.array_equal(ours[each], theirs[each]) for each in ours.files)
 
 
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="loops pay on TensorFlow")

@@ -22,7 +22,7 @@ BlockFunction = Callable[[Tensor, Tensors, Tensors], tuple[Tensor, Tensors]]
 
 def scan(
     block: BlockFunction, x: Tensor, scanned: Tensors, states: Tensors, *, recompute: int = 0
-) -> tuple[Tensor, list[Tensor]]:
+) -> tuple[Tensor, Tensors]:
     """Returns the output of a chain of blocks, and their new states stacked again.
 
     Block i reads slice i of every stack. Gradients flow to `x` and `scanned`; states are constants.
@@ -35,15 +35,15 @@ def scan(
         recompute: 0 keeps all activations for the backward pass; n keeps the input of every n-th block and runs the n
             blocks again there. The states of the second run are discarded.
     """
-    # A copy: on PyTorch new states are assigned in place, before the backward pass reads the old ones.
-    scanned, states = tuple(scanned), tuple(ops.copy(ops.stop_gradient(stack)) for stack in states)
+    scanned, states = tuple(scanned), tuple(states)
+    if keras.backend.backend() == "torch":
+        # New states are assigned in place, before the backward pass reads the old ones.
+        states = tuple(stack.detach().clone() for stack in states)
     count = (*scanned, *states)[0].shape[0]
-    if count == 1:
-        x, after = block(x, tuple(stack[0] for stack in scanned), tuple(stack[0] for stack in states))
-        after = [value[None] for value in after]
-    else:
-        x, after = LOOPS[keras.backend.backend()](block, x, scanned, states, min(recompute, count))
-    return x, [ops.stop_gradient(stack) for stack in after]
+    if count > 1:
+        return LOOPS[keras.backend.backend()](block, x, scanned, states, min(recompute, count))
+    x, after = block(x, *(tuple(ops.squeeze(stack, 0) for stack in stacks) for stacks in (scanned, states)))
+    return x, [ops.expand_dims(ops.stop_gradient(value), 0) for value in after]
 
 
 def _tensorflow(
@@ -52,6 +52,7 @@ def _tensorflow(
     """keras.ops.scan cannot return values whose shape differs from that of the carry."""
     import tensorflow as tf
 
+    states = [tf.convert_to_tensor(stack) for stack in states]
     if recompute:
         return _tensorflow_segments(block, x, scanned, states, recompute)
     raw, count = tf.raw_ops, (*scanned, *states)[0].shape[0]
