@@ -58,7 +58,7 @@ def read_stream(name: str, batches: Any, /) -> Stream:
     length, limit = _length(batches), free_memory() // 2
     parts: list[tuple[Array, ...]] = []
     size, watch = 0, _Repetition() if length is None else None
-    for batch in _iterate(batches, length):
+    for batch in _read(name, batches, length):
         x, y, *weights = _arrays(
             name, batch, "DataLoader(dataset, batch_size=32)" if _is_torch(batches) else ".batch(32) is missing"
         )
@@ -109,11 +109,19 @@ def _length(batches: Any) -> int | None:
     return length if isinstance(length, int) and length >= 0 else None
 
 
-def _iterate(batches: Any, length: int | None) -> Iterator[Any]:
-    # A PyDataset is read by index: iterating it would never end.
-    if length is not None and hasattr(batches, "__getitem__"):
-        return (batches[index] for index in range(length))
-    return iter(batches)
+def _read(name: str, batches: Any, length: int | None) -> Iterator[Any]:
+    """The batches of a stream; an error in the code that makes them names the batch."""
+    count, indexed = 0, length is not None and hasattr(batches, "__getitem__")
+    try:
+        # A PyDataset is read by index: iterating it would never end.
+        for batch in map(batches.__getitem__, range(length or 0)) if indexed else batches:
+            yield batch
+            count += 1
+    except Exception as error:
+        text = str(error).strip().splitlines() or [""]
+        got = f"{type(error).__name__} in batch {count} ({text[0][:200]})"
+        expected = f"{length} batches, as its length says" if indexed else "batches without an error"
+        raise ReszooError(name, got=got, expected=expected) from error
 
 
 def _arrays(name: str, batch: Any, remedy: str) -> tuple[Array, ...]:
