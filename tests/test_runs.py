@@ -7,11 +7,13 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 from conftest import python, refused
+from PIL import Image
 
 import reszoo
 from reszoo.data.arrays import Arrays
@@ -546,3 +548,31 @@ def test_balanced_accuracy_is_the_mean_recall_and_can_select_epochs():
     data = reszoo.open_data(([[0.0], [1.0]] * 10, [0, 1] * 10))
     with refused(["recipe.monitor", "'rmse' for classification", "balanced_accuracy"]):
         check_recipe(reszoo.recipe("tabular", monitor="rmse"), data)
+
+
+# Memory.
+
+
+class Resident(keras.callbacks.Callback):
+    """The memory of this process after every epoch, in bytes."""
+
+    def __init__(self):
+        super().__init__()
+        self.sizes = []
+
+    def on_epoch_end(self, epoch, logs=None):
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        self.sizes.append(pages * os.sysconf("SC_PAGE_SIZE"))
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the memory of a process is read as on Linux")
+def test_twenty_epochs_need_no_more_memory_than_ten(tmp_path):
+    for number in range(36):
+        path = tmp_path / "photos" / "ab"[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(RANDOM.integers(0, 256, (96, 96, 3)).astype("uint8")).save(path)
+    resident, network = Resident(), {"depths": 1, "width_multiplier": 0.25, "strides": [2, 2, 2]}
+    settings = {"size": 96, "epochs": 20, "batch": 16, "verbose": 0, "changes": network}
+    reszoo.train("resnet20_cifar", tmp_path / "photos", output=tmp_path / "run", callbacks=[resident], **settings)
+    # As much as four epochs of pictures: kept in memory, they would be ten.
+    assert len(resident.sizes) == 20 and resident.sizes[-1] - resident.sizes[9] < 4 * 36 * 96 * 96 * 3 * 4
