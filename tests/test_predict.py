@@ -19,15 +19,16 @@ import reszoo
 from reszoo.arch.facts import facts_in, read_facts
 from reszoo.cli import app, screen
 from reszoo.cli.screen import escaped, say
+from reszoo.data.dataset import range_of
 from reszoo.data.digest import digest
-from reszoo.data.ranges import Range, value_range
+from reszoo.data.ranges import Range, scaling_for_range, value_range
 from reszoo.data.sources import Data, Scaling
 from reszoo.report.evaluation import evaluation_page
 from reszoo.report.tables import table
 from reszoo.report.write import write
 from reszoo.strict_json import strict_json
 from reszoo.training.evaluate import dash
-from reszoo.training.labels import class_indices
+from reszoo.training.evaluation_data import class_indices, select
 from reszoo.training.metadata import (
     DataWarning,
     Metadata,
@@ -39,10 +40,7 @@ from reszoo.training.metadata import (
 )
 from reszoo.training.metrics import average_precision, class_metrics, regression
 from reszoo.training.network import open_network, probabilities
-from reszoo.training.parts import select
-from reszoo.training.predict import Predictions
-from reszoo.training.prediction_files import as_csv, as_json, write_predictions
-from reszoo.training.ranges import range_of, scaling_for_range
+from reszoo.training.predict import Predictions, as_csv, as_json, write_predictions
 from reszoo.training.train import scaled_for
 from reszoo.weights.origin import preprocessing_in
 

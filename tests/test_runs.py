@@ -19,10 +19,9 @@ import reszoo
 from reszoo.data.arrays import Arrays
 from reszoo.data.digest import difference, digest, digests
 from reszoo.data.sources import Data, Scaling
-from reszoo.training.batches import Batches
+from reszoo.training.batches import Batches, mix
 from reszoo.training.defaults import fitted
 from reszoo.training.losses import Targets, loss, metrics
-from reszoo.training.mixing import mix
 from reszoo.training.recipes import Augmentation, Plateau
 from reszoo.training.remarks import remarks
 from reszoo.training.run import class_weights
@@ -529,9 +528,9 @@ def test_commands_continue_a_run_and_refuse_mistakes(tmp_path):
 
 
 def test_balanced_accuracy_is_the_mean_recall_and_can_select_epochs():
+    from reszoo.training.defaults import check_recipe
     from reszoo.training.losses import BalancedAccuracy
     from reszoo.training.selection import best_of
-    from reszoo.training.suitability import check_recipe
 
     random = np.random.default_rng(0)
     labels, scores = np.array([0] * 8 + [1] * 3 + [3]), random.random((12, 4))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -146,8 +145,18 @@ def read_npz(path: Path, /) -> Parts:
             arrays = {name: file[name] for name in file.files}
     except Exception as error:
         # A damaged archive raises errors of several libraries.
-        objects = zipfile.is_zipfile(path) and "allow_pickle" in str(error)
+        is_archive = _is_archive(path)
+        objects = is_archive and "allow_pickle" in str(error)
         hint = "arrays of objects are not read: save numbers or words" if objects else ""
-        got = f"a file that is not .npz{f' ({error})' if zipfile.is_zipfile(path) else ''}"
+        got = f"a file that is not .npz{f' ({error})' if is_archive else ''}"
         raise ReszooError(str(path), got=got, expected="arrays x and y", hint=hint) from None
     return by_name(str(path), arrays)
+
+
+def _is_archive(path: Path) -> bool:
+    """Whether a file begins as a zip archive, which a `.npz` file is, or cannot be opened."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(2) == b"PK"
+    except OSError:
+        return True

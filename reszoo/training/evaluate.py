@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from reszoo.data.dataset import range_of
+from reszoo.data.ranges import scaling_for_range
 from reszoo.data.sources import Data, DataSource, open_data
 from reszoo.data.table import is_table
 from reszoo.errors import ReszooError
@@ -14,7 +16,15 @@ from reszoo.notebook import html_table
 from reszoo.report.evaluation import evaluation_page
 from reszoo.report.page import Page
 from reszoo.report.write import Presentable, versions
-from reszoo.training.labels import training_labels
+from reszoo.training.evaluation_data import (
+    Selection,
+    Split,
+    WrongExample,
+    check_data,
+    most_wrong,
+    select,
+    training_labels,
+)
 from reszoo.training.metadata import Metadata, check_columns, warn_of
 from reszoo.training.metrics import (
     Bin,
@@ -28,10 +38,7 @@ from reszoo.training.metrics import (
     reliability,
 )
 from reszoo.training.network import Network, check_size, open_network, outputs_of, probabilities
-from reszoo.training.parts import Selection, Split, check_data, select
-from reszoo.training.ranges import range_of, scaling_for_range
 from reszoo.training.remarks import no_better
-from reszoo.training.wrong import WrongExample, most_wrong
 from reszoo.types import Array, KerasModel
 
 THRESHOLD = 0.5

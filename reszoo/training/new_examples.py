@@ -11,11 +11,10 @@ from typing import Any, NamedTuple, TypeAlias
 from reszoo.data.files import is_passed_over, list_files
 from reszoo.data.image_folder import ImageFiles
 from reszoo.data.pictures import FORMATS, Channels, problem
-from reszoo.data.ranges import Range, value_range
+from reszoo.data.ranges import FILES, Range, value_range
 from reszoo.data.table import is_table, read_rows
 from reszoo.errors import ReszooError
 from reszoo.training.network import Network
-from reszoo.training.ranges import FILES
 from reszoo.types import Array
 
 NewSource: TypeAlias = str | Path | Sequence[str | Path] | Array
