@@ -4,6 +4,7 @@ import hashlib
 import inspect
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -547,6 +548,46 @@ def test_balanced_accuracy_is_the_mean_recall_and_can_select_epochs():
     data = reszoo.open_data(([[0.0], [1.0]] * 10, [0, 1] * 10))
     with refused(["recipe.monitor", "'rmse' for classification", "balanced_accuracy"]):
         check_recipe(reszoo.recipe("tabular", monitor="rmse"), data)
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:50])
+
+
+DAMAGES = {
+    "settings that are a list": (lambda run: (run / "run.json").write_text("[1]"), ["damaged run.json"]),
+    "half of the history": (lambda run: cut(run / "history.jsonl"), ["history.jsonl", "damaged history"]),
+    "no state": (lambda run: shutil.rmtree(run / "state-000002"), ["a history, and no state-"]),
+    "half of the weights": (lambda run: cut(run / "state-000002" / "model.weights.h5"), ["damaged state"]),
+    "half of the state": (lambda run: cut(run / "state-000002" / "history.json"), ["state-000002", "damaged"]),
+    "no best network": (lambda run: (run / "best.keras").unlink(), ["best.keras", "no such file"]),
+}
+
+
+@pytest.fixture(scope="module")
+def two_epochs(tmp_path_factory):
+    return tiny(tmp_path_factory.mktemp("damage") / "run").folder
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_damaged_folders_are_refused(name, two_epochs, tmp_path):
+    shutil.copytree(two_epochs, tmp_path / "run")
+    damage, message = DAMAGES[name]
+    damage(tmp_path / "run")
+    before = contents(tmp_path / "run")
+    with refused(message):
+        tiny(tmp_path / "run", epochs=3)
+    after = contents(tmp_path / "run")
+    assert {path: after[path] for path in before if path.name != "run.json"} == {
+        path: digest for path, digest in before.items() if path.name != "run.json"
+    }
+
+
+def test_a_deleted_history_is_written_again(two_epochs, tmp_path):
+    shutil.copytree(two_epochs, tmp_path / "run")
+    (tmp_path / "run" / "history.jsonl").unlink()
+    assert len(tiny(tmp_path / "run").history) == 2
+    assert (tmp_path / "run" / "history.jsonl").read_bytes() == (two_epochs / "history.jsonl").read_bytes()
 
 
 # Memory.
