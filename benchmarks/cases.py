@@ -32,7 +32,7 @@ A9 | more epochs | test_runs::test_more_epochs_extend_a_run
 A10 | another rate, batch or augmentation | test_runs::test_run_folder_belongs_to_its_data
 A11 | a full disk, a read-only folder | test_training::test_folder_with_other_files_is_not_touched
 A12 | kill -9 and the same command | test_training::test_interrupted_runs_resume_to_the_same_result
-A13 | memory over twenty epochs |
+A13 | memory over twenty epochs | test_runs::test_twenty_epochs_need_no_more_memory_than_ten
 B1 | missing values | test_tables::test_a_missing_number_is_the_median_of_the_training_rows test_tables::test_a_missing_word_is_a_word
 B2 | a word among numbers | test_tables::test_a_word_among_numbers_is_refused test_tables::test_nine_tenths_decide_whether_a_column_is_one_of_numbers
 B3 | a price as target | test_tables::test_targets_that_are_no_classes_are_refused

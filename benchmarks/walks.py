@@ -53,8 +53,8 @@ ORDER = (
 """Packages, each of which may import those before it; `reszoo` itself imports lazily by name."""
 
 
-COMPREHENSIONS = {"<listcomp>", "<setcomp>", "<dictcomp>", "<genexpr>"}
-"""Names of code that belongs to the function around it."""
+NOT_CALLED = {"<listcomp>", "<setcomp>", "<dictcomp>", "<genexpr>", "__create_fn__"}
+"""Names of code that belongs to the function around it, and of what `dataclass` runs once in a class body."""
 
 
 # Walks.
@@ -70,7 +70,7 @@ class Profile:
     def __call__(self, frame, event, argument):
         code = frame.f_code
         # Only functions have optimized locals; bodies of modules and classes do not.
-        if event != "call" or not code.co_flags & inspect.CO_OPTIMIZED or code.co_name in COMPREHENSIONS:
+        if event != "call" or not code.co_flags & inspect.CO_OPTIMIZED or code.co_name in NOT_CALLED:
             return
         module = frame.f_globals.get("__name__", "")
         if not _ours(module):

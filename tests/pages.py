@@ -32,10 +32,10 @@ from reszoo.experiments.trainer import Run, rows
 from reszoo.experiments.transfer import Transferred
 from reszoo.report.search import search_page
 from reszoo.training.evaluate import Evaluation
+from reszoo.training.evaluation_data import WrongExample
 from reszoo.training.metrics import Bin, ClassMetrics
 from reszoo.training.recipes import recipe
 from reszoo.training.trained import Trained
-from reszoo.training.wrong import WrongExample
 
 NAN = float("nan")
 LONG = "a class with a name that is far too long for an axis"

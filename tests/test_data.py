@@ -7,6 +7,7 @@ import struct
 import sys
 import types
 import warnings
+from unicodedata import normalize
 
 import numpy as np
 import pytest
@@ -229,6 +230,7 @@ UNREADABLE = {
     ),
     "nan.tif": (lambda p: Image.fromarray(np.full((9, 9), np.nan, "float32")).save(p), "floats from nan"),
     "32 bit.tif": (lambda p: Image.fromarray((RAMP * 30000).astype("int32")).save(p), "32-bit or signed integers"),
+    "poster.png": (lambda p: Image.new("1", (20000, 20000)).save(p), "too large"),
     "button.gif": (lambda p: Image.new("RGB", (9, 9)).save(p), "GIF is not a supported"),
     "empty.jpg": (lambda p: p.write_bytes(b""), "an empty file"),
     "page.jpg": (lambda p: p.write_text("<html>404</html>"), "not an image"),
@@ -394,6 +396,23 @@ def decomposed_letters(folder):
     return ("bar", "caf\u00e9"), "no validation example of bar"
 
 
+def several_folders_deeper(folder):
+    two_classes(folder / "export" / "v2" / "pictures")
+    return ("bus", "car"), "pictures is read: nothing else is in"
+
+
+def names_that_differ_in_case(folder):
+    put(folder / "Car", 4)
+    put(folder / "car", 4, BLUE)
+    return ("Car", "car"), "'Car' and 'car' differ in upper and lower case alone"
+
+
+def a_link_to_itself(folder):
+    two_classes(folder)
+    (folder / "car" / "loop.png").symlink_to("loop.png")
+    return ("bus", "car"), "loop.png: unreadable"
+
+
 def odd_names(folder):
     put(folder / "[a] é 日本", 4)
     put(folder / "b c" / "deeper" / "still", 4, BLUE)
@@ -403,6 +422,7 @@ def odd_names(folder):
 LAYOUTS = [train_beside_others, words_in_names, named_train, named_test, two_halves, split_within_classes]
 LAYOUTS += [one_folder_deeper, hidden_folders, system_folders, empty_class, beside_the_classes, beside_the_parts]
 LAYOUTS += [odd_names, other_files_beside_the_class_folders, a_part_unpacked_into_its_name, decomposed_letters]
+LAYOUTS += [several_folders_deeper, names_that_differ_in_case, a_link_to_itself]
 
 
 @pytest.mark.parametrize("write", LAYOUTS, ids=lambda write: write.__name__)
@@ -708,6 +728,8 @@ LABELS = {
     "1, 2, 3": (KIND + 1, ("1", "2", "3")),
     "10, 20, 30": (10 * (KIND + 1), ("10", "20", "30")),
     "a class without examples": (np.array([0, 1, 3])[KIND], ("0", "1", "2", "3")),
+    "blanks around words": (np.array(["ant", " bee", "cat "])[KIND], ("ant", "bee", "cat")),
+    "accents in two spellings": (np.array(["ant", "bé", "be\u0301"])[np.arange(60) % 3], ("ant", "bé")),
 }
 
 
@@ -740,6 +762,7 @@ def test_labels_by_one_rule(name, form):
             own = np.asarray(labels)[row]
             own = own.argmax() if name.startswith("one-hot") else own[0] if np.ndim(own) else own
             own = own.decode() if isinstance(own, bytes) else own
+            own = normalize("NFC", own.strip()) if isinstance(own, str) else own
             assert data.classes[index] == str(int(own) if "float" in name else own)
 
 
@@ -752,6 +775,9 @@ NO_LABELS = {
     "NaN": (np.where(KIND == 1, np.nan, KIND), ["nan in row 1"]),
     "None": (np.array(["a", None, "b"], object)[KIND], ["None in row 1"]),
     "empty words": (np.array(["a", "", "b"])[KIND], ["empty word in row 1"]),
+    "words and NaN in a list": (["a", float("nan"), "b"] * 20, ["nan in row 1"]),
+    "words and numbers in a list": (["a", 1, "b"] * 20, ["type int, str"]),
+    "masked": (np.ma.masked_equal(KIND, 1), ["masked"]),
     "words and numbers": (np.array(["a", 1, 2], object)[KIND], ["type int, str"]),
     "masks": (np.zeros((60, 8, 8), int), ["shape (60, 8, 8)"]),
     "dates": (np.array(["2020-01-01"] * 60, "datetime64[D]"), ["datetime64"]),
@@ -906,6 +932,27 @@ def test_pictures_that_are_all_alike_are_split_with_a_note():
     assert len(data.validation) == 2 and any("there are no others" in note for note in data.notes)
 
 
+def test_options_for_other_sources_are_refused(tmp_path):
+    (tmp_path / "a.csv").write_text("a,label\n" + "1,x\n2,y\n" * 9)
+    two_classes(tmp_path / "all", count=2)
+    for source, options in (
+        ((PICTURES, KIND), {"target": "label"}),
+        (tmp_path / "all", {"target": "label"}),
+        (tmp_path / "a.csv", {"size": 32}),
+        (tmp_path / "a.csv", {"channels": "gray"}),
+    ):
+        with refused([*options]):
+            reszoo.open_data(source, **options)
+    for groups in ([None, *KIND[1:]], np.where(KIND == 2, np.nan, 1.0)):
+        with refused(["groups", "a group for every example"]):
+            reszoo.open_data((PICTURES, KIND), groups=groups)
+
+
+def test_a_regression_of_one_number_is_noted():
+    data = reszoo.open_data((PICTURES, np.ones(60)), task="regression")
+    assert "a number that is the same in every training example" in data.notes
+
+
 def test_splits_that_cannot_start():
     with refused(["seed", "got -1"]):
         reszoo.open_data((PICTURES, KIND), seed=-1)
@@ -931,6 +978,12 @@ class Endless:
 
 def first_row_only(rows):
     return PICTURES[rows.start], KIND[rows.start]
+
+
+def past_the_end(rows):
+    if rows.start >= 30:
+        raise IndexError("past the end")
+    return PICTURES[rows], KIND[rows]
 
 
 MISTAKES = {
@@ -967,6 +1020,12 @@ MISTAKES = {
     "a misspelled name": ("cifar-10", ["no such file or folder", "did you mean 'cifar10'"]),
     "an unknown file": (__file__, [".py", "a folder of class folders"]),
     "None": (None, ["got None"]),
+    "masked numbers": ((np.ma.masked_greater(np.ones((60, 2)), 0), KIND), ["masked values", "filled"]),
+    "objects": ((np.array([[1.0, None]] * 60, object), KIND), ["type NoneType, float"]),
+    "something else": ((object(), KIND), ["type object"]),
+    "four arrays": ((PICTURES[:40], PICTURES[40:], KIND[:40], KIND[40:]), ["4 arrays", "((x_train, y_train)"]),
+    "a length that is too large": (Batches(past_the_end), ["IndexError in batch 3", "past the end", "6 batches"]),
+    "an error in a generator": ((1 / 0 for _ in range(3)), ["ZeroDivisionError in batch 0"]),
 }
 
 
@@ -996,6 +1055,11 @@ ACCEPTED = {
     "generator": (((X[i : i + 6], Y[i : i + 6]) for i in range(0, 60, 6)), {"train": 54, "validation": 6}),
     "gray without channels": ((X[..., 0], Y), {"train": 54, "validation": 6}),
     "lists": ((X[..., 0].reshape(60, -1).tolist(), Y.tolist()), {"train": 54, "validation": 6}),
+    "objects of numbers": ((X[:, 0, 0].astype(object), Y), {"train": 54, "validation": 6}),
+    "two streams": (
+        (stream(X, Y), Batches(lambda _: (X[:9] // 2, Y[:9]), 1)),
+        {"train": 54, "validation": 6, "test": 9},
+    ),
     "two rows": (([[0.0, 1.0], [1.0, 0.0], [2.0, 0.0], [3.0, 0.0]], [0, 1, 0, 1]), {"train": 2, "validation": 2}),
     "wide": ((np.zeros((60, 1, 9, 3), "uint8") + X[:, :1, :1], Y), {"train": 54, "validation": 6}),
 }

@@ -60,6 +60,8 @@ def test_classes_are_matched_by_name(run, tmp_path):
     result = reszoo.evaluate(folder / "model.keras", tmp_path)
     assert {row.name: row.examples for row in result.classes if row.examples} == {"3": 6, "7": 6}
     assert any("white is 255 here and was 16 in training" in note for note in result.notes)
+    (tmp_path / "3" / "cut.png").write_bytes(b"\x89PNG")
+    assert any("cut.png: not an image" in note for note in reszoo.evaluate(folder / "model.keras", tmp_path).notes)
     (tmp_path / "twelve").mkdir()
     Image.new("RGB", (8, 8)).save(tmp_path / "twelve" / "1.png")
     with refused(["class 'twelve'"]):
@@ -74,6 +76,11 @@ INVALID = [
         ["evaluate.part", "test, validation"],
     ),
     (lambda folder: reszoo.predict(folder / "model.keras", folder / "logs"), ["no image"]),
+    (lambda folder: reszoo.predict(folder, folder / "logs"), ["a run folder", "best.keras", "model.keras"]),
+    (
+        lambda folder: reszoo.evaluate(folder / "model.keras", ([[0.0, 1.0]] * 20, [0, 1] * 10)),
+        ["rows of numbers", "images, as in training"],
+    ),
 ]
 
 

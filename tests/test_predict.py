@@ -19,15 +19,16 @@ import reszoo
 from reszoo.arch.facts import facts_in, read_facts
 from reszoo.cli import app, screen
 from reszoo.cli.screen import escaped, say
+from reszoo.data.dataset import range_of
 from reszoo.data.digest import digest
-from reszoo.data.ranges import Range, value_range
+from reszoo.data.ranges import Range, scaling_for_range, value_range
 from reszoo.data.sources import Data, Scaling
 from reszoo.report.evaluation import evaluation_page
 from reszoo.report.tables import table
 from reszoo.report.write import write
 from reszoo.strict_json import strict_json
 from reszoo.training.evaluate import dash
-from reszoo.training.labels import class_indices
+from reszoo.training.evaluation_data import class_indices, select
 from reszoo.training.metadata import (
     DataWarning,
     Metadata,
@@ -39,10 +40,7 @@ from reszoo.training.metadata import (
 )
 from reszoo.training.metrics import average_precision, class_metrics, regression
 from reszoo.training.network import open_network, probabilities
-from reszoo.training.parts import select
-from reszoo.training.predict import Predictions
-from reszoo.training.prediction_files import as_csv, as_json, write_predictions
-from reszoo.training.ranges import range_of, scaling_for_range
+from reszoo.training.predict import Predictions, as_csv, as_json, write_predictions
 from reszoo.training.train import scaled_for
 from reszoo.weights.origin import preprocessing_in
 
@@ -416,7 +414,8 @@ def test_a_class_that_is_never_predicted_has_a_dash_and_a_note(tmp_path):
     result = reszoo.evaluate(file, data, part="all")
     assert result.notes == (
         "no example was taken for bees",
-        "no better than always naming the largest class (bees: 56.25%)",
+        "no better than always naming the largest class: 43.75% beside 56.25%, and two standard errors of 16 examples "
+        "are 24.80%",
     )
     assert dash(result.classes[1].precision) == "\N{EN DASH}" and result.accuracy == 7 / 16
     page = write(evaluation_page(result, title="<b>bees</b>"), tmp_path / "page")
@@ -463,6 +462,14 @@ def test_one_bad_file_ends_nothing(network, photos):
     assert len(both) == 2 and both[0].label == predictions[1].label
     with refused(["no image", "cut.jpg"]):
         reszoo.predict(network[0], photos / "cut.jpg")
+
+
+def test_the_folder_one_is_in_is_a_source(network, photos, monkeypatch):
+    file = network[0].resolve()
+    monkeypatch.chdir(photos)
+    assert len(reszoo.predict(file, ".")) == 3
+    with refused(["no such file or folder"]):
+        reszoo.predict(file, "")
 
 
 def test_predict_command(network, photos, tmp_path, monkeypatch):
@@ -516,7 +523,9 @@ def test_single_images_and_other_channels(network):
     assert len(reszoo.predict(model, IMAGES[0])) == 1
     gray = IMAGES[..., :1]
     expected = reszoo.predict(model, gray.repeat(3, axis=-1)).values
-    np.testing.assert_allclose(reszoo.predict(model, gray).values, expected, atol=1e-6)
+    converted = reszoo.predict(model, gray)
+    np.testing.assert_allclose(converted.values, expected, atol=1e-6)
+    assert converted.notes == ("images of 1 channels were converted to 3",)
     with refused(["(6, 3, 8, 8)", "transpose"]):
         reszoo.predict(model, IMAGES.transpose(0, 3, 1, 2))
     for source in (IMAGES.astype(str), [[1, 2], [3]], {"a": 1}, IMAGES[:0]):

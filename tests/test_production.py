@@ -16,8 +16,8 @@ from typer.testing import CliRunner
 import reszoo
 from reszoo.cli.screen import app
 from reszoo.data.arrays import Arrays
-from reszoo.data.concatenation import Concatenation
 from reszoo.data.digest import digests
+from reszoo.data.examples import Concatenation
 from reszoo.report.intervals import interval
 from reszoo.training.selection import Metric
 from reszoo.tuning.importance import importances

@@ -50,7 +50,7 @@ PARSERS = {"struct", "zipfile", "pickletools"}
 KERAS_MODULES = {
     *("arch/build.py", "arch/layers.py", "arch/liveness.py", "arch/scan.py", "weights/preprocessing_layers.py"),
     *(f"training/{name}.py" for name in ("batches", "checkpointing", "devices", "fine_tune", "heads", "optimizers")),
-    *(f"training/{name}.py" for name in ("callbacks", "losses", "mixing", "rate_finder", "remarks")),
+    *(f"training/{name}.py" for name in ("callbacks", "losses", "rate_finder", "remarks")),
     *("training/run.py", "tuning/hypermodel.py", "tuning/worker_main.py"),
     # Beside Optuna, which imports NumPy, too.
     *("tuning/gaussian.py", "tuning/improvement.py"),

@@ -4,23 +4,25 @@ import hashlib
 import inspect
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 from conftest import python, refused
+from PIL import Image
 
 import reszoo
 from reszoo.data.arrays import Arrays
 from reszoo.data.digest import difference, digest, digests
 from reszoo.data.sources import Data, Scaling
-from reszoo.training.batches import Batches
+from reszoo.training.batches import Batches, mix
 from reszoo.training.defaults import fitted
 from reszoo.training.losses import Targets, loss, metrics
-from reszoo.training.mixing import mix
 from reszoo.training.recipes import Augmentation, Plateau
 from reszoo.training.remarks import remarks
 from reszoo.training.run import class_weights
@@ -527,9 +529,9 @@ def test_commands_continue_a_run_and_refuse_mistakes(tmp_path):
 
 
 def test_balanced_accuracy_is_the_mean_recall_and_can_select_epochs():
+    from reszoo.training.defaults import check_recipe
     from reszoo.training.losses import BalancedAccuracy
     from reszoo.training.selection import best_of
-    from reszoo.training.suitability import check_recipe
 
     random = np.random.default_rng(0)
     labels, scores = np.array([0] * 8 + [1] * 3 + [3]), random.random((12, 4))
@@ -546,3 +548,71 @@ def test_balanced_accuracy_is_the_mean_recall_and_can_select_epochs():
     data = reszoo.open_data(([[0.0], [1.0]] * 10, [0, 1] * 10))
     with refused(["recipe.monitor", "'rmse' for classification", "balanced_accuracy"]):
         check_recipe(reszoo.recipe("tabular", monitor="rmse"), data)
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:50])
+
+
+DAMAGES = {
+    "settings that are a list": (lambda run: (run / "run.json").write_text("[1]"), ["damaged run.json"]),
+    "half of the history": (lambda run: cut(run / "history.jsonl"), ["history.jsonl", "damaged history"]),
+    "no state": (lambda run: shutil.rmtree(run / "state-000002"), ["a history, and no state-"]),
+    "half of the weights": (lambda run: cut(run / "state-000002" / "model.weights.h5"), ["damaged state"]),
+    "half of the state": (lambda run: cut(run / "state-000002" / "history.json"), ["state-000002", "damaged"]),
+    "no best network": (lambda run: (run / "best.keras").unlink(), ["best.keras", "no such file"]),
+}
+
+
+@pytest.fixture(scope="module")
+def two_epochs(tmp_path_factory):
+    return tiny(tmp_path_factory.mktemp("damage") / "run").folder
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_damaged_folders_are_refused(name, two_epochs, tmp_path):
+    shutil.copytree(two_epochs, tmp_path / "run")
+    damage, message = DAMAGES[name]
+    damage(tmp_path / "run")
+    before = contents(tmp_path / "run")
+    with refused(message):
+        tiny(tmp_path / "run", epochs=3)
+    after = contents(tmp_path / "run")
+    assert {path: after[path] for path in before if path.name != "run.json"} == {
+        path: digest for path, digest in before.items() if path.name != "run.json"
+    }
+
+
+def test_a_deleted_history_is_written_again(two_epochs, tmp_path):
+    shutil.copytree(two_epochs, tmp_path / "run")
+    (tmp_path / "run" / "history.jsonl").unlink()
+    assert len(tiny(tmp_path / "run").history) == 2
+    assert (tmp_path / "run" / "history.jsonl").read_bytes() == (two_epochs / "history.jsonl").read_bytes()
+
+
+# Memory.
+
+
+class Resident(keras.callbacks.Callback):
+    """The memory of this process after every epoch, in bytes."""
+
+    def __init__(self):
+        super().__init__()
+        self.sizes = []
+
+    def on_epoch_end(self, epoch, logs=None):
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        self.sizes.append(pages * os.sysconf("SC_PAGE_SIZE"))
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the memory of a process is read as on Linux")
+def test_twenty_epochs_need_no_more_memory_than_ten(tmp_path):
+    for number in range(36):
+        path = tmp_path / "photos" / "ab"[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(RANDOM.integers(0, 256, (96, 96, 3)).astype("uint8")).save(path)
+    resident, network = Resident(), {"depths": 1, "width_multiplier": 0.25, "strides": [2, 2, 2]}
+    settings = {"size": 96, "epochs": 20, "batch": 16, "verbose": 0, "changes": network}
+    reszoo.train("resnet20_cifar", tmp_path / "photos", output=tmp_path / "run", callbacks=[resident], **settings)
+    # As much as four epochs of pictures: kept in memory, they would be ten.
+    assert len(resident.sizes) == 20 and resident.sizes[-1] - resident.sizes[9] < 4 * 36 * 96 * 96 * 3 * 4

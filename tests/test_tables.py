@@ -148,6 +148,14 @@ def test_words_with_units_and_spellings_are_noted(tmp_path):
     assert data.shape == (6,) and any("'0kg' is no number" in note for note in data.notes)
     data = reszoo.open_data(write(tmp_path / "a.csv", rows=column("color", ["Red", "red", "blue", "blue"] * 10)))
     assert any("'Red' and 'red' differ in upper and lower case" in note for note in data.notes)
+    typographic = ["\u2212" * (i % 2) + f"{i}.5" for i in range(40)]
+    data = reszoo.open_data(write(tmp_path / "a.csv", rows=column("height", typographic)))
+    assert any("'\u22121.5' is no number" in note for note in data.notes)
+
+
+def test_an_index_is_noted(tmp_path):
+    data = reszoo.open_data(write(tmp_path / "a.csv", rows=column("height", [str(i + 7) for i in range(40)])))
+    assert any("column height: numbers the rows" in note for note in data.notes)
 
 
 # Targets.
@@ -342,6 +350,7 @@ REFUSED_FILES = {
     "quote inside": (b'a,label\n1,y\n"2"2,n\n', ["row 3", "malformed"]),
     "names twice": (b"a,b,label\n1,2,y\na,b,label\n3,4,n\n", ["row 3", "the line of names again"]),
     "same name": (b"a,a,label\n1,2,y\n3,4,n\n", ["columns 1 and 2", "'a'"]),
+    "a title above": (b"Sales of 2024\na,label\n1,y\n2,n\n", ["row 2", "2 columns", "is row 1 the line of names"]),
     "no name": (b"a,,label\n1,x,y\n3,x,n\n", ["column 2", "no name"]),
     "latin-1": ("größe,label\n1,y\n2,n\n".encode("latin-1"), ["not UTF-8: byte 2 is 0xf6", "UTF-8"]),
     "utf-16 without mark": ("a,label\n1,y\n2,n\n".encode("utf-16-le"), ["character 0", "UTF-16"]),
@@ -600,6 +609,17 @@ def test_data_frames_are_read_as_files_are(clean):
         assert examples(data) == expected and data.classes == ("n", "y") and data.notes == ()
     other = reszoo.open_data(whole, test=(features, [*target]), validation=clean)
     assert other.test.labels.tolist() == other.validation.labels.tolist() and other.notes == ()
+
+
+def test_a_frame_and_a_target_in_another_order_are_refused():
+    whole, target = frame(), frame()["label"]
+    features = Frame({name: whole[name] for name in whole.columns[:3]})
+    for source, index in ((features, range(40)), (target, range(40)[::-1])):
+        source.iloc, source.index = None, [*index]
+    with refused(["row labels in another order", "target.loc"]):
+        reszoo.open_data((features, target))
+    target.index = [*range(100, 140)]
+    assert len(reszoo.open_data((features, target)).train) == 36
 
 
 @pytest.mark.parametrize(

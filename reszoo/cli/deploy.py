@@ -81,7 +81,7 @@ def bench(
         raise ReszooError("--batch", got=batch, expected="numbers, such as 1,8")
     from reszoo.atomic import atomic_write
     from reszoo.deployment.network import file_of
-    from reszoo.training.parts import check_data
+    from reszoo.training.evaluation_data import check_data
 
     # Before the next import loads TensorFlow.
     timed_formats(formats)

@@ -38,7 +38,7 @@ def diagnose(
     as_json: Json = False,
 ) -> None:
     """Find out why a trained or untrained network does not learn, and what to change."""
-    from reszoo.training.parts import check_data
+    from reszoo.training.evaluation_data import check_data
     from reszoo.weights.formats.archives import checked_zip
 
     # Before the next import loads TensorFlow.

@@ -99,8 +99,13 @@ def predict(
     as_json: Json = False,
 ) -> None:
     """Predict classes for new examples; unreadable files are named and left out."""
-    from reszoo.training.predict import predict as run_prediction
-    from reszoo.training.prediction_files import as_csv, as_json as json_of, check_output, write_predictions
+    from reszoo.training.predict import (
+        as_csv,
+        as_json as json_of,
+        check_output,
+        predict as run_prediction,
+        write_predictions,
+    )
 
     if as_json and output == "-":
         raise ReszooError("reszoo predict", got="--json with --output -", expected="one of them")

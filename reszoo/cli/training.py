@@ -78,7 +78,7 @@ def train(
     """Train a network on your data; safe to interrupt, rerun to resume after the last finished epoch."""
     from reszoo.data.sources import open_data
     from reszoo.training.cross_validation import cross_validate
-    from reszoo.training.opening import arguments_of
+    from reszoo.training.defaults import arguments_of
     from reszoo.training.resume import resume
     from reszoo.training.train import checked_spec, train as run_training
 

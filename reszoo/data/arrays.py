@@ -98,6 +98,8 @@ def as_array(where: str, values: Any) -> Array:
     """
     import numpy as np
 
+    if np.ma.is_masked(values):
+        raise ReszooError(where, got="masked values", expected="a value everywhere", hint=".filled(...)")
     try:
         if hasattr(values, "detach"):
             # A tensor of PyTorch that needs gradients, is on a GPU or has a type that NumPy lacks.
@@ -140,7 +142,13 @@ def check_inputs(name: str, x: Any) -> Array:
 
     where = f"{name}: x"
     x = as_array(where, x)
-    if x.dtype.kind in "USO":
+    if x.dtype.kind == "O":
+        kinds = {type(value) for value in x.reshape(-1).tolist()}
+        if not all(issubclass(kind, (int, float)) for kind in kinds):
+            got = f"values of type {', '.join(sorted(kind.__name__ for kind in kinds)[:5])}"
+            raise ReszooError(where, got=got, expected="numbers")
+        x = x.astype("float64")
+    if x.dtype.kind in "US":
         raise ReszooError(where, got="text", expected="numbers", hint="files of pictures: a folder of class folders")
     if x.dtype.kind not in "fiub" or x.ndim not in (2, 3, 4) or 0 in x.shape[1:]:
         expected = "(n, height, width[, channels]) or (n, features)"

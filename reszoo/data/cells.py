@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+from reszoo.data.labels import plain
 from reszoo.types import Array
 
 MISSING = frozenset(
@@ -92,7 +93,7 @@ def parse_cells(words: Iterable[str], *, decimal: str = ".") -> Cells:
     """
     import numpy as np
 
-    stripped = [*map(str.strip, words)]
+    stripped = [*map(plain, words)]
     numbers = _numbers(_with_points(stripped, decimal))
     if not np.isnan(numbers).any():
         return Cells(_objects(stripped), numbers, np.zeros(len(stripped), bool))

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from reszoo.data.audit import Audit, audit
 from reszoo.data.columns import Columns
 from reszoo.data.examples import Examples, count_labels
 from reszoo.data.files import LeftOut
 from reszoo.data.labels import Task
-from reszoo.data.ranges import Scaling
+from reszoo.data.ranges import Range, Scaling, value_range
 from reszoo.errors import ReszooError
 from reszoo.notebook import html_table
 from reszoo.types import Array
 
+SAMPLE = 64
+"""Examples that show the range of a source that is not an array."""
 TABLE_ROWS = 20
 """Classes in a notebook's table; further ones are counted."""
 
@@ -118,3 +121,20 @@ class Data:
         notes = [f"and {len(self.notes) - 5} more notes"] if len(self.notes) > 5 else []
         note = "; ".join([*remaining, *self.notes[:5], *notes])
         return html_table(("class", "training", "validation"), rows[:TABLE_ROWS], title=repr(self), note=note)
+
+
+def range_of(data: Data, /) -> Range:
+    """Returns the range of the images of a source; for rows of a table, one without a value of white."""
+    if len(data.shape) == 1:
+        return Range(-math.inf, math.inf, None)
+    ranges = [_range(part) for part in data.parts().values() if len(part)]
+    low, high = min(each.low for each in ranges), max(each.high for each in ranges)
+    whites = [each.white for each in ranges]
+    return Range(low, high, data.white or (None if None in whites else max(white or 0 for white in whites)))
+
+
+def _range(part: Any) -> Range:
+    if hasattr(part, "paths"):
+        return Range(0.0, part.white, part.white)
+    values = getattr(part, "x", None)
+    return value_range(part.take(range(min(len(part), SAMPLE))) if values is None else values)

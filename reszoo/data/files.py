@@ -57,8 +57,9 @@ def list_files(folder: Path) -> Listing:
     a folder above them, and unreadable folders, are left out with their reason.
     """
     left_out: list[LeftOut] = []
-    above = {str(path) for start in (folder, folder.parent) for path in Path(os.path.realpath(start)).parents}
-    above.add(os.path.realpath(folder.parent))
+    start, target = Path(os.path.abspath(folder)), Path(os.path.realpath(folder))
+    # A folder that is a link is below two folders.
+    above = {os.path.realpath(path) for path in (*start.parents, *target.parents)}
     files = sorted(_walk(folder, tuple(above), left_out))
     return Listing(tuple(files), tuple(sorted(left_out)))
 

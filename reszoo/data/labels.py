@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Literal, NamedTuple, TypeAlias
+from unicodedata import normalize
 
 from reszoo.errors import ReszooError
 from reszoo.types import Array
@@ -65,13 +66,30 @@ def read_labels(name: str, y: Any, /, *, task: Task | None = None, classes: Sequ
     return _integers(name, y, classes, sure=task is not None)
 
 
+def plain(word: str) -> str:
+    """Returns a word without surrounding blanks, its accents in one spelling: two files may write them differently."""
+    return normalize("NFC", word.strip())
+
+
+def case_notes(words: Collection[str]) -> list[str]:
+    """Returns notes on words that differ in upper and lower case alone."""
+    spellings: dict[str, list[str]] = {}
+    for word in sorted(words):
+        spellings.setdefault(word.casefold(), []).append(word)
+    pairs = [" and ".join(map(repr, same)) for same in spellings.values() if len(same) > 1]
+    return [f"{pairs[0]} differ in upper and lower case alone: two words"] if pairs else []
+
+
 def _as_array(name: str, y: Any) -> Array:
     """Labels as an array of numbers or words, without axes of length 1."""
     import numpy as np
 
     from reszoo.data.arrays import as_array
 
-    y = as_array(f"{name}: labels", y)
+    values, y = y, as_array(f"{name}: labels", y)
+    if y.dtype.kind == "U" and isinstance(values, (list, tuple)):
+        # NumPy turns the numbers beside words, NaN among them, into words.
+        y = np.array(values, object)
     if y.dtype.kind == "S":
         y = np.char.decode(y, "utf-8")
     while y.ndim > 2 and y.shape[-1] == 1:
@@ -156,18 +174,19 @@ def _names(where: str, classes: Sequence[str] | None, count: int) -> tuple[str, 
 def _words(name: str, y: Array, classes: Sequence[str] | None) -> Labels:
     import numpy as np
 
-    words, indices = np.unique(y, return_inverse=True)
-    names = tuple(map(str, words))
+    spellings, indices = np.unique(y, return_inverse=True)
+    words, places = np.unique([plain(word) for word in spellings.tolist()], return_inverse=True)
+    indices, names = places[indices.reshape(-1)], tuple(map(str, words))
     if "" in names:
-        row = int(np.flatnonzero(y == "")[0])
+        row = int(np.flatnonzero(indices == 0)[0])
         raise ReszooError(f"{name}: labels", got=f"an empty word in row {row}", expected="a label for every example")
     if classes is None:
-        return Labels(indices.reshape(-1).astype("int64"), names, "classification")
+        return Labels(indices.astype("int64"), names, "classification")
     unknown = [word for word in names if word not in classes]
     if unknown:
         raise ReszooError(f"{name}: labels", got=repr(unknown[0]), expected=", ".join(classes))
     places = np.array([list(classes).index(word) for word in names])
-    return Labels(places[indices.reshape(-1)].astype("int64"), tuple(classes), "classification")
+    return Labels(places[indices].astype("int64"), tuple(classes), "classification")
 
 
 def _integers(name: str, y: Array, classes: Sequence[str] | None, *, sure: bool) -> Labels:

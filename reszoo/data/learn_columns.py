@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from reszoo.data.cells import NUMERIC, Cells, Table, counted, listing
 from reszoo.data.columns import LARGEST, Column, number_hint
+from reszoo.data.labels import case_notes
 from reszoo.errors import ReszooError
 from reszoo.types import Array
 
@@ -86,7 +87,7 @@ def _useless(cells: Cells) -> str:
     if cells.are_dates:
         return f"dates or times ({example}); write what matters, such as the month, as a column of its own"
     if mostly_unique(values):
-        similar = _like_numbers(cells)
+        similar = _like_number(cells)
         looks = f"; {similar!r} is no number: write digits and a decimal point alone" if similar else ""
         return f"another word in most rows ({example}){looks}"
     return f"{len(values):,} words ({example})" if len(values) > MOST_WORDS else ""
@@ -141,6 +142,10 @@ def _number_notes(cells: Cells, column: Column) -> list[str]:
     notes, numbers = [], cells.numbers[~np.isnan(cells.numbers)]
     month, day = numbers // 100 % 100, numbers % 100
     dates = (numbers >= 19000101) & (numbers < 22000101) & (month >= 1) & (month <= 12) & (day >= 1) & (day <= 31)
+    steps = np.diff(numbers)
+    # Without the rows that are held out, an index has gaps.
+    if len(numbers) > 2 and (numbers % 1 == 0).all() and (steps >= 1).all() and steps.sum() < 2 * len(numbers):
+        notes.append("numbers the rows one by one; leave it out if it is an index")
     if dates.all() and column.high > column.low:
         notes.append(f"read as numbers, though they look like dates ({column.low:.0f})")
     if column.spread != 1:
@@ -156,7 +161,7 @@ def _word_notes(cells: Cells) -> list[str]:
         example = cells.words[cells.others[0]]
         text = f"{numbers:,} of {cells.values:,} values are numbers, {example!r} is none"
         notes.append(f"{text}; below {NUMERIC:.0%} the column is read as words")
-    elif similar := _like_numbers(cells):
+    elif similar := _like_number(cells):
         notes.append(f"read as words: {similar!r} is no number; write digits and a decimal point alone")
     words = set(cells.words)
     if len(words) > MANY_WORDS:
@@ -166,17 +171,9 @@ def _word_notes(cells: Cells) -> list[str]:
     return notes + case_notes(words)
 
 
-def case_notes(words: Collection[str]) -> list[str]:
-    """Returns notes on words that differ in upper and lower case alone."""
-    spellings: dict[str, list[str]] = {}
-    for word in sorted(words):
-        spellings.setdefault(word.casefold(), []).append(word)
-    pairs = [" and ".join(map(repr, same)) for same in spellings.values() if len(same) > 1]
-    return [f"{pairs[0]} differ in upper and lower case alone: two words"] if pairs else []
-
-
-def _like_numbers(cells: Cells) -> str:
-    """A value, if most look like numbers with a unit or a sign for thousands."""
+def _like_number(cells: Cells) -> str:
+    """A value that is no number, if most look like numbers with a unit, another sign or one for thousands."""
     values = cells.words[~cells.missing]
     similar = [word for word in values if LIKE_A_NUMBER.fullmatch(word)]
-    return str(similar[0]) if len(similar) >= NUMERIC * len(values) else ""
+    others = (str(word) for word in cells.words[cells.others] if LIKE_A_NUMBER.fullmatch(word))
+    return next(others, "") if len(similar) >= NUMERIC * len(values) else ""

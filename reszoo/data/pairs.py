@@ -14,6 +14,8 @@ INPUTS = ("x", "image", "images", "data", "features", "inputs")
 LABELS = ("y", "label", "labels", "target", "targets")
 WEIGHTS = ("sampleweight", "sampleweights", "weight", "weights")
 """Names without underscores."""
+PARTS: dict[int, tuple[Part, ...]] = {2: ("train", "test"), 3: ("train", "validation", "test")}
+"""The meaning of so many sources in a tuple, as `keras.datasets` returns them."""
 EXPECTED = "x and y, optionally x_test and y_test"
 
 
@@ -44,16 +46,26 @@ def parts_of(source: Any, /) -> Parts | None:
         if isinstance(source, list):
             # Batches of rows look the same.
             return None
-        names: tuple[Part, ...] = ("train", "test") if len(source) == 2 else ("train", "validation", "test")
-        return Parts(dict(zip(names, source, strict=True)))
+        return Parts(dict(zip(PARTS[len(source)], source, strict=True)))
     if source and all(isinstance(item, (str, Path)) for item in source):
         hint = f"open_data({str(source[0])!r}, test=...) for a further source; pictures: a folder of class folders"
         raise ReszooError("data", got=f"{len(source)} names or paths", expected="one source, or (x, y)", hint=hint)
+    if len(source) in (2, 3) and all(map(_is_stream, source)):
+        return Parts(dict(zip(PARTS[len(source)], source, strict=True)))
     if len(source) == 2:
         return Parts({"train": (source[0], source[1])})
+    if isinstance(source, tuple) and len(source) > 3 and all(hasattr(item, "shape") for item in source):
+        hint = "((x_train, y_train), (x_test, y_test)): train_test_split has another order"
+        raise ReszooError("data", got=f"{len(source)} arrays", expected="pairs of inputs and labels", hint=hint)
     if len(source) == 3 and isinstance(source, tuple) and not any(isinstance(item, tuple) for item in source):
         return Parts({"train": tuple(source)})
     return None
+
+
+def _is_stream(item: Any) -> bool:
+    """Whether something yields batches: neither an array nor a list."""
+    yields = hasattr(item, "__iter__") or hasattr(item, "__getitem__")
+    return yields and not hasattr(item, "shape") and not isinstance(item, (tuple, list, str, bytes, Mapping))
 
 
 def _is_pair(item: Any) -> bool:
@@ -133,7 +145,18 @@ def read_npz(path: Path, /) -> Parts:
             arrays = {name: file[name] for name in file.files}
     except Exception as error:
         # A damaged archive raises errors of several libraries.
-        hint = "arrays of objects are not read: save numbers or words" if "allow_pickle" in str(error) else ""
-        got = f"a file that is not .npz ({error})"
+        is_archive = _is_archive(path)
+        objects = is_archive and "allow_pickle" in str(error)
+        hint = "arrays of objects are not read: save numbers or words" if objects else ""
+        got = f"a file that is not .npz{f' ({error})' if is_archive else ''}"
         raise ReszooError(str(path), got=got, expected="arrays x and y", hint=hint) from None
     return by_name(str(path), arrays)
+
+
+def _is_archive(path: Path) -> bool:
+    """Whether a file begins as a zip archive, which a `.npz` file is, or cannot be opened."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(2) == b"PK"
+    except OSError:
+        return True

@@ -109,11 +109,12 @@ def layout(folder: Path) -> Layout:
 
 
 def _only_folder(folder: Path, contents: _Contents) -> Path | None:
-    """The one folder in a folder without pictures, if several folders are in it: an archive unpacked into its name."""
-    if len(contents.folders) != 1 or contents.pictures:
-        return None
-    inner = folder / contents.folders[0]
-    return inner if len(_contents(inner).folders) > 1 else None
+    """The first folder with several folders in it, if nothing else is above it: an archive unpacked into its name."""
+    start = folder
+    while len(contents.folders) == 1 and not contents.pictures:
+        folder = folder / contents.folders[0]
+        contents = _contents(folder)
+    return folder if folder != start and len(contents.folders) > 1 else None
 
 
 def _are_classes(parts: dict[Part, Path], others: list[str], inside: dict[str, _Contents]) -> bool:
@@ -151,7 +152,7 @@ def _contents(folder: Path) -> _Contents:
         entries = [entry for entry in os.scandir(folder) if not is_passed_over(entry.name)]
     except OSError as error:
         raise ReszooError(str(folder), got=f"an unreadable folder ({error.strerror})") from None
-    folders = sorted(entry.name for entry in entries if entry.is_dir())
-    ignored = ("thumbs.db", "desktop.ini")
-    files = sorted(entry.name for entry in entries if not entry.is_dir() and entry.name.lower() not in ignored)
-    return _Contents(tuple(folders), tuple(files))
+    # Of a link that leads back to itself, `entry.is_dir()` raises an error.
+    folders = {entry.name for entry in entries if os.path.isdir(entry.path)}
+    files = {entry.name for entry in entries if entry.name.lower() not in ("thumbs.db", "desktop.ini")}
+    return _Contents(tuple(sorted(folders)), tuple(sorted(files - folders)))

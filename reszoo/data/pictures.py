@@ -93,6 +93,8 @@ def problem(path: Path, *, thorough: bool) -> str:
         return f"unreadable ({error.strerror})"
     except Exception as error:
         # Pillow's readers raise anything on a damaged file.
+        if type(error).__name__ == "DecompressionBombError":
+            return f"too large ({error})"
         if type(error).__name__ == "UnidentifiedImageError":
             return "HEIC: pip install pillow-heif" if path.suffix.lower() in HEIC else "not an image"
         return f"damaged ({error})"

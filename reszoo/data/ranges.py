@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
+from reszoo.errors import ReszooError
 from reszoo.types import Array
 
 TOLERANCE = 1e-3
 """Rounding moves values slightly beyond black, and beyond white relative to it."""
 OVERSHOOT = 0.1
 """So does resampling, further."""
+STANDARD = (1.0, 255.0, 65535.0)
+"""Values of white in files and arrays; others, such as 16, belong to a data set."""
+
 CHUNK = 256
 """Examples that are converted at once."""
 
@@ -28,6 +32,10 @@ class Range(NamedTuple):
 
     def __repr__(self) -> str:
         return f"Range({self.low:g} to {self.high:g}, white {self.white and f'{self.white:g}'})"
+
+
+FILES = Range(0.0, 255.0, 255.0)
+"""The range of decoded image files."""
 
 
 def value_range(x: Any, /) -> Range:
@@ -126,3 +134,42 @@ def _columns(x: Array, scale: float) -> Iterator[Array]:
     for start in range(0, len(x), CHUNK):
         part = np.asarray(x[start : start + CHUNK], "float32") / np.float32(scale)
         yield part.reshape(-1, x.shape[-1]).astype("float64")
+
+
+class RangeScaling(NamedTuple):
+    """A scaling for the range of a source, and what was converted."""
+
+    scaling: Scaling
+    note: str
+    """Empty if the range is that of the training."""
+
+
+def scaling_for_range(scaling: Scaling, white: float | None, values: Range, /, *, where: str) -> RangeScaling:
+    """Returns the scaling of a network for a source with another range of values.
+
+    Args:
+        scaling: of the training.
+        white: value of white in the training; None if its values were no pixels.
+        values: range of the source.
+        where: the network and the source, for messages.
+
+    Raises:
+        ReszooError: the range of the source is unclear, or no pixels are known to the network.
+    """
+    shown = f"values from {values.low:.3g} to {values.high:.3g}"
+    if white is None:
+        largest = scaling.scale * max(mean + 20 * std for mean, std in zip(scaling.mean, scaling.std, strict=True))
+        if values.white in STANDARD[1:] and values.high > max(largest, 16):
+            expected = f"values as in training, up to about {largest:.3g}"
+            raise ReszooError(where, got=shown, expected=expected, hint="scale them as for the training")
+        return RangeScaling(scaling, "")
+    if white not in STANDARD and 1 < values.high <= white and values.low >= 0:
+        return RangeScaling(scaling, "")
+    if values.white is None:
+        expected = f"pixels from 0 to {white:g}, 0 to 1, or 0 to 255"
+        kind = "normalized already?" if values.low < 0 else "more than 8 bits per channel?"
+        raise ReszooError(where, got=f"{shown} ({kind})", expected=expected)
+    if values.white == white:
+        return RangeScaling(scaling, "")
+    note = f"{shown}: white is {values.white:g} here and was {white:g} in training; converted"
+    return RangeScaling(replace(scaling, scale=scaling.scale * values.white / white), note)

@@ -13,18 +13,15 @@ from reszoo.data.columns import Columns
 from reszoo.data.dataset import Data as Data
 from reszoo.data.duplicates import duplicates
 from reszoo.data.examples import Examples as Examples
-from reszoo.data.hugging_face import is_hugging_face, read_columns
 from reszoo.data.image_folder import ImageFiles
 from reszoo.data.join import with_part
-from reszoo.data.labels import Task
-from reszoo.data.open_arrays import arrays_data
-from reszoo.data.open_folder import folder_data
-from reszoo.data.open_table import table_data
+from reszoo.data.labels import Task, case_notes
+from reszoo.data.openers import arrays_data, folder_data, table_data
 from reszoo.data.pairs import Parts, parts_of, read_npz
 from reszoo.data.pictures import Channels, check_channels
 from reszoo.data.ranges import Scaling as Scaling, value_range
 from reszoo.data.splits import refuse_own_validation
-from reszoo.data.streams import read_stream
+from reszoo.data.streams import is_hugging_face, read_columns, read_stream
 from reszoo.data.table import is_table
 from reszoo.errors import ReszooError, nearest
 from reszoo.types import Array, Tensor
@@ -100,6 +97,8 @@ def open_data(
     share = VALIDATION if validation is None else 0.0
     division: dict[str, Any] = {"share": share, "groups": groups, "folds": folds, "fold": fold}
     data = _open(source, **settings, columns=columns, sample_weight=sample_weight, **division)
+    if target is not None and data.columns is None:
+        raise ReszooError("target", got=repr(target), expected="a table: other sources have labels of their own")
     # A column has its name in every table; arrays have weights of their own.
     named = sample_weight if isinstance(sample_weight, str) else None
     settings |= {"columns": data.columns, "task": data.task, "share": 0.0, "sample_weight": named}
@@ -112,6 +111,7 @@ def open_data(
 
 def _findings(data: Data) -> Iterable[str]:
     """Notes on the source as a whole."""
+    yield from (f"classes: {note}" for note in case_notes(data.classes))
     if not len(data.validation):
         yield "no example for validation"
     elif data.task != "regression":
@@ -125,12 +125,17 @@ def _findings(data: Data) -> Iterable[str]:
                 yield f"{words} {', '.join(names[:20])}{more}"
     if data.task == "classification" and sum(any(pair) for pair in data.counts().values()) == 1:
         yield "examples of one class only"
+    if data.task == "regression" and not data.train.labels.std(axis=0).all():
+        yield "a number that is the same in every training example"
     if len(data.shape) == 3:
         yield from duplicates(data.parts()).notes()
 
 
 def _open(source: Any, *, target: Any, columns: Columns | None, **settings: Any) -> Data:
     if is_table(source):
+        for name in ("size", "channels"):
+            if settings[name] is not None:
+                raise ReszooError(name, got=f"{settings[name]!r} for a table", expected="images")
         return table_data(source, target=target, columns=columns, **settings)
     if isinstance(source, (str, Path)):
         return _named(source, **settings)
@@ -183,6 +188,10 @@ _EXPECTED = f"a folder of class folders, a .npz, a .csv or .tsv, digits, {', '.j
 HINTS = {
     ".npy": "np.savez('data.npz', x=x, y=y)",
     **dict.fromkeys((".zip", ".tar", ".gz", ".tgz", ".7z", ".rar"), "unpack it first"),
+    **dict.fromkeys(
+        (".xlsx", ".xls", ".ods", ".parquet", ".feather", ".json", ".jsonl"),
+        "save it as .csv, or give the data frame that pandas reads from it",
+    ),
     **dict.fromkeys((".jpg", ".jpeg", ".png", ".webp", ".gif", ".tif"), "a prediction for one picture: predict"),
 }
 """For files that are no data source."""

@@ -172,10 +172,14 @@ def _numbered(groups: Any, count: int) -> Array:
     values = list(groups) if isinstance(groups, Iterable) else []
     if len(values) != count:
         raise ReszooError("groups", got=f"{len(values)} groups", expected=f"one for each of {count} examples")
+    values = [value.item() if hasattr(value, "item") else value for value in values]
+    missing = next((row for row, value in enumerate(values) if value is None or value != value), None)
+    if missing is not None:
+        raise ReszooError(
+            "groups", got=f"{values[missing]} for example {missing}", expected="a group for every example"
+        )
     numbers: dict[Any, int] = {}
-    return np.array(
-        [numbers.setdefault(getattr(value, "item", lambda value=value: value)(), len(numbers)) for value in values]
-    )
+    return np.array([numbers.setdefault(value, len(numbers)) for value in values])
 
 
 def _joined(groups: Array | None, copies: Array | None) -> Array | None:

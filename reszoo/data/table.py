@@ -209,6 +209,7 @@ def _with_targets(frame: Any, targets: Any) -> Table:
         columns = targets.T if getattr(targets, "ndim", 1) == 2 else [targets]
         names = [name] if len(columns) == 1 else [f"{name} {number}" for number in range(len(columns))]
         further = {name: series_cells(values) for name, values in zip(names, columns, strict=True)}
+    _refuse_another_order(frame, targets)
     for name, cells in further.items():
         if len(cells.words) != len(table):
             got = f"{counted(len(table), 'row')} and {counted(len(cells.words), 'value')} of {name}"
@@ -217,6 +218,14 @@ def _with_targets(frame: Any, targets: Any) -> Table:
             got = f"column {name!r} both in the frame and as the target, with different values"
             raise ReszooError("the table", got=got, expected="another name for one of them")
     return replace(table, columns={**table.columns, **further}, targets=tuple(further))
+
+
+def _refuse_another_order(frame: Any, targets: Any) -> None:
+    """Refuses a frame and a target that name the same rows in another order, as one does that was shuffled."""
+    rows, others = ([*getattr(source, "index", ())] if hasattr(source, "iloc") else [] for source in (frame, targets))
+    if rows != others and len(rows) == len(others) and {*rows} == {*others}:
+        got = "a frame and its target with the same row labels in another order"
+        raise ReszooError("the table", got=got, expected="one order", hint="target.loc[frame.index]")
 
 
 def _named_as_in_training(table: Table, columns: Columns) -> Table:

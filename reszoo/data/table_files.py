@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from reszoo.data.cells import NUMBER, Cells, Table, counted, parse_cells, row_numbers
+from reszoo.data.labels import plain
 from reszoo.errors import ReszooError
 
 SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
@@ -51,7 +52,7 @@ def file_table(path: Path) -> Table:
     if not records:
         raise ReszooError(str(path), got="an empty file", expected="a line of names and rows")
     header, notes = records.pop(0), []
-    names = [name.strip() for name in header.cells]
+    names = [plain(name) for name in header.cells]
     if not records:
         got = f"{counted(len(names), 'name')} and no row"
         raise ReszooError(str(path), got=got, expected="a line of names and rows")
@@ -82,9 +83,9 @@ def frame_table(frame: Any) -> Table:
     import numpy as np
 
     names = list(getattr(frame, "column_names", None) or frame.columns)
-    _refuse_repeated("the table", [str(name).strip() for name in names])
+    _refuse_repeated("the table", [plain(str(name)) for name in names])
     by_name = frame if hasattr(frame, "__getitem__") else frame.to_dict("list")
-    columns = [(str(name).strip(), series_cells(by_name[name])) for name in names]
+    columns = [(plain(str(name)), series_cells(by_name[name])) for name in names]
     rows = len(columns[0][1].words) if columns else 0
     if not rows:
         raise ReszooError("the table", got="no row", expected="at least one")
@@ -197,7 +198,11 @@ def _refuse_irregular(path: Path, names: list[str], header: _Record, records: li
             record.cells.pop()
         if len(record.cells) != len(names):
             got, expected = counted(len(record.cells), "column"), counted(len(names), "column")
-            raise ReszooError(f"{path}, row {record.line}", got=got, expected=f"{expected}, as there are names")
+            alike = len({len(each.cells) for each in records}) == 1
+            hint = f"is row {header.line} the line of names? it begins with {names[0][:40]!r}" if alike else ""
+            raise ReszooError(
+                f"{path}, row {record.line}", got=got, expected=f"{expected}, as there are names", hint=hint
+            )
         if len(names) > 1 and record.cells[0].strip() == names[0] and [*map(str.strip, record.cells)] == names:
             got = f"the line of names again, as in row {header.line}"
             raise ReszooError(f"{path}, row {record.line}", got=got, hint="remove one of them")

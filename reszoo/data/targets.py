@@ -9,7 +9,7 @@ from typing import NamedTuple
 from reszoo.data.cells import NUMBER, Cells, Table, counted, listing
 from reszoo.data.columns import LARGEST, Column, Columns, number_hint
 from reszoo.data.labels import TASKS, Task
-from reszoo.data.learn_columns import case_notes, mostly_unique
+from reszoo.data.learn_columns import mostly_unique
 from reszoo.errors import ReszooError, nearest
 from reszoo.types import Array
 
@@ -152,7 +152,6 @@ def _classes(table: Table, name: str, task: Task | None) -> Targets:
             f"{cells.words[cells.others[0]]!r} ({table.row_numbers(cells.others)}) is no number, the other classes are"
         )
         notes.append(f"target {name}: {text}")
-    notes += [f"target {name}: {note}" for note in case_notes(classes)]
     places = {label: place for place, label in enumerate(classes)}
     labels = np.array([places[names[word]] for word in cells.words], "int64")
     return Targets(labels, tuple(classes), "classification", (name,), kept, tuple(notes))

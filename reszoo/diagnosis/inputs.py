@@ -9,13 +9,14 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
+from reszoo.data.dataset import range_of
+from reszoo.data.ranges import scaling_for_range
 from reszoo.data.sources import Data, open_data
 from reszoo.diagnosis.examination import EXAMPLES
 from reszoo.diagnosis.examples import rows_of_classes
 from reszoo.errors import ReszooError, UnknownNameError
-from reszoo.training.labels import training_labels
+from reszoo.training.evaluation_data import training_labels
 from reszoo.training.metadata import Metadata, columns_of, read_metadata
-from reszoo.training.ranges import range_of, scaling_for_range
 from reszoo.types import Array, KerasModel
 
 SCALINGS = ("model", "data", "none")

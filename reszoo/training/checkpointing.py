@@ -34,17 +34,27 @@ def restore(folder: Path, model: KerasModel) -> list[dict[str, float]]:
     for unfinished in folder.glob(f".{STATE}-*"):
         shutil.rmtree(unfinished, ignore_errors=True)
     states = sorted(folder.glob(f"{STATE}-*"))
+    hint = "copy the folder back from where it is whole, or choose another folder"
+    if not states and (folder / HISTORY).exists():
+        raise ReszooError(str(folder), got=f"a history, and no {STATE}-... of its last epoch", hint=hint)
     if not states:
         return []
-    history = json.loads((states[-1] / "history.json").read_text(encoding="utf-8"))
+    state = states[-1]
+    if not (folder / BEST).is_file():
+        raise ReszooError(str(folder / BEST), got="no such file", expected="the best network so far", hint=hint)
     try:
-        model.load_weights(states[-1] / "model.weights.h5")
+        history = json.loads((state / "history.json").read_text(encoding="utf-8"))
+        model.load_weights(state / "model.weights.h5")
+    except OSError as error:
+        raise ReszooError(str(state), got=f"a damaged state ({str(error).partition(chr(10))[0]})", hint=hint) from None
     except ValueError as error:
-        got = f"a state that does not fit ({str(error).splitlines()[0]})"
-        hint = "it may come from an earlier version with other groups of layers; choose another folder"
-        raise ReszooError(str(states[-1]), got=got, hint=hint) from None
+        got = f"a state that does not fit ({str(error).partition(chr(10))[0]})"
+        hint = "it may be damaged, or come from an earlier version with other groups of layers; choose another folder"
+        raise ReszooError(str(state), got=got, hint=hint) from None
     for old in states[:-1]:
         shutil.rmtree(old, ignore_errors=True)
+    if not (folder / HISTORY).exists():
+        write_history(folder, history)
     return list(history)
 
 
@@ -52,6 +62,11 @@ def write(path: Path, text: str) -> None:
     """Writes a text file atomically."""
     with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def write_history(folder: Path, history: list[dict[str, float]]) -> None:
+    """Writes the metrics of every epoch, a line each."""
+    write(folder / HISTORY, "".join(strict_json(row) + "\n" for row in history))
 
 
 def save_model(
@@ -117,7 +132,7 @@ class Checkpoint(keras.callbacks.Callback):
                 save_model(self.model, self.folder / BEST, self.data, self.spec, self._targets, digest=self.digest)
         self._save_state(epoch + 1)
         self.saved_epochs = epoch + 1
-        write(self.folder / HISTORY, "".join(strict_json(row) + "\n" for row in self.history))
+        write_history(self.folder, self.history)
 
     def _save_state(self, epoch: int) -> None:
         """Writes the state into a new folder, which gets its final name once all of its files are on disk."""

@@ -10,7 +10,7 @@ from typing import Any
 from reszoo.data.sources import DataSource, open_data
 from reszoo.errors import ReszooError
 from reszoo.notebook import html_table
-from reszoo.training.opening import arguments_of
+from reszoo.training.defaults import arguments_of
 from reszoo.training.selection import metric_of
 from reszoo.training.train import train
 from reszoo.training.trained import Trained

@@ -7,13 +7,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from reszoo.data.dataset import range_of
+from reszoo.data.ranges import scaling_for_range
 from reszoo.data.sources import Data, DataSource, open_data
+from reszoo.data.table import is_table
 from reszoo.errors import ReszooError
 from reszoo.notebook import html_table
 from reszoo.report.evaluation import evaluation_page
 from reszoo.report.page import Page
 from reszoo.report.write import Presentable, versions
-from reszoo.training.labels import training_labels
+from reszoo.training.evaluation_data import (
+    Selection,
+    Split,
+    WrongExample,
+    check_data,
+    most_wrong,
+    select,
+    training_labels,
+)
 from reszoo.training.metadata import Metadata, check_columns, warn_of
 from reszoo.training.metrics import (
     Bin,
@@ -27,9 +38,7 @@ from reszoo.training.metrics import (
     reliability,
 )
 from reszoo.training.network import Network, check_size, open_network, outputs_of, probabilities
-from reszoo.training.parts import Selection, Split, check_data, select
-from reszoo.training.ranges import range_of, scaling_for_range
-from reszoo.training.wrong import WrongExample, most_wrong
+from reszoo.training.remarks import no_better
 from reszoo.types import Array, KerasModel
 
 THRESHOLD = 0.5
@@ -128,9 +137,7 @@ def evaluate(
     side = check_size(opened, size)
     source = data if isinstance(data, Data) else _open(data, opened, side)
     _check_task(opened, source)
-    notes = [check_columns(source, opened.metadata.columns)]
-    if source.columns is not None and not isinstance(data, Data):
-        notes += source.notes
+    notes = [check_columns(source, opened.metadata.columns), *(() if isinstance(data, Data) else source.notes)]
     selection = select(source, part, opened.metadata)
     metadata = opened.metadata
     labels = training_labels(source, selection.examples.labels, metadata)
@@ -153,17 +160,21 @@ def evaluate(
 
 def _open(data: DataSource, network: Network, side: int | None) -> Data:
     """A source opened as in training: the same split, task, size and channels."""
-    metadata = network.metadata
-    channels = {1: "gray", 3: "rgb"}.get(network.shape[-1] or 0) if network.takes_images else None
+    metadata, images = network.metadata, network.takes_images and not is_table(data)
+    channels = {1: "gray", 3: "rgb"}.get(network.shape[-1] or 0) if images else None
     task = None if metadata.task == "classification" else metadata.task
     settings: dict[str, Any] = {"task": task, "channels": channels, "columns": metadata.columns}
-    return open_data(data, size=side, seed=metadata.seed, **settings)
+    return open_data(data, size=side if images else None, seed=metadata.seed, **settings)
 
 
 def _check_task(network: Network, source: Data) -> None:
     if source.task != network.metadata.task:
         got, expected = f"data for {source.task}", f"data for {network.metadata.task}, as in training"
         raise ReszooError(f"{network.name} on {source.name}", got=got, expected=expected)
+    if len(source.shape) != len(network.shape):
+        kinds = ["rows of numbers", "images"]
+        got, expected = kinds if network.takes_images else kinds[::-1]
+        raise ReszooError(f"{network.name} on {source.name}", got=got, expected=f"{expected}, as in training")
 
 
 def _measured(metadata: Metadata, labels: Array, scores: Array, selection: Selection, notes: list[str]) -> Evaluation:
@@ -214,9 +225,4 @@ def _notes(metrics: dict[str, float], rows: Sequence[ClassMetrics], count: int) 
     """What the numbers of a classification do not say by themselves."""
     never = [row.name for row in rows if row.examples and row.precision != row.precision]
     notes = [f"no example was taken for {', '.join(never)}"] if never else []
-    share = metrics["largest_class_share"]
-    error = (share * (1 - share) / count) ** 0.5
-    if metrics["accuracy"] <= share + 2 * error:
-        largest = max(rows, key=lambda row: row.examples).name
-        notes.append(f"no better than always naming the largest class ({largest}: {share:.2%})")
-    return notes
+    return notes + no_better(metrics["accuracy"], metrics["largest_class_share"], count)

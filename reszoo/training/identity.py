@@ -71,7 +71,9 @@ def read_settings(folder: Path) -> Settings:
         return {}
     except (OSError, ValueError) as error:
         raise ReszooError(str(folder), got=f"an unusable folder ({error})") from None
-    return with_defaults(content, spec=NetSpec, recipe=Recipe) if isinstance(content, dict) else {}
+    if not isinstance(content, dict):
+        raise ReszooError(str(folder), got=f"a damaged {SETTINGS} ({type(content).__name__})", expected="a JSON object")
+    return with_defaults(content, spec=NetSpec, recipe=Recipe)
 
 
 def write_settings(folder: Path, settings: Settings) -> None:
@@ -81,12 +83,20 @@ def write_settings(folder: Path, settings: Settings) -> None:
 
 
 def read_history(folder: Path) -> list[dict[str, float]]:
-    """Returns the metrics of every epoch of a run; empty without any."""
+    """Returns the metrics of every epoch of a run; empty without any.
+
+    Raises:
+        ReszooError: the file is damaged.
+    """
     try:
         lines = (folder / HISTORY).read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
         return []
-    return [json.loads(line) for line in lines]
+    try:
+        return [json.loads(line) for line in lines]
+    except ValueError as error:
+        hint = "delete the file: the next resume writes it again from the state of the run"
+        raise ReszooError(str(folder / HISTORY), got=f"a damaged history ({error})", hint=hint) from None
 
 
 def prepare(folder: Path) -> Path:

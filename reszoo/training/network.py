@@ -11,6 +11,7 @@ from reszoo.arch.facts import read_facts
 from reszoo.data.sources import Scaling
 from reszoo.errors import ReszooError
 from reszoo.training.metadata import Metadata, metadata_from, read_file
+from reszoo.training.run_folder import BEST, FINAL
 from reszoo.types import Array, KerasModel
 from reszoo.weights.catalogue import find
 from reszoo.weights.origin import Origin
@@ -59,6 +60,9 @@ def open_network(file: str | Path | KerasModel, /) -> Network:
             "network", got=type(file).__name__, expected="a .keras file, published weights, a Keras model"
         )
     path = Path(file).expanduser()
+    if (path / FINAL).is_file():
+        hint = f"{path / BEST}, of the best epoch, or {path / FINAL}, of the last one"
+        raise ReszooError(str(path), got="a run folder", expected="a .keras file in it", hint=hint)
     return _keras_file(path) if path.suffix == ".keras" else _weights(file, path)
 
 

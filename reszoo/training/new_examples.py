@@ -11,11 +11,10 @@ from typing import Any, NamedTuple, TypeAlias
 from reszoo.data.files import is_passed_over, list_files
 from reszoo.data.image_folder import ImageFiles
 from reszoo.data.pictures import FORMATS, Channels, problem
-from reszoo.data.ranges import Range, value_range
+from reszoo.data.ranges import FILES, Range, value_range
 from reszoo.data.table import is_table, read_rows
 from reszoo.errors import ReszooError
 from reszoo.training.network import Network
-from reszoo.training.ranges import FILES
 from reszoo.types import Array
 
 NewSource: TypeAlias = str | Path | Sequence[str | Path] | Array
@@ -100,8 +99,8 @@ def check_source(source: Any, /) -> None:
 
 def _existing(source: str | Path) -> Path:
     path = Path(source).expanduser()
-    if not path.exists():
-        raise ReszooError(str(source), got="no such file or folder", expected=EXPECTED)
+    if not str(source) or not path.exists():
+        raise ReszooError(str(source) or "predict", got="no such file or folder", expected=EXPECTED)
     return path
 
 
@@ -203,6 +202,8 @@ def _arrays(source: Any, network: Network, size: int | None, *, where: str) -> N
         hint = "x.transpose(0, 2, 3, 1)" if x.shape[1] in (1, 3) else ""
         raise ReszooError(where, got=f"an array of shape {x.shape}", expected=expected, hint=hint)
     values = value_range(x) if network.takes_images else Range(0.0, 0.0, None)
+    converted = network.takes_images and x.shape[-1] != network.shape[-1]
+    notes = (f"images of {x.shape[-1]} channels were converted to {network.shape[-1]}",) if converted else ()
 
     def batches(batch: int, left_out: list[LeftOut]) -> Iterator[tuple[list[str], Array]]:
         from reszoo.data.arrays import Arrays
@@ -212,7 +213,7 @@ def _arrays(source: Any, network: Network, size: int | None, *, where: str) -> N
             indices = range(start, min(start + batch, len(x)))
             yield [str(index) for index in indices], images.take(np.arange(start, indices.stop))
 
-    return NewExamples(len(x), values, (), batches)
+    return NewExamples(len(x), values, notes, batches)
 
 
 def _with_axes(x: Array, network: Network) -> Array:

@@ -58,12 +58,7 @@ def _of_classes(data: Data, history: Sequence[dict[str, float]], outputs: Array 
     name, share = largest_class(data)
     best, count = best_of(history), len(data.validation)
     lines = [f"always {name}: {share:.2%} of the validation examples"]
-    error = math.sqrt(max(share * (1 - share), 0.25 / count) / count)
-    if best["val_accuracy"] <= share + 2 * error:
-        lines.append(
-            f"no better than always naming the largest class: {best['val_accuracy']:.2%} lies within two standard "
-            f"errors ({2 * error:.2%}) of {share:.2%}"
-        )
+    lines += no_better(best["val_accuracy"], share, count)
     if outputs is None:
         return lines
     chance, loss = math.log(len(data.classes)), _cross_entropy(outputs, np.asarray(data.validation.labels))
@@ -74,6 +69,23 @@ def _of_classes(data: Data, history: Sequence[dict[str, float]], outputs: Array 
     if never:
         lines.append(f"never predicted for a validation example: {_listed(never)}")
     return lines
+
+
+def no_better(accuracy: float, share: float, count: int) -> list[str]:
+    """Returns a remark if an accuracy is not clearly above the share of the largest class.
+
+    Args:
+        accuracy: of `count` examples.
+        share: of the largest class among them.
+        count: number of examples.
+    """
+    margin = 2 * math.sqrt(max(share * (1 - share), 0.25 / count) / count)
+    if accuracy > share + margin:
+        return []
+    return [
+        f"no better than always naming the largest class: {accuracy:.2%} beside {share:.2%}, and two standard errors "
+        f"of {count:,} examples are {margin:.2%}"
+    ]
 
 
 def _cross_entropy(outputs: Array, labels: Array) -> float:

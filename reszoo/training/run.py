@@ -31,6 +31,7 @@ from reszoo.training.callbacks import (
 )
 from reszoo.training.card import card
 from reszoo.training.checkpointing import Checkpoint, restore, save_model, write
+from reszoo.training.defaults import check_class_weights, check_recipe
 from reszoo.training.devices import ONE, Devices
 from reszoo.training.fine_tune import warn_of_batch
 from reszoo.training.identity import begin, finished, is_stopped, prepare, read_settings, settings_of, write_settings
@@ -40,7 +41,6 @@ from reszoo.training.optimizers import compile_for
 from reszoo.training.recipes import Recipe
 from reszoo.training.remarks import remarks
 from reszoo.training.run_folder import CARD, FINAL, HISTORY, SETTINGS, STATE, locked
-from reszoo.training.suitability import check_class_weights, check_recipe
 from reszoo.training.trained import Trained
 from reszoo.types import Array, KerasModel
 

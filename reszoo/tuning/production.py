@@ -13,8 +13,8 @@ import yaml
 
 from reszoo.arch.ops import size
 from reszoo.atomic import atomic_write
-from reszoo.data.concatenation import Concatenation
 from reszoo.data.dataset import Data
+from reszoo.data.examples import Concatenation
 from reszoo.data.sources import open_data
 from reszoo.errors import ReszooError, UnknownNameError
 from reszoo.training.metadata import warn_of

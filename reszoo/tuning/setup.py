@@ -18,9 +18,8 @@ from reszoo.config import check
 from reszoo.data.digest import digests
 from reszoo.data.sources import Data
 from reszoo.errors import ReszooError, UnknownNameError
-from reszoo.training.defaults import default_recipe
+from reszoo.training.defaults import check_recipe, default_recipe
 from reszoo.training.recipes import Recipe, recipe as get_recipe
-from reszoo.training.suitability import check_recipe
 from reszoo.training.train import check_kind, check_seed, fields_for
 from reszoo.tuning.axes import Axis
 from reszoo.tuning.budget import Budget, Feasible
