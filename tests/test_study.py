@@ -14,6 +14,7 @@ import threading
 import time
 import warnings
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -29,13 +30,14 @@ import reszoo
 import reszoo.cli
 from reszoo.cli.screen import app
 from reszoo.tuning import accelerators
+from reszoo.tuning.halving import Halving
 from reszoo.tuning.job import Job, Outcome
 from reszoo.tuning.latency import Latencies
-from reszoo.tuning.proposals import Halving, derive_seed
+from reszoo.tuning.proposals import derive_seed
+from reszoo.tuning.records import TrialEnd, TrialFailed
 from reszoo.tuning.results import Trial, front, fronts, numbers_to_keep
 from reszoo.tuning.sending import check_callbacks
 from reszoo.tuning.storage import fail_and_requeue, quiet as quietly
-from reszoo.tuning.trial_end import TrialEnd, TrialFailed
 from reszoo.tuning.worker_main import damaged_file, resident_memory
 from reszoo.tuning.worker_process import Worker
 
@@ -307,18 +309,9 @@ def test_several_objectives(tmp_path):
 def test_successive_halving():
     """A run continues while fewer than half of all runs so far were better at the same epoch."""
     study = optuna.create_study(direction="maximize", pruner=Halving(epochs=18))
-
-    def ended_at(*values):
-        trial = study.ask()
-        for epoch in range(1, 19):
-            trial.report(value := values[min(epoch, len(values)) - 1], epoch)
-            if trial.should_prune():
-                break
-        study.tell(trial, value)
-        return epoch
-
-    # The best of one, two and three so far, the best two of four and five, the best three of six.
-    assert [ended_at(value) for value in (0.5, 0.4, 0.6, 0.3, 0.7, 0.65, 0.55)] == [18, 2, 18, 2, 18, 18, 2]
+    ended_at = partial(last_epoch, study)
+    # The first three are trained to their end; then the best two of four and five, the best three of six and seven.
+    assert [ended_at(value) for value in (0.5, 0.4, 0.6, 0.3, 0.7, 0.65, 0.55)] == [18, 18, 18, 2, 18, 18, 2]
     # Four of eight may continue, and still four after half of their epochs: ended runs count as worse.
     assert ended_at(0.55) == 18
     assert ended_at(0.62, 0.62, 0.62, 0.62, 0.2) == 9
@@ -329,6 +322,27 @@ def test_successive_halving():
         18: {2, 4, 9},
         90: {11, 22, 45},
     }
+
+
+def last_epoch(study, *values):
+    """The epoch after which a run ends; its values, of which the last one is repeated."""
+    trial = study.ask()
+    for epoch in range(1, 19):
+        trial.report(value := values[min(epoch, len(values)) - 1], epoch)
+        if trial.should_prune():
+            study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+            return epoch
+    study.tell(trial, value)
+    return epoch
+
+
+@pytest.mark.parametrize(("ends", "last"), [((0.5, 0.6, 0.7), 2), ((0.7, 0.6, 0.5), 18), ((0.5, 0.5, 0.5), 18)])
+def test_nothing_is_pruned_where_early_epochs_do_not_tell_who_wins(ends, last):
+    """Three runs that reach 0.1, 0.2 and 0.3 in nine epochs, and end in the same order, the opposite one, or alike."""
+    study = optuna.create_study(direction="maximize", pruner=Halving(epochs=18))
+    for early, end in zip((0.1, 0.2, 0.3), ends, strict=True):
+        assert last_epoch(study, *[early] * 9, end) == 18
+    assert last_epoch(study, 0.05) == last
 
 
 # When things go wrong.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 import keras
@@ -63,8 +64,12 @@ class HyperResNet(keras_tuner.HyperModel):
         self.steps = steps
         limits = budget.model_dump() if isinstance(budget, Budget) else dict(budget or {})
         self.feasible = Feasible(self.space, check(Budget, limits, where="budget"))
-        self.fraction = self.feasible.fraction()
+        self.feasible.check_any()
+
+    @cached_property
+    def fraction(self) -> float:
         """Share of random points whose networks are within the counted limits."""
+        return self.feasible.fraction()
 
     def build(self, hp: Any) -> keras.Model:
         """Returns the compiled network of a point."""

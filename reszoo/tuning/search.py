@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from numbers import Integral
 from pathlib import Path
 from typing import Any
@@ -182,8 +183,7 @@ class Search(Study):
             stall=stall,
             worker=self.worker,
         )
-        self.fraction = self.setup.feasible.fraction()
-        """Share of random points of the space whose networks are within the counted limits."""
+        self.setup.feasible.check_any()
         other = None if extends is None else extendable(extends, self.setup)
         # Processes that start together must create the tables one after another.
         with _locked(folder):
@@ -194,7 +194,6 @@ class Search(Study):
             if before and "grain" not in before["space"]:
                 # Earlier versions did not round widths.
                 self.setup = self.setup.with_space(get_space(self.setup.space, grain=1))
-                self.fraction = self.setup.feasible.fraction()
             engine = create_or_load(self.storage, name, self.setup.directions, self.setup.settings, folder=folder)
             record = self.setup.source.record()
             if record and SOURCE not in engine.user_attrs:
@@ -205,6 +204,11 @@ class Search(Study):
         for preset in self.space.presets:
             if self.setup.feasible.has(preset):
                 self.enqueue(preset)
+
+    @cached_property
+    def fraction(self) -> float:
+        """Share of random points of the space whose networks are within the counted limits."""
+        return self.setup.feasible.fraction()
 
     def enqueue(self, point: Point) -> Search:
         """Returns this study, in which a known point is tried next; one that is tried already is left out.

@@ -24,10 +24,11 @@ from reszoo.training.suitability import check_recipe
 from reszoo.training.train import check_kind, check_seed, fields_for
 from reszoo.tuning.axes import Axis
 from reszoo.tuning.budget import Budget, Feasible
+from reszoo.tuning.halving import Halving
 from reszoo.tuning.job import Source, description, runs_of
 from reszoo.tuning.latency import Latencies
 from reszoo.tuning.measures import FURTHER, directions, monitor_of, objectives_of
-from reszoo.tuning.proposals import SAMPLERS, Halving, Proposals
+from reszoo.tuning.proposals import SAMPLERS, Proposals
 from reszoo.tuning.sending import check_callbacks
 from reszoo.tuning.space import Space, space as get_space
 from reszoo.tuning.worker_process import Worker

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import socket
 import sqlite3
 import threading
 import warnings
@@ -215,11 +214,13 @@ def add_successor(study: optuna.Study, trial: FrozenTrial) -> None:
 def requeue_orphans(study: optuna.Study) -> None:
     """Queues the trials of dead processes on this machine again, without waiting for the grace period."""
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        host, pid, start = trial.user_attrs.get(PROCESS) or (None, None, None)
+        process = trial.user_attrs.get(PROCESS)
         age = datetime.datetime.now() - (trial.datetime_start or datetime.datetime.now())
-        dead = host == socket.gethostname() and [host, pid, start] != process_identity(pid)
+        # A process of another machine, or of one of an earlier version, is dead when its signs of life stop.
+        now = process_identity(process[1]) if process else []
+        dead = process != now and [*(process or ())][::3] == now[::3]
         # A process killed before it recorded its identity has sent no heartbeat either.
-        if dead or (host is None and age.total_seconds() > GRACE):
+        if dead or (process is None and age.total_seconds() > GRACE):
             fail_and_requeue(study, trial)
 
 

@@ -38,6 +38,7 @@ from reszoo.tuning.proposals import (
 from reszoo.tuning.results import Trial, best_of, front, fronts, numbers_to_keep, ranked
 from reszoo.tuning.space import Candidate, Space, space as get_space
 from reszoo.tuning.storage import DATABASE, SETTINGS, connect, space_in
+from reszoo.tuning.trainer import retrain
 from reszoo.tuning.worker_process import Worker
 from reszoo.types import KerasModel
 from reszoo.weights.formats.archives import is_zip
@@ -164,8 +165,6 @@ class Study(Outputs):
         Raises:
             ReszooError: no such trial, other data, or a training that fails.
         """
-        from reszoo.tuning.retraining import retrain
-
         number = trial if isinstance(trial, int) else trial.number
         chosen = next((each for each in self.trials if each.number == number), None)
         if chosen is None:
