@@ -29,15 +29,17 @@ from typer.testing import CliRunner
 import reszoo
 import reszoo.cli
 from reszoo.cli.screen import app
+from reszoo.training.defaults import fitted
 from reszoo.tuning import accelerators
+from reszoo.tuning.budget import Budget, Feasible
 from reszoo.tuning.halving import Halving
 from reszoo.tuning.job import Job, Outcome
 from reszoo.tuning.latency import Latencies
-from reszoo.tuning.proposals import derive_seed
+from reszoo.tuning.proposals import PROCESS, derive_seed, process_identity
 from reszoo.tuning.records import TrialEnd, TrialFailed
 from reszoo.tuning.results import Trial, front, fronts, numbers_to_keep
 from reszoo.tuning.sending import check_callbacks
-from reszoo.tuning.storage import fail_and_requeue, quiet as quietly
+from reszoo.tuning.storage import fail_and_requeue, quiet as quietly, requeue_orphans
 from reszoo.tuning.worker_main import damaged_file, resident_memory
 from reszoo.tuning.worker_process import Worker
 
@@ -343,6 +345,76 @@ def test_nothing_is_pruned_where_early_epochs_do_not_tell_who_wins(ends, last):
     for early, end in zip((0.1, 0.2, 0.3), ends, strict=True):
         assert last_epoch(study, *[early] * 9, end) == 18
     assert last_epoch(study, 0.05) == last
+
+
+# Situations beside a study.
+
+
+def test_a_measure_that_is_missing_fails_the_trial_with_a_sentence(tmp_path):
+    """A callback may remove it from the logs; three such trials stop the search, which is intact."""
+    with refused(["no val_auc, an objective of the study", "3 trials in a row"]):
+        search(tmp_path / "s", objective="auc", trials=4)
+    study = reszoo.open_study(tmp_path / "s")
+    assert {trial.state for trial in study.trials} == {"failed"} and study.rows()[0]["curve"]
+
+
+def test_studies_of_other_programs_are_left_alone(tmp_path):
+    """One of the same name in the database, and a trial of the user's own in ours."""
+    url = f"sqlite:///{tmp_path / 'theirs.db'}"
+    theirs = optuna.create_study(storage=url, study_name="reszoo")
+    theirs.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=2)
+    for call in (lambda: search(tmp_path / "s", storage=url), lambda: reszoo.open_study(tmp_path, storage=url)):
+        with refused(["'reszoo'", "not of reszoo.search", "name="]):
+            call()
+    assert len(search(tmp_path / "s", storage=url, name="mine", trials=2).trials) == 2
+    study = search(tmp_path / "own", trials=2)
+    with pytest.warns(UserWarning, match="Heartbeat"):
+        trial = study.engine.ask()
+    trial.suggest_float("x", 0, 1)
+    study.engine.tell(trial, 0.5)
+    assert [trial.number for trial in search(tmp_path / "own", trials=4).trials] == [0, 1, 2, 3]
+
+
+def test_processes_of_another_machine_of_the_same_name_are_not_dead(tmp_path):
+    """Containers often have one name and the same process ids: only signs of life tell of the other one."""
+    study = search(tmp_path / "s", trials=1)
+    with pytest.warns(UserWarning, match="Heartbeat"):
+        trial, dead = study.engine.ask(), study.engine.ask()
+    host, _, _, here = process_identity()
+    trial.set_user_attr(PROCESS, [host, 2**22, 7, f"another boot than {here}"])
+    dead.set_user_attr(PROCESS, [host, 2**22, 7, here])
+    requeue_orphans(study.engine)
+    assert [study.engine.trials[each.number].state.name for each in (trial, dead)] == ["RUNNING", "FAIL"]
+
+
+@pytest.mark.parametrize("point", [None, 3, "abc", [("shortcut", "none")]], ids=str)
+def test_points_that_are_no_mapping_are_refused(tmp_path, point):
+    with refused(["point", "by name"]):
+        SimulatedSearch(SPACE, DATA, folder=tmp_path / "s", **SETTINGS).enqueue(point)
+
+
+def test_default_recipe_follows_the_number_of_examples_as_in_train(tmp_path):
+    data = (np.zeros((60, 8, 8, 1), "uint8"), np.arange(60) % 4)
+    kept = {name: value for name, value in SETTINGS.items() if name != "epochs"}
+    study = SimulatedSearch(SPACE, data, folder=tmp_path / "s", **kept)
+    expected, line = fitted("fast_symbols", study.settings["data"]["train"], {})
+    assert study.setup.recipe == expected and study.setup.note == line
+    assert SimulatedSearch(SPACE, data, folder=tmp_path / "n", recipe="fast_symbols", **kept).setup.note == ""
+    # A study of an earlier version keeps the recipe that it began with.
+    before = study.settings | {"recipe": reszoo.recipe("fast_symbols").model_dump(mode="json")}
+    study.engine.set_user_attr("plan", before)
+    assert SimulatedSearch(SPACE, data, folder=tmp_path / "s", **kept).setup.recipe == reszoo.recipe("fast_symbols")
+
+
+def test_rare_networks_within_budget_are_reached_from_random_ones():
+    """None of 2,000 draws is within budget; a draw used to try 200,000 and give up."""
+    widths = {"low": 8, "high": 512, "step": 8}
+    space = reszoo.Space(name="rare", network="resnet20_cifar", size={"depths": (*range(1, 60),), "widths": widths})
+    rare = Feasible(space, Budget(params=9e3))
+    assert rare.fraction() == 0
+    points = [rare.draw(seed=seed) for seed in range(4)]
+    assert all(map(rare.has, points)) and points[0] == rare.draw(seed=0)
+    assert len({tuple(point.values()) for point in points}) > 1
 
 
 # When things go wrong.

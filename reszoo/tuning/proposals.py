@@ -225,8 +225,10 @@ def proposal_number(study: optuna.Study, trial: FrozenTrial) -> int:
 
 
 def is_proposal(trial: FrozenTrial) -> bool:
-    """Returns whether a trial is a proposal: neither one that resumes another, nor a surplus one."""
-    return RETRY not in trial.user_attrs and trial.user_attrs.get(OUTCOME) != "surplus"
+    """Returns whether a trial is a proposal: neither one that resumes another, nor a surplus one, nor a user's own."""
+    attributes = trial.user_attrs
+    foreign = trial.state.is_finished() and not {PROCESS, PLACE, QUEUED} & {*attributes}
+    return RETRY not in attributes and attributes.get(OUTCOME) != "surplus" and not foreign
 
 
 def results_of(study: optuna.Study) -> Results:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import cached_property
 from numbers import Integral
 from pathlib import Path
@@ -21,12 +20,13 @@ from reszoo.tuning.axes import Point
 from reszoo.tuning.budget import Budget
 from reszoo.tuning.extension import extendable, take_over
 from reszoo.tuning.job import Source
+from reszoo.tuning.measures import directions
 from reszoo.tuning.outputs import SOURCE
 from reszoo.tuning.queue import enqueue
 from reszoo.tuning.results import Trial, tidy
 from reszoo.tuning.scheduler import Scheduler
 from reszoo.tuning.setup import prepare
-from reszoo.tuning.space import Space, space as get_space
+from reszoo.tuning.space import Space
 from reszoo.tuning.storage import (
     DATABASE,
     GRACE,
@@ -104,7 +104,8 @@ class Search(Study):
         space: as in `search`.
         data: as in `search`.
         folder: as in `search`.
-        recipe: a recipe or its name; by default one for the kind of data.
+        recipe: a recipe or its name; by default one for the kind of data and the number of examples, as in
+            `reszoo.train`.
         changes: fixed changes to the network, as in `reszoo.train`; not of what the space searches.
         budget: `Budget`, or its limits: `{"macs": 2e6}`.
         objective: a measure of the validation examples after the best epoch, or a list of it, further measures and
@@ -189,12 +190,11 @@ class Search(Study):
         with _locked(folder):
             self.storage = connect(storage or folder / DATABASE, heartbeat=heartbeat, grace=grace)
             before = recorded_settings(self.storage, name)
-            if sampler is None:
-                self.setup = replace(self.setup, sampler=before.get("sampler", self.setup.sampler))
-            if before and "grain" not in before["space"]:
-                # Earlier versions did not round widths.
-                self.setup = self.setup.with_space(get_space(self.setup.space, grain=1))
-            engine = create_or_load(self.storage, name, self.setup.directions, self.setup.settings, folder=folder)
+            if before:
+                self.setup = self.setup.resumed(before, sampler=sampler)
+            engine = create_or_load(
+                self.storage, name, directions(self.setup.objectives), self.setup.settings, folder=folder
+            )
             record = self.setup.source.record()
             if record and SOURCE not in engine.user_attrs:
                 engine.set_user_attr(SOURCE, record)

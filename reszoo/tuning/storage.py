@@ -133,7 +133,7 @@ def create_or_load(
 
     Raises:
         ReszooError: it was created with other settings; the message names the first field that differs. Or the folder
-            holds runs of a study that is not in the database.
+            holds runs of a study that is not in the database, or the study of that name is not ours.
     """
     with quiet:
         runs = [path for path in folder.glob("trials/*") if path.is_dir() and path.name.isdigit()]
@@ -144,12 +144,20 @@ def create_or_load(
         study = optuna.create_study(storage=storage, study_name=name, directions=directions, load_if_exists=True)
     before = study.user_attrs.get(SETTINGS)
     if before is None:
+        if study.trials or [each.name.lower() for each in study.directions] != directions:
+            raise foreign_study_error(name)
         study.set_user_attr(SETTINGS, dict(settings))
         return study
     check_same(before, settings, where=f"study {name}")
     if "digest" not in before:
         study.set_user_attr(SETTINGS, dict(settings))
     return study
+
+
+def foreign_study_error(name: str) -> ReszooError:
+    """Returns the error for a study in the database that another program has begun."""
+    hint = "give the search another name: name=..."
+    return ReszooError("storage", got=f"a study {name!r} that is not of reszoo.search", hint=hint)
 
 
 def space_in(settings: Mapping[str, Any]) -> dict[str, Any]:
