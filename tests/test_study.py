@@ -393,6 +393,33 @@ def test_points_that_are_no_mapping_are_refused(tmp_path, point):
         SimulatedSearch(SPACE, DATA, folder=tmp_path / "s", **SETTINGS).enqueue(point)
 
 
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"budget": 3}, ["budget", "limits by name"]),
+        ({"objective": 3}, ["objective", "list of names"]),
+        ({"objective": []}, ["objective", "a measure"]),
+        ({"pruning": False}, ["pruning", "False", "none"]),
+        ({"storage": "nope"}, ["storage", "nope", "a database"]),
+        ({"callbacks": 3}, ["callbacks", "a list"]),
+        ({"callbacks": [1]}, ["callbacks", "1", "a Keras callback"]),
+        ({"retries": -1}, ["retries", "at least 0"]),
+        ({"heartbeat": 0}, ["heartbeat", "at least 1"]),
+        ({"stall": -1}, ["stall", "above 0"]),
+        ({"heartbeat": 5, "grace": 5}, ["grace", "at least 6"]),
+    ],
+    ids=str,
+)
+def test_settings_of_another_kind_are_refused(tmp_path, settings, words):
+    with refused(words):
+        SimulatedSearch(SPACE, DATA, folder=tmp_path / "s", **SETTINGS | settings)
+
+
+def test_numbers_of_numpy_are_taken(tmp_path):
+    study = search(tmp_path / "s", trials=np.int64(1), seed=np.int64(3), folds=np.int32(2))
+    assert (study.settings["seed"], study.settings["folds"], len(study.trials)) == (3, 2, 1)
+
+
 def test_default_recipe_follows_the_number_of_examples_as_in_train(tmp_path):
     data = (np.zeros((60, 8, 8, 1), "uint8"), np.arange(60) % 4)
     kept = {name: value for name, value in SETTINGS.items() if name != "epochs"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import islice
 from random import Random
 from typing import Annotated
@@ -66,6 +66,17 @@ class Budget(FrozenModel):
         """Returns the largest ratio of a counted cost to its limit; a network is within budget up to 1."""
         pairs = ((getattr(cost, name), getattr(self, name)) for name in COUNTED_COSTS)
         return max((value / limit for value, limit in pairs if limit is not None), default=0.0)
+
+
+def limits_of(budget: Budget | Mapping[str, float] | None) -> dict[str, float]:
+    """Returns the limits of a budget, unchecked.
+
+    Raises:
+        ReszooError: neither a budget nor a mapping.
+    """
+    if not isinstance(budget, (Budget, Mapping, type(None))):
+        raise ReszooError("budget", got=repr(budget), expected="limits by name: {'macs': 2e6}")
+    return budget.model_dump() if isinstance(budget, Budget) else dict(budget or {})
 
 
 class Feasible:

@@ -18,7 +18,7 @@ from reszoo.errors import ReszooError
 from reszoo.models import create
 from reszoo.training.optimizers import compile_for
 from reszoo.training.recipes import Recipe, recipe as get_recipe
-from reszoo.tuning.budget import Budget, Feasible
+from reszoo.tuning.budget import Budget, Feasible, limits_of
 from reszoo.tuning.space import Space, space as get_space
 from reszoo.types import Array
 
@@ -62,8 +62,7 @@ class HyperResNet(keras_tuner.HyperModel):
         self.space = get_space(space)
         self.recipe = get_recipe(recipe)
         self.steps = steps
-        limits = budget.model_dump() if isinstance(budget, Budget) else dict(budget or {})
-        self.feasible = Feasible(self.space, check(Budget, limits, where="budget"))
+        self.feasible = Feasible(self.space, check(Budget, limits_of(budget), where="budget"))
         self.feasible.check_any()
 
     @cached_property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from numbers import Integral
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +79,13 @@ def search(
         ReszooError: invalid settings; no network within budget; a study with other settings; builds that fail.
     """
     return Search(space, data, folder=folder, **settings).search(trials=trials, jobs=jobs, seconds=seconds, watch=watch)
+
+
+def _check_numbers(least: int, **numbers: int) -> None:
+    """Refuses arguments that are no whole numbers, or too small ones."""
+    for where, number in numbers.items():
+        if not isinstance(number, Integral) or isinstance(number, bool) or number < least:
+            raise ReszooError(where, got=repr(number), expected=f"a whole number, at least {least}")
 
 
 def _locked(folder: Path) -> FileLock:
@@ -168,6 +175,12 @@ class Search(Study):
         **recipe_changes: Any,
     ):
         folder = Path(folder).expanduser()
+        _check_numbers(0, retries=retries)
+        if not (isinstance(stall, Real) and stall > 0):
+            raise ReszooError("stall", got=repr(stall), expected="a number of seconds, above 0")
+        _check_numbers(1, heartbeat=heartbeat)
+        # A process that gives fewer signs of life would lose its trials.
+        _check_numbers(heartbeat + 1, grace=grace)
         self.setup = prepare(
             space,
             Source(data, size, validation, test, target, task, channels, seed, folds),
@@ -257,9 +270,11 @@ class Search(Study):
         watch: Callable[[Study], None] | None = None,
     ) -> Search:
         """Returns this study after `trials` trials in total; the arguments are those of `reszoo.search`."""
-        for where, number in (("trials", trials), ("jobs", jobs)):
-            if not isinstance(number, Integral) or number < 1:
-                raise ReszooError(where, got=repr(number), expected="a whole number, at least 1")
+        _check_numbers(1, trials=trials, jobs=jobs)
+        if seconds is not None and not (isinstance(seconds, Real) and seconds >= 0):
+            raise ReszooError("seconds", got=repr(seconds), expected="a number, at least 0, or None")
+        if watch is not None and not callable(watch):
+            raise ReszooError("watch", got=repr(watch), expected="a function of the study")
         with quiet:
             Scheduler(self.setup, self, self.storage, trials=trials, seconds=seconds, watch=watch).run(jobs=jobs)
         tidy(self.trials)

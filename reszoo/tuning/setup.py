@@ -23,7 +23,7 @@ from reszoo.training.recipes import Recipe, recipe as get_recipe
 from reszoo.training.suitability import check_recipe
 from reszoo.training.train import check_kind, check_seed, fields_for
 from reszoo.tuning.axes import Axis
-from reszoo.tuning.budget import Budget, Feasible
+from reszoo.tuning.budget import Budget, Feasible, limits_of
 from reszoo.tuning.cost_table import dotted
 from reszoo.tuning.halving import Halving
 from reszoo.tuning.job import Source, description, runs_of
@@ -167,13 +167,15 @@ def prepare(
     Raises:
         ReszooError: invalid settings, or no network within budget.
     """
-    limits = budget.model_dump() if isinstance(budget, Budget) else dict(budget or {})
+    limits = limits_of(budget)
     _check_names(recipe_changes, limits)
     if not isinstance(source.seed, Integral):
         raise ReszooError("seed", got=repr(source.seed), expected="a whole number")
     check_seed(source.seed)
     check_callbacks(callbacks)
-    folds, source = source.folds, dataclasses.replace(source, folds=None)
+    # Plain numbers, as they are stored.
+    folds = int(source.folds) if isinstance(source.folds, Integral) else source.folds
+    source = dataclasses.replace(source, seed=int(source.seed), folds=None)
     examples = _examples(source, folds)
     objectives = objectives_of(objective, examples.task)
     pruning = _pruning(pruning, objectives)
@@ -253,7 +255,7 @@ def _examples(source: Source, folds: int | None) -> Data:
 def _pruning(pruning: str | None, objectives: Sequence[str]) -> str:
     """The pruning, by default halving; it compares by one objective only."""
     if len(objectives) == 1 or pruning not in (None, "halving"):
-        return pruning or "halving"
+        return "halving" if pruning is None else pruning
     if pruning == "halving":
         expected = "none where there are several objectives: runs are compared by one"
         raise ReszooError("pruning", got="halving", expected=expected)

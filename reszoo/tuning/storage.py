@@ -114,10 +114,11 @@ def database_errors() -> tuple[type[Exception], ...]:
 def without_password(url: str) -> str:
     """Returns a database URL with its password masked."""
     from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
 
     try:
         return make_url(url).render_as_string(hide_password=True)
-    except ValueError:
+    except (ArgumentError, ValueError):
         return url
 
 
