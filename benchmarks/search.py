@@ -35,10 +35,11 @@ import optuna
 from machine import describe
 
 import reszoo
-from reszoo.tuning import improvement
+from reszoo.tuning import halving as pruning, improvement
 from reszoo.tuning.axes import Answers
 from reszoo.tuning.budget import Budget, Feasible
-from reszoo.tuning.proposals import Exhausted, Halving, Proposals
+from reszoo.tuning.halving import Halving
+from reszoo.tuning.proposals import Exhausted, Proposals
 
 TABLES = Path(__file__).parent / "search_tables"
 RANDOM, MOST = 20, 60
@@ -218,15 +219,25 @@ def tpe(make):
     return search
 
 
-def ours(*, sampler="gp", halving=True, **constants):
-    """Returns reszoo's search with other constants of its proposals."""
+def ours(*, sampler="gp", halving=True, starts=False, **constants):
+    """Returns reszoo's search with other constants of its proposals and its pruning.
+
+    With `starts`, the cost of a network includes that of a start, in MACs: from a line through the table's seconds.
+    """
 
     def search(table, seed):
         proposals = Proposals(Feasible(table.space, Budget()), table.recipe, sampler=sampler, seed=seed)
         pruner = Halving(epochs=table.epochs) if halving else optuna.pruners.NopPruner()
         study = optuna.create_study(direction="maximize", sampler=proposals, pruner=pruner)
+        slope, start = np.polyfit(table.macs, table.seconds, 1) if starts and table.seconds else (1.0, 0.0)
+        cost = improvement._cost
 
-        with mock.patch.dict(vars(improvement), constants):
+        with contextlib.ExitStack() as stack:
+            for module in (improvement, pruning):
+                values = {name: value for name, value in constants.items() if hasattr(module, name)}
+                stack.enter_context(mock.patch.dict(vars(module), values))
+            with_start = mock.patch.object(improvement, "_cost", lambda *of: cost(*of) + start / slope)
+            stack.enter_context(with_start if starts else contextlib.nullcontext())
             yield from under_optuna(table, study)
 
     return search
@@ -247,12 +258,16 @@ RIVALS = {
     "Optuna TPE, MedianPruner": tpe(lambda epochs: optuna.pruners.MedianPruner(n_startup_trials=3, n_warmup_steps=1)),
 }
 OURS = "reszoo.search"
+STARTS = "starts count as cost"
 WITHOUT = {
     "no halving": ours(halving=False),
+    "halving from the start": ours(LEAST_COMPLETE=0, AGREEMENT=0.0),
+    "halving after three runs": ours(AGREEMENT=0.0),
     "no cheapest of eight": ours(OFFERS=1),
     "no division by cost": ours(COST_POWER=0.0),
     "TPE instead": ours(sampler="tpe"),
     "random instead": ours(sampler="random"),
+    STARTS: ours(starts=True),
 }
 
 
@@ -347,9 +362,11 @@ def main():
     print(f"{arguments.seeds} seeds; the compute of 20 random trials is 1; inf: not within that compute")
     start = time.process_time()
     for table in map(Table, arguments.tables):
-        rows = {name: [] for name in searches}
+        # Without measured seconds, a start has no cost that is known.
+        chosen = {name: search for name, search in searches.items() if table.seconds or name.strip() != STARTS}
+        rows = {name: [] for name in chosen}
         for seed in range(1, arguments.seeds + 1):
-            for name, row in replay(table, seed, searches).items():
+            for name, row in replay(table, seed, chosen).items():
                 rows[name].append(row)
         show(table, rows)
     print(f"\n{time.process_time() - start:.0f} seconds of one core")

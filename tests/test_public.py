@@ -53,7 +53,7 @@ KERAS_MODULES = {
     *(f"training/{name}.py" for name in ("callbacks", "losses", "rate_finder", "remarks")),
     *("training/run.py", "tuning/hypermodel.py", "tuning/worker_main.py"),
     # Beside Optuna, which imports NumPy, too.
-    *("tuning/gaussian.py", "tuning/improvement.py"),
+    "tuning/improvement.py",
     *(f"experiments/{name}.py" for name in ("compare", "comparison", "degradation_gap", "evidence", "findings")),
     *(f"arch/{name}.py" for name in ("loops", "repeated", "stacked_optimizers")),
     "experiments/trainer.py",

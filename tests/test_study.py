@@ -14,6 +14,7 @@ import threading
 import time
 import warnings
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -28,14 +29,17 @@ from typer.testing import CliRunner
 import reszoo
 import reszoo.cli
 from reszoo.cli.screen import app
+from reszoo.training.defaults import fitted
 from reszoo.tuning import accelerators
+from reszoo.tuning.budget import Budget, Feasible
+from reszoo.tuning.halving import Halving
 from reszoo.tuning.job import Job, Outcome
 from reszoo.tuning.latency import Latencies
-from reszoo.tuning.proposals import Halving, derive_seed
+from reszoo.tuning.proposals import PROCESS, derive_seed, process_identity
+from reszoo.tuning.records import TrialEnd, TrialFailed
 from reszoo.tuning.results import Trial, front, fronts, numbers_to_keep
 from reszoo.tuning.sending import check_callbacks
-from reszoo.tuning.storage import fail_and_requeue, quiet as quietly
-from reszoo.tuning.trial_end import TrialEnd, TrialFailed
+from reszoo.tuning.storage import fail_and_requeue, quiet as quietly, requeue_orphans
 from reszoo.tuning.worker_main import damaged_file, resident_memory
 from reszoo.tuning.worker_process import Worker
 
@@ -307,18 +311,9 @@ def test_several_objectives(tmp_path):
 def test_successive_halving():
     """A run continues while fewer than half of all runs so far were better at the same epoch."""
     study = optuna.create_study(direction="maximize", pruner=Halving(epochs=18))
-
-    def ended_at(*values):
-        trial = study.ask()
-        for epoch in range(1, 19):
-            trial.report(value := values[min(epoch, len(values)) - 1], epoch)
-            if trial.should_prune():
-                break
-        study.tell(trial, value)
-        return epoch
-
-    # The best of one, two and three so far, the best two of four and five, the best three of six.
-    assert [ended_at(value) for value in (0.5, 0.4, 0.6, 0.3, 0.7, 0.65, 0.55)] == [18, 2, 18, 2, 18, 18, 2]
+    ended_at = partial(last_epoch, study)
+    # The first three are trained to their end; then the best two of four and five, the best three of six and seven.
+    assert [ended_at(value) for value in (0.5, 0.4, 0.6, 0.3, 0.7, 0.65, 0.55)] == [18, 18, 18, 2, 18, 18, 2]
     # Four of eight may continue, and still four after half of their epochs: ended runs count as worse.
     assert ended_at(0.55) == 18
     assert ended_at(0.62, 0.62, 0.62, 0.62, 0.2) == 9
@@ -329,6 +324,124 @@ def test_successive_halving():
         18: {2, 4, 9},
         90: {11, 22, 45},
     }
+
+
+def last_epoch(study, *values):
+    """The epoch after which a run ends; its values, of which the last one is repeated."""
+    trial = study.ask()
+    for epoch in range(1, 19):
+        trial.report(value := values[min(epoch, len(values)) - 1], epoch)
+        if trial.should_prune():
+            study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+            return epoch
+    study.tell(trial, value)
+    return epoch
+
+
+@pytest.mark.parametrize(("ends", "last"), [((0.5, 0.6, 0.7), 2), ((0.7, 0.6, 0.5), 18), ((0.5, 0.5, 0.5), 18)])
+def test_nothing_is_pruned_where_early_epochs_do_not_tell_who_wins(ends, last):
+    """Three runs that reach 0.1, 0.2 and 0.3 in nine epochs, and end in the same order, the opposite one, or alike."""
+    study = optuna.create_study(direction="maximize", pruner=Halving(epochs=18))
+    for early, end in zip((0.1, 0.2, 0.3), ends, strict=True):
+        assert last_epoch(study, *[early] * 9, end) == 18
+    assert last_epoch(study, 0.05) == last
+
+
+# Situations beside a study.
+
+
+def test_a_measure_that_is_missing_fails_the_trial_with_a_sentence(tmp_path):
+    """A callback may remove it from the logs; three such trials stop the search, which is intact."""
+    with refused(["no val_auc, an objective of the study", "3 trials in a row"]):
+        search(tmp_path / "s", objective="auc", trials=4)
+    study = reszoo.open_study(tmp_path / "s")
+    assert {trial.state for trial in study.trials} == {"failed"} and study.rows()[0]["curve"]
+
+
+def test_studies_of_other_programs_are_left_alone(tmp_path):
+    """One of the same name in the database, and a trial of the user's own in ours."""
+    url = f"sqlite:///{tmp_path / 'theirs.db'}"
+    theirs = optuna.create_study(storage=url, study_name="reszoo")
+    theirs.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=2)
+    for call in (lambda: search(tmp_path / "s", storage=url), lambda: reszoo.open_study(tmp_path, storage=url)):
+        with refused(["'reszoo'", "not of reszoo.search", "name="]):
+            call()
+    assert len(search(tmp_path / "s", storage=url, name="mine", trials=2).trials) == 2
+    study = search(tmp_path / "own", trials=2)
+    with pytest.warns(UserWarning, match="Heartbeat"):
+        trial = study.engine.ask()
+    trial.suggest_float("x", 0, 1)
+    study.engine.tell(trial, 0.5)
+    assert [trial.number for trial in search(tmp_path / "own", trials=4).trials] == [0, 1, 2, 3]
+
+
+def test_processes_of_another_machine_of_the_same_name_are_not_dead(tmp_path):
+    """Containers often have one name and the same process ids: only signs of life tell of the other one."""
+    study = search(tmp_path / "s", trials=1)
+    with pytest.warns(UserWarning, match="Heartbeat"):
+        trial, dead = study.engine.ask(), study.engine.ask()
+    host, _, _, here = process_identity()
+    trial.set_user_attr(PROCESS, [host, 2**22, 7, f"another boot than {here}"])
+    dead.set_user_attr(PROCESS, [host, 2**22, 7, here])
+    requeue_orphans(study.engine)
+    assert [study.engine.trials[each.number].state.name for each in (trial, dead)] == ["RUNNING", "FAIL"]
+
+
+@pytest.mark.parametrize("point", [None, 3, "abc", [("shortcut", "none")]], ids=str)
+def test_points_that_are_no_mapping_are_refused(tmp_path, point):
+    with refused(["point", "by name"]):
+        SimulatedSearch(SPACE, DATA, folder=tmp_path / "s", **SETTINGS).enqueue(point)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"budget": 3}, ["budget", "limits by name"]),
+        ({"objective": 3}, ["objective", "list of names"]),
+        ({"objective": []}, ["objective", "a measure"]),
+        ({"pruning": False}, ["pruning", "False", "none"]),
+        ({"storage": "nope"}, ["storage", "nope", "a database"]),
+        ({"callbacks": 3}, ["callbacks", "a list"]),
+        ({"callbacks": [1]}, ["callbacks", "1", "a Keras callback"]),
+        ({"retries": -1}, ["retries", "at least 0"]),
+        ({"heartbeat": 0}, ["heartbeat", "at least 1"]),
+        ({"stall": -1}, ["stall", "above 0"]),
+        ({"heartbeat": 5, "grace": 5}, ["grace", "at least 6"]),
+    ],
+    ids=str,
+)
+def test_settings_of_another_kind_are_refused(tmp_path, settings, words):
+    with refused(words):
+        SimulatedSearch(SPACE, DATA, folder=tmp_path / "s", **SETTINGS | settings)
+
+
+def test_numbers_of_numpy_are_taken(tmp_path):
+    study = search(tmp_path / "s", trials=np.int64(1), seed=np.int64(3), folds=np.int32(2))
+    assert (study.settings["seed"], study.settings["folds"], len(study.trials)) == (3, 2, 1)
+
+
+def test_default_recipe_follows_the_number_of_examples_as_in_train(tmp_path):
+    data = (np.zeros((60, 8, 8, 1), "uint8"), np.arange(60) % 4)
+    kept = {name: value for name, value in SETTINGS.items() if name != "epochs"}
+    study = SimulatedSearch(SPACE, data, folder=tmp_path / "s", **kept)
+    expected, line = fitted("fast_symbols", study.settings["data"]["train"], {})
+    assert study.setup.recipe == expected and study.setup.note == line
+    assert SimulatedSearch(SPACE, data, folder=tmp_path / "n", recipe="fast_symbols", **kept).setup.note == ""
+    # A study of an earlier version keeps the recipe that it began with.
+    before = study.settings | {"recipe": reszoo.recipe("fast_symbols").model_dump(mode="json")}
+    study.engine.set_user_attr("plan", before)
+    assert SimulatedSearch(SPACE, data, folder=tmp_path / "s", **kept).setup.recipe == reszoo.recipe("fast_symbols")
+
+
+def test_rare_networks_within_budget_are_reached_from_random_ones():
+    """None of 2,000 draws is within budget; a draw used to try 200,000 and give up."""
+    widths = {"low": 8, "high": 512, "step": 8}
+    space = reszoo.Space(name="rare", network="resnet20_cifar", size={"depths": (*range(1, 60),), "widths": widths})
+    rare = Feasible(space, Budget(params=9e3))
+    assert rare.fraction() == 0
+    points = [rare.draw(seed=seed) for seed in range(4)]
+    assert all(map(rare.has, points)) and points[0] == rare.draw(seed=0)
+    assert len({tuple(point.values()) for point in points}) > 1
 
 
 # When things go wrong.

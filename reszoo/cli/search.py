@@ -139,6 +139,8 @@ def search(
         extends=extends,
         **overrides,
     )
+    if study.setup.note:
+        say(study.setup.note)
     say(f"{study.space.name}: {study.fraction:.0%} of its random draws are networks within the budget")
     start = time.monotonic()
     before = len(ranked(study.trials))

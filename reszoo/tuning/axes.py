@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache, cached_property
 from random import Random
@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Protocol
 from pydantic import Field, Strict, model_validator
 
 from reszoo.config import FrozenModel
-from reszoo.errors import ReszooError
+from reszoo.errors import ReszooError, UnknownNameError
 
 Value = bool | int | float | str
 """The value of an axis: a number or a word."""
@@ -237,3 +237,49 @@ def _number(random: Random, values: Range) -> float:
         return random.uniform(low, high)
     numbers = steps(low, high, step)
     return numbers[int(random.random() * len(numbers))]
+
+
+def checked_point(axes: Mapping[str, Axis], values: Mapping[str, Any], /, *, where: str = "point") -> Point:
+    """Returns the point of some values; axes that do not apply are left out.
+
+    Example:
+        >>> checked_point({"depth": Axis(values=(1, 2))}, {"depth": 2})
+        {'depth': 2}
+
+    Args:
+        axes: of the space, in order.
+        values: axis -> value.
+        where: beginning of error messages.
+
+    Raises:
+        ReszooError: no mapping, an unknown axis, one without a value, or a value that it does not have.
+    """
+    if not isinstance(values, Mapping):
+        raise ReszooError(where, got=repr(values), expected="a value for every axis, by name")
+    for name in values:
+        if name not in axes:
+            raise UnknownNameError(where, got=name, known=axes)
+    point: Point = {}
+    for name, axis in axes.items():
+        if not applies(axis, point):
+            continue
+        if name not in values:
+            raise ReszooError(f"{where}.{name}", got="nothing", expected=describe_values(axis))
+        point[name] = _checked_value(axis, values[name], f"{where}.{name}")
+    return point
+
+
+def _checked_value(axis: Axis, value: Any, where: str) -> Any:
+    """The value of an axis, as the space itself writes it."""
+    value = value.item() if hasattr(value, "item") else value
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if axis.answers is None:
+        if number and float(axis.low or 0) <= value <= float(axis.high or 0):
+            return float(value)
+    else:
+        for answer in axis.answers:
+            if answer == value and isinstance(answer, bool) == isinstance(value, bool):
+                return answer
+            if number and isinstance(answer, float) and math.isclose(answer, value, rel_tol=1e-9):
+                return answer
+    raise ReszooError(where, got=repr(value), expected=describe_values(axis))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import islice
 from random import Random
 from typing import Annotated
@@ -23,8 +23,8 @@ COUNTED_COSTS = ("params", "macs", "activations", "depth")
 """Costs that are computed from the spec, not measured."""
 SAMPLE_SIZE = 2_000
 """Random points from which the feasible fraction is estimated."""
-MAX_DRAWS = 200_000
-"""Random points tried before an error says that none fits."""
+DESCENTS = 100
+"""Random points from which one within budget is looked for where none of the sample is."""
 
 Limit = Annotated[float, Field(gt=0)] | None
 Measure = Callable[[NetSpec], float]
@@ -66,6 +66,17 @@ class Budget(FrozenModel):
         """Returns the largest ratio of a counted cost to its limit; a network is within budget up to 1."""
         pairs = ((getattr(cost, name), getattr(self, name)) for name in COUNTED_COSTS)
         return max((value / limit for value, limit in pairs if limit is not None), default=0.0)
+
+
+def limits_of(budget: Budget | Mapping[str, float] | None) -> dict[str, float]:
+    """Returns the limits of a budget, unchecked.
+
+    Raises:
+        ReszooError: neither a budget nor a mapping.
+    """
+    if not isinstance(budget, (Budget, Mapping, type(None))):
+        raise ReszooError("budget", got=repr(budget), expected="limits by name: {'macs': 2e6}")
+    return budget.model_dump() if isinstance(budget, Budget) else dict(budget or {})
 
 
 class Feasible:
@@ -118,46 +129,78 @@ class Feasible:
         return cost is not None and self.budget.excess(cost) <= 1
 
     def fraction(self) -> float:
-        """Returns the share of random points whose networks are valid and within the counted limits.
+        """Returns the share of random points whose networks are valid and within the counted limits."""
+        return sum(map(self.is_within_counts, islice(self.space.sample(seed=0), SAMPLE_SIZE))) / SAMPLE_SIZE
+
+    def check_any(self) -> None:
+        """Checks that a network is within the counted limits.
 
         Raises:
             ReszooError: there is none; the message names the least cost in the space.
         """
-        costs = [self.space.cost(point) for point in islice(self.space.sample(seed=0), SAMPLE_SIZE)]
-        count = sum(cost is not None and self.budget.excess(cost) <= 1 for cost in costs)
-        if not count and self.budget.excess(self.least()) > 1:
+        draws = islice(self.space.sample(seed=0), SAMPLE_SIZE)
+        if not any(map(self.is_within_counts, draws)) and self.budget.excess(self.least()) > 1:
             raise self._no_network_error()
-        return count / SAMPLE_SIZE
 
     def draw(self, *, seed: int | str) -> Point:
-        """Returns a random point within budget, uniformly distributed; the same for the same seed.
+        """Returns a random point within budget, the same for the same seed.
+
+        It is uniformly distributed; where such points are so rare that none is drawn, it is one near a random point.
 
         Raises:
-            ReszooError: there is none, or they are too rare to be drawn.
+            ReszooError: there is none, or none was found.
         """
-        answers = random_answers(Random(seed))
-        for attempt in range(MAX_DRAWS):
-            point = self.space.ask(answers)
-            if self.has(point):
+        random = Random(seed)
+        answers = random_answers(random)
+        for _ in range(SAMPLE_SIZE):
+            if self.has(point := self.space.ask(answers)):
                 return point
-            if attempt == SAMPLE_SIZE:
-                if self.budget.excess(self.least()) > 1:
-                    raise self._no_network_error()
-                if (self.space.count() or math.inf) <= SAMPLE_SIZE:
-                    return self._listed(seed)
-        hint = "use a larger budget or narrower ranges"
-        raise ReszooError(self.space.name, got=f"no network within budget in {MAX_DRAWS:,} draws", hint=hint)
+        self.check_any()
+        if (self.space.count() or math.inf) <= SAMPLE_SIZE:
+            return self._listed(random)
+        for _ in range(DESCENTS):
+            if self.has(point := self._descent(self.space.ask(answers), random)):
+                return point
+        raise self._no_draw_error(f"no network within budget in {SAMPLE_SIZE:,} draws")
 
-    def _listed(self, seed: int | str) -> Point:
+    def _listed(self, random: Random) -> Point:
         """A random one of all points of a small space that are within budget."""
         points = [point for point in self.space.points() if self.has(point)]
         if points:
-            return Random(seed).choice(points)
-        got, expected = "no network within budget", ""
-        if self.budget.latency is not None:
-            got = f"a latency of at most {self.budget.latency:g} s"
-            expected = f"at least {self._fastest:.3g} s, the least that was measured"
-        raise ReszooError(f"budget on {self.space.name}", got=got, expected=expected)
+            return random.choice(points)
+        raise self._no_draw_error("no network within budget")
+
+    def _no_draw_error(self, got: str) -> ReszooError:
+        where, hint = f"budget on {self.space.name}", "use a larger budget or narrower ranges"
+        if self.budget.latency is None:
+            return ReszooError(where, got=got, hint=hint)
+        expected = f"at least {self._fastest:.3g} s, the least that was measured"
+        return ReszooError(where, got=f"a latency of at most {self.budget.latency:g} s", expected=expected, hint=hint)
+
+    def _descent(self, point: Point, random: Random) -> Point:
+        """A point within the counted limits, reached from another one by changing one axis after another.
+
+        An axis takes a random one of its values that are within, or the one that is least over: as far as it goes.
+        """
+        # Where an axis decides which others apply, a changed value would need values of these.
+        parents = {parent for axis in self.space.axes.values() for parent in axis.when}
+        names, before = [name for name in point if name not in parents], math.inf
+        while 1 < self._excess(point) < before:
+            before = self._excess(point)
+            random.shuffle(names)
+            for name in names:
+                neighbors = self._neighbors(point, name)
+                within = [each for each in neighbors if self._excess(each) <= 1]
+                if within:
+                    return random.choice(within)
+                point = min([point, *neighbors], key=self._excess)
+        return point
+
+    def _neighbors(self, point: Point, name: str) -> list[Point]:
+        """The points that differ in one axis; those at its ends where it has infinitely many values."""
+        axis = self.space.axes[name]
+        answers = axis.answers or (axis.low, axis.high)
+        return [{**point, name: answer} for answer in answers] if name in point else []
 
     def redraw(self, point: Point) -> Point:
         """Returns a point within budget: `point` itself if it is, otherwise a random one decided by `point`."""
@@ -178,10 +221,8 @@ class Feasible:
         better = True
         while better:
             before = self._excess(best)
-            for name, axis in self.space.axes.items():
-                answers = axis.answers or (axis.low, axis.high)
-                neighbors = [{**best, name: answer} for answer in answers] if name in best else []
-                best = min([best, *(point for point in neighbors if self.space.cost(point))], key=self._excess)
+            for name in self.space.axes:
+                best = min([best, *self._neighbors(best, name)], key=self._excess)
             better = self._excess(best) < before
         cost = self.space.cost(best)
         assert cost is not None

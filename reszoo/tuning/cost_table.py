@@ -87,3 +87,17 @@ def nested(path: str, value: Any) -> dict[str, Any]:
     for key in reversed(path.split(".")):
         value = {key: value}
     return dict(value)
+
+
+def dotted(values: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Returns the dotted names of nested values.
+
+    Example:
+        >>> dotted({"epochs": 3, "optimizer": {"momentum": 0.9}})
+        ['epochs', 'optimizer.momentum']
+    """
+    names = []
+    for name, value in values.items():
+        path = f"{prefix}{name}"
+        names += dotted(value, f"{path}.") if isinstance(value, Mapping) and value else [path]
+    return names

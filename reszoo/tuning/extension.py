@@ -14,8 +14,8 @@ from reszoo.errors import ReszooError
 from reszoo.training.identity import differences
 from reszoo.training.run_folder import BEST
 from reszoo.training.selection import best_of
+from reszoo.tuning.axes import checked_point
 from reszoo.tuning.measures import OBJECTIVE_COSTS, metric
-from reszoo.tuning.points import checked_point
 from reszoo.tuning.proposals import KEY, OUTCOME, PLACE, POINT, distribution
 from reszoo.tuning.queue import enqueue
 from reszoo.tuning.results import ENDED, Trial, ranked

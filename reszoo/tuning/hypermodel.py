@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 import keras
@@ -17,7 +18,7 @@ from reszoo.errors import ReszooError
 from reszoo.models import create
 from reszoo.training.optimizers import compile_for
 from reszoo.training.recipes import Recipe, recipe as get_recipe
-from reszoo.tuning.budget import Budget, Feasible
+from reszoo.tuning.budget import Budget, Feasible, limits_of
 from reszoo.tuning.space import Space, space as get_space
 from reszoo.types import Array
 
@@ -61,10 +62,13 @@ class HyperResNet(keras_tuner.HyperModel):
         self.space = get_space(space)
         self.recipe = get_recipe(recipe)
         self.steps = steps
-        limits = budget.model_dump() if isinstance(budget, Budget) else dict(budget or {})
-        self.feasible = Feasible(self.space, check(Budget, limits, where="budget"))
-        self.fraction = self.feasible.fraction()
+        self.feasible = Feasible(self.space, check(Budget, limits_of(budget), where="budget"))
+        self.feasible.check_any()
+
+    @cached_property
+    def fraction(self) -> float:
         """Share of random points whose networks are within the counted limits."""
+        return self.feasible.fraction()
 
     def build(self, hp: Any) -> keras.Model:
         """Returns the compiled network of a point."""

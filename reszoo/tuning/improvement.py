@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from random import Random
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import cho_factor, cho_solve, solve_triangular
+from scipy.optimize import minimize
+from scipy.special import erfcx, ndtr
 
 from reszoo.tuning.axes import Axis, Point, random_answers
 from reszoo.tuning.budget import COUNTED_COSTS, Feasible
-from reszoo.tuning.gaussian import Array, Process, log_improvement
+
+Array = NDArray[np.float64]
 
 STARTS, OFFERS = 3, 8
 """First proposals, before there are results: each is the cheapest of so many random networks."""
@@ -20,6 +26,13 @@ POOL, MAX_DRAWS = 1_000, 10_000
 """Networks of which the most promising one is taken, and random draws to gather them."""
 COST_POWER = 1.0
 """Improvement is divided by the MACs to this power."""
+
+LENGTH, VARIANCE, NOISE = 0.5, 1.0, 0.02
+"""Expected length scale, in ranges of an axis; variance of the scores, and of their noise, in standard deviations."""
+SPREAD = 1.0
+"""Standard deviation of the logarithms of these three, a priori."""
+BOUNDS = {"length": (0.05, 20.0), "variance": (0.05, 20.0), "noise": (1e-4, 1.0)}
+LEAST_VARIANCE = 1e-10
 
 
 class Results(NamedTuple):
@@ -34,8 +47,8 @@ class Results(NamedTuple):
 
 def by_promise(
     feasible: Feasible, results: Results, *, number: int, random: Random, costs: Sequence[str] = ()
-) -> list[Point]:
-    """Returns points within the counted limits, the most promising first; untried ones and others.
+) -> Iterator[Point]:
+    """Yields points within the counted limits, the most promising first; untried ones and others.
 
     Args:
         feasible: space and budget.
@@ -45,9 +58,15 @@ def by_promise(
         costs: to be minimized beside the score. Of each a random limit is drawn, and the best network within these
             limits has to be beaten: one slice of the hypervolume that a network adds to the Pareto front.
     """
-    pool = _pool(feasible, random)
-    if number < STARTS or not results.points or not pool:
-        return [*sorted(pool[:OFFERS], key=lambda point: _cost(feasible, "macs", point)), *pool[OFFERS:]]
+    draws = _draws(feasible, random)
+    if number < STARTS or not results.points:
+        first = [*islice(draws, OFFERS)]
+        yield from sorted(first, key=lambda point: _cost(feasible, "macs", point))
+        yield from draws
+        return
+    pool = [*draws]
+    if not pool:
+        return
     tried = [*results.points, *results.pending]
     rivals = np.ones(len(tried), bool)
     for name in costs:
@@ -57,7 +76,7 @@ def by_promise(
         pool = [point for point in pool if _cost(feasible, name, point) <= limit] or pool
     macs = np.array([_cost(feasible, "macs", point) for point in pool])
     promises = log_promises(feasible.space.axes, pool, results, rivals) - COST_POWER * np.log(macs)
-    return [pool[place] for place in np.argsort(-promises, kind="stable")]
+    yield from (pool[place] for place in np.argsort(-promises, kind="stable"))
 
 
 def log_promises(axes: Mapping[str, Axis], points: Sequence[Point], results: Results, rivals: Array) -> Array:
@@ -107,19 +126,85 @@ def coordinates(axis: Axis, values: Sequence[Any]) -> Array:
     return np.array([[0.5 if value is None else (change(value) - low) / ((high - low) or 1.0)] for value in values])
 
 
-def _pool(feasible: Feasible, random: Random) -> list[Point]:
+def _draws(feasible: Feasible, random: Random) -> Iterator[Point]:
     """Points within the counted limits, in random order: all of a small space, or random ones."""
     space = feasible.space
     count = space.count()
     if count is not None and count <= POOL:
         points = [*filter(feasible.is_within_counts, space.points())]
         random.shuffle(points)
-        return points
+        return iter(points)
     answers = random_answers(random)
     draws = (space.ask(answers) for _ in range(MAX_DRAWS))
-    return [*islice(filter(feasible.is_within_counts, draws), POOL)]
+    return islice(filter(feasible.is_within_counts, draws), POOL)
 
 
 def _cost(feasible: Feasible, name: str, point: Point) -> float:
     """A counted cost of a point; for latency, which would have to be measured, its MACs."""
     return float(getattr(feasible.space.cost(point), name if name in COUNTED_COSTS else "macs"))
+
+
+# Gaussian-process regression (Rasmussen & Williams 2006, 2.2 and 5.4.1), and expected improvement.
+
+
+@dataclass(frozen=True)
+class Process:
+    """A Gaussian process with a squared exponential kernel, one length scale an axis, and noise."""
+
+    logs: Array
+    """Logarithms of the length scales, of the variance and of the noise."""
+    squares: Array
+    """Squared distances between the points of the scores."""
+    scores: Array
+
+    @classmethod
+    def fit(cls, squares: Array, scores: Array) -> Process:
+        """Returns the process whose parameters are the most probable ones, given scores and expectations."""
+        axes = len(squares)
+        expected = np.log([*[LENGTH] * axes, VARIANCE, NOISE])
+        bounds = [*[BOUNDS["length"]] * axes, BOUNDS["variance"], BOUNDS["noise"]]
+
+        def loss(logs: Array) -> tuple[float, Array]:
+            process = cls(logs, squares, scores)
+            value, slope = process._evidence()
+            surprise = (logs - expected) / SPREAD
+            return float(surprise @ surprise) / 2 - value, surprise / SPREAD - slope
+
+        result = minimize(loss, expected, jac=True, method="L-BFGS-B", bounds=np.log(bounds))
+        return cls(result.x, squares, scores)
+
+    def predict(self, squares: Array) -> tuple[Array, Array]:
+        """Returns mean and standard deviation at other points, by their squared distances to those of the scores."""
+        factor, kernel = self._factor(), self._kernel(squares)
+        mean = kernel @ cho_solve(factor, self.scores)
+        explained = solve_triangular(factor[0], kernel.T, lower=True)
+        return mean, np.sqrt(np.maximum(math.exp(self.logs[-2]) - (explained**2).sum(axis=0), LEAST_VARIANCE))
+
+    def _kernel(self, squares: Array) -> Array:
+        return np.exp(self.logs[-2] - np.tensordot(np.exp(-2 * self.logs[:-2]), squares, 1) / 2)
+
+    def _factor(self) -> tuple[Array, bool]:
+        noise = math.exp(self.logs[-1]) * np.eye(len(self.scores))
+        return cho_factor(self._kernel(self.squares) + noise, lower=True)
+
+    def _evidence(self) -> tuple[float, Array]:
+        """The logarithm of the probability of the scores, up to a constant, and its slope: eq. 5.8 and 5.9."""
+        factor, kernel = self._factor(), self._kernel(self.squares)
+        weights = cho_solve(factor, self.scores)
+        excess = (np.outer(weights, weights) - cho_solve(factor, np.eye(len(weights)))) / 2
+        lengths = np.tensordot(self.squares, excess * kernel, 2) * np.exp(-2 * self.logs[:-2])
+        slope = np.array([*lengths, (excess * kernel).sum(), np.trace(excess) * math.exp(self.logs[-1])])
+        return float(-self.scores @ weights / 2 - np.log(np.diag(factor[0])).sum()), slope
+
+
+def log_improvement(mean: Array, deviation: Array, best: float) -> Array:
+    """Returns the logarithm of the expected improvement over `best`, also where it is too small for a float.
+
+    Ament et al. 2023, 4.1.
+    """
+    gap = (mean - best) / deviation
+    near, far = np.maximum(gap, -1.0), np.maximum(-gap, 1.0)
+    density = np.log(2 * np.pi) / 2
+    tail = np.minimum(far * np.sqrt(np.pi / 2) * erfcx(far / np.sqrt(2)), 1 - 1e-12)
+    direct = np.log(near * ndtr(near) + np.exp(-(near**2) / 2 - density))
+    return np.log(deviation) + np.where(gap > -1, direct, -(far**2) / 2 - density + np.log1p(-tail))

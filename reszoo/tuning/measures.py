@@ -29,7 +29,10 @@ def objectives_of(objective: str | Sequence[str] | None, task: str) -> tuple[str
     Raises:
         ReszooError: a name that does not exist, that belongs to another task, or that is there twice; a cost first.
     """
-    words = (objective,) if isinstance(objective, str) else tuple(objective or MONITORS[task][:1])
+    if not isinstance(objective, (str, Sequence, type(None))):
+        raise ReszooError("objective", got=repr(objective), expected="the name of a measure, or a list of names")
+    objective = MONITORS[task][:1] if objective is None else objective
+    words = (objective,) if isinstance(objective, str) else tuple(objective)
     plain = [word.removeprefix("val_") if isinstance(word, str) else word for word in words]
     names = tuple(ALIASES.get(word, word) for word in plain)
     known = {*MONITORS[task], *OBJECTIVE_COSTS}

@@ -108,7 +108,7 @@ def _row(trial: Trial, name: str) -> Row:
         latency=trial.costs.get("latency"),
         score=trial.score,
         epochs=trial.epochs,
-        curve=[row[trial.measure.name] for row in trial.history],
+        curve=trial.row()["curve"],
         yaml=network_yaml(trial, entry),
         note=trial.note.splitlines()[-1] if trial.note else "",
         seconds=trial.costs.get("seconds"),

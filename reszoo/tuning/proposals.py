@@ -7,6 +7,7 @@ import math
 import os
 import socket
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -35,8 +36,6 @@ QUEUED, START = "queued", "start"
 """Names of trial attributes: a point that waits for its turn, a file of weights to start from."""
 SAMPLER_ATTEMPTS = 25
 """Queries of a sampler before a random draw is used instead."""
-FIRST_RUNG = 2
-"""Epochs before a run is judged, where it has at least twice as many."""
 RANDOM_ATTEMPTS = 500
 """Random draws after which the space counts as exhausted."""
 
@@ -72,7 +71,10 @@ def distribution(axis: Axis) -> BaseDistribution:
 
 
 def process_identity(pid: int | None = None) -> list[Any]:
-    """Returns host, id and start time of a process; the start time is 0 where there is no such process."""
+    """Returns host, id and start time of a process, and where ids mean the same processes: a boot and a namespace.
+
+    The start time is 0 where there is no such process. Machines and containers may have the same name.
+    """
     pid = pid or os.getpid()
     try:
         # Field 22 of stat (field 2 may contain spaces). Process ids are reused, the pair of id and start time is not.
@@ -81,7 +83,16 @@ def process_identity(pid: int | None = None) -> list[Any]:
         )
     except (OSError, ValueError, IndexError):
         start = 0 if Path("/proc").is_dir() else pid
-    return [socket.gethostname(), pid, start]
+    return [socket.gethostname(), pid, start, _process_space()]
+
+
+@cache
+def _process_space() -> str:
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
+        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return ""
 
 
 class Exhausted(Exception):
@@ -214,8 +225,10 @@ def proposal_number(study: optuna.Study, trial: FrozenTrial) -> int:
 
 
 def is_proposal(trial: FrozenTrial) -> bool:
-    """Returns whether a trial is a proposal: neither one that resumes another, nor a surplus one."""
-    return RETRY not in trial.user_attrs and trial.user_attrs.get(OUTCOME) != "surplus"
+    """Returns whether a trial is a proposal: neither one that resumes another, nor a surplus one, nor a user's own."""
+    attributes = trial.user_attrs
+    foreign = trial.state.is_finished() and not {PROCESS, PLACE, QUEUED} & {*attributes}
+    return RETRY not in attributes and attributes.get(OUTCOME) != "surplus" and not foreign
 
 
 def results_of(study: optuna.Study) -> Results:
@@ -259,39 +272,3 @@ def keys(study: optuna.Study, *, below: float = float("inf")) -> set[str]:
         for trial in study.get_trials(deepcopy=False)
         if KEY in trial.user_attrs and trial.number < below and is_proposal(trial)
     }
-
-
-class Halving(optuna.pruners.BasePruner):
-    """Asynchronous successive halving that ends runs and never pauses them.
-
-    Runs are judged after an eighth, a quarter and half of their epochs, but not after the first epoch where they have
-    four or more: most are still warming up then. A run continues while it is in the better half of all runs so far,
-    including those that ended earlier. Li et al. 2020, algorithm 2, compare the surviving runs only: where proposals
-    improve with time, that ends good runs by chance.
-
-    Args:
-        epochs: of a complete run.
-        factor: one in `factor` runs continues.
-    """
-
-    def __init__(self, *, epochs: int, factor: int = 2):
-        self.factor = factor
-        shares = (epochs / factor**power for power in range(1, 4))
-        self.rungs = {round(share) for share in shares if share >= FIRST_RUNG} or {1}
-
-    def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
-        """Returns whether a run ends at its last reported epoch."""
-        step = trial.last_step
-        if step is None or step not in self.rungs:
-            return False
-        sign = -1 if study.direction == StudyDirection.MINIMIZE else 1
-        value = sign * trial.intermediate_values[step]
-        others = [
-            other.intermediate_values
-            for other in study.get_trials(deepcopy=False)
-            if other.number != trial.number and other.state != TrialState.FAIL
-        ]
-        judged = 1 + sum(min(self.rungs) in values for values in others)
-        return sum(sign * values.get(step, -sign * math.inf) > value for values in others) >= max(
-            judged // self.factor, 1
-        )

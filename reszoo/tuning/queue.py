@@ -9,9 +9,8 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from reszoo.errors import ReszooError
-from reszoo.tuning.axes import Point
+from reszoo.tuning.axes import Point, checked_point
 from reszoo.tuning.budget import Feasible
-from reszoo.tuning.points import checked_point
 from reszoo.tuning.proposals import KEY, OUTCOME, QUEUED, START, Proposals, keys
 
 FIXED = "fixed_params"

@@ -1,13 +1,15 @@
-"""How the outcome of a trial is stored: as attributes in the database, from which a study reads all results."""
+"""How trials end, and how that is stored: as attributes in the database, from which a study reads all results."""
 
 from __future__ import annotations
 
 import math
 import threading
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from socket import gethostname
+from typing import Literal
 
 import optuna
 
@@ -22,10 +24,42 @@ from reszoo.tuning.results import tidy
 from reszoo.tuning.setup import Setup
 from reszoo.tuning.space import Candidate
 from reszoo.tuning.study import COSTS, NOTE, ORIGIN, ROWS, SCORE, Study
-from reszoo.tuning.trial_end import TrialEnd
 
 MAX_EQUAL_FAILURES = 3
 """The search stops after so many builds in a row that failed with the same error."""
+
+Ending = Literal["complete", "pruned", "failed", "surplus", "interrupted", "taken", "exhausted"]
+"""How a trial ended, for the loop that runs trials and for Optuna:
+
+complete     trained to its last epoch                                    Optuna: COMPLETE, with values
+pruned       ended early, diverged or out of memory                       Optuna: PRUNED
+failed       its build or its process failed; the search continues        Optuna: FAIL
+surplus      proposed after enough others; the search continues           Optuna: FAIL
+interrupted  the search ends; a new trial is queued that resumes it       Optuna: FAIL
+taken        another process has taken it; the search continues           Optuna: FAIL, set by that process
+exhausted    no network of the space is left; the search ends             Optuna: FAIL
+"""
+
+
+@dataclass(frozen=True)
+class TrialEnd:
+    """How a trial ended, and what it reached."""
+
+    ending: Ending
+    values: tuple[float, ...] = ()
+    """Of the objectives, where it is complete."""
+
+    def for_optuna(self) -> tuple[float, ...]:
+        """Returns the values of a complete trial; `Study.optimize` takes every other ending as an exception."""
+        if self.ending == "complete":
+            return self.values
+        if self.ending == "pruned":
+            raise optuna.TrialPruned
+        raise TrialFailed
+
+
+class TrialFailed(Exception):
+    """Makes `Study.optimize` note a trial as FAIL and return."""
 
 
 class Records:
@@ -48,8 +82,9 @@ class Records:
             warnings.warn(f"watch raised {type(error).__name__}: {error}", stacklevel=2)
 
     def score(self, history: list[dict[str, float]]) -> float:
-        """Returns the first objective after the epoch whose weights are stored."""
-        return self._value(history, self._setup.objectives[0])
+        """Returns the first objective after the epoch whose weights are stored; NaN where the history lacks it."""
+        name = self._setup.objectives[0]
+        return math.nan if _absent(history, [metric(name).name]) else self._value(history, name)
 
     def costs(self, candidate: Candidate) -> dict[str, float]:
         """Returns the costs of a network."""
@@ -97,9 +132,12 @@ class Records:
         return best_of(history, self._setup.recipe.monitor)[metric(name).name]
 
     def _checked(self, outcome: Outcome, candidate: Candidate, environment: Mapping[str, str]) -> Outcome:
-        """The outcome; one with a validation result that is no number has diverged."""
+        """The outcome; one with a validation result that is no number has diverged, one without a measure failed."""
         state, note = outcome.state, outcome.note
-        names = {"val_loss", *(metric(name).name for name in self._setup.objectives if name not in OBJECTIVE_COSTS)}
+        measures = [metric(name).name for name in self._setup.objectives if name not in OBJECTIVE_COSTS]
+        if state in ("complete", "pruned") and (absent := _absent(outcome.history, measures)):
+            return Outcome("failed", outcome.history, f"the history has no {absent}, an objective of the study")
+        names = {"val_loss", *measures}
         wrong = [
             f"{name} {row[name]} after epoch {row['epoch']:.0f}"
             for row in outcome.history
@@ -143,3 +181,8 @@ class Records:
         with self._lock:
             tidy([other for other in self._study.trials if other.number != trial.user_attrs.get(PLACE)])
         self.watch()
+
+
+def _absent(history: list[dict[str, float]], names: Sequence[str]) -> str:
+    """The first metric that an epoch of a history lacks, such as one that a callback has removed; empty without one."""
+    return next((name for name in names for row in history if name not in row), "")

@@ -5,6 +5,7 @@ The database decides about results, files only about what can be loaded.
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -177,7 +178,7 @@ class Trial:
             **self.costs,
             "score": self.score,
             "epochs": self.epochs,
-            "curve": [row[self.measure.name] for row in self.history],
+            "curve": [row.get(self.measure.name, math.nan) for row in self.history],
             "note": self.note,
         }
 

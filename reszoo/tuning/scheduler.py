@@ -30,11 +30,10 @@ from reszoo.tuning.proposals import (
     proposal_number,
 )
 from reszoo.tuning.queue import adopt, requeue
-from reszoo.tuning.records import Records
+from reszoo.tuning.records import Ending, Records, TrialEnd, TrialFailed
 from reszoo.tuning.setup import Setup
 from reszoo.tuning.storage import add_successor, database_errors, requeue_orphans
 from reszoo.tuning.study import Study
-from reszoo.tuning.trial_end import Ending, TrialEnd, TrialFailed
 from reszoo.tuning.trial_run import TrialRuns
 from reszoo.tuning.worker_process import Worker
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from numbers import Integral
+from functools import cached_property
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +20,13 @@ from reszoo.tuning.axes import Point
 from reszoo.tuning.budget import Budget
 from reszoo.tuning.extension import extendable, take_over
 from reszoo.tuning.job import Source
+from reszoo.tuning.measures import directions
 from reszoo.tuning.outputs import SOURCE
 from reszoo.tuning.queue import enqueue
 from reszoo.tuning.results import Trial, tidy
 from reszoo.tuning.scheduler import Scheduler
 from reszoo.tuning.setup import prepare
-from reszoo.tuning.space import Space, space as get_space
+from reszoo.tuning.space import Space
 from reszoo.tuning.storage import (
     DATABASE,
     GRACE,
@@ -80,6 +81,13 @@ def search(
     return Search(space, data, folder=folder, **settings).search(trials=trials, jobs=jobs, seconds=seconds, watch=watch)
 
 
+def _check_numbers(least: int, **numbers: int) -> None:
+    """Refuses arguments that are no whole numbers, or too small ones."""
+    for where, number in numbers.items():
+        if not isinstance(number, Integral) or isinstance(number, bool) or number < least:
+            raise ReszooError(where, got=repr(number), expected=f"a whole number, at least {least}")
+
+
 def _locked(folder: Path) -> FileLock:
     """The lock of a study's folder, acquired; the folder exists then.
 
@@ -103,7 +111,8 @@ class Search(Study):
         space: as in `search`.
         data: as in `search`.
         folder: as in `search`.
-        recipe: a recipe or its name; by default one for the kind of data.
+        recipe: a recipe or its name; by default one for the kind of data and the number of examples, as in
+            `reszoo.train`.
         changes: fixed changes to the network, as in `reszoo.train`; not of what the space searches.
         budget: `Budget`, or its limits: `{"macs": 2e6}`.
         objective: a measure of the validation examples after the best epoch, or a list of it, further measures and
@@ -166,6 +175,12 @@ class Search(Study):
         **recipe_changes: Any,
     ):
         folder = Path(folder).expanduser()
+        _check_numbers(0, retries=retries)
+        if not (isinstance(stall, Real) and stall > 0):
+            raise ReszooError("stall", got=repr(stall), expected="a number of seconds, above 0")
+        _check_numbers(1, heartbeat=heartbeat)
+        # A process that gives fewer signs of life would lose its trials.
+        _check_numbers(heartbeat + 1, grace=grace)
         self.setup = prepare(
             space,
             Source(data, size, validation, test, target, task, channels, seed, folds),
@@ -182,20 +197,17 @@ class Search(Study):
             stall=stall,
             worker=self.worker,
         )
-        self.fraction = self.setup.feasible.fraction()
-        """Share of random points of the space whose networks are within the counted limits."""
+        self.setup.feasible.check_any()
         other = None if extends is None else extendable(extends, self.setup)
         # Processes that start together must create the tables one after another.
         with _locked(folder):
             self.storage = connect(storage or folder / DATABASE, heartbeat=heartbeat, grace=grace)
             before = recorded_settings(self.storage, name)
-            if sampler is None:
-                self.setup = replace(self.setup, sampler=before.get("sampler", self.setup.sampler))
-            if before and "grain" not in before["space"]:
-                # Earlier versions did not round widths.
-                self.setup = self.setup.with_space(get_space(self.setup.space, grain=1))
-                self.fraction = self.setup.feasible.fraction()
-            engine = create_or_load(self.storage, name, self.setup.directions, self.setup.settings, folder=folder)
+            if before:
+                self.setup = self.setup.resumed(before, sampler=sampler)
+            engine = create_or_load(
+                self.storage, name, directions(self.setup.objectives), self.setup.settings, folder=folder
+            )
             record = self.setup.source.record()
             if record and SOURCE not in engine.user_attrs:
                 engine.set_user_attr(SOURCE, record)
@@ -205,6 +217,11 @@ class Search(Study):
         for preset in self.space.presets:
             if self.setup.feasible.has(preset):
                 self.enqueue(preset)
+
+    @cached_property
+    def fraction(self) -> float:
+        """Share of random points of the space whose networks are within the counted limits."""
+        return self.setup.feasible.fraction()
 
     def enqueue(self, point: Point) -> Search:
         """Returns this study, in which a known point is tried next; one that is tried already is left out.
@@ -253,9 +270,11 @@ class Search(Study):
         watch: Callable[[Study], None] | None = None,
     ) -> Search:
         """Returns this study after `trials` trials in total; the arguments are those of `reszoo.search`."""
-        for where, number in (("trials", trials), ("jobs", jobs)):
-            if not isinstance(number, Integral) or number < 1:
-                raise ReszooError(where, got=repr(number), expected="a whole number, at least 1")
+        _check_numbers(1, trials=trials, jobs=jobs)
+        if seconds is not None and not (isinstance(seconds, Real) and seconds >= 0):
+            raise ReszooError("seconds", got=repr(seconds), expected="a number, at least 0, or None")
+        if watch is not None and not callable(watch):
+            raise ReszooError("watch", got=repr(watch), expected="a function of the study")
         with quiet:
             Scheduler(self.setup, self, self.storage, trials=trials, seconds=seconds, watch=watch).run(jobs=jobs)
         tidy(self.trials)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from typing import Any
 
 import cloudpickle
@@ -25,8 +26,12 @@ def check_callbacks(callbacks: tuple[Any, ...]) -> None:
     Raises:
         ReszooError: one cannot, or does not.
     """
+    if not isinstance(callbacks, Iterable):
+        raise ReszooError("callbacks", got=repr(callbacks), expected="a list of callbacks")
     for callback in callbacks:
         name = type(callback).__name__
+        if not hasattr(callback, "set_model"):
+            raise ReszooError("callbacks", got=repr(callback), expected="a Keras callback")
         if any(kind.__name__ in OWN_RATE and kind.__module__.startswith("keras.") for kind in type(callback).__mro__):
             hint = "recipe: plateau={'patience': 2}, learning_rate={'kind': 'constant', 'warmup': 0.0}"
             raise ReszooError("callbacks", got=name, expected="callbacks that leave the learning rate alone", hint=hint)

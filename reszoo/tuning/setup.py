@@ -18,15 +18,17 @@ from reszoo.config import check
 from reszoo.data.digest import digests
 from reszoo.data.sources import Data
 from reszoo.errors import ReszooError, UnknownNameError
-from reszoo.training.defaults import check_recipe, default_recipe
+from reszoo.training.defaults import MIN_UPDATES, check_recipe, default_recipe, fitted
 from reszoo.training.recipes import Recipe, recipe as get_recipe
 from reszoo.training.train import check_kind, check_seed, fields_for
 from reszoo.tuning.axes import Axis
-from reszoo.tuning.budget import Budget, Feasible
+from reszoo.tuning.budget import Budget, Feasible, limits_of
+from reszoo.tuning.cost_table import dotted
+from reszoo.tuning.halving import Halving
 from reszoo.tuning.job import Source, description, runs_of
 from reszoo.tuning.latency import Latencies
-from reszoo.tuning.measures import FURTHER, directions, monitor_of, objectives_of
-from reszoo.tuning.proposals import SAMPLERS, Halving, Proposals
+from reszoo.tuning.measures import FURTHER, monitor_of, objectives_of
+from reszoo.tuning.proposals import SAMPLERS, Proposals
 from reszoo.tuning.sending import check_callbacks
 from reszoo.tuning.space import Space, space as get_space
 from reszoo.tuning.worker_process import Worker
@@ -79,6 +81,10 @@ class Setup:
     """The score is the median over so many folds."""
     stall: float = 300.0
     """Seconds without a message, at least, after which a worker counts as hanging."""
+    note: str = ""
+    """What a recipe that the call does not name was fitted to, in one line."""
+    unfitted: Recipe | None = None
+    """That recipe as it is for any number of examples."""
 
     @cached_property
     def sources(self) -> tuple[Source, ...]:
@@ -90,9 +96,23 @@ class Setup:
         """The space, adapted to the data."""
         return self.feasible.space
 
-    def with_space(self, space: Space) -> Setup:
-        """Returns this setup with another space."""
-        return replace(self, feasible=Feasible(space, self.feasible.budget, measure=self.latency))
+    def resumed(self, before: Mapping[str, Any], *, sampler: str | None) -> Setup:
+        """Returns this setup with what the settings of its study say and the call does not.
+
+        Args:
+            before: settings of the study.
+            sampler: that the call names.
+        """
+        setup = self if sampler else replace(self, sampler=before.get("sampler", self.sampler))
+        if "grain" not in before["space"]:
+            # Earlier versions did not round widths, ...
+            space = get_space(self.space, grain=1)
+            setup = replace(setup, feasible=Feasible(space, self.feasible.budget, measure=self.latency))
+        recorded = before["recipe"]
+        if self.unfitted and all(recorded.get(name) == getattr(self.unfitted, name) for name in ("batch", "epochs")):
+            # ... and took no notice of the number of examples.
+            setup = replace(setup, recipe=self.unfitted, note="")
+        return setup
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -110,11 +130,6 @@ class Setup:
             "digest": self.digest,
         }
         return dict(json.loads(json.dumps(settings)))
-
-    @property
-    def directions(self) -> list[str]:
-        """Optuna's direction of every objective."""
-        return directions(self.objectives)
 
     @cached_property
     def proposals(self) -> Proposals:
@@ -151,13 +166,15 @@ def prepare(
     Raises:
         ReszooError: invalid settings, or no network within budget.
     """
-    limits = budget.model_dump() if isinstance(budget, Budget) else dict(budget or {})
+    limits = limits_of(budget)
     _check_names(recipe_changes, limits)
     if not isinstance(source.seed, Integral):
         raise ReszooError("seed", got=repr(source.seed), expected="a whole number")
     check_seed(source.seed)
     check_callbacks(callbacks)
-    folds, source = source.folds, dataclasses.replace(source, folds=None)
+    # Plain numbers, as they are stored.
+    folds = int(source.folds) if isinstance(source.folds, Integral) else source.folds
+    source = dataclasses.replace(source, seed=int(source.seed), folds=None)
     examples = _examples(source, folds)
     objectives = objectives_of(objective, examples.task)
     pruning = _pruning(pruning, objectives)
@@ -166,7 +183,15 @@ def prepare(
     check_kind(adapted.root, examples)
     _check_fixed(adapted, changes, recipe_changes)
     adapted = adapted.fitted(**{**changes, **fields_for(examples, loss="cross_entropy")})
-    training = _recipe(recipe or default_recipe(examples, None), recipe_changes, objectives, examples)
+    recipe_changes = _checked_changes(recipe_changes, objectives, examples)
+    name, note, unfitted = recipe or default_recipe(examples, None), "", None
+    training = get_recipe(name, **recipe_changes)
+    if recipe is None:
+        updates = 0 if adapted.start else MIN_UPDATES
+        unfitted = _measured(training, objectives)
+        training, note = fitted(str(name), len(examples.train), recipe_changes, updates=updates)
+    training = _measured(training, objectives)
+    check_recipe(training, examples)
     latency = Latencies(folder / "latency.json", worker())
     return Setup(
         feasible=Feasible(adapted, check(Budget, limits, where="budget"), measure=latency),
@@ -185,6 +210,8 @@ def prepare(
         latency=latency,
         folds=folds,
         stall=stall,
+        note=note,
+        unfitted=unfitted,
     )
 
 
@@ -208,20 +235,6 @@ def _check_fixed(space: Space, changes: Mapping[str, Any], recipe_changes: Mappi
                 raise ReszooError(f"{where}.{name}", got="a value for what the space searches", hint=hint)
 
 
-def dotted(values: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Returns the dotted names of nested values.
-
-    Example:
-        >>> dotted({"epochs": 3, "optimizer": {"momentum": 0.9}})
-        ['epochs', 'optimizer.momentum']
-    """
-    names = []
-    for name, value in values.items():
-        path = f"{prefix}{name}"
-        names += dotted(value, f"{path}.") if isinstance(value, Mapping) and value else [path]
-    return names
-
-
 def _named(name: str) -> str:
     """A hint with our name for something."""
     ours = OTHER_NAMES[name]
@@ -241,7 +254,7 @@ def _examples(source: Source, folds: int | None) -> Data:
 def _pruning(pruning: str | None, objectives: Sequence[str]) -> str:
     """The pruning, by default halving; it compares by one objective only."""
     if len(objectives) == 1 or pruning not in (None, "halving"):
-        return pruning or "halving"
+        return "halving" if pruning is None else pruning
     if pruning == "halving":
         expected = "none where there are several objectives: runs are compared by one"
         raise ReszooError("pruning", got="halving", expected=expected)
@@ -249,8 +262,8 @@ def _pruning(pruning: str | None, objectives: Sequence[str]) -> str:
     return "none"
 
 
-def _recipe(name: str | Recipe, changes: Mapping[str, Any], objectives: Sequence[str], data: Data) -> Recipe:
-    """The recipe, whose epochs are compared by the first objective; `class_weight` as in Keras is taken."""
+def _checked_changes(changes: Mapping[str, Any], objectives: Sequence[str], data: Data) -> dict[str, Any]:
+    """Changes to the recipe, whose epochs are compared by the first objective; `class_weight` as in Keras is taken."""
     changes = dict(changes)
     if "class_weight" in changes:
         weights = changes.pop("class_weight")
@@ -262,12 +275,13 @@ def _recipe(name: str | Recipe, changes: Mapping[str, Any], objectives: Sequence
     changed = changes.setdefault("monitor", monitor)
     if changed != monitor:
         raise ReszooError("monitor", got=repr(changed), expected=f"{monitor!r}, as the objective says")
-    further = {name for name in objectives[1:] if name in FURTHER}
-    result = get_recipe(name, **changes)
-    if further:
-        result = get_recipe(result, metrics=tuple(dict.fromkeys((*result.metrics, *sorted(further)))))
-    check_recipe(result, data)
-    return result
+    return changes
+
+
+def _measured(recipe: Recipe, objectives: Sequence[str]) -> Recipe:
+    """The recipe with the measures of all objectives."""
+    further = sorted({*objectives[1:]} & {*FURTHER})
+    return get_recipe(recipe, metrics=tuple(dict.fromkeys((*recipe.metrics, *further)))) if further else recipe
 
 
 def _check_options(objectives: tuple[str, ...], sampler: str, pruning: str) -> None:

@@ -23,13 +23,13 @@ from reszoo.tuning.axes import (
     Point,
     ValueSource,
     all_points,
+    checked_point,
     count_points,
     describe_values,
     random_answers,
 )
 from reszoo.tuning.candidate import Candidate as Candidate
 from reszoo.tuning.cost_table import CostTable, check_parts, nested
-from reszoo.tuning.points import checked_point
 from reszoo.tuning.sizes import KINDS, Size, grain_of
 
 COSTLESS = ("drop_path", "dropout", "residual_dropout")

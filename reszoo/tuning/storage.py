@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import socket
 import sqlite3
 import threading
 import warnings
@@ -115,10 +114,11 @@ def database_errors() -> tuple[type[Exception], ...]:
 def without_password(url: str) -> str:
     """Returns a database URL with its password masked."""
     from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
 
     try:
         return make_url(url).render_as_string(hide_password=True)
-    except ValueError:
+    except (ArgumentError, ValueError):
         return url
 
 
@@ -134,7 +134,7 @@ def create_or_load(
 
     Raises:
         ReszooError: it was created with other settings; the message names the first field that differs. Or the folder
-            holds runs of a study that is not in the database.
+            holds runs of a study that is not in the database, or the study of that name is not ours.
     """
     with quiet:
         runs = [path for path in folder.glob("trials/*") if path.is_dir() and path.name.isdigit()]
@@ -145,12 +145,20 @@ def create_or_load(
         study = optuna.create_study(storage=storage, study_name=name, directions=directions, load_if_exists=True)
     before = study.user_attrs.get(SETTINGS)
     if before is None:
+        if study.trials or [each.name.lower() for each in study.directions] != directions:
+            raise foreign_study_error(name)
         study.set_user_attr(SETTINGS, dict(settings))
         return study
     check_same(before, settings, where=f"study {name}")
     if "digest" not in before:
         study.set_user_attr(SETTINGS, dict(settings))
     return study
+
+
+def foreign_study_error(name: str) -> ReszooError:
+    """Returns the error for a study in the database that another program has begun."""
+    hint = "give the search another name: name=..."
+    return ReszooError("storage", got=f"a study {name!r} that is not of reszoo.search", hint=hint)
 
 
 def space_in(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -215,11 +223,13 @@ def add_successor(study: optuna.Study, trial: FrozenTrial) -> None:
 def requeue_orphans(study: optuna.Study) -> None:
     """Queues the trials of dead processes on this machine again, without waiting for the grace period."""
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        host, pid, start = trial.user_attrs.get(PROCESS) or (None, None, None)
+        process = trial.user_attrs.get(PROCESS)
         age = datetime.datetime.now() - (trial.datetime_start or datetime.datetime.now())
-        dead = host == socket.gethostname() and [host, pid, start] != process_identity(pid)
+        # A process of another machine, or of one of an earlier version, is dead when its signs of life stop.
+        now = process_identity(process[1]) if process else []
+        dead = process != now and [*(process or ())][::3] == now[::3]
         # A process killed before it recorded its identity has sent no heartbeat either.
-        if dead or (host is None and age.total_seconds() > GRACE):
+        if dead or (process is None and age.total_seconds() > GRACE):
             fail_and_requeue(study, trial)
 
 

@@ -37,14 +37,14 @@ from reszoo.tuning.proposals import (
 )
 from reszoo.tuning.results import Trial, best_of, front, fronts, numbers_to_keep, ranked
 from reszoo.tuning.space import Candidate, Space, space as get_space
-from reszoo.tuning.storage import DATABASE, SETTINGS, connect, space_in
+from reszoo.tuning.storage import DATABASE, SETTINGS, connect, foreign_study_error, space_in
+from reszoo.tuning.trainer import retrain
 from reszoo.tuning.worker_process import Worker
 from reszoo.types import KerasModel
 from reszoo.weights.formats.archives import is_zip
 
 NOTE, COSTS, ROWS, ORIGIN = "note", "costs", "history", "origin"
 """Names of trial attributes in the database: error message, costs, history, host and folder of the weights."""
-
 TABLE_ROWS = 10
 """Trials shown in a notebook."""
 
@@ -164,8 +164,6 @@ class Study(Outputs):
         Raises:
             ReszooError: no such trial, other data, or a training that fails.
         """
-        from reszoo.tuning.retraining import retrain
-
         number = trial if isinstance(trial, int) else trial.number
         chosen = next((each for each in self.trials if each.number == number), None)
         if chosen is None:
@@ -297,4 +295,6 @@ def open_study(folder: str | Path, *, storage: str | None = None, name: str = "r
         engine = optuna.load_study(storage=connect(storage or folder / DATABASE), study_name=name)
     except KeyError:
         raise ReszooError("storage", got=f"no study {name!r}", hint="create it with reszoo.search") from None
+    if SETTINGS not in engine.user_attrs:
+        raise foreign_study_error(name)
     return Study(engine, folder)

@@ -12,11 +12,10 @@ import optuna
 
 from reszoo.tuning.job import Job, Progress
 from reszoo.tuning.proposals import START, derive_seed
-from reszoo.tuning.records import Records
+from reszoo.tuning.records import Records, TrialEnd
 from reszoo.tuning.setup import Setup
 from reszoo.tuning.space import Candidate
 from reszoo.tuning.trainer import Trainer
-from reszoo.tuning.trial_end import TrialEnd
 from reszoo.tuning.worker_process import Answer, Worker
 
 ELAPSED = "elapsed"
