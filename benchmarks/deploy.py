@@ -47,7 +47,7 @@ SCALING = Scaling(255.0, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
 def installed(name):
-    return all(importlib.util.find_spec(module) for module in FORMATS[name].needs)
+    return all(importlib.util.find_spec(module) for module in FORMATS[name].libraries())
 
 
 def attempt(model, name, **settings):
@@ -100,7 +100,7 @@ def speed(formats, networks, batches, seconds):
     random = np.random.default_rng(0)
     for name in networks:
         model = randomised(name)
-        x = random.normal(size=(128, *model.input_shape[1:])).astype("float32")
+        x = random.normal(size=(64, *model.input_shape[1:])).astype("float32")
         kinds = [each for each in formats if each != "torch_export"]
         kinds += ["openvino:default"] if "openvino" in kinds else []
         kinds += [f"{each}:int8" for each in formats if "int8" in FORMATS[each].quantize]

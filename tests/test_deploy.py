@@ -19,7 +19,7 @@ from reszoo.deployment.prepare import prepare
 
 TINY = {"depths": 1, "width_multiplier": 0.5, "classes": 7, "input_shape": (16, 16, 3)}
 SMALL = {"depths": 1, "widths": [8, 16, 16, 24], "stem": {"width": 8}, "classes": 7, "input_shape": (32, 32, 3)}
-NEEDS = {name: needs(*entry.needs, *entry.needs_int8) for name, entry in FORMATS.items()}
+NEEDS = {name: needs(*entry.libraries("int8")) for name, entry in FORMATS.items()}
 PIXELS = Scaling(255.0, (0.4, 0.5, 0.6), (0.2, 0.3, 0.25))
 
 
@@ -105,14 +105,14 @@ class TestComparison:
 
     @staticmethod
     def compare(before, after, **settings):
-        defaults = {"activation": "linear", "labels": None, "exact": True}
+        defaults = {"activations": {"y": "linear"}, "labels": None, "exact": True}
         return check.compare({"y": np.array(before)}, {"y": np.array(after)}, **{**defaults, **settings})
 
     def test_probabilities_are_compared_as_logits(self):
         # The probabilities differ by 1e-6, the logits by 0.7: a fault that the first number hides.
         before, after = [[1 - 1e-6, 1e-6]], [[1 - 2e-6, 2e-6]]
         assert self.compare(before, after).difference < 2e-6
-        assert self.compare(before, after, activation="softmax").difference > 0.01
+        assert self.compare(before, after, activations={"y": "softmax"}).difference > 0.01
 
     @pytest.mark.parametrize("number", [np.nan, np.inf], ids=str)
     def test_outputs_that_are_not_finite_are_refused(self, number):

@@ -77,7 +77,7 @@ def compare(
     expected: dict[str, Array],
     outputs: dict[str, Array],
     *,
-    activation: str,
+    activations: dict[str, str],
     labels: Array | None,
     exact: bool,
     classes: bool = True,
@@ -87,8 +87,8 @@ def compare(
     Args:
         expected: outputs of the Keras model.
         outputs: outputs of the file.
-        activation: of the outputs. Probabilities of a softmax are compared as logits: differences of 1e-6 between
-            probabilities would hide faults.
+        activations: output -> its activation. Probabilities of a softmax are compared as logits: differences of 1e-6
+            between probabilities would hide faults.
         labels: class indices, if they are known.
         classes: whether the outputs are scores of classes, of which one is right.
         exact: False for 8-bit numbers, whose small probabilities are zero: they are compared as they are.
@@ -100,19 +100,22 @@ def compare(
         got, shapes = ({name: value.shape for name, value in each.items()} for each in (outputs, expected))
         raise ReszooError("deploy: check", got=f"outputs {got}", expected=f"{shapes}")
     finite = all(np.isfinite(value).all() for value in outputs.values())
-    logits = activation == "softmax" and exact
-    pairs = [tuple(_logits(v) if logits else v for v in (expected[n], outputs[n])) for n in expected]
-    scale = max(max(float(np.abs(want).max()) for want, _ in pairs), 1e-2 if logits else 1e-6)
-    gaps = [np.abs(value - want) / scale for want, value in pairs]
-    varied = any(float(np.ptp(want, axis=0).max()) > 1e-5 * scale for want, _ in pairs if len(want) > 1)
-    first, second = (_classes(each, activation) if classes else None for each in (expected, outputs))
+    gaps, varied = [], False
+    for name, want in expected.items():
+        logits = activations[name] == "softmax" and exact
+        pair = [_logits(value) if logits else value.astype("float64") for value in (want, outputs[name])]
+        # Every output has a scale of its own: a large one would hide faults of a small one.
+        scale = max(float(np.abs(pair[0]).max(initial=0.0)), 1e-2 if logits else 1e-6)
+        gaps.append(np.abs(pair[1] - pair[0]) / scale)
+        varied = varied or (len(want) > 1 and float(np.ptp(pair[0], axis=0).max(initial=0.0)) > 1e-5 * scale)
+    first, second = (_classes(each, activations, labels) if classes else None for each in (expected, outputs))
     agreement = accuracy = before = None
     if first is not None and second is not None:
         agreement = float(np.mean(first == second))
         if labels is not None:
             accuracy, before = float(np.mean(second == labels)), float(np.mean(first == labels))
     return Comparison(
-        difference=max(float(gap.max()) for gap in gaps) if finite else float("nan"),
+        difference=max(float(gap.max(initial=0.0)) for gap in gaps) if finite else float("nan"),
         mean_difference=float(np.mean([gap.mean() for gap in gaps])) if finite else float("nan"),
         agreement=agreement,
         accuracy=accuracy,
@@ -161,13 +164,11 @@ def _logits(probabilities: Array) -> Array:
     return np.asarray(logs - logs.mean(axis=-1, keepdims=True))
 
 
-def _classes(outputs: dict[str, Array], activation: str) -> Array | None:
-    """The first class of every example; None for outputs that are not scores of classes."""
-    if len(outputs) != 1:
-        return None
-    scores = next(iter(outputs.values()))
+def _classes(outputs: dict[str, Array], activations: dict[str, str], labels: Array | None) -> Array | None:
+    """The first class of every example, or which of several labels it has; None for outputs of another kind."""
+    ((name, scores),) = outputs.items() if len(outputs) == 1 else [("", np.zeros(0))]
     if scores.ndim != 2:
         return None
-    if scores.shape[1] == 1:
-        return np.asarray(scores[:, 0] > 0.5) if activation == "sigmoid" else None
-    return np.asarray(scores.argmax(axis=1))
+    if activations[name] == "sigmoid" and (scores.shape[1] == 1 or labels is None):
+        return np.asarray(scores[:, 0] > 0.5 if scores.shape[1] == 1 else scores > 0.5)
+    return np.asarray(scores.argmax(axis=1)) if scores.shape[1] > 1 else None

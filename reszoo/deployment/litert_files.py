@@ -51,11 +51,16 @@ def _export_int8(model: KerasModel, path: Path, settings: dict[str, Any], calibr
     return ()
 
 
-def open_program(path: Path) -> Program:
-    """Returns the file opened by LiteRT's interpreter."""
+def open_program(path: Path, *, threads: int | None = None) -> Program:
+    """Returns the file opened by LiteRT's interpreter.
+
+    Args:
+        path: the file.
+        threads: their number; by default one for each processor.
+    """
     from ai_edge_litert.interpreter import Interpreter
 
-    interpreter = Interpreter(model_path=str(path), num_threads=os.cpu_count())
+    interpreter = Interpreter(model_path=str(path), num_threads=threads or os.cpu_count())
     index = interpreter.get_input_details()[0]["index"]
     outputs = interpreter.get_signature_runner().get_output_details()
     interpreter.allocate_tensors()

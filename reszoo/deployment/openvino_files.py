@@ -63,16 +63,18 @@ def _quantized(network: Any, calibration: list[Array]) -> Any:
         )
 
 
-def open_program(path: Path, *, precision: str | None = "f32") -> Program:
+def open_program(path: Path, *, precision: str | None = "f32", threads: int | None = None) -> Program:
     """Returns the file opened by OpenVINO on the CPU.
 
     Args:
         path: the .xml file.
         precision: of the arithmetic; None for OpenVINO's default, which is bfloat16 on processors that have it.
+        threads: their number; by default one for each core.
     """
     import openvino
 
-    settings = {"INFERENCE_PRECISION_HINT": precision} if precision else {}
+    settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": precision} if precision else {}
+    settings |= {"INFERENCE_NUM_THREADS": threads} if threads else {}
     compiled = openvino.Core().compile_model(str(path), "CPU", settings)
 
     def program(x: Array) -> dict[str, Array]:

@@ -1,11 +1,15 @@
-"""The input of an exported network, and calibration examples in its batch size."""
+"""The input of an exported network: its signature, calibration examples in its batch size, and random examples."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from reszoo.types import Array, KerasModel
+import numpy as np
+
+from reszoo.arch.recover import layers_of
+from reszoo.errors import ReszooError
+from reszoo.types import Array, KerasModel, Tensor
 
 
 def input_signature(model: KerasModel, batch: int | None) -> list[Any]:
@@ -28,7 +32,44 @@ def calibration_batches(examples: Array, batch: int) -> Iterator[Array]:
         examples: for the calibration of int8.
         batch: size of the batches.
     """
-    import numpy as np
-
     for start in range(0, len(examples), batch):
         yield examples[np.arange(start, start + batch) % len(examples)]
+
+
+def random_inputs(model: KerasModel, count: int, *, sides: Sequence[int] = (64, 80, 96)) -> list[Array]:
+    """Returns random examples for every input of a model.
+
+    Args:
+        model: a functional or Sequential model.
+        count: number of examples.
+        sides: sizes of free axes; different ones, so that swapped axes are noticed.
+
+    Raises:
+        ReszooError: an input of strings.
+    """
+    random = np.random.default_rng(0)
+    return [_random(random, model, tensor, count, sides) for tensor in model.inputs]
+
+
+def _random(random: Any, model: KerasModel, tensor: Tensor, count: int, sides: Sequence[int]) -> Array:
+    free = iter(sides)
+    size = (count, *(axis or next(free) for axis in tensor.shape[1:]))
+    kind, limit = np.dtype("O") if tensor.dtype == "string" else _numpy_type(tensor), _largest_index(model, tensor)
+    if kind.kind == "O":
+        expected = "numbers: look words up before the network"
+        raise ReszooError(f"deploy: {model.name}", got="an input of strings", expected=expected)
+    if kind.kind in "iub" or limit:
+        return np.asarray(random.integers(0, 256 if kind == "uint8" and not limit else limit or 2, size)).astype(kind)
+    return np.asarray(random.normal(size=size)).astype(kind)
+
+
+def _numpy_type(tensor: Tensor) -> Any:
+    """The type of NumPy; bfloat16 is none there, and every runtime takes its values as float32."""
+    return np.dtype("float32" if tensor.dtype == "bfloat16" else tensor.dtype)
+
+
+def _largest_index(model: KerasModel, tensor: Tensor) -> int:
+    """Number of indices that an embedding or one-hot encoding takes of an input of rows; 0 if there is none."""
+    readers = [layer for layer in layers_of(model) if hasattr(layer, "input_dim") or hasattr(layer, "num_tokens")]
+    counts = [getattr(layer, "input_dim", None) or getattr(layer, "num_tokens", None) for layer in readers]
+    return min([count for count in counts if count and len(tensor.shape) == 2], default=0)
