@@ -11,7 +11,7 @@ from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import keras
 import numpy as np
@@ -20,15 +20,15 @@ from reszoo.arch import zoo
 from reszoo.arch.build import build
 from reszoo.data.sources import Data, DataSource
 from reszoo.deployment.deploy import deploy
-from reszoo.deployment.formats import DEFAULT_PRECISION, FORMATS, THREADED, parts_of, timed_formats
+from reszoo.deployment.formats import DEFAULT_PRECISION, FORMATS, THREADED, Inputs, parts_of, timed_formats
 from reszoo.deployment.network import file_of, open_network
-from reszoo.deployment.signature import random_inputs
+from reszoo.deployment.signature import packed, random_inputs
 from reszoo.errors import ReszooError
 from reszoo.notebook import html_table
 from reszoo.report.bars import draw_bars
 from reszoo.report.page import Gallery, Page, Section, Table
 from reszoo.report.write import Presentable
-from reszoo.types import Array, KerasModel
+from reszoo.types import KerasModel
 
 ROUNDS = (3, 100)
 """Fewest and most timed calls."""
@@ -39,8 +39,6 @@ class Timing(NamedTuple):
 
     format: str
     batch: int
-    threads: int | None
-    """None for those of the process: Keras and TensorFlow cannot change them."""
     milliseconds: float
     """Median of a call."""
     least: float
@@ -50,6 +48,8 @@ class Timing(NamedTuple):
     """Time to open the file, or to build the function, with its first call."""
     megabytes: float
     """Growth of the memory of this process by loading and the first call; 0 where the system does not say."""
+    threads: int | None = None
+    """None for those of the process: Keras and TensorFlow cannot change them."""
 
     def __repr__(self) -> str:
         threads = f", {self.threads} threads" if self.threads else ""
@@ -70,17 +70,16 @@ class Bench(Presentable):
         return f"Bench({self.network!r}: {len(self.timings)} timings, fastest {best!r})"
 
     def rows(self) -> list[tuple[str, int, str, str, str, str, str, str, str]]:
-        """Returns the rows: format, batch, threads, median, least, ratio, examples per second, load time, memory.
+        """Returns the rows: format, batch, median, least, ratio, examples per second, load time, memory, threads.
 
         The ratio is the median in units of the first format's at the same batch size.
         """
         first = {timing.batch: timing.milliseconds for timing in reversed(self.timings)}
         return [
             (
-                *(timing.format, timing.batch, str(timing.threads or "-")),
-                *(f"{timing.milliseconds:.3g}", f"{timing.least:.3g}"),
+                *(timing.format, timing.batch, f"{timing.milliseconds:.3g}", f"{timing.least:.3g}"),
                 *(f"{timing.milliseconds / first[timing.batch]:.3g}", f"{timing.examples_per_second:,.0f}"),
-                *(f"{timing.load_seconds:.2f}", f"{timing.megabytes:.0f}"),
+                *(f"{timing.load_seconds:.2f}", f"{timing.megabytes:.0f}", str(timing.threads or "-")),
             )
             for timing in self.timings
         ]
@@ -125,14 +124,14 @@ class Bench(Presentable):
         return html_table(COLUMNS, self.rows(), title=f"{self.network}; {self.machine}", note="; ".join(self.notes))
 
 
-COLUMNS = ("format", "batch", "threads", "ms", "least ms", "ratio", "per second", "load s", "MB")
+COLUMNS = ("format", "batch", "ms", "least ms", "ratio", "per second", "load s", "MB", "threads")
 """Headings of `Bench.rows`."""
 
 
 class _Contestant(NamedTuple):
     name: str
     threads: int | None
-    run: Callable[[Array], Any]
+    run: Callable[[Inputs], Any]
     load_seconds: float
     megabytes: float
 
@@ -175,20 +174,22 @@ def bench(
     names = timed_formats(formats)
     sizes, counts = _numbers("batch", batch), _numbers("threads", threads) if threads is not None else (None,)
     network = _open(model)
-    (x,) = random_inputs(network, max(sizes), sides=(224, 224, 224))
+    examples = random_inputs(network, max(sizes), sides=(224, 224, 224))
     timings = []
     with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         files = {parts: _file(*parts, network, Path(folder), data) for parts in dict.fromkeys(map(parts_of, names))}
         contestants = [
-            _contestant(name, network, files[parts_of(name)], x[: sizes[0]], count)
+            _contestant(name, network, files[parts_of(name)], _first(examples, sizes[0]), count)
             for name in names
             for count in (counts if parts_of(name)[0] in THREADED else (None,))
         ]
         for size in sizes:
-            for contestant, times in zip(contestants, _times(contestants, x[:size], seconds), strict=True):
+            for contestant, times in zip(
+                contestants, _times(contestants, _first(examples, size), seconds), strict=True
+            ):
                 middle = median(times)
                 numbers = (1e3 * middle, 1e3 * min(times), size / middle, contestant.load_seconds, contestant.megabytes)
-                timings.append(Timing(contestant.name, size, contestant.threads, *numbers))
+                timings.append(Timing(contestant.name, size, *numbers, contestant.threads))
     notes = ("runtimes in one process disturb each other: only large differences count",) if len(names) > 1 else ()
     return Bench(network.name, _machine(), tuple(timings), notes)
 
@@ -199,6 +200,10 @@ def _open(model: KerasModel | str | Path) -> KerasModel:
     if isinstance(model, (str, Path)):
         file_of(model)
     return open_network(model, False, False).model
+
+
+def _first(examples: Inputs, count: int) -> Inputs:
+    return cast(Inputs, keras.tree.map_structure(lambda part: part[:count], examples))
 
 
 def _numbers(name: str, numbers: int | Sequence[int]) -> tuple[int, ...]:
@@ -217,7 +222,7 @@ def _file(kind: str, quantize: str | None, model: KerasModel, folder: Path, data
     return deploy(model, kind, folder / f"{kind}_{quantize}", **settings).path  # type: ignore[arg-type]
 
 
-def _contestant(name: str, model: KerasModel, file: Path | None, x: Array, threads: int | None) -> _Contestant:
+def _contestant(name: str, model: KerasModel, file: Path | None, x: Inputs, threads: int | None) -> _Contestant:
     kind, _ = parts_of(name)
     settings: dict[str, Any] = {"threads": threads} if threads else {}
     settings |= {"precision": None} if name == DEFAULT_PRECISION else {}
@@ -227,17 +232,23 @@ def _contestant(name: str, model: KerasModel, file: Path | None, x: Array, threa
     return _Contestant(name, threads, run, perf_counter() - start, max(_resident() - before, 0.0))
 
 
-def _in_keras(kind: str, model: KerasModel) -> Callable[[Array], Any]:
+def _in_keras(kind: str, model: KerasModel) -> Callable[[Inputs], Any]:
     if kind == "predict":
-        return lambda x: model.predict(x, batch_size=len(x), verbose=0)
+        return lambda x: model.predict(packed(model, x), batch_size=10**6, verbose=0)
     if kind == "train":
         learner = keras.models.clone_model(model)
         learner.compile(keras.optimizers.SGD(1e-3), "mse")
-        return lambda x: learner.train_on_batch(x, keras.tree.map_structure(np.zeros_like, model.predict_on_batch(x)))
-    return model.predict_on_batch
+
+        def step(x: Inputs) -> Any:
+            count = len(keras.tree.flatten(x)[0])
+            targets = [np.zeros((count, *output.shape[1:]), "float32") for output in model.outputs]
+            return learner.train_on_batch(packed(model, x), targets)
+
+        return step
+    return lambda x: model.predict_on_batch(packed(model, x))
 
 
-def _times(contestants: Sequence[_Contestant], x: Array, seconds: float) -> list[list[float]]:
+def _times(contestants: Sequence[_Contestant], x: Inputs, seconds: float) -> list[list[float]]:
     """Seconds of single calls, in turns; a call before them is not timed, since it may compile for this size."""
     for contestant in contestants:
         contestant.run(x)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import keras
 import numpy as np
 
-from reszoo.deployment.formats import Program
+from reszoo.deployment.formats import Inputs, Program
+from reszoo.deployment.signature import packed
 from reszoo.errors import ReszooError
 from reszoo.types import Array, KerasModel
 
@@ -37,10 +39,10 @@ class Comparison(NamedTuple):
     """Whether the outputs depend on the example; if not, the comparison says little."""
 
 
-def reference(model: KerasModel, inputs: Array) -> Array | dict[str, Array] | list[Array]:
+def reference(model: KerasModel, inputs: Inputs) -> Array | dict[str, Array] | list[Array]:
     """Returns the outputs of the Keras model."""
     as_array = keras.ops.convert_to_numpy
-    chunks = [model.predict_on_batch(inputs[start : start + CHUNK]) for start in range(0, len(inputs), CHUNK)]
+    chunks = [model.predict_on_batch(packed(model, part)) for part, _ in _chunks(inputs, CHUNK)]
     if isinstance(chunks[0], dict):
         return {name: np.concatenate([as_array(chunk[name]) for chunk in chunks]) for name in chunks[0]}
     if isinstance(chunks[0], (list, tuple)):
@@ -55,21 +57,26 @@ def by_name(outputs: Array | dict[str, Array] | list[Array], names: list[str]) -
     return dict(zip(names, outputs if isinstance(outputs, list) else [outputs], strict=True))
 
 
-def run(program: Program, x: Array, batch: int | None) -> dict[str, Array]:
+def _chunks(x: Inputs, size: int, *, full: bool = False) -> Iterator[tuple[Inputs, int]]:
+    """Examples in chunks, with their number; full ones repeat the last example."""
+    count = len(keras.tree.flatten(x)[0])
+    for start in range(0, count, size):
+        rows = np.minimum(np.arange(start, start + size), count - 1) if full else slice(start, start + size)
+        yield keras.tree.map_structure(lambda part, rows=rows: part[rows], x), min(size, count - start)
+
+
+def run(program: Program, x: Inputs, batch: int | None) -> dict[str, Array]:
     """Returns the outputs of a program for all examples.
 
     Args:
         program: an opened file.
-        x: the examples.
+        x: the examples; for several inputs, by name.
         batch: its fixed batch size; None for any.
     """
-    size = batch or CHUNK
-    chunks = []
-    for start in range(0, len(x), size):
-        part = x[start : start + size]
-        missing = size - len(part) if batch else 0
-        full = np.concatenate([part, np.repeat(part[-1:], missing, axis=0)]) if missing else part
-        chunks.append({name: np.asarray(value)[: len(part)].copy() for name, value in program(full).items()})
+    chunks = [
+        {name: np.asarray(value)[:count].copy() for name, value in program(part).items()}
+        for part, count in _chunks(x, batch or CHUNK, full=batch is not None)
+    ]
     return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
 
 
@@ -142,10 +149,10 @@ def fault(comparison: Comparison, quantize: str | None, max_loss: float) -> str:
             return f"accuracy {comparison.accuracy:.4f} after {comparison.accuracy_before:.4f} in float"
         if comparison.agreement is not None and comparison.agreement < 1 - max_loss - DISAGREEMENT:
             return f"the first class of float for only {comparison.agreement:.1%} of the examples"
-        if comparison.agreement is None and comparison.mean_difference > MEAN_LIMIT:
+        if comparison.agreement is None and not comparison.mean_difference <= MEAN_LIMIT:
             return f"outputs that differ by {comparison.mean_difference:.1%} of the largest one in the mean"
         return ""
-    if comparison.difference > LIMITS[quantize]:
+    if not comparison.difference <= LIMITS[quantize]:
         return f"outputs that differ by {comparison.difference:.1e} of the largest one"
     return ""
 
@@ -166,9 +173,10 @@ def _logits(probabilities: Array) -> Array:
 
 def _classes(outputs: dict[str, Array], activations: dict[str, str], labels: Array | None) -> Array | None:
     """The first class of every example, or which of several labels it has; None for outputs of another kind."""
-    ((name, scores),) = outputs.items() if len(outputs) == 1 else [("", np.zeros(0))]
-    if scores.ndim != 2:
+    name, scores = next(iter(outputs.items()))
+    if len(outputs) != 1 or scores.ndim != 2:
         return None
-    if activations[name] == "sigmoid" and (scores.shape[1] == 1 or labels is None):
-        return np.asarray(scores[:, 0] > 0.5 if scores.shape[1] == 1 else scores > 0.5)
-    return np.asarray(scores.argmax(axis=1)) if scores.shape[1] > 1 else None
+    several = scores.shape[1] > 1
+    if activations[name] == "sigmoid" and not (several and labels is not None):
+        return np.asarray(scores > 0.5 if several else scores[:, 0] > 0.5)
+    return np.asarray(scores.argmax(axis=1)) if several else None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from reszoo.data.sources import Data, DataSource, Scaling
 from reszoo.deployment.artifact import Artifact, FormatName, Quantize
-from reszoo.deployment.formats import Format, Order, format_for, versions
+from reszoo.deployment.formats import Format, Inputs, Order, format_for, versions
 from reszoo.deployment.network import file_of, open_network
 from reszoo.deployment.target import moved_into_place, size_of, target_path
 from reszoo.errors import ReszooError
@@ -53,7 +53,7 @@ def deploy(
         ('float32 (batch, 4)', ('probabilities',), True)
 
     Args:
-        model: a Keras model with one input, a `.keras` file, a run folder, or published weights
+        model: a functional or Sequential Keras model, a `.keras` file, a run folder, or published weights
             (`resnet50.tv2_in1k`).
         format: `saved_model` (TensorFlow), `onnx` (ONNX Runtime), `litert` (LiteRT), `openvino` or `torch_export`.
         path: of the file; for `saved_model`, of the folder.
@@ -111,7 +111,7 @@ def deploy(
         size=bytes_written,
         input=_input(prepared.exported, batch),
         outputs=tuple(prepared.exported.output),
-        examples=len(chosen.x),
+        examples=chosen.total,
         real=chosen.real,
         difference=comparison.difference,
         mean_difference=comparison.mean_difference,
@@ -137,12 +137,13 @@ def _check_settings(**numbers: Any) -> None:
 
 
 def _input(model: KerasModel, batch: int | None) -> str:
-    tensor = model.inputs[0]
-    sides = ", ".join(str(side) if side else name for side, name in zip(tensor.shape[1:], _AXES, strict=False))
-    return f"{tensor.dtype} ({batch or 'batch'}, {sides})"
+    return ", ".join(f"{tensor.dtype} ({_axes(tensor.shape[1:], batch)})" for tensor in model.inputs)
 
 
-_AXES = ("height", "width", "channels")
+def _axes(shape: tuple[int | None, ...], batch: int | None) -> str:
+    free = ("height", "width", "channels") if len(shape) == 3 else ("any",) * len(shape)
+    sides = [str(side or name) for side, name in zip(shape, free, strict=True)]
+    return ", ".join([str(batch or "batch"), *sides])
 
 
 def _description(prepared: Prepared, inside: bool, classes: tuple[str, ...], numbers: dict[str, str]) -> str:
@@ -180,10 +181,10 @@ def _checked(
     settings: dict[str, Any] = {"activations": prepared.activations, "exact": order.quantize != "int8"}
     settings["classes"] = network.task == "classification"
 
-    def expected_of(x: Array) -> dict[str, Array]:
+    def expected_of(x: Inputs) -> dict[str, Array]:
         return by_name(reference(network.model, network.inputs(x) if inside else x), [*exported.output])
 
-    def comparison_of(open_file: Any, x: Array, expected: dict[str, Array], labels: Array | None) -> Comparison:
+    def comparison_of(open_file: Any, x: Inputs, expected: dict[str, Array], labels: Array | None) -> Comparison:
         try:
             outputs = run(open_file(path), x, order.batch)
         except Exception as error:
@@ -193,7 +194,7 @@ def _checked(
             raise ReszooError(where, got=f"a file that the runtime does not run ({message})", hint=hint) from error
         return compare(expected, outputs, labels=labels, **settings)
 
-    def check(x: Array, expected: dict[str, Array], labels: Array | None) -> Comparison:
+    def check(x: Inputs, expected: dict[str, Array], labels: Array | None) -> Comparison:
         comparison = comparison_of(entry.writer.open_program, x, expected, labels)
         if reason := fault(comparison, order.quantize, max_loss):
             hint = "nothing was written"
@@ -206,14 +207,14 @@ def _checked(
 
     expected = expected_of(chosen.x)
     comparison = check(chosen.x, expected, chosen.labels)
-    if None in exported.inputs[0].shape[1:] and order.quantize != "int8":
+    if any(None in tensor.shape[1:] for tensor in exported.inputs) and order.quantize != "int8":
         # A converter may store the size of its trace.
-        (x,) = random_inputs(exported, order.batch or 2, sides=(96, 64, 80))
+        x = random_inputs(exported, order.batch or 2, sides=(96, 64, 80))
         check(x, expected_of(x), None)
     notes: tuple[str, ...] = () if comparison.varied else ("all examples have the same outputs: the check says little",)
     if order.quantize == "int8" and (accuracy := comparison.accuracy) is not None:
-        error = (accuracy * (1 - accuracy) / len(chosen.x)) ** 0.5
-        notes = (*notes, f"accuracy on {len(chosen.x)} examples has a standard error of {error:.1%}")
+        error = (accuracy * (1 - accuracy) / chosen.total) ** 0.5
+        notes = (*notes, f"accuracy on {chosen.total} examples has a standard error of {error:.1%}")
     if entry.name == "openvino" and order.quantize != "int8":
         notes = (*notes, _default_precision(lambda opened: comparison_of(opened, chosen.x, expected, chosen.labels)))
     return comparison, notes

@@ -25,12 +25,18 @@ MAX_RATIO = 3.0
 class CheckSet(NamedTuple):
     """Examples, as the exported file takes them."""
 
-    x: Array
+    x: Any
+    """An array; for a network with several inputs, arrays by name."""
     labels: Array | None
     real: bool
     calibration: Array | None
     classes: tuple[str, ...]
     notes: tuple[str, ...]
+
+    @property
+    def total(self) -> int:
+        """Number of examples."""
+        return len(next(iter(self.x.values())) if isinstance(self.x, dict) else self.x)
 
 
 def check_set(
@@ -54,8 +60,11 @@ def check_set(
     """
     shape = tuple(exported.inputs[0].shape[1:])
     if data is None:
-        (x,) = random_inputs(exported, RANDOM)
+        x = random_inputs(exported, RANDOM)
         return CheckSet(x, None, False, None, (), ("checked on random examples: accuracy is unknown without data=",))
+    if len(exported.inputs) != 1:
+        hint = "without data= the file is checked on random examples"
+        raise ReszooError("deploy.data", got=f"a network of {len(exported.inputs)} inputs", expected="one", hint=hint)
     source, raw = _opened(data, shape, network)
     notes: list[str] = [] if network.scaling is not None else [_unknown_scaling(raw)]
     examples = _part(source, held_out=quantize == "int8" and calibration is None)

@@ -11,7 +11,9 @@ from typing import Any, NamedTuple, Protocol, cast
 from reszoo.errors import ReszooError, UnknownNameError
 from reszoo.types import Array, KerasModel
 
-Program = Callable[[Array], dict[str, Array]]
+Inputs = Array | dict[str, Array]
+"""A batch of examples; for a network with several inputs, arrays by name."""
+Program = Callable[[Inputs], dict[str, Array]]
 """A file opened in its own runtime: a batch of inputs -> outputs by name."""
 
 
@@ -57,7 +59,7 @@ class Format(NamedTuple):
 
     def libraries(self, quantize: str | None = None) -> tuple[str, ...]:
         """Returns the modules that write and run the file."""
-        return (self.backend, *self.needs, *(self.needs_int8 if quantize == "int8" else ()))
+        return (*self.needs, *(self.needs_int8 if quantize == "int8" else ()), self.backend)
 
     @property
     def writer(self) -> Writer:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from reszoo.arch.recover import layers_of
-from reszoo.deployment.formats import Order, Program
+from reszoo.deployment.formats import Inputs, Order, Program
 from reszoo.deployment.signature import calibration_batches, input_signature
 from reszoo.types import Array, KerasModel
 
@@ -28,7 +28,7 @@ def export(model: KerasModel, path: Path, order: Order) -> tuple[str, ...]:
         opset = ANTIALIASED if any(getattr(layer, "antialias", False) for layer in layers_of(model)) else OPSET
         model.export(str(path), format="onnx", verbose=False, opset_version=opset, input_signature=signature)
         graph = onnx.load(path)
-        _store_constants(graph, model, signature[0])
+        _store_constants(graph, model, signature)
     _replace_operations(graph)
     _name_batch(graph)
     notes: tuple[str, ...] = ()
@@ -58,10 +58,10 @@ def open_program(path: Path, *, threads: int | None = None) -> Program:
     options.log_severity_level = 3
     options.intra_op_num_threads = threads or 0
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    name, outputs = session.get_inputs()[0].name, [output.name for output in session.get_outputs()]
+    inputs, outputs = ([tensor.name for tensor in each] for each in (session.get_inputs(), session.get_outputs()))
 
-    def program(x: Array) -> dict[str, Array]:
-        return dict(zip(outputs, session.run(outputs, {name: x}), strict=True))
+    def program(x: Inputs) -> dict[str, Array]:
+        return dict(zip(outputs, session.run(outputs, x if isinstance(x, dict) else {inputs[0]: x}), strict=True))
 
     return program
 
@@ -81,15 +81,15 @@ def _without_inner_functions(model: KerasModel) -> Iterator[None]:
 
 def _store_constants(graph: Any, model: KerasModel, signature: Any) -> None:
     """Stores constants of layers, such as the mean of a Normalization, in the graph: tf2onnx makes them inputs."""
+    import keras
     import tensorflow as tf
     from onnx import numpy_helper
 
-    constants = graph.graph.input[1:]
+    constants = graph.graph.input[len(model.inputs) :]
     if not constants:
         return
-    traced = tf.function(lambda x: model(x, training=False)).get_concrete_function(
-        tf.TensorSpec(signature.shape, signature.dtype)
-    )
+    specs = keras.tree.map_structure(lambda spec: tf.TensorSpec(spec.shape, spec.dtype), signature)
+    traced = tf.function(lambda x: model(x, training=False)).get_concrete_function(*specs)
     captures = zip(traced.graph.internal_captures, traced.graph.external_captures, strict=True)
     values = {inner.name: outer for inner, outer in captures if outer.dtype != tf.resource}
     for tensor in constants:

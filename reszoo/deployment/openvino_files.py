@@ -8,7 +8,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from reszoo.deployment.formats import Order, Program
+from reszoo.deployment.formats import Inputs, Order, Program
 from reszoo.deployment.signature import calibration_batches, input_signature
 from reszoo.types import Array, KerasModel
 
@@ -77,7 +77,7 @@ def open_program(path: Path, *, precision: str | None = "f32", threads: int | No
     settings |= {"INFERENCE_NUM_THREADS": threads} if threads else {}
     compiled = openvino.Core().compile_model(str(path), "CPU", settings)
 
-    def program(x: Array) -> dict[str, Array]:
+    def program(x: Inputs) -> dict[str, Array]:
         outputs = compiled(x)
         return {output.get_any_name(): outputs[output] for output in compiled.outputs}
 

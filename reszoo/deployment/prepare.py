@@ -11,7 +11,7 @@ import numpy as np
 
 from reszoo.arch.recover import layers_of
 from reszoo.deployment.network import Network
-from reszoo.deployment.signature import random_inputs
+from reszoo.deployment.signature import packed, random_inputs
 from reszoo.errors import ReszooError
 from reszoo.types import KerasLayer, KerasModel, Tensor
 
@@ -39,9 +39,9 @@ def prepare(network: Network, *, inside: bool, size: int | None, quantize: str |
         ReszooError: a model that cannot be exported.
     """
     model, notes = network.model, network.notes
-    if len(getattr(model, "inputs", None) or ()) != 1:
-        got = f"{len(model.inputs)} inputs" if getattr(model, "inputs", None) else "a model without a fixed graph"
-        raise ReszooError(f"deploy: {model.name}", got=got, expected="a functional or Sequential model with one input")
+    if not getattr(model, "inputs", None):
+        got = "a model without a fixed graph"
+        raise ReszooError(f"deploy: {model.name}", got=got, expected="a functional or built Sequential model")
     _refuse_channels_first(model)
     half = any({layer.compute_dtype, layer.variable_dtype} & {"float16", "bfloat16"} for layer in layers_of(model))
     if half or any(_ODD.search(layer.name) for layer in (model, *_parts(model))):
@@ -49,16 +49,28 @@ def prepare(network: Network, *, inside: bool, size: int | None, quantize: str |
     notes = (*notes, *(["the network is in mixed or half precision; the file and the check are in float32"] * half))
     _check_weights(model, quantize)
     network = network._replace(model=model)
-    shape = _input_shape(model, size)
     inside = inside and network.scaling is not None
-    x = inputs = keras.Input(shape, dtype=_input_type(network, inside), name="images" if len(shape) == 3 else "rows")
-    if inside:
-        x = _preprocessing(network, x)
+    if len(model.inputs) == 1:
+        shape = _input_shape(model, size)
+        x = inputs = keras.Input(
+            shape, dtype=_input_type(network, inside), name="images" if len(shape) == 3 else "rows"
+        )
+        if inside:
+            x = _preprocessing(network, x)
+    elif inside or size is not None:
+        got, expected = f"{len(model.inputs)} inputs", "one, for preprocessing in the file or a size"
+        raise ReszooError(f"deploy: {model.name}", got=got, expected=expected)
+    else:
+        x = inputs = {each.name: keras.Input(each.shape[1:], dtype=each.dtype, name=each.name) for each in model.inputs}
     single = _name_of_single(model.outputs[0])
-    exported = keras.Model(inputs, _by_name(model(x, training=False), single), name=f"{model.name}_deployed")
+    outputs = _by_name(model(packed(model, x), training=False), single)
+    exported = keras.Model(inputs, outputs, name=f"{model.name}_deployed")
     # Some exporters refuse a model that was never called.
-    exported(random_inputs(exported, 1)[0], training=False)
-    activations = {name: _activation(output) for name, output in _by_name(model.output, single).items()}
+    exported(packed(exported, random_inputs(exported, 1)), training=False)
+    activations = {
+        name: _activation(output)
+        for name, output in _by_name(getattr(model, "output", model.outputs[0]), single).items()
+    }
     return Prepared(network, exported, activations, notes)
 
 
@@ -89,11 +101,21 @@ def _copy(model: KerasModel, changes: dict[str, str]) -> KerasModel:
     Converters write invalid files from mixed precision, and report success.
     """
 
+    taken: set[str] = set()
+
+    def clean(name: str) -> str:
+        name = _ODD.sub("_", name)
+        while name in taken:
+            name += "_"
+        taken.add(name)
+        return name
+
     def copy(layer: KerasLayer) -> KerasLayer:
-        return type(layer).from_config(layer.get_config() | changes)
+        return type(layer).from_config(layer.get_config() | changes | {"name": clean(layer.name)})
 
     single = keras.models.clone_model(model, clone_function=copy, recursive=True)
-    for part in (single, *_parts(single)):
+    for part in (single, *_parts(single), *single.inputs):
+        # Those of sub-models, and of tensors.
         part.name = _ODD.sub("_", part.name)
     single.set_weights([keras.ops.convert_to_numpy(keras.ops.cast(weight, "float32")) for weight in model.weights])
     return single

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from reszoo.deployment.formats import Order, Program
+from reszoo.deployment.formats import Inputs, Order, Program
 from reszoo.deployment.signature import input_signature
 from reszoo.types import Array, KerasModel
 
@@ -25,13 +25,14 @@ def export(model: KerasModel, path: Path, order: Order) -> tuple[str, ...]:
 
 def open_program(path: Path) -> Program:
     """Returns the file opened by PyTorch on the CPU."""
+    import keras
     import torch
 
     module: Any = torch.export.load(str(path)).module()
 
-    def program(x: Array) -> dict[str, Array]:
+    def program(x: Inputs) -> dict[str, Array]:
         with torch.no_grad():
-            outputs = module(torch.from_numpy(x.copy()))
+            outputs = module(keras.tree.map_structure(lambda part: torch.from_numpy(part.copy()), x))
         return {name: value.cpu().numpy() for name, value in outputs.items()}
 
     return program
