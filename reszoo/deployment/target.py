@@ -63,8 +63,13 @@ def size_of(path: Path, entry: Format) -> int:
 @contextmanager
 def moved_into_place(target: Path, entry: Format) -> Iterator[Path]:
     """Yields a path in a temporary folder beside the target; its files are moved there if the block succeeds."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=target.parent, prefix=".reszoo-") as name:
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        folder = TemporaryDirectory(dir=target.parent, prefix=".reszoo-")
+    except OSError as error:
+        got = f"{target.parent}: {error.strerror}"
+        raise ReszooError("deploy.path", got=got, expected="a folder that can be written") from None
+    with folder as name:
         yield Path(name) / target.name
         pairs = zip(files_of(Path(name) / target.name, entry), files_of(target, entry), strict=True)
         for number, (file, place) in enumerate(reversed([*pairs])):
