@@ -124,12 +124,13 @@ def _antialiased_resize(node: Any) -> list[Any]:
 
     source, size = node.input[:2]
     kernel = {entry.name: helper.get_attribute_value(entry) for entry in node.attribute}["kernel_type"]
-    cubic = {"mode": "cubic", "cubic_coeff_a": -0.5} if kernel == b"keyscubic" else {"mode": "linear"}
+    settings: dict[str, Any] = {"antialias": 1, "axes": [1, 2], "exclude_outside": 1}
+    settings |= {"mode": "cubic", "cubic_coeff_a": -0.5} if kernel == b"keyscubic" else {"mode": "linear"}
+    settings["coordinate_transformation_mode"] = "half_pixel"
     sizes = f"{node.output[0]}_sizes"
-    settings = {"antialias": 1, "axes": [1, 2], "coordinate_transformation_mode": "half_pixel", "exclude_outside": 1}
     return [
         helper.make_node("Cast", [size], [sizes], f"{node.name}_sizes", to=TensorProto.INT64),
-        helper.make_node("Resize", [source, "", "", sizes], [*node.output], node.name, **settings, **cubic),
+        helper.make_node("Resize", [source, "", "", sizes], [*node.output], node.name, **settings),
     ]
 
 
