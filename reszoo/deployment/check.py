@@ -42,7 +42,7 @@ class Comparison(NamedTuple):
 def reference(model: KerasModel, inputs: Inputs) -> Array | dict[str, Array] | list[Array]:
     """Returns the outputs of the Keras model."""
     as_array = keras.ops.convert_to_numpy
-    chunks = [model.predict_on_batch(packed(model, part)) for part, _ in _chunks(inputs, CHUNK)]
+    chunks = [model.predict_on_batch(packed(model, part)) for part, _ in batches(inputs, CHUNK)]
     if isinstance(chunks[0], dict):
         return {name: np.concatenate([as_array(chunk[name]) for chunk in chunks]) for name in chunks[0]}
     if isinstance(chunks[0], (list, tuple)):
@@ -57,8 +57,8 @@ def by_name(outputs: Array | dict[str, Array] | list[Array], names: list[str]) -
     return dict(zip(names, outputs if isinstance(outputs, list) else [outputs], strict=True))
 
 
-def _chunks(x: Inputs, size: int, *, full: bool = False) -> Iterator[tuple[Inputs, int]]:
-    """Examples in chunks, with their number; full ones repeat the last example."""
+def batches(x: Inputs, size: int, *, full: bool = False) -> Iterator[tuple[Inputs, int]]:
+    """Yields examples in chunks, with their number; full ones repeat the last example."""
     count = len(keras.tree.flatten(x)[0])
     for start in range(0, count, size):
         rows = np.minimum(np.arange(start, start + size), count - 1) if full else slice(start, start + size)
@@ -75,7 +75,7 @@ def run(program: Program, x: Inputs, batch: int | None) -> dict[str, Array]:
     """
     chunks = [
         {name: np.asarray(value)[:count].copy() for name, value in program(part).items()}
-        for part, count in _chunks(x, batch or CHUNK, full=batch is not None)
+        for part, count in batches(x, batch or CHUNK, full=batch is not None)
     ]
     return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
 
