@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import numpy as np
-
 from reszoo.arch.recover import layers_of
 from reszoo.deployment.formats import Inputs
 from reszoo.errors import ReszooError
@@ -49,6 +47,8 @@ def calibration_batches(examples: Array, batch: int) -> Iterator[Array]:
         examples: for the calibration of int8.
         batch: size of the batches.
     """
+    import numpy as np
+
     for start in range(0, len(examples), batch):
         yield examples[np.arange(start, start + batch) % len(examples)]
 
@@ -64,12 +64,16 @@ def random_inputs(model: KerasModel, count: int, *, sides: Sequence[int] = (64, 
     Raises:
         ReszooError: an input of strings.
     """
+    import numpy as np
+
     random = np.random.default_rng(0)
     parts = {tensor.name: _random(random, model, tensor, count, sides) for tensor in model.inputs}
     return parts if len(parts) > 1 else parts[model.inputs[0].name]
 
 
 def _random(random: Any, model: KerasModel, tensor: Tensor, count: int, sides: Sequence[int]) -> Array:
+    import numpy as np
+
     free = iter(sides)
     size = (count, *(axis or next(free) for axis in tensor.shape[1:]))
     kind, limit = np.dtype("O") if tensor.dtype == "string" else _numpy_type(tensor), _largest_index(model, tensor)
@@ -85,11 +89,15 @@ def _random(random: Any, model: KerasModel, tensor: Tensor, count: int, sides: S
 
 def _scales(model: KerasModel) -> list[float]:
     """Factors by which a model scales its inputs itself."""
+    import numpy as np
+
     return [float(np.max(layer.scale)) for layer in layers_of(model) if type(layer).__name__ == "Rescaling"]
 
 
 def _numpy_type(tensor: Tensor) -> Any:
     """The type of NumPy; bfloat16 is none there, and every runtime takes its values as float32."""
+    import numpy as np
+
     return np.dtype("float32" if tensor.dtype == "bfloat16" else tensor.dtype)
 
 
