@@ -10,7 +10,6 @@ of the largest logit. Runtimes that are not installed are left out.
 """
 
 import argparse
-import importlib.util
 import os
 import sys
 import tempfile
@@ -27,7 +26,7 @@ from narrow import narrow, randomise
 
 import reszoo
 from reszoo.data.sources import Scaling
-from reszoo.deployment.formats import FORMATS
+from reszoo.deployment.formats import FORMATS, timed_formats
 
 FAMILIES = {
     "resnet18": {},
@@ -44,10 +43,6 @@ FAMILIES = {
     "tabular_resnet": {},
 }
 SCALING = Scaling(255.0, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-
-
-def installed(name):
-    return all(importlib.util.find_spec(module) for module in FORMATS[name].needs)
 
 
 def attempt(model, name, **settings):
@@ -87,8 +82,6 @@ def accuracy(formats, folder):
     print("format".ljust(24), "right of 1,000", "same class", "difference", "MB", sep="  ")
     for name in formats:
         for quantize in (None, *FORMATS[name].quantize):
-            if quantize == "int8" and not all(importlib.util.find_spec(each) for each in FORMATS[name].needs_int8):
-                continue
             artifact, text = attempt(model, name, quantize=quantize, data=source, preprocessing=SCALING)
             if artifact is not None:
                 right, same = round(1000 * artifact.accuracy), round(1000 * artifact.agreement)
@@ -100,7 +93,7 @@ def speed(formats, networks, batches, seconds):
     random = np.random.default_rng(0)
     for name in networks:
         model = randomised(name)
-        x = random.normal(size=(128, *model.input_shape[1:])).astype("float32")
+        x = random.normal(size=(48, *model.input_shape[1:])).astype("float32")
         kinds = [each for each in formats if each != "torch_export"]
         kinds += ["openvino:default"] if "openvino" in kinds else []
         kinds += [f"{each}:int8" for each in formats if "int8" in FORMATS[each].quantize]
@@ -127,7 +120,7 @@ def main():
     parser.add_argument("--seconds", type=float, default=3.0)
     arguments = parser.parse_args()
     describe("reszoo", "keras", "tensorflow", "onnxruntime", "ai-edge-litert", "openvino", "nncf")
-    formats = [name for name in arguments.formats if installed(name)]
+    formats = [name for name in arguments.formats if name in timed_formats("all")]
     if arguments.part == "families":
         families(formats)
     elif arguments.part == "accuracy":

@@ -17,7 +17,7 @@ def describe(*packages: str) -> None:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), model)
         flags = set(next((line for line in lines if line.startswith("flags")), "").split())
-    vector = [flag for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if flag in flags]
+    vector = [flag for flag in ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16") if flag in flags]
     print(f"machine: {model}, {os.cpu_count()} cores, {' '.join(vector)}; Python {platform.python_version()}")
     print("versions:", ", ".join(f"{name} {_version(name)}" for name in packages))
 

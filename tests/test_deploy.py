@@ -16,10 +16,11 @@ from reszoo.deployment import check, examples
 from reszoo.deployment.formats import FORMATS, format_for
 from reszoo.deployment.network import Network
 from reszoo.deployment.prepare import prepare
+from reszoo.deployment.signature import random_inputs
 
 TINY = {"depths": 1, "width_multiplier": 0.5, "classes": 7, "input_shape": (16, 16, 3)}
 SMALL = {"depths": 1, "widths": [8, 16, 16, 24], "stem": {"width": 8}, "classes": 7, "input_shape": (32, 32, 3)}
-NEEDS = {name: needs(*entry.needs, *entry.needs_int8) for name, entry in FORMATS.items()}
+NEEDS = {name: needs(*entry.libraries("int8")) for name, entry in FORMATS.items()}
 PIXELS = Scaling(255.0, (0.4, 0.5, 0.6), (0.2, 0.3, 0.25))
 
 
@@ -80,6 +81,33 @@ class TestSettings:
         with refused(["not installed: ai_edge_litert", "pip install ai-edge-litert", "reszoo[litert]"]):
             format_for("litert")
 
+    def test_a_blocked_import_is_a_missing_runtime(self, monkeypatch):
+        def block(name):
+            raise ImportError(name)
+
+        monkeypatch.setattr("reszoo.deployment.formats.find_spec", block)
+        with refused(["not installed: onnx", "pip install onnx"]):
+            format_for("onnx")
+
+    def test_a_folder_that_is_a_file(self, tmp_path):
+        (tmp_path / "file").touch()
+        with refused(["file, which is a file", "a folder"]):
+            reszoo.deploy("absent.keras", "saved_model", tmp_path / "file" / "deep" / "net")
+
+    @pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a folder in which root cannot make files")
+    def test_a_folder_that_cannot_be_written(self):
+        with refused(["deploy.path", "/proc/self"]):
+            model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)])
+            reszoo.deploy(model, "saved_model", "/proc/self/folder/net")
+
+    @pytest.mark.parametrize("name", ["two\nlines", " ", "\udcff"], ids=ascii)
+    def test_labels_that_a_file_cannot_hold(self, name):
+        from reszoo.deployment.network import open_network
+
+        model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)])
+        with refused(["deploy.labels", "printable"]):
+            open_network(model, True, ["fine", name])
+
     @NEEDS["onnx"]
     def test_8_bits_need_data(self, tmp_path):
         with refused(["deploy.data", "calibration"]):
@@ -105,14 +133,14 @@ class TestComparison:
 
     @staticmethod
     def compare(before, after, **settings):
-        defaults = {"activation": "linear", "labels": None, "exact": True}
+        defaults = {"activations": {"y": "linear"}, "labels": None, "exact": True}
         return check.compare({"y": np.array(before)}, {"y": np.array(after)}, **{**defaults, **settings})
 
     def test_probabilities_are_compared_as_logits(self):
         # The probabilities differ by 1e-6, the logits by 0.7: a fault that the first number hides.
         before, after = [[1 - 1e-6, 1e-6]], [[1 - 2e-6, 2e-6]]
         assert self.compare(before, after).difference < 2e-6
-        assert self.compare(before, after, activation="softmax").difference > 0.01
+        assert self.compare(before, after, activations={"y": "softmax"}).difference > 0.01
 
     @pytest.mark.parametrize("number", [np.nan, np.inf], ids=str)
     def test_outputs_that_are_not_finite_are_refused(self, number):
@@ -141,6 +169,26 @@ class TestComparison:
         comparison = self.compare(before, before[:, ::-1], classes=False)
         assert comparison.agreement is None and "100.0%" in check.fault(comparison, "int8", 0.5)
         assert not check.fault(self.compare(before, before + 0.01, classes=False), "int8", 0.01)
+
+    def test_every_output_has_its_own_scale(self):
+        before = {"large": np.full((2, 1), 1e6), "small": np.ones((2, 1))}
+        after = before | {"small": np.zeros((2, 1))}
+        activations = dict.fromkeys(before, "linear")
+        comparison = check.compare(before, after, activations=activations, labels=None, exact=True)
+        assert comparison.difference == 1.0
+
+    def test_several_labels_agree_one_by_one(self):
+        before = np.array([[0.9, 0.8, 0.1], [0.2, 0.9, 0.7]])
+        after = np.array([[0.9, 0.4, 0.1], [0.2, 0.9, 0.7]])
+        settings = {"activations": {"y": "sigmoid"}, "exact": False}
+        assert self.compare(before, after, **settings).agreement == pytest.approx(5 / 6)
+
+    def test_a_network_that_answers_nan_is_refused(self):
+        comparison = self.compare([[1.0, np.nan]], [[1.0, 2.0]])
+        assert check.fault(comparison, None, 0.01) and check.fault(comparison._replace(agreement=None), "int8", 0.01)
+
+    def test_integers_do_not_wrap_around(self):
+        assert self.compare(np.array([[1]], "uint8"), np.array([[2]], "uint8")).difference == 1.0
 
     def test_other_outputs_are_refused(self):
         with refused(["(1, 2)", "(1, 3)"]):
@@ -276,13 +324,82 @@ class TestPrepare:
 
     def test_other_models_are_refused(self):
         two = [keras.Input((3,)), keras.Input((3,))]
-        with refused(["2 inputs", "one input"]):
-            self.prepared(keras.Model(two, keras.layers.Add()(two)))
+        with refused(["2 inputs", "one"]):
+            self.prepared(keras.Model(two, keras.layers.Add()(two)), size=3)
+        with refused(["strings", "numbers"]):
+            self.prepared(keras.Sequential([keras.Input((3,), dtype="string"), keras.layers.Identity()]))
         first = keras.Sequential([keras.Input((3, 8, 8)), keras.layers.Conv2D(2, 3, data_format="channels_first")])
         with refused(["channels_first", "the weights are the same"]):
             self.prepared(first)
         with refused(["deploy.size", "(16, 16, 3)"]):
             self.prepared(moved(reszoo.resnet20_cifar(**TINY)), size=24)
+
+
+class TestNetworksOfOthers:
+    @pytest.mark.parametrize(
+        ("settings", "layers", "low", "high"),
+        [
+            ({"dtype": "uint8"}, [keras.layers.Rescaling(1 / 255)], 0, 255),
+            ({}, [keras.layers.Rescaling(1 / 255)], 0, 255),
+            ({}, [], -9, 9),
+            ({"dtype": "bool"}, [], 0, 1),
+        ],
+        ids=str,
+    )
+    def test_random_examples_are_as_the_network_takes_them(self, settings, layers, low, high):
+        model = keras.Sequential([keras.Input((None, None, 3), **settings), *layers, keras.layers.Identity()])
+        x = random_inputs(model, 5)
+        assert x.shape == (5, 64, 80, 3) and x.dtype == settings.get("dtype", "float32")
+        assert low <= x.min() < x.max() <= high and x.max() > 0.9 * (high if high != 9 else 3)
+
+    def test_random_words_are_in_the_embedding(self):
+        model = keras.Sequential([keras.Input((9,)), keras.layers.Embedding(11, 2)])
+        assert {*random_inputs(model, 50).ravel()} == {*range(11)}
+
+    def test_names_that_converters_refuse_are_replaced_in_a_copy(self):
+        inputs = keras.Input((4,), name="my rows")
+        outputs = keras.layers.Dense(2, name="größe 1")(inputs)
+        model = keras.Model(inputs, keras.layers.Dense(2, name="gr__e 1")(outputs), name="my net")
+        prepared = prepare(Network(model, None, False, ()), inside=False, size=None, quantize=None)
+        copies = [prepared.exported.name, *(layer.name for layer in prepared.network.model.layers)]
+        assert all(name.isascii() and " " not in name for name in copies) and len({*copies}) == len(copies)
+        assert [layer.name for layer in model.layers] == ["my rows", "größe 1", "gr__e 1"]
+        x = np.ones((2, 4), "float32")
+        np.testing.assert_array_equal(prepared.exported(x)["logits"], model(x))
+
+    def test_several_inputs(self, tmp_path):
+        a, b = keras.Input((4,), name="z"), keras.Input((3,), name="a", dtype="int32")
+        x = keras.layers.Concatenate()([a, keras.ops.cast(b, "float32")])
+        model = keras.Model({"first": a, "second": b}, [keras.layers.Dense(2)(x), keras.layers.Dense(1)(a)])
+        artifact = reszoo.deploy(model, "saved_model", tmp_path / "served")
+        assert artifact.difference < 1e-5 and artifact.examples == 33
+        assert {*artifact.input.split(", float")} and "int32 (batch, 3)" in artifact.input
+        with refused(["deploy.data", "2 inputs"]):
+            reszoo.deploy(model, "saved_model", tmp_path / "other", data=(np.zeros((40, 4)), np.arange(40) % 2))
+
+    def test_a_network_that_draws_at_inference_is_refused(self, tmp_path):
+        class Noise(keras.layers.Layer):
+            def __init__(self, **settings):
+                super().__init__(**settings)
+                self.seed = keras.random.SeedGenerator(1)
+
+            def call(self, x):
+                return x + keras.random.normal(keras.ops.shape(x), seed=self.seed)
+
+        model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2), Noise()])
+        with refused(["change from call to call"]):
+            reszoo.deploy(model, "saved_model", tmp_path / "served")
+
+    @NEEDS["onnx"]
+    @pytest.mark.slow
+    def test_operations_that_tf2onnx_leaves(self, tmp_path):
+        layers = keras.layers
+        settings = {"crop_to_aspect_ratio": True, "antialias": True}
+        images = keras.Input((None, None, 3))
+        x = layers.Resizing(8, 8, **settings)(images, training=False)
+        outputs = layers.Dense(3, activation="gelu")(layers.Flatten()(x))
+        artifact = reszoo.deploy(keras.Model(images, outputs), "onnx", tmp_path / "net.onnx")
+        assert artifact.difference < 1e-5 and artifact.input == "float32 (batch, height, width, 3)"
 
 
 class TestFoldNorms:
@@ -457,7 +574,7 @@ print(reszoo.deploy(model, "saved_model", "served").difference < 1e-4, len(reszo
         with refused(["saved_model: resnet20_cifar", "NaN or infinity", "nothing was written"]):
             reszoo.deploy(tiny, "saved_model", tmp_path / "served")
         monkeypatch.setattr(saved_models, "open_program", lambda path: lambda x: {"probabilities": np.eye(7)[:1]})
-        with refused(["expected", "(32, 7)"]):
+        with refused(["expected", "(33, 7)"]):
             reszoo.deploy(tiny, "saved_model", tmp_path / "served")
         assert [*tmp_path.iterdir()] == []
 
@@ -513,9 +630,23 @@ class TestBench:
         assert [row[4] for row in result.rows() if row[0] == "predict"] == ["1", "1"]
         assert len(json.loads(result.to_json())["timings"]) == 4
 
+    @NEEDS["openvino"]
+    @pytest.mark.slow
+    def test_threads(self):
+        model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
+        result = reszoo.bench(model, formats="predict,openvino", threads=(1, 2), seconds=0.01)
+        rows = [(row.format, row.threads) for row in result.timings]
+        assert rows == [("predict", None), ("openvino", 1), ("openvino", 2)]
+        assert [row[-1] for row in result.rows()] == ["-", "1", "2"]
+
     @pytest.mark.parametrize(
         ("settings", "texts"),
-        [({"formats": "onxx"}, ["bench.formats", "onnx"]), ({"batch": 0}, ["bench.batch"]), ({"batch": ()}, ["batch"])],
+        [
+            ({"formats": "onxx"}, ["bench.formats", "onnx"]),
+            ({"batch": 0}, ["bench.batch"]),
+            ({"threads": 0}, ["bench.threads"]),
+            ({"batch": ()}, ["batch"]),
+        ],
         ids=str,
     )
     def test_invalid_settings_are_refused(self, settings, texts):

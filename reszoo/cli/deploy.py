@@ -71,14 +71,15 @@ def bench(
         str, typer.Option(help="all, or some of predict,function,train,onnx,onnx:int8,litert,openvino,saved_model")
     ] = "predict,function",
     batch: Annotated[str, typer.Option(help="batch sizes, such as 1,8")] = "1",
+    threads: Annotated[str | None, typer.Option(help="numbers of threads of the runtimes, such as 1,2")] = None,
     data: Annotated[str | None, options.data("examples for int8, as for reszoo train")] = None,
     seconds: Annotated[float, typer.Option(help="of timed calls for each format and batch size")] = 1.0,
     output: Annotated[Path | None, options.output(".json file to write")] = None,
     as_json: Json = False,
 ) -> None:
     """Time a network in Keras and in other runtimes on this machine."""
-    if not all(part.strip().isdecimal() for part in batch.split(",")):
-        raise ReszooError("--batch", got=batch, expected="numbers, such as 1,8")
+    sizes = _numbers("--batch", batch)
+    counts = _numbers("--threads", threads) if threads else None
     from reszoo.atomic import atomic_write
     from reszoo.deployment.network import file_of
     from reszoo.training.evaluation_data import check_data
@@ -91,8 +92,7 @@ def bench(
         check_data(data)
     from reszoo.deployment.bench import COLUMNS, bench as run_bench
 
-    sizes = [int(part) for part in batch.split(",")]
-    result = run_bench(model, formats=formats, batch=sizes, data=data, seconds=seconds)
+    result = run_bench(model, formats=formats, batch=sizes, threads=counts, data=data, seconds=seconds)
     if output is not None:
         with atomic_write(output) as temporary:
             temporary.write_text(result.to_json(), encoding="utf-8")
@@ -104,3 +104,9 @@ def bench(
         say(f"- {note}")
     if output is not None:
         say(f"Saved to {output}")
+
+
+def _numbers(option: str, text: str) -> list[int]:
+    if not all(part.strip().isdecimal() for part in text.split(",")):
+        raise ReszooError(option, got=text, expected="numbers, such as 1,8")
+    return [int(part) for part in text.split(",")]

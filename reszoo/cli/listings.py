@@ -45,13 +45,22 @@ class Listing(NamedTuple):
         ]
 
 
-HEADINGS = {"macs": "MACs", "top1": "top-1 %", "top5": "top-5 %"}
+BATCHES = (1, 8)
+"""Of measured latency and throughput."""
+HEADINGS = {
+    **{"macs": "MACs", "top1": "top-1 %", "top5": "top-5 %", "latency_ms": "ms, batch 1"},
+    **{"images_per_second": "per s, batch 8", "trained_per_second": "trained per s", "train_megabytes": "training MB"},
+}
 TEXTS: Mapping[str, Callable[[Any], str]] = {
     "params": short,
     "macs": short,
     "input": size,
     "top1": "{:.2f}".format,
     "top5": "{:.2f}".format,
+    "latency_ms": "{:.3g}".format,
+    "images_per_second": "{:.4g}".format,
+    "trained_per_second": "{:.4g}".format,
+    "train_megabytes": "{:.0f}".format,
 }
 """Field -> its text in a table."""
 
@@ -70,6 +79,27 @@ def networks(file: Path | None, **limits: Any) -> Listing:
         counts = {"params": cost.params, "macs": cost.macs, "layers": cost.depth}
         rows.append({"name": name, "family": entry.family, **counts, "input": entry.spec.input_shape})
     return Listing("networks", rows)
+
+
+def measured(listing: Listing, file: Path | None) -> Listing:
+    """Returns networks with the time of a compiled function and of a training step on this machine, and its memory."""
+    from reszoo.arch.build import build
+    from reszoo.deployment.bench import bench
+
+    source, (one, several) = zoo.load(file) if file else zoo.builtin(), BATCHES
+    rows = []
+    for row in listing.rows:
+        model = build(source.entry(row["name"]).spec)
+        timings = bench(model, formats=("function", "train"), batch=BATCHES, seconds=0.3).timings
+        times = {(timing.format, timing.batch): timing for timing in timings}
+        columns = {
+            "latency_ms": times["function", one].milliseconds,
+            "images_per_second": times["function", several].examples_per_second,
+            "trained_per_second": times["train", several].examples_per_second,
+            "train_megabytes": times["train", several].megabytes,
+        }
+        rows.append({**row, **columns})
+    return Listing(listing.kind, rows)
 
 
 def weights(file: Path | None, **limits: Any) -> Listing:

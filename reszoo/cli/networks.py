@@ -41,14 +41,15 @@ def list_(
     recipes: Annotated[bool, typer.Option("--recipes", help="list training recipes instead")] = False,
     spaces: Annotated[bool, typer.Option("--spaces", help="list search spaces instead")] = False,
     data: Annotated[bool, typer.Option("--data", help="list data sets that have a name instead")] = False,
+    bench: Annotated[bool, typer.Option("--bench", help="measure time and memory of the listed networks here")] = False,
     as_json: Json = False,
 ) -> None:
     """List networks with their parameters, multiply-accumulates and weighted layers; or what else has a name."""
     choices = {"weights": weights, "recipes": recipes, "spaces": spaces, "data": data}
     chosen = [name for name, choice in choices.items() if choice]
     limits = {"family": family, "max_params": max_params, "max_macs": max_macs}
-    excess = [name for name, value in {**limits, "zoo": zoo_file}.items() if value is not None]
-    if len(chosen) > 1 or (excess and chosen and chosen != ["weights"]):
+    excess = [name for name, value in {**limits, "zoo": zoo_file, "bench": bench or None}.items() if value is not None]
+    if len(chosen) > 1 or (excess and chosen and (bench or chosen != ["weights"])):
         got = " ".join(f"--{name.replace('_', '-')}" for name in [*chosen, *excess])
         raise ReszooError("reszoo list", got=got, expected="one of them")
     if not chosen:
@@ -58,6 +59,8 @@ def list_(
     else:
         listing = listings.KINDS[chosen[0]]()
     listing = listing.matching(pattern)
+    if bench:
+        listing = listings.measured(listing, zoo_file)
     if as_json:
         print_json(listing.rows)
         return

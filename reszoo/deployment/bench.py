@@ -11,7 +11,7 @@ from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import keras
 import numpy as np
@@ -20,14 +20,15 @@ from reszoo.arch import zoo
 from reszoo.arch.build import build
 from reszoo.data.sources import Data, DataSource
 from reszoo.deployment.deploy import deploy
-from reszoo.deployment.formats import DEFAULT_PRECISION, FORMATS, parts_of, timed_formats
+from reszoo.deployment.formats import DEFAULT_PRECISION, FORMATS, THREADED, Inputs, parts_of, timed_formats
 from reszoo.deployment.network import file_of, open_network
+from reszoo.deployment.signature import packed, random_inputs
 from reszoo.errors import ReszooError
 from reszoo.notebook import html_table
 from reszoo.report.bars import draw_bars
 from reszoo.report.page import Gallery, Page, Section, Table
 from reszoo.report.write import Presentable
-from reszoo.types import Array, KerasModel
+from reszoo.types import KerasModel
 
 ROUNDS = (3, 100)
 """Fewest and most timed calls."""
@@ -47,9 +48,12 @@ class Timing(NamedTuple):
     """Time to open the file, or to build the function, with its first call."""
     megabytes: float
     """Growth of the memory of this process by loading and the first call; 0 where the system does not say."""
+    threads: int | None = None
+    """None for those of the process: Keras and TensorFlow cannot change them."""
 
     def __repr__(self) -> str:
-        return f"Timing({self.format}, batch {self.batch}: {self.milliseconds:.3g} ms)"
+        threads = f", {self.threads} threads" if self.threads else ""
+        return f"Timing({self.format}, batch {self.batch}{threads}: {self.milliseconds:.3g} ms)"
 
 
 @dataclass(frozen=True)
@@ -65,8 +69,8 @@ class Bench(Presentable):
         best = min(self.timings, key=lambda timing: timing.milliseconds / timing.batch)
         return f"Bench({self.network!r}: {len(self.timings)} timings, fastest {best!r})"
 
-    def rows(self) -> list[tuple[str, int, str, str, str, str, str, str]]:
-        """Returns the table's rows: format, batch, median, least, ratio, examples per second, load time, memory.
+    def rows(self) -> list[tuple[str, int, str, str, str, str, str, str, str]]:
+        """Returns the rows: format, batch, median, least, ratio, examples per second, load time, memory, threads.
 
         The ratio is the median in units of the first format's at the same batch size.
         """
@@ -75,7 +79,7 @@ class Bench(Presentable):
             (
                 *(timing.format, timing.batch, f"{timing.milliseconds:.3g}", f"{timing.least:.3g}"),
                 *(f"{timing.milliseconds / first[timing.batch]:.3g}", f"{timing.examples_per_second:,.0f}"),
-                *(f"{timing.load_seconds:.2f}", f"{timing.megabytes:.0f}"),
+                *(f"{timing.load_seconds:.2f}", f"{timing.megabytes:.0f}", str(timing.threads or "-")),
             )
             for timing in self.timings
         ]
@@ -85,11 +89,23 @@ class Bench(Presentable):
         best = min(self.timings, key=lambda timing: timing.milliseconds / timing.batch)
         pictures = []
         for size in dict.fromkeys(timing.batch for timing in self.timings):
-            times = {one.format: (one.milliseconds,) for one in self.timings if one.batch == size}
+            rows = [timing for timing in self.timings if timing.batch == size]
+            times = {
+                one.format + (f", {one.threads} threads" if one.threads else ""): (one.milliseconds,) for one in rows
+            }
             caption = f"Median time of a call with {size} example{'s' * (size != 1)}; less is better."
             labels = {"name": f"batch_{size}", "title": f"batch {size}", "caption": caption, "xlabel": "milliseconds"}
             pictures.append(draw_bars(times, parts=("median",), **labels))
-        columns = ("format", "batch", "median (ms)", "least (ms)", "examples per second", "load (s)", "memory (MB)")
+        columns = (
+            "format",
+            "batch",
+            "threads",
+            "median (ms)",
+            "least (ms)",
+            "examples per second",
+            "load (s)",
+            "memory (MB)",
+        )
         return Page(
             f"Times of {self.network}",
             f"Fastest for an example: {best.format} in batches of {best.batch}, {best.milliseconds:.3g} ms a call.",
@@ -108,13 +124,14 @@ class Bench(Presentable):
         return html_table(COLUMNS, self.rows(), title=f"{self.network}; {self.machine}", note="; ".join(self.notes))
 
 
-COLUMNS = ("format", "batch", "ms", "least ms", "ratio", "per second", "load s", "MB")
+COLUMNS = ("format", "batch", "ms", "least ms", "ratio", "per second", "load s", "MB", "threads")
 """Headings of `Bench.rows`."""
 
 
 class _Contestant(NamedTuple):
     name: str
-    run: Callable[[Array], Any]
+    threads: int | None
+    run: Callable[[Inputs], Any]
     load_seconds: float
     megabytes: float
 
@@ -125,6 +142,7 @@ def bench(
     *,
     formats: str | Sequence[str] = ("predict",),
     batch: int | Sequence[int] = 1,
+    threads: int | Sequence[int] | None = None,
     data: Data | DataSource | None = None,
     seconds: float = 1.0,
 ) -> Bench:
@@ -146,6 +164,7 @@ def bench(
             precision instead of float32. `all`: everything in float32 whose libraries
             are installed.
         batch: batch sizes.
+        threads: numbers of threads, for ONNX Runtime, OpenVINO and LiteRT; by default those that the runtime chooses.
         data: examples to calibrate int8.
         seconds: of timed calls for each format and batch size.
 
@@ -153,20 +172,24 @@ def bench(
         ReszooError: an unknown format, invalid sizes, or a format that `deploy` refuses.
     """
     names = timed_formats(formats)
-    sizes = (batch,) if isinstance(batch, int) else tuple(batch)
-    if not sizes or any(not isinstance(size, int) or size < 1 for size in sizes):
-        raise ReszooError("bench.batch", got=repr(batch), expected="at least 1")
+    sizes, counts = _numbers("batch", batch), _numbers("threads", threads) if threads is not None else (None,)
     network = _open(model)
-    shape = tuple(side or 224 for side in network.inputs[0].shape[1:])
-    x = np.random.default_rng(0).normal(size=(max(sizes), *shape)).astype(network.inputs[0].dtype)
+    examples = random_inputs(network, max(sizes), sides=(224, 224, 224))
     timings = []
     with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        contestants = [_contestant(name, network, x[: sizes[0]], Path(folder), data) for name in names]
+        files = {parts: _file(*parts, network, Path(folder), data) for parts in dict.fromkeys(map(parts_of, names))}
+        contestants = [
+            _contestant(name, network, files[parts_of(name)], _first(examples, sizes[0]), count)
+            for name in names
+            for count in (counts if parts_of(name)[0] in THREADED else (None,))
+        ]
         for size in sizes:
-            for contestant, times in zip(contestants, _times(contestants, x[:size], seconds), strict=True):
+            for contestant, times in zip(
+                contestants, _times(contestants, _first(examples, size), seconds), strict=True
+            ):
                 middle = median(times)
-                numbers = (1e3 * middle, 1e3 * min(times), size / middle)
-                timings.append(Timing(contestant.name, size, *numbers, contestant.load_seconds, contestant.megabytes))
+                numbers = (1e3 * middle, 1e3 * min(times), size / middle, contestant.load_seconds, contestant.megabytes)
+                timings.append(Timing(contestant.name, size, *numbers, contestant.threads))
     notes = ("runtimes in one process disturb each other: only large differences count",) if len(names) > 1 else ()
     return Bench(network.name, _machine(), tuple(timings), notes)
 
@@ -179,43 +202,53 @@ def _open(model: KerasModel | str | Path) -> KerasModel:
     return open_network(model, False, False).model
 
 
-def _contestant(name: str, model: KerasModel, x: Array, folder: Path, data: Any) -> _Contestant:
-    kind, quantize = parts_of(name)
-    path = folder / name.replace(":", "_")
-    if kind in FORMATS:
-        settings: dict[str, Any] = {
-            "quantize": quantize,
-            "data": data,
-            "preprocessing": False,
-            "examples": 64,
-            "max_loss": 0.99,
-        }
-        # The bench measures time: the accuracy of 8 bits on its data is not its question.
-        path = deploy(model, kind, path, **settings).path  # type: ignore[arg-type]
+def _first(examples: Inputs, count: int) -> Inputs:
+    return cast(Inputs, keras.tree.map_structure(lambda part: part[:count], examples))
+
+
+def _numbers(name: str, numbers: int | Sequence[int]) -> tuple[int, ...]:
+    values = (numbers,) if isinstance(numbers, int) else tuple(numbers)
+    if not values or any(not isinstance(value, int) or value < 1 for value in values):
+        raise ReszooError(f"bench.{name}", got=repr(numbers), expected="at least 1")
+    return values
+
+
+def _file(kind: str, quantize: str | None, model: KerasModel, folder: Path, data: Any) -> Path | None:
+    if kind not in FORMATS:
+        return None
+    settings: dict[str, Any] = {"quantize": quantize, "data": data, "preprocessing": False}
+    # The bench measures time: the accuracy of 8 bits on its data is not its question.
+    settings |= {"examples": 64, "max_loss": 0.99}
+    return deploy(model, kind, folder / f"{kind}_{quantize}", **settings).path  # type: ignore[arg-type]
+
+
+def _contestant(name: str, model: KerasModel, file: Path | None, x: Inputs, threads: int | None) -> _Contestant:
+    kind, _ = parts_of(name)
+    settings: dict[str, Any] = {"threads": threads} if threads else {}
+    settings |= {"precision": None} if name == DEFAULT_PRECISION else {}
     before, start = _resident(), perf_counter()
-    run = _opened(name, kind, path) if kind in FORMATS else _in_keras(kind, model)
+    run = FORMATS[kind].writer.open_program(file, **settings) if file else _in_keras(kind, model)
     run(x)
-    return _Contestant(name, run, perf_counter() - start, max(_resident() - before, 0.0))
+    return _Contestant(name, threads, run, perf_counter() - start, max(_resident() - before, 0.0))
 
 
-def _opened(name: str, kind: str, path: Path) -> Callable[[Array], Any]:
-    from reszoo.deployment.openvino_files import open_program
-
-    return open_program(path, precision=None) if name == DEFAULT_PRECISION else FORMATS[kind].writer.open_program(path)
-
-
-def _in_keras(kind: str, model: KerasModel) -> Callable[[Array], Any]:
+def _in_keras(kind: str, model: KerasModel) -> Callable[[Inputs], Any]:
     if kind == "predict":
-        return lambda x: model.predict(x, batch_size=len(x), verbose=0)
+        return lambda x: model.predict(packed(model, x), batch_size=10**6, verbose=0)
     if kind == "train":
         learner = keras.models.clone_model(model)
         learner.compile(keras.optimizers.SGD(1e-3), "mse")
-        width = learner.output_shape[1:]
-        return lambda x: learner.train_on_batch(x, np.zeros((len(x), *width), "float32"))
-    return model.predict_on_batch
+
+        def step(x: Inputs) -> Any:
+            count = len(keras.tree.flatten(x)[0])
+            targets = [np.zeros((count, *output.shape[1:]), "float32") for output in model.outputs]
+            return learner.train_on_batch(packed(model, x), targets)
+
+        return step
+    return lambda x: model.predict_on_batch(packed(model, x))
 
 
-def _times(contestants: Sequence[_Contestant], x: Array, seconds: float) -> list[list[float]]:
+def _times(contestants: Sequence[_Contestant], x: Inputs, seconds: float) -> list[list[float]]:
     """Seconds of single calls, in turns; a call before them is not timed, since it may compile for this size."""
     for contestant in contestants:
         contestant.run(x)

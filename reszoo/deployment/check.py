@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import keras
 import numpy as np
 
-from reszoo.deployment.formats import Program
+from reszoo.deployment.formats import Inputs, Program
+from reszoo.deployment.signature import packed
 from reszoo.errors import ReszooError
 from reszoo.types import Array, KerasModel
 
@@ -37,10 +39,10 @@ class Comparison(NamedTuple):
     """Whether the outputs depend on the example; if not, the comparison says little."""
 
 
-def reference(model: KerasModel, inputs: Array) -> Array | dict[str, Array] | list[Array]:
+def reference(model: KerasModel, inputs: Inputs) -> Array | dict[str, Array] | list[Array]:
     """Returns the outputs of the Keras model."""
     as_array = keras.ops.convert_to_numpy
-    chunks = [model.predict_on_batch(inputs[start : start + CHUNK]) for start in range(0, len(inputs), CHUNK)]
+    chunks = [model.predict_on_batch(packed(model, part)) for part, _ in batches(inputs, CHUNK)]
     if isinstance(chunks[0], dict):
         return {name: np.concatenate([as_array(chunk[name]) for chunk in chunks]) for name in chunks[0]}
     if isinstance(chunks[0], (list, tuple)):
@@ -55,21 +57,26 @@ def by_name(outputs: Array | dict[str, Array] | list[Array], names: list[str]) -
     return dict(zip(names, outputs if isinstance(outputs, list) else [outputs], strict=True))
 
 
-def run(program: Program, x: Array, batch: int | None) -> dict[str, Array]:
+def batches(x: Inputs, size: int, *, full: bool = False) -> Iterator[tuple[Inputs, int]]:
+    """Yields examples in chunks, with their number; full ones repeat the last example."""
+    count = len(keras.tree.flatten(x)[0])
+    for start in range(0, count, size):
+        rows = np.minimum(np.arange(start, start + size), count - 1) if full else slice(start, start + size)
+        yield keras.tree.map_structure(lambda part, rows=rows: part[rows], x), min(size, count - start)
+
+
+def run(program: Program, x: Inputs, batch: int | None) -> dict[str, Array]:
     """Returns the outputs of a program for all examples.
 
     Args:
         program: an opened file.
-        x: the examples.
+        x: the examples; for several inputs, by name.
         batch: its fixed batch size; None for any.
     """
-    size = batch or CHUNK
-    chunks = []
-    for start in range(0, len(x), size):
-        part = x[start : start + size]
-        missing = size - len(part) if batch else 0
-        full = np.concatenate([part, np.repeat(part[-1:], missing, axis=0)]) if missing else part
-        chunks.append({name: np.asarray(value)[: len(part)].copy() for name, value in program(full).items()})
+    chunks = [
+        {name: np.asarray(value)[:count].copy() for name, value in program(part).items()}
+        for part, count in batches(x, batch or CHUNK, full=batch is not None)
+    ]
     return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
 
 
@@ -77,7 +84,7 @@ def compare(
     expected: dict[str, Array],
     outputs: dict[str, Array],
     *,
-    activation: str,
+    activations: dict[str, str],
     labels: Array | None,
     exact: bool,
     classes: bool = True,
@@ -87,8 +94,8 @@ def compare(
     Args:
         expected: outputs of the Keras model.
         outputs: outputs of the file.
-        activation: of the outputs. Probabilities of a softmax are compared as logits: differences of 1e-6 between
-            probabilities would hide faults.
+        activations: output -> its activation. Probabilities of a softmax are compared as logits: differences of 1e-6
+            between probabilities would hide faults.
         labels: class indices, if they are known.
         classes: whether the outputs are scores of classes, of which one is right.
         exact: False for 8-bit numbers, whose small probabilities are zero: they are compared as they are.
@@ -100,19 +107,22 @@ def compare(
         got, shapes = ({name: value.shape for name, value in each.items()} for each in (outputs, expected))
         raise ReszooError("deploy: check", got=f"outputs {got}", expected=f"{shapes}")
     finite = all(np.isfinite(value).all() for value in outputs.values())
-    logits = activation == "softmax" and exact
-    pairs = [tuple(_logits(v) if logits else v for v in (expected[n], outputs[n])) for n in expected]
-    scale = max(max(float(np.abs(want).max()) for want, _ in pairs), 1e-2 if logits else 1e-6)
-    gaps = [np.abs(value - want) / scale for want, value in pairs]
-    varied = any(float(np.ptp(want, axis=0).max()) > 1e-5 * scale for want, _ in pairs if len(want) > 1)
-    first, second = (_classes(each, activation) if classes else None for each in (expected, outputs))
+    gaps, varied = [], False
+    for name, want in expected.items():
+        logits = activations[name] == "softmax" and exact
+        pair = [_logits(value) if logits else value.astype("float64") for value in (want, outputs[name])]
+        # Every output has a scale of its own: a large one would hide faults of a small one.
+        scale = max(float(np.abs(pair[0]).max(initial=0.0)), 1e-2 if logits else 1e-6)
+        gaps.append(np.abs(pair[1] - pair[0]) / scale)
+        varied = varied or (len(want) > 1 and float(np.ptp(pair[0], axis=0).max(initial=0.0)) > 1e-5 * scale)
+    first, second = (_classes(each, activations, labels) if classes else None for each in (expected, outputs))
     agreement = accuracy = before = None
     if first is not None and second is not None:
         agreement = float(np.mean(first == second))
         if labels is not None:
             accuracy, before = float(np.mean(second == labels)), float(np.mean(first == labels))
     return Comparison(
-        difference=max(float(gap.max()) for gap in gaps) if finite else float("nan"),
+        difference=max(float(gap.max(initial=0.0)) for gap in gaps) if finite else float("nan"),
         mean_difference=float(np.mean([gap.mean() for gap in gaps])) if finite else float("nan"),
         agreement=agreement,
         accuracy=accuracy,
@@ -139,10 +149,10 @@ def fault(comparison: Comparison, quantize: str | None, max_loss: float) -> str:
             return f"accuracy {comparison.accuracy:.4f} after {comparison.accuracy_before:.4f} in float"
         if comparison.agreement is not None and comparison.agreement < 1 - max_loss - DISAGREEMENT:
             return f"the first class of float for only {comparison.agreement:.1%} of the examples"
-        if comparison.agreement is None and comparison.mean_difference > MEAN_LIMIT:
+        if comparison.agreement is None and not comparison.mean_difference <= MEAN_LIMIT:
             return f"outputs that differ by {comparison.mean_difference:.1%} of the largest one in the mean"
         return ""
-    if comparison.difference > LIMITS[quantize]:
+    if not comparison.difference <= LIMITS[quantize]:
         return f"outputs that differ by {comparison.difference:.1e} of the largest one"
     return ""
 
@@ -161,13 +171,12 @@ def _logits(probabilities: Array) -> Array:
     return np.asarray(logs - logs.mean(axis=-1, keepdims=True))
 
 
-def _classes(outputs: dict[str, Array], activation: str) -> Array | None:
-    """The first class of every example; None for outputs that are not scores of classes."""
-    if len(outputs) != 1:
+def _classes(outputs: dict[str, Array], activations: dict[str, str], labels: Array | None) -> Array | None:
+    """The first class of every example, or which of several labels it has; None for outputs of another kind."""
+    name, scores = next(iter(outputs.items()))
+    if len(outputs) != 1 or scores.ndim != 2:
         return None
-    scores = next(iter(outputs.values()))
-    if scores.ndim != 2:
-        return None
-    if scores.shape[1] == 1:
-        return np.asarray(scores[:, 0] > 0.5) if activation == "sigmoid" else None
-    return np.asarray(scores.argmax(axis=1))
+    several = scores.shape[1] > 1
+    if activations[name] == "sigmoid" and not (several and labels is not None):
+        return np.asarray(scores > 0.5 if several else scores[:, 0] > 0.5)
+    return np.asarray(scores.argmax(axis=1)) if several else None

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from reszoo.data.sources import Data, DataSource, Scaling
 from reszoo.deployment.artifact import Artifact, FormatName, Quantize
-from reszoo.deployment.formats import Format, Order, format_for, versions
+from reszoo.deployment.formats import Format, Inputs, Order, format_for, versions
 from reszoo.deployment.network import file_of, open_network
 from reszoo.deployment.target import moved_into_place, size_of, target_path
 from reszoo.errors import ReszooError
-from reszoo.types import KerasModel
+from reszoo.types import Array, KerasModel
 from reszoo.weights.catalogue import Preprocessing
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def deploy(
         ('float32 (batch, 4)', ('probabilities',), True)
 
     Args:
-        model: a Keras model with one input, a `.keras` file, a run folder, or published weights
+        model: a functional or Sequential Keras model, a `.keras` file, a run folder, or published weights
             (`resnet50.tv2_in1k`).
         format: `saved_model` (TensorFlow), `onnx` (ONNX Runtime), `litert` (LiteRT), `openvino` or `torch_export`.
         path: of the file; for `saved_model`, of the folder.
@@ -111,7 +111,7 @@ def deploy(
         size=bytes_written,
         input=_input(prepared.exported, batch),
         outputs=tuple(prepared.exported.output),
-        examples=len(chosen.x),
+        examples=chosen.total,
         real=chosen.real,
         difference=comparison.difference,
         mean_difference=comparison.mean_difference,
@@ -137,12 +137,13 @@ def _check_settings(**numbers: Any) -> None:
 
 
 def _input(model: KerasModel, batch: int | None) -> str:
-    tensor = model.inputs[0]
-    sides = ", ".join(str(side) if side else name for side, name in zip(tensor.shape[1:], _AXES, strict=False))
-    return f"{tensor.dtype} ({batch or 'batch'}, {sides})"
+    return ", ".join(f"{tensor.dtype} ({_axes(tensor.shape[1:], batch)})" for tensor in model.inputs)
 
 
-_AXES = ("height", "width", "channels")
+def _axes(shape: tuple[int | None, ...], batch: int | None) -> str:
+    free = ("height", "width", "channels") if len(shape) == 3 else ("any",) * len(shape)
+    sides = [str(side or name) for side, name in zip(shape, free, strict=True)]
+    return ", ".join([str(batch or "batch"), *sides])
 
 
 def _description(prepared: Prepared, inside: bool, classes: tuple[str, ...], numbers: dict[str, str]) -> str:
@@ -155,7 +156,7 @@ def _description(prepared: Prepared, inside: bool, classes: tuple[str, ...], num
         "scaling": asdict(scaling) if scaling else None,
         "channels": "bgr" if prepared.network.reverse else "rgb",
         "outputs": [*prepared.exported.output],
-        "activation": prepared.activation,
+        "activations": prepared.activations,
         "classes": [*classes],
         "versions": numbers,
     }
@@ -172,34 +173,53 @@ def _checked(
     max_loss: float,
 ) -> tuple[Comparison, tuple[str, ...]]:
     """Compares a file with the network; raises if it differs by more than its precision explains."""
-    from reszoo.deployment.check import accepted, by_name, compare, fault, reference, run
+    from reszoo.deployment.check import CHUNK, accepted, batches, by_name, compare, fault, reference, run
+    from reszoo.deployment.signature import random_inputs
 
-    inputs = prepared.network.inputs(chosen.x) if inside else chosen.x
-    expected = by_name(reference(prepared.network.model, inputs), [*prepared.exported.output])
-    settings: dict[str, Any] = {"activation": prepared.activation, "labels": chosen.labels}
-    settings["classes"] = prepared.network.task == "classification"
+    network, exported = prepared.network, prepared.exported
+    where = f"deploy: {entry.name}: {network.model.name}"
+    settings: dict[str, Any] = {"activations": prepared.activations, "exact": order.quantize != "int8"}
+    settings["classes"] = network.task == "classification"
 
-    def comparison_of(open_file: Any) -> Comparison:
+    def expected_of(x: Inputs) -> dict[str, Array]:
+        return by_name(reference(network.model, network.inputs(x) if inside else x), [*exported.output])
+
+    def comparison_of(open_file: Any, x: Inputs, expected: dict[str, Array], labels: Array | None) -> Comparison:
         try:
-            outputs = run(open_file(path), chosen.x, order.batch)
+            outputs = run(open_file(path), x, order.batch)
         except Exception as error:
             # Runtimes raise exceptions of any kind.
             message = " ".join(str(error).split())[:300]
-            got = f"a file that the runtime does not run ({message})"
-            raise ReszooError(f"deploy: {entry.name}: {prepared.network.model.name}", got=got) from error
-        return compare(expected, outputs, exact=order.quantize != "int8", **settings)
+            hint = "some operations run in a file of one batch size only: try batch=1" if order.batch is None else ""
+            raise ReszooError(where, got=f"a file that the runtime does not run ({message})", hint=hint) from error
+        return compare(expected, outputs, labels=labels, **settings)
 
-    comparison = comparison_of(entry.writer.open_program)
-    if reason := fault(comparison, order.quantize, max_loss):
-        where = f"deploy: {entry.name}: {prepared.network.model.name}"
-        hint = _noisiest(prepared, inputs) if order.quantize == "int8" and comparison.finite else "nothing was written"
-        raise ReszooError(where, got=reason, expected=accepted(order.quantize, max_loss), hint=hint)
+    def check(x: Inputs, expected: dict[str, Array], labels: Array | None) -> Comparison:
+        comparison = comparison_of(entry.writer.open_program, x, expected, labels)
+        if reason := fault(comparison, order.quantize, max_loss):
+            hint = "nothing was written"
+            if order.quantize == "int8" and comparison.finite:
+                hint = _noisiest(prepared, network.inputs(x) if inside else x)
+            raise ReszooError(where, got=reason, expected=accepted(order.quantize, max_loss), hint=hint)
+        return comparison
+
+    expected = expected_of(chosen.x)
+    part, count = next(batches(chosen.x, CHUNK))
+    first = {name: values[:count] for name, values in expected.items()}
+    if compare(first, expected_of(part), labels=None, **settings).difference > 1e-3:
+        got = "a network whose own outputs change from call to call"
+        raise ReszooError(where, got=got, expected="the same outputs for the same inputs", hint="nothing was written")
+    comparison = check(chosen.x, expected, chosen.labels)
+    if any(None in tensor.shape[1:] for tensor in exported.inputs) and order.quantize != "int8":
+        # A converter may store the size of its trace.
+        x = random_inputs(exported, order.batch or 2, sides=(96, 64, 80))
+        check(x, expected_of(x), None)
     notes: tuple[str, ...] = () if comparison.varied else ("all examples have the same outputs: the check says little",)
     if order.quantize == "int8" and (accuracy := comparison.accuracy) is not None:
-        error = (accuracy * (1 - accuracy) / len(chosen.x)) ** 0.5
-        notes = (*notes, f"accuracy on {len(chosen.x)} examples has a standard error of {error:.1%}")
+        error = (accuracy * (1 - accuracy) / chosen.total) ** 0.5
+        notes = (*notes, f"accuracy on {chosen.total} examples has a standard error of {error:.1%}")
     if entry.name == "openvino" and order.quantize != "int8":
-        notes = (*notes, _default_precision(comparison_of))
+        notes = (*notes, _default_precision(lambda opened: comparison_of(opened, chosen.x, expected, chosen.labels)))
     return comparison, notes
 
 

@@ -8,11 +8,12 @@ import numpy as np
 
 from reszoo.data.sources import Data, DataSource, Examples, open_data
 from reszoo.deployment.network import Network
+from reszoo.deployment.signature import random_inputs
 from reszoo.errors import ReszooError
 from reszoo.types import Array, KerasModel
 
-RANDOM = 32
-"""Examples of a check without data."""
+RANDOM = 33
+"""Examples of a check without data: one more than a call takes, so that the file runs at two batch sizes."""
 CALIBRATION = 256
 """Examples of a calibration; more change nothing."""
 MIN_CALIBRATION, FEW = 32, 128
@@ -24,12 +25,18 @@ MAX_RATIO = 3.0
 class CheckSet(NamedTuple):
     """Examples, as the exported file takes them."""
 
-    x: Array
+    x: Any
+    """An array; for a network with several inputs, arrays by name."""
     labels: Array | None
     real: bool
     calibration: Array | None
     classes: tuple[str, ...]
     notes: tuple[str, ...]
+
+    @property
+    def total(self) -> int:
+        """Number of examples."""
+        return len(next(iter(self.x.values())) if isinstance(self.x, dict) else self.x)
 
 
 def check_set(
@@ -53,7 +60,11 @@ def check_set(
     """
     shape = tuple(exported.inputs[0].shape[1:])
     if data is None:
-        return _random(exported, shape)
+        x = random_inputs(exported, RANDOM)
+        return CheckSet(x, None, False, None, (), ("checked on random examples: accuracy is unknown without data=",))
+    if len(exported.inputs) != 1:
+        hint = "without data= the file is checked on random examples"
+        raise ReszooError("deploy.data", got=f"a network of {len(exported.inputs)} inputs", expected="one", hint=hint)
     source, raw = _opened(data, shape, network)
     notes: list[str] = [] if network.scaling is not None else [_unknown_scaling(raw)]
     examples = _part(source, held_out=quantize == "int8" and calibration is None)
@@ -70,16 +81,6 @@ def check_set(
         chosen = _taken(other, other.train, CALIBRATION, raw=other_raw, **settings)
         notes += _check_calibration(chosen, x)
     return CheckSet(x, labels, True, chosen, classes, (*notes, *label_notes, *source.notes[:3]))
-
-
-def _random(exported: KerasModel, shape: tuple[int | None, ...]) -> CheckSet:
-    random, sides = np.random.default_rng(0), tuple(side or 64 for side in shape)
-    size = (RANDOM, *sides)
-    if exported.inputs[0].dtype == "uint8":
-        x = random.integers(0, 256, size, dtype="uint8")
-    else:
-        x = random.normal(size=size).astype(exported.inputs[0].dtype)
-    return CheckSet(x, None, False, None, (), ("checked on random examples: accuracy is unknown without data=",))
 
 
 def _opened(data: Data | DataSource, shape: tuple[int | None, ...], network: Network) -> tuple[Data, bool]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from reszoo.arch.facts import read_facts, write_facts
 from reszoo.arch.recover import layers_of, stock_model
+from reszoo.deployment.signature import packed, random_inputs
 from reszoo.errors import ReszooError
 from reszoo.types import Array, KerasLayer, KerasModel
 
@@ -152,14 +153,9 @@ def _folded_weights(layer: KerasLayer, norm: KerasLayer) -> list[Array]:
 
 def _difference(model: KerasModel, folded: KerasModel) -> float:
     """Largest difference of the outputs for random inputs, as a fraction of the largest output."""
-    random = np.random.default_rng(0)
-    inputs = [random.normal(size=(4, *(side or 64 for side in tensor.shape[1:]))) for tensor in model.inputs]
-    x = [array.astype(keras.backend.standardize_dtype(t.dtype)) for array, t in zip(inputs, model.inputs, strict=True)]
+    x = packed(model, random_inputs(model, 4))
     before, after = (
-        [
-            np.asarray(keras.ops.convert_to_numpy(y), "float64")
-            for y in keras.tree.flatten(each(x[0] if len(x) == 1 else x, training=False))
-        ]
+        [np.asarray(keras.ops.convert_to_numpy(y), "float64") for y in keras.tree.flatten(each(x, training=False))]
         for each in (model, folded)
     )
     pairs = zip(before, after, strict=True)

@@ -6,12 +6,14 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NamedTuple, Protocol, cast
+from typing import Any, NamedTuple, Protocol, cast
 
 from reszoo.errors import ReszooError, UnknownNameError
 from reszoo.types import Array, KerasModel
 
-Program = Callable[[Array], dict[str, Array]]
+Inputs = Array | dict[str, Array]
+"""A batch of examples; for a network with several inputs, arrays by name."""
+Program = Callable[[Inputs], dict[str, Array]]
 """A file opened in its own runtime: a batch of inputs -> outputs by name."""
 
 
@@ -35,8 +37,8 @@ class Writer(Protocol):
     def export(self, model: KerasModel, path: Path, order: Order) -> tuple[str, ...]:
         """Writes the file and returns notes."""
 
-    def open_program(self, path: Path) -> Program:
-        """Returns the file opened by its runtime alone."""
+    def open_program(self, path: Path, **settings: Any) -> Program:
+        """Returns the file opened by its runtime alone; `threads` is a setting of those in `THREADED`."""
 
 
 class Format(NamedTuple):
@@ -51,9 +53,13 @@ class Format(NamedTuple):
     extra: str
     """Of `pip install 'reszoo[...]'`."""
     needs: tuple[str, ...]
-    """Libraries that write and run the file."""
+    """Libraries that write and run the file, beside the backend."""
     quantize: tuple[str, ...]
     needs_int8: tuple[str, ...] = ()
+
+    def libraries(self, quantize: str | None = None) -> tuple[str, ...]:
+        """Returns the modules that write and run the file."""
+        return (*self.needs, *(self.needs_int8 if quantize == "int8" else ()), self.backend)
 
     @property
     def writer(self) -> Writer:
@@ -65,14 +71,16 @@ _BOTH = ("float16", "int8")
 FORMATS = {
     entry.name: entry
     for entry in (
-        Format("saved_model", "", "tensorflow", "saved_models", "", ("tensorflow",), ()),
+        Format("saved_model", "", "tensorflow", "saved_models", "", (), ()),
         Format("onnx", ".onnx", "tensorflow", "onnx_files", "onnx", ("onnx", "tf2onnx", "onnxruntime"), _BOTH),
         Format("litert", ".tflite", "tensorflow", "litert_files", "litert", ("ai_edge_litert",), _BOTH),
         Format("openvino", ".xml", "tensorflow", "openvino_files", "openvino", ("openvino",), _BOTH, ("nncf",)),
-        Format("torch_export", ".pt2", "torch", "torch_programs", "torch", ("torch",), ()),
+        Format("torch_export", ".pt2", "torch", "torch_programs", "torch", (), ()),
     )
 }
 
+THREADED = ("onnx", "litert", "openvino")
+"""Formats whose runtime takes a number of threads for each file; others have one for the process."""
 IN_KERAS = ("predict", "function", "train")
 """Ways to run a model in Keras: `model.predict`, a compiled function, and a training step."""
 DEFAULT_PRECISION = "openvino:default"
@@ -103,13 +111,20 @@ def format_for(name: str, quantize: str | None = None) -> Format:
         able = [f"{other.name}" for other in FORMATS.values() if quantize in other.quantize]
         hint = f"{quantize} is written for {', '.join(able)}" if able else ""
         raise ReszooError(f"deploy.quantize: {name}", got=repr(quantize), expected=" or ".join(known), hint=hint)
-    needed = (*entry.needs, *(entry.needs_int8 if quantize == "int8" else ()))
-    missing = [module for module in needed if find_spec(module) is None]
+    missing = [module for module in entry.libraries(quantize) if not _installed(module)]
     if missing:
         packages = " ".join(module.replace("_", "-") for module in missing)
         hint = f"pip install {packages}" + (f", or pip install 'reszoo[{entry.extra}]'" if entry.extra else "")
         raise ReszooError(f"deploy: {name}", got=f"not installed: {', '.join(missing)}", hint=hint)
     return entry
+
+
+def _installed(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ImportError:
+        # An import that is blocked.
+        return False
 
 
 def versions(entry: Format, quantize: str | None) -> dict[str, str]:
@@ -119,7 +134,7 @@ def versions(entry: Format, quantize: str | None) -> dict[str, str]:
     from reszoo._version import __version__
 
     numbers = {"reszoo": __version__}
-    for name in ("keras", "tensorflow", *entry.needs, *(entry.needs_int8 if quantize == "int8" else ())):
+    for name in ("keras", *entry.libraries(quantize)):
         try:
             numbers[name] = version(name.replace("_", "-"))
         except PackageNotFoundError:

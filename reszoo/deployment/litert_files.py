@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from reszoo.deployment.formats import Order, Program
+from reszoo.deployment.formats import Inputs, Order, Program
 from reszoo.deployment.signature import calibration_batches, input_signature
 from reszoo.types import Array, KerasModel
 from reszoo.weights.formats.archives import append_member
@@ -51,22 +51,35 @@ def _export_int8(model: KerasModel, path: Path, settings: dict[str, Any], calibr
     return ()
 
 
-def open_program(path: Path) -> Program:
-    """Returns the file opened by LiteRT's interpreter."""
+def open_program(path: Path, *, threads: int | None = None) -> Program:
+    """Returns the file opened by LiteRT's interpreter.
+
+    Args:
+        path: the file.
+        threads: their number; by default one for each processor.
+    """
     from ai_edge_litert.interpreter import Interpreter
 
-    interpreter = Interpreter(model_path=str(path), num_threads=os.cpu_count())
-    index = interpreter.get_input_details()[0]["index"]
-    outputs = interpreter.get_signature_runner().get_output_details()
-    interpreter.allocate_tensors()
+    interpreter = Interpreter(model_path=str(path), num_threads=threads or os.cpu_count())
+    runner = interpreter.get_signature_runner()
+    inputs, outputs = (
+        {name: detail["index"] for name, detail in each.items()}
+        for each in (runner.get_input_details(), runner.get_output_details())
+    )
+    shapes: dict[str, tuple[int, ...]] = {}
 
-    def program(x: Array) -> dict[str, Array]:
-        # A free axis has size 1 until the input is resized.
-        if tuple(interpreter.get_input_details()[0]["shape"]) != x.shape:
-            interpreter.resize_tensor_input(index, x.shape)
+    def program(x: Inputs) -> dict[str, Array]:
+        arrays = x if isinstance(x, dict) else dict.fromkeys(inputs, x)
+        sizes = {name: array.shape for name, array in arrays.items()}
+        if sizes != shapes:
+            # A free axis has size 1 until the input is resized.
+            for name, size in sizes.items():
+                interpreter.resize_tensor_input(inputs[name], size)
             interpreter.allocate_tensors()
-        interpreter.set_tensor(index, x)
+            shapes.update(sizes)
+        for name, array in arrays.items():
+            interpreter.set_tensor(inputs[name], array)
         interpreter.invoke()
-        return {name: interpreter.get_tensor(detail["index"]) for name, detail in outputs.items()}
+        return {name: interpreter.get_tensor(index) for name, index in outputs.items()}
 
     return program

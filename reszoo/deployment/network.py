@@ -93,6 +93,9 @@ def open_network(
         network = network._replace(scaling=preprocessing, reverse=False)
     if not isinstance(labels, bool):
         network = network._replace(classes=tuple(map(str, labels)))
+        if odd := [name for name in network.classes if not name.strip() or not name.isprintable()]:
+            got = f"{odd[0]!r}"
+            raise ReszooError("deploy.labels", got=got, expected="printable names: the file holds one on each line")
     shape = getattr(network.model, "output_shape", None)
     count = shape[-1] if isinstance(shape, tuple) and len(shape) == 2 else None
     if network.classes and len(network.classes) != count and not (len(network.classes) == 2 and count == 1):

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from reszoo.arch.recover import layers_of
-from reszoo.deployment.formats import Order, Program
+from reszoo.deployment.formats import Inputs, Order, Program
 from reszoo.deployment.signature import calibration_batches, input_signature
 from reszoo.types import Array, KerasModel
 
-OPSET = 17
-"""The first one with every operation of the zoo; older runtimes read it, too."""
+OPSET, ANTIALIASED = 17, 18
+"""The first ones with every operation of the zoo, and with antialiased resizing; older runtimes read them, too."""
 CHUNK = 8
 """Examples per calibration step."""
 _MULTIPLY = ("Conv", "ConvTranspose", "Gemm", "MatMul")
@@ -25,9 +25,11 @@ def export(model: KerasModel, path: Path, order: Order) -> tuple[str, ...]:
 
     with _without_inner_functions(model):
         signature = input_signature(model, order.batch)
-        model.export(str(path), format="onnx", verbose=False, opset_version=OPSET, input_signature=signature)
+        opset = ANTIALIASED if any(getattr(layer, "antialias", False) for layer in layers_of(model)) else OPSET
+        model.export(str(path), format="onnx", verbose=False, opset_version=opset, input_signature=signature)
         graph = onnx.load(path)
-        _store_constants(graph, model, signature[0])
+        _store_constants(graph, model, signature)
+    _replace_operations(graph)
     _name_batch(graph)
     notes: tuple[str, ...] = ()
     if order.quantize == "float16":
@@ -43,17 +45,23 @@ def export(model: KerasModel, path: Path, order: Order) -> tuple[str, ...]:
     return notes
 
 
-def open_program(path: Path) -> Program:
-    """Returns the file opened by ONNX Runtime on the CPU."""
+def open_program(path: Path, *, threads: int | None = None) -> Program:
+    """Returns the file opened by ONNX Runtime on the CPU.
+
+    Args:
+        path: the file.
+        threads: their number; by default one for each core.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
+    options.intra_op_num_threads = threads or 0
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    name, outputs = session.get_inputs()[0].name, [output.name for output in session.get_outputs()]
+    inputs, outputs = ([tensor.name for tensor in each] for each in (session.get_inputs(), session.get_outputs()))
 
-    def program(x: Array) -> dict[str, Array]:
-        return dict(zip(outputs, session.run(outputs, {name: x}), strict=True))
+    def program(x: Inputs) -> dict[str, Array]:
+        return dict(zip(outputs, session.run(outputs, x if isinstance(x, dict) else {inputs[0]: x}), strict=True))
 
     return program
 
@@ -73,21 +81,60 @@ def _without_inner_functions(model: KerasModel) -> Iterator[None]:
 
 def _store_constants(graph: Any, model: KerasModel, signature: Any) -> None:
     """Stores constants of layers, such as the mean of a Normalization, in the graph: tf2onnx makes them inputs."""
+    import keras
     import tensorflow as tf
     from onnx import numpy_helper
 
-    constants = graph.graph.input[1:]
+    constants = graph.graph.input[len(model.inputs) :]
     if not constants:
         return
-    traced = tf.function(lambda x: model(x, training=False)).get_concrete_function(
-        tf.TensorSpec(signature.shape, signature.dtype)
-    )
+    specs = keras.tree.map_structure(lambda spec: tf.TensorSpec(spec.shape, spec.dtype), signature)
+    traced = tf.function(lambda x: model(x, training=False)).get_concrete_function(*specs)
     captures = zip(traced.graph.internal_captures, traced.graph.external_captures, strict=True)
     values = {inner.name: outer for inner, outer in captures if outer.dtype != tf.resource}
     for tensor in constants:
         if tensor.name in values:
             graph.graph.initializer.append(numpy_helper.from_array(values[tensor.name].numpy(), tensor.name))
             graph.graph.input.remove(tensor)
+
+
+def _replace_operations(graph: Any) -> None:
+    """Replaces operations of TensorFlow that tf2onnx leaves as they are by those of ONNX."""
+    nodes = [new for node in graph.graph.node for new in _REPLACEMENTS.get(node.op_type, lambda node: [node])(node)]
+    del graph.graph.node[:]
+    graph.graph.node.extend(nodes)
+
+
+def _erfc(node: Any) -> list[Any]:
+    """GELU: erfc(x) is 1 - erf(x)."""
+    from onnx import TensorProto, helper
+
+    (target,) = node.output
+    one = helper.make_tensor(f"{target}_one", TensorProto.FLOAT, (), [1.0])
+    return [
+        helper.make_node("Constant", [], [one.name], f"{node.name}_one", value=one),
+        helper.make_node("Erf", [*node.input], [f"{target}_erf"], f"{node.name}_erf"),
+        helper.make_node("Sub", [one.name, f"{target}_erf"], [target], f"{node.name}_sub"),
+    ]
+
+
+def _antialiased_resize(node: Any) -> list[Any]:
+    """Resizing with `antialias=True`; its third and fourth inputs follow from the sizes."""
+    from onnx import TensorProto, helper
+
+    source, size = node.input[:2]
+    kernel = {entry.name: helper.get_attribute_value(entry) for entry in node.attribute}["kernel_type"]
+    settings: dict[str, Any] = {"antialias": 1, "axes": [1, 2], "exclude_outside": 1}
+    settings |= {"mode": "cubic", "cubic_coeff_a": -0.5} if kernel == b"keyscubic" else {"mode": "linear"}
+    settings["coordinate_transformation_mode"] = "half_pixel"
+    sizes = f"{node.output[0]}_sizes"
+    return [
+        helper.make_node("Cast", [size], [sizes], f"{node.name}_sizes", to=TensorProto.INT64),
+        helper.make_node("Resize", [source, "", "", sizes], [*node.output], node.name, **settings),
+    ]
+
+
+_REPLACEMENTS: dict[str, Callable[[Any], list[Any]]] = {"Erfc": _erfc, "ScaleAndTranslate": _antialiased_resize}
 
 
 def _name_batch(graph: Any) -> None:

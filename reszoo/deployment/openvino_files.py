@@ -8,7 +8,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from reszoo.deployment.formats import Order, Program
+from reszoo.deployment.formats import Inputs, Order, Program
 from reszoo.deployment.signature import calibration_batches, input_signature
 from reszoo.types import Array, KerasModel
 
@@ -63,19 +63,21 @@ def _quantized(network: Any, calibration: list[Array]) -> Any:
         )
 
 
-def open_program(path: Path, *, precision: str | None = "f32") -> Program:
+def open_program(path: Path, *, precision: str | None = "f32", threads: int | None = None) -> Program:
     """Returns the file opened by OpenVINO on the CPU.
 
     Args:
         path: the .xml file.
         precision: of the arithmetic; None for OpenVINO's default, which is bfloat16 on processors that have it.
+        threads: their number; by default one for each core.
     """
     import openvino
 
-    settings = {"INFERENCE_PRECISION_HINT": precision} if precision else {}
+    settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": precision} if precision else {}
+    settings |= {"INFERENCE_NUM_THREADS": threads} if threads else {}
     compiled = openvino.Core().compile_model(str(path), "CPU", settings)
 
-    def program(x: Array) -> dict[str, Array]:
+    def program(x: Inputs) -> dict[str, Array]:
         outputs = compiled(x)
         return {output.get_any_name(): outputs[output] for output in compiled.outputs}
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import keras
@@ -9,6 +11,7 @@ import numpy as np
 
 from reszoo.arch.recover import layers_of
 from reszoo.deployment.network import Network
+from reszoo.deployment.signature import packed, random_inputs
 from reszoo.errors import ReszooError
 from reszoo.types import KerasLayer, KerasModel, Tensor
 
@@ -18,8 +21,8 @@ class Prepared(NamedTuple):
 
     network: Network
     exported: KerasModel
-    activation: str
-    """Of the outputs: `softmax`, `sigmoid` or `linear`."""
+    activations: dict[str, str]
+    """Name of an output -> `softmax`, `sigmoid` or `linear`."""
     notes: tuple[str, ...]
 
 
@@ -36,25 +39,39 @@ def prepare(network: Network, *, inside: bool, size: int | None, quantize: str |
         ReszooError: a model that cannot be exported.
     """
     model, notes = network.model, network.notes
-    if len(getattr(model, "inputs", None) or ()) != 1:
-        got = f"{len(model.inputs)} inputs" if getattr(model, "inputs", None) else "a model without a fixed graph"
-        raise ReszooError(f"deploy: {model.name}", got=got, expected="a functional or Sequential model with one input")
+    if not getattr(model, "inputs", None):
+        got = "a model without a fixed graph"
+        raise ReszooError(f"deploy: {model.name}", got=got, expected="a functional or built Sequential model")
     _refuse_channels_first(model)
-    if any({layer.compute_dtype, layer.variable_dtype} & {"float16", "bfloat16"} for layer in layers_of(model)):
-        model = _in_float32(model)
-        notes = (*notes, "the network is in mixed or half precision; the file and the check are in float32")
+    half = any({layer.compute_dtype, layer.variable_dtype} & {"float16", "bfloat16"} for layer in layers_of(model))
+    if half or any(_ODD.search(layer.name) for layer in (model, *_parts(model))):
+        model = _copy(model, {"dtype": "float32"} if half else {})
+    notes = (*notes, *(["the network is in mixed or half precision; the file and the check are in float32"] * half))
     _check_weights(model, quantize)
     network = network._replace(model=model)
-    shape = _input_shape(model, size)
     inside = inside and network.scaling is not None
-    x = inputs = keras.Input(shape, dtype=_input_type(network, inside), name="images" if len(shape) == 3 else "rows")
-    if inside:
-        x = _preprocessing(network, x)
-    outputs, activation = model(x, training=False), _activation(model)
-    exported = keras.Model(inputs, _by_name(model, outputs, activation), name=f"{model.name}_deployed")
+    if len(model.inputs) == 1:
+        shape = _input_shape(model, size)
+        x = inputs = keras.Input(
+            shape, dtype=_input_type(network, inside), name="images" if len(shape) == 3 else "rows"
+        )
+        if inside:
+            x = _preprocessing(network, x)
+    elif inside or size is not None:
+        got, expected = f"{len(model.inputs)} inputs", "one, for preprocessing in the file or a size"
+        raise ReszooError(f"deploy: {model.name}", got=got, expected=expected)
+    else:
+        x = inputs = {each.name: keras.Input(each.shape[1:], dtype=each.dtype, name=each.name) for each in model.inputs}
+    single = _name_of_single(model.outputs[0])
+    outputs = _by_name(model(packed(model, x), training=False), single)
+    exported = keras.Model(inputs, outputs, name=f"{model.name}_deployed")
     # Some exporters refuse a model that was never called.
-    exported(np.zeros((1, *(side or 64 for side in shape)), inputs.dtype), training=False)
-    return Prepared(network, exported, activation, notes)
+    exported(packed(exported, random_inputs(exported, 1)), training=False)
+    activations = {
+        name: _activation(output)
+        for name, output in _by_name(getattr(model, "output", model.outputs[0]), single).items()
+    }
+    return Prepared(network, exported, activations, notes)
 
 
 def _refuse_channels_first(model: KerasModel) -> None:
@@ -66,13 +83,40 @@ def _refuse_channels_first(model: KerasModel) -> None:
             )
 
 
-def _in_float32(model: KerasModel) -> KerasModel:
-    """A copy in float32: converters write invalid files from mixed precision, and report success."""
+def _parts(model: KerasModel) -> Iterator[KerasLayer]:
+    """The layers of a model and, beside each sub-model, its own."""
+    for layer in model.layers:
+        yield layer
+        if hasattr(layer, "layers"):
+            yield from _parts(layer)
+
+
+_ODD = re.compile(r"[^A-Za-z0-9_.-]")
+"""TensorFlow refuses other characters in the names of layers."""
+
+
+def _copy(model: KerasModel, changes: dict[str, str]) -> KerasModel:
+    """A copy with other settings of its layers, and with names that converters take.
+
+    Converters write invalid files from mixed precision, and report success.
+    """
+
+    taken: set[str] = set()
+
+    def clean(name: str) -> str:
+        name = _ODD.sub("_", name)
+        while name in taken:
+            name += "_"
+        taken.add(name)
+        return name
 
     def copy(layer: KerasLayer) -> KerasLayer:
-        return type(layer).from_config(layer.get_config() | {"dtype": "float32"})
+        return type(layer).from_config(layer.get_config() | changes | {"name": clean(layer.name)})
 
     single = keras.models.clone_model(model, clone_function=copy, recursive=True)
+    for part in (single, *_parts(single), *single.inputs):
+        # Those of sub-models, and of tensors.
+        part.name = _ODD.sub("_", part.name)
     single.set_weights([keras.ops.convert_to_numpy(keras.ops.cast(weight, "float32")) for weight in model.weights])
     return single
 
@@ -130,24 +174,33 @@ def _preprocessing(network: Network, x: Tensor) -> Tensor:
     return x
 
 
-def _activation(model: KerasModel) -> str:
-    """The activation of the classifier; `linear` also for models with several outputs."""
-    if len(model.outputs) != 1:
-        return "linear"
-    last = model.outputs[0]._keras_history.operation
-    while hasattr(last, "layers"):
-        last = last.outputs[0]._keras_history.operation
-    if isinstance(last, keras.layers.Softmax):
-        return "softmax"
+def _activation(output: Tensor) -> str:
+    """The activation of an output, also in a sub-model or before a layer of dropout, which does nothing here."""
+    history = output._keras_history
+    while True:
+        last = history.operation
+        if getattr(last, "layers", None) and getattr(last, "outputs", None):
+            history = last.outputs[history.tensor_index]._keras_history
+        elif "Dropout" in type(last).__name__:
+            history = last._inbound_nodes[history.node_index].input_tensors[0]._keras_history
+        else:
+            break
+    if type(last).__name__ in ("Softmax", "Sigmoid"):
+        return type(last).__name__.lower()
     name = getattr(getattr(last, "activation", None), "__name__", "linear")
     return name if name in ("softmax", "sigmoid") else "linear"
 
 
-def _by_name(model: KerasModel, outputs: Any, activation: str) -> dict[str, Tensor]:
+def _name_of_single(output: Tensor) -> str:
+    """The name of the output of a model that has one."""
+    if _activation(output) != "linear":
+        return "probabilities"
+    return "logits" if len(output.shape) == 2 else "features"
+
+
+def _by_name(outputs: Any, single: str) -> dict[str, Any]:
     if isinstance(outputs, dict):
         return outputs
     if isinstance(outputs, (list, tuple)):
         return {f"output{index}": output for index, output in enumerate(outputs)}
-    if activation != "linear":
-        return {"probabilities": outputs}
-    return {"logits" if len(outputs.shape) == 2 else "features": outputs}
+    return {single: outputs}

@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from reszoo.deployment.formats import Order, Program
+from reszoo.deployment.formats import Inputs, Order, Program
 from reszoo.deployment.signature import input_signature
 from reszoo.types import Array, KerasModel
 
@@ -37,7 +37,7 @@ def open_program(path: Path) -> Program:
     # The loaded object holds the variables: it has to live as long as its functions.
     loaded: Any = tf.saved_model.load(str(path))
 
-    def program(x: Array) -> dict[str, Array]:
+    def program(x: Inputs) -> dict[str, Array]:
         outputs = loaded.serve(x)
         return {name: value.numpy() for name, value in outputs.items()}
 

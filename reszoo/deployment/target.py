@@ -28,6 +28,7 @@ def target_path(path: str | Path, entry: Format, *, overwrite: bool) -> Path:
         target = target.with_name(target.name + entry.suffix)
     if entry.suffix and target.suffix != entry.suffix:
         raise ReszooError("deploy.path", got=str(path), expected=f"a name that ends with {entry.suffix}")
+    _check_folder(target.parent)
     for file in files_of(target, entry):
         if file.exists() and not overwrite:
             raise ReszooError("deploy.path", got=f"{file}, which exists", expected="a new path", hint="overwrite=True")
@@ -37,6 +38,15 @@ def target_path(path: str | Path, entry: Format, *, overwrite: bool) -> Path:
             got = f"{file}, a folder that is no SavedModel"
             raise ReszooError("deploy.path", got=got, expected="a new path", hint="such folders are not overwritten")
     return target
+
+
+def _check_folder(folder: Path) -> None:
+    """Refuses a folder that cannot be written, or not be made."""
+    existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+    if not existing.is_dir():
+        raise ReszooError("deploy.path", got=f"{existing}, which is a file", expected="a folder")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise ReszooError("deploy.path", got=f"{existing}, which cannot be written", expected="a folder of yours")
 
 
 def files_of(path: Path, entry: Format) -> tuple[Path, ...]:
@@ -53,8 +63,13 @@ def size_of(path: Path, entry: Format) -> int:
 @contextmanager
 def moved_into_place(target: Path, entry: Format) -> Iterator[Path]:
     """Yields a path in a temporary folder beside the target; its files are moved there if the block succeeds."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=target.parent, prefix=".reszoo-") as name:
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        folder = TemporaryDirectory(dir=target.parent, prefix=".reszoo-")
+    except OSError as error:
+        got = f"{target.parent}: {error.strerror}"
+        raise ReszooError("deploy.path", got=got, expected="a folder that can be written") from None
+    with folder as name:
         yield Path(name) / target.name
         pairs = zip(files_of(Path(name) / target.name, entry), files_of(target, entry), strict=True)
         for number, (file, place) in enumerate(reversed([*pairs])):
