@@ -12,7 +12,7 @@ from reszoo.arch import zoo as networks
 from reszoo.arch.recover import spec_of, stock_model
 from reszoo.arch.runs import has_runs, warn_of_no_runs
 from reszoo.arch.spec import Head, NetSpec, replace
-from reszoo.config import boolean, check
+from reszoo.config import NAME, boolean, check
 from reszoo.errors import ReszooError, no_attribute
 from reszoo.types import KerasModel, Tensor
 from reszoo.weights.catalogue import records
@@ -93,7 +93,7 @@ def create(
     _check_loops(loops, recompute, base.name, **others)
     _check_prefix(prefix, base.name)
     channels_first = build.channels_first() and not base.dense
-    argument = tuple(input_shape) if isinstance(input_shape, Sequence) else input_shape
+    argument = tuple(input_shape) if isinstance(input_shape, list) else input_shape
     shape = build.shape_of(input_tensor) if input_tensor is not None else argument
     if input_tensor is not None and argument is not None and argument != shape:
         raise ReszooError(
@@ -207,8 +207,9 @@ def _check_loops(loops: bool, recompute: bool | int, where: str, **without: bool
 
 def _check_prefix(prefix: Any, where: str) -> None:
     # On PyTorch a layer's name is part of a parameter's name, which has no dots.
-    if not isinstance(prefix, str) or re.search(r"[/.\s]", prefix):
-        raise ReszooError(f"{where}.prefix", got=repr(prefix), expected="a string without blanks, dots and /")
+    if not isinstance(prefix, str) or (prefix and not re.match(NAME, prefix)) or "." in prefix:
+        expected = "letters and digits of ASCII, _ and -, the first one a letter or a digit"
+        raise ReszooError(f"{where}.prefix", got=repr(prefix), expected=expected)
 
 
 def _in_order_of_channels_first(error: ReszooError, shape: Any) -> ReszooError:

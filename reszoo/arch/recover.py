@@ -52,7 +52,8 @@ def spec_of_layers(name: str, layers: Mapping[str, LayerDescription]) -> NetSpec
         got = f"layers {', '.join([*layers][:3])}, ..."
         raise ReszooError(f"{name}: not a network of reszoo", got=got, expected="a model that reszoo built")
     try:
-        fields = fields_of(name, layers, blocks, stem)
+        # Keras accepts more names, and files of earlier versions have them.
+        fields = fields_of(re.sub(r"^[^A-Za-z0-9.]|[^A-Za-z0-9_.-]", "x", name), layers, blocks, stem)
     except (KeyError, IndexError, TypeError) as missing:
         got = f"layers without {missing}"
         expected = "a model that reszoo built, unchanged"

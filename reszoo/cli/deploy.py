@@ -10,7 +10,7 @@ import typer
 from reszoo.arch import zoo
 from reszoo.cli import names, options
 from reszoo.cli.options import Json
-from reszoo.cli.screen import app, console, print_json, say
+from reszoo.cli.screen import app, check_file, check_folder, console, print_json, say, whole_numbers
 from reszoo.deployment.formats import FORMATS, timed_formats
 from reszoo.errors import ReszooError
 from reszoo.report.tables import table
@@ -19,19 +19,17 @@ from reszoo.report.tables import table
 @app.command()
 def deploy(
     model: Annotated[str, options.file_or_weights(".keras file, run folder, or a tag of reszoo list --weights")],
-    to: Annotated[str, typer.Option(help=", ".join(FORMATS), autocompletion=names.words(*FORMATS))],
+    to: Annotated[str, options.choice(", ".join(FORMATS), *FORMATS)],
     output: Annotated[Path | None, options.output("file to write; by default beside the model")] = None,
-    quantize: Annotated[
-        str | None, typer.Option(help="float16 or int8", autocompletion=names.words("float16", "int8"))
-    ] = None,
+    quantize: Annotated[str | None, options.choice("float16 or int8", "float16", "int8")] = None,
     data: Annotated[str | None, options.data("examples of the check and of int8, as for reszoo train")] = None,
     calibration: Annotated[str | None, typer.Option(help="other examples for int8")] = None,
     preprocessing: Annotated[bool, typer.Option(help="scaling and normalization in the file")] = True,
     labels: Annotated[bool, typer.Option(help="class names in the file")] = True,
-    batch: Annotated[int | None, typer.Option(help="fixed batch size; by default any")] = None,
-    size: Annotated[int | None, typer.Option(help="fixed side of images in pixels")] = None,
-    max_loss: Annotated[float, typer.Option(help="accepted loss of accuracy in int8")] = 0.01,
-    examples: Annotated[int, typer.Option(help="largest number of examples of the check")] = 1000,
+    batch: Annotated[int | None, typer.Option(min=1, help="fixed batch size; by default any")] = None,
+    size: Annotated[int | None, typer.Option(min=1, help="fixed side of images in pixels")] = None,
+    max_loss: Annotated[float, typer.Option(min=0, help="accepted loss of accuracy in int8")] = 0.01,
+    examples: Annotated[int, typer.Option(min=1, help="largest number of examples of the check")] = 1000,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace a file of the same format")] = False,
     as_json: Json = False,
 ) -> None:
@@ -41,6 +39,7 @@ def deploy(
     settings: dict[str, Any] = {"data": data, "calibration": calibration, "preprocessing": preprocessing}
     settings |= {"labels": labels, "batch": batch, "size": size, "max_loss": max_loss, "examples": examples}
     path = output if output is not None else _beside(model, to, quantize)
+    check_folder(path.parent)
     artifact = run_deployment(model, to, path, quantize=quantize, overwrite=overwrite, **settings)  # type: ignore[arg-type]
     if as_json:
         print_json(artifact)
@@ -72,26 +71,30 @@ def bench(
     ] = "predict,function",
     batch: Annotated[str, typer.Option(help="batch sizes, such as 1,8")] = "1",
     data: Annotated[str | None, options.data("examples for int8, as for reszoo train")] = None,
-    seconds: Annotated[float, typer.Option(help="of timed calls for each format and batch size")] = 1.0,
+    seconds: Annotated[float, typer.Option(min=0, help="of timed calls for each format and batch size")] = 1.0,
     output: Annotated[Path | None, options.output(".json file to write")] = None,
     as_json: Json = False,
 ) -> None:
     """Time a network in Keras and in other runtimes on this machine."""
-    if not all(part.strip().isdecimal() for part in batch.split(",")):
-        raise ReszooError("--batch", got=batch, expected="numbers, such as 1,8")
+    sizes = whole_numbers("--batch", batch)
+    if min(sizes) < 1:
+        raise ReszooError("--batch", got=batch, expected="numbers of at least 1, such as 1,8")
     from reszoo.atomic import atomic_write
     from reszoo.deployment.network import file_of
     from reszoo.training.parts import check_data
 
     # Before the next import loads TensorFlow.
     timed_formats(formats)
-    if model not in zoo.builtin().names:
+    if names.is_network(model):
+        zoo.entry(model)
+    else:
         file_of(model)
+    if output is not None:
+        check_file(output, ".json")
     if data is not None:
         check_data(data)
     from reszoo.deployment.bench import COLUMNS, bench as run_bench
 
-    sizes = [int(part) for part in batch.split(",")]
     result = run_bench(model, formats=formats, batch=sizes, data=data, seconds=seconds)
     if output is not None:
         with atomic_write(output) as temporary:

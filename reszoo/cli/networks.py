@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import Annotated
 
@@ -18,9 +17,6 @@ from reszoo.cli.screen import app, as_yaml, changes_of, console, escaped, print_
 from reszoo.cli.weights import info_of_weights
 from reszoo.errors import ReszooError
 from reszoo.report.tables import table
-
-IN_A_FILE = re.compile(r".*\.ya?ml:[^:/\\]+")
-"""`file.yaml:name`; other names with a colon are paths, of Windows or with a time in them."""
 
 
 @app.command("list")
@@ -81,9 +77,14 @@ def info(
     as_json: Json = False,
 ) -> None:
     """Show a network (spec, cost of its parts, source, plain twin) or the content of a checkpoint."""
-    if not IN_A_FILE.fullmatch(name) and (re.search(r"[./\\:]", name) or Path(name).exists()):
+    if not names.is_network(name):
+        if change:
+            raise ReszooError("reszoo info --net", got=f"{change[0]} for {name}", expected="the name of a network")
         info_of_weights(name, key=key, prefix=prefix, as_json=as_json)
         return
+    if key or prefix:
+        option, value = ("--key", key) if key else ("--prefix", prefix)
+        raise ReszooError(f"reszoo info {option}", got=f"{value} for a network of the zoo", expected="a checkpoint")
     entry = zoo.entry(name)
     spec = zoo.spec(entry.spec, **changes_of(change or []))
     plan, total = zoo.plan(spec), zoo.cost(spec)

@@ -71,17 +71,18 @@ def search(
     epochs: Epochs = None,
     sampler: Annotated[
         str | None,
-        typer.Option(
-            help="gp, tpe, nsga2, random or grid; by default that of the study, or gp",
-            autocompletion=names.words("gp", "tpe", "nsga2", "random", "grid"),
+        options.choice(
+            "gp, tpe, nsga2, random or grid; by default that of the study, or gp",
+            "gp",
+            "tpe",
+            "nsga2",
+            "random",
+            "grid",
         ),
     ] = None,
     pruning: Annotated[
         str | None,
-        typer.Option(
-            help="halving (the default for one objective) or none (for several)",
-            autocompletion=names.words("halving", "none"),
-        ),
+        options.choice("halving (the default for one objective) or none (for several)", "halving", "none"),
     ] = None,
     objective: Annotated[
         list[str] | None,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from reszoo.cli import names, options
+from reszoo.cli import options
 from reszoo.cli.options import (
     Changes,
     Channels,
@@ -57,10 +57,7 @@ def train(
     change: RecipeChanges = None,
     net: Changes = None,
     devices: Annotated[
-        str,
-        typer.Option(
-            help="one or all devices of a machine; they share every batch", autocompletion=names.words("one", "all")
-        ),
+        str, options.choice("one or all devices of a machine; they share every batch", "one", "all")
     ] = "one",
     machines: Annotated[
         str | None,
