@@ -26,9 +26,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 # Other programs read what is no terminal: its lines are not broken.
-console = Console(
-    highlight=False, emoji=False, width=None if sys.stdout.isatty() or os.environ.get("COLUMNS") else 1000
-)
+_is_terminal = sys.stdout is not None and sys.stdout.isatty()
+console = Console(highlight=False, emoji=False, width=None if _is_terminal or os.environ.get("COLUMNS") else 1000)
 errors = Console(stderr=True, highlight=False, emoji=False)
 _results = [sys.stdout]
 """The output stream, while messages are diverted from it."""
