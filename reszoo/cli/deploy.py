@@ -22,14 +22,16 @@ def deploy(
     to: Annotated[str, options.choice(", ".join(FORMATS), *FORMATS)],
     output: Annotated[Path | None, options.output("file to write; by default beside the model")] = None,
     quantize: Annotated[str | None, options.choice("float16 or int8", "float16", "int8")] = None,
-    data: Annotated[str | None, options.data("examples of the check and of int8, as for reszoo train")] = None,
-    calibration: Annotated[str | None, typer.Option(help="other examples for int8")] = None,
+    data: Annotated[str | None, options.data("examples for the check and for int8, as for reszoo train")] = None,
+    calibration: Annotated[
+        str | None, typer.Option(help="data source for the calibration of int8; by default --data")
+    ] = None,
     preprocessing: Annotated[bool, typer.Option(help="scaling and normalization in the file")] = True,
     labels: Annotated[bool, typer.Option(help="class names in the file")] = True,
     batch: Annotated[int | None, typer.Option(min=1, help="fixed batch size; by default any")] = None,
     size: Annotated[int | None, typer.Option(min=1, help="fixed side of images in pixels")] = None,
     max_loss: Annotated[float, typer.Option(min=0, help="accepted loss of accuracy in int8")] = 0.01,
-    examples: Annotated[int, typer.Option(min=1, help="largest number of examples of the check")] = 1000,
+    examples: Annotated[int, typer.Option(min=1, help="largest number of examples for the check")] = 1000,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace a file of the same format")] = False,
     as_json: Json = False,
 ) -> None:
@@ -71,7 +73,7 @@ def bench(
     ] = "predict,function",
     batch: Annotated[str, typer.Option(help="batch sizes, such as 1,8")] = "1",
     data: Annotated[str | None, options.data("examples for int8, as for reszoo train")] = None,
-    seconds: Annotated[float, typer.Option(min=0, help="of timed calls for each format and batch size")] = 1.0,
+    seconds: Annotated[float, typer.Option(min=0, help="seconds of timed calls for each format and batch size")] = 1.0,
     output: Annotated[Path | None, options.output(".json file to write")] = None,
     as_json: Json = False,
 ) -> None:

@@ -36,10 +36,10 @@ def list_(
     weights: Annotated[bool, typer.Option("--weights", "--pretrained", help="list published weights instead")] = False,
     recipes: Annotated[bool, typer.Option("--recipes", help="list training recipes instead")] = False,
     spaces: Annotated[bool, typer.Option("--spaces", help="list search spaces instead")] = False,
-    data: Annotated[bool, typer.Option("--data", help="list data sets that have a name instead")] = False,
+    data: Annotated[bool, typer.Option("--data", help="list named data sets instead")] = False,
     as_json: Json = False,
 ) -> None:
-    """List networks with their parameters, multiply-accumulates and weighted layers; or what else has a name."""
+    """List networks with their parameters, multiply-accumulates and weighted layers; or what an option names."""
     choices = {"weights": weights, "recipes": recipes, "spaces": spaces, "data": data}
     chosen = [name for name, choice in choices.items() if choice]
     limits = {"family": family, "max_params": max_params, "max_macs": max_macs}
@@ -71,9 +71,9 @@ def info(
     ],
     change: Changes = None,
     key: Annotated[
-        str | None, typer.Option(help="checkpoints: network to describe, of a file that holds several")
+        str | None, typer.Option(help="checkpoints: network to describe, in a file that holds several")
     ] = None,
-    prefix: Annotated[str | None, typer.Option(help="checkpoints: the beginning of the network's names")] = None,
+    prefix: Annotated[str | None, typer.Option(help="checkpoints: beginning of the network's names")] = None,
     as_json: Json = False,
 ) -> None:
     """Show a network (spec, cost of its parts, source, plain twin) or the content of a checkpoint."""

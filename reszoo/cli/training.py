@@ -47,7 +47,7 @@ def train(
     validation: Validation = None,
     test: Test = None,
     target: Annotated[
-        list[str] | None, typer.Option(help="column of a table that is learned, by default the last; again for several")
+        list[str] | None, typer.Option(help="target column of a table, by default the last; repeat it for several")
     ] = None,
     task: Task = None,
     channels: Channels = None,

@@ -50,8 +50,8 @@ def convert(
         ),
     ] = None,
     dtype: Annotated[str | None, typer.Option(help="float16 to halve the file size")] = None,
-    key: Annotated[str | None, typer.Option(help="network to read from a file that holds several")] = None,
-    prefix: Annotated[str | None, typer.Option(help="the beginning of the network's names")] = None,
+    key: Annotated[str | None, typer.Option(help="network to read, in a file that holds several")] = None,
+    prefix: Annotated[str | None, typer.Option(help="beginning of the network's names in the file")] = None,
     names: Annotated[
         Path | None, typer.Option(help="YAML file: reszoo layer name -> layer name in the checkpoint")
     ] = None,
