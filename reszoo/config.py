@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Hashable, Mapping
 from copy import deepcopy
 from pathlib import Path
@@ -140,6 +141,18 @@ def boolean(value: Any, *, where: str) -> bool:
 
 NAME = r"^[A-Za-z0-9.][A-Za-z0-9_.-]*$"
 """Pattern of names that every backend accepts; TensorFlow takes no others for a model that runs compiled."""
+
+
+def valid_name(text: str) -> str:
+    """Returns a text as a valid name of a network, such as that of a file: other characters become `_`.
+
+    Example:
+        >>> valid_name("mein Netz (3)")
+        'mein_Netz__3_'
+    """
+    return re.sub(r"[^A-Za-z0-9_.-]", "_", text).lstrip("_-") or "network"
+
+
 PATTERNS = {NAME: "letters and digits of ASCII, _ - and ., the first one a letter, a digit or ."}
 """Pattern of a field -> its meaning in words."""
 TYPES = {"valid integer": "whole number", "valid string": "text", "valid tuple": "list", "valid dictionary": "mapping"}
