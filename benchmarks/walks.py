@@ -34,21 +34,9 @@ import reszoo
 
 PACKAGE = Path(reszoo.__file__).parent
 ORDER = (
-    *(
-        "types",
-        "errors",
-        "atomic",
-        "strict_json",
-        "notebook",
-        "config",
-        "data",
-        "arch",
-        "weights",
-        "models",
-        "surgery",
-        "report",
-    ),
-    *("training", "tuning", "diagnosis", "experiments", "deployment", "cli", "__main__"),
+    *("_version", "types", "errors", "atomic", "strict_json", "notebook", "config", "report", "data", "arch"),
+    *("weights", "models", "applications", "surgery", "training", "tuning", "diagnosis", "experiments", "deployment"),
+    *("cli", "__main__"),
 )
 """Packages, each of which may import those before it; `reszoo` itself imports lazily by name."""
 

@@ -7,7 +7,7 @@ gives the gap with its interval.
 from pathlib import Path
 
 import reszoo
-from reszoo.report.curves import draw_curves
+from reszoo.report.profiles import Panel, save_profiles
 
 comparison = reszoo.compare(
     "resnet20_cifar",
@@ -22,11 +22,12 @@ comparison = reszoo.compare(
     measure=(),
 )
 FAMILIES = ("plain twin", "residual", "residual, full-scale branches")
-curves = {}
+panels = []
 for family in FAMILIES:
     gap = next(gap for gap in comparison.gaps if gap.family == family)
     print(f"{family:20} training loss, {gap.deep} layers minus {gap.shallow}: {gap.gap:+.3f} nats")
-    curves[family] = {f"{depth} layers": comparison.of(family, depth)[0].losses for depth in (gap.shallow, gap.deep)}
-title = "Deeper plain networks are worse in training"
-draw_curves(curves, Path("degradation.png"), title=title, ylabel="training loss (nats)", xlabel="step")
+    losses = {f"{depth} layers": comparison.of(family, depth)[0].losses for depth in (gap.shallow, gap.deep)}
+    curves = {label: (range(1, len(y) + 1), y) for label, y in losses.items()}
+    panels.append(Panel(family, "step", "training loss (nats)", curves, "log"))
+save_profiles(panels, Path("degradation.png"), title="Deeper plain networks are worse in training")
 print(f"\n{comparison.budget.steps} steps each. Saved to degradation.png")

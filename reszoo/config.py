@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Hashable, Mapping
 from copy import deepcopy
 from pathlib import Path
@@ -138,8 +139,24 @@ def boolean(value: Any, *, where: str) -> bool:
     return bool(plain)
 
 
-PATTERNS = {r"^[^/\s]+$": "a name without blanks and /, at least one letter"}
+NAME = r"^[A-Za-z0-9.][A-Za-z0-9_.-]*$"
+"""Pattern of names that every backend accepts; TensorFlow takes no others for a model that runs compiled."""
+
+
+def valid_name(text: str) -> str:
+    """Returns a text as a valid name of a network, such as that of a file: other characters become `_`.
+
+    Example:
+        >>> valid_name("mein Netz (3)")
+        'mein_Netz__3_'
+    """
+    return re.sub(r"[^A-Za-z0-9_.-]", "_", text).lstrip("_-") or "network"
+
+
+PATTERNS = {NAME: "letters and digits of ASCII, _ - and ., the first one a letter, a digit or ."}
 """Pattern of a field -> its meaning in words."""
+TYPES = {"valid integer": "whole number", "valid string": "text", "valid tuple": "list", "valid dictionary": "mapping"}
+"""Pydantic's words for a type -> those of a reader who does not know Python."""
 
 HINTS: dict[tuple[int | str, ...], str] = {
     ("head", "classes"): "a network without a classifier is include_top=False, pooling='avg'"
@@ -164,6 +181,8 @@ def explain(error: ValidationError, kind: type[BaseModel], where: str) -> Reszoo
     if name == "missing":
         return ReszooError(path, got="nothing", expected="a value, since the field has no default")
     expected, hint = problem["msg"].removeprefix("Input should be ").replace("greater than or equal to", "at least"), ""
+    for word, plain in TYPES.items():
+        expected = expected.replace(word, plain).replace("a text", "text")
     if name == "literal_error":
         words = [word.strip("'") for word in context["expected"].replace(" or ", ", ").split(", ")]
         expected, hint = ", ".join(words), nearest(got, words)

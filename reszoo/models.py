@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, Protocol
 
 from reszoo.arch import zoo as networks
 from reszoo.arch.recover import spec_of, stock_model
 from reszoo.arch.runs import has_runs, warn_of_no_runs
 from reszoo.arch.spec import Head, NetSpec, replace
-from reszoo.config import boolean, check
+from reszoo.config import NAME, boolean, check
 from reszoo.errors import ReszooError, no_attribute
 from reszoo.types import KerasModel, Tensor
 from reszoo.weights.catalogue import records
@@ -20,8 +20,28 @@ from reszoo.weights.catalogue import records
 NETWORK_DEFAULT = "own"
 """Sentinel: use the network's own activation."""
 
-Builder: TypeAlias = Callable[..., KerasModel]
-"""Builds one network of the zoo; the arguments are those of `create`."""
+
+class Builder(Protocol):
+    """Builds one network of the zoo; the arguments are those of `create`."""
+
+    def __call__(
+        self,
+        include_top: bool = True,
+        weights: str | Path | None = None,
+        input_tensor: Tensor | None = None,
+        input_shape: Sequence[int | None] | None = None,
+        pooling: str | None = None,
+        classes: int | None = None,
+        classifier_activation: str | None = NETWORK_DEFAULT,
+        name: str | None = None,
+        *,
+        features: bool = False,
+        prefix: str = "",
+        loops: bool = False,
+        recompute: bool | int = False,
+        **changes: Any,
+    ) -> KerasModel:
+        """Returns the Keras model."""
 
 
 def create(
@@ -89,18 +109,15 @@ def create(
     top = boolean(include_top, where=f"{base.name}.include_top")
     features = boolean(features, where=f"{base.name}.features")
     loops = boolean(loops, where=f"{base.name}.loops")
-    others = {"features": features, "prefix": bool(prefix), "input_tensor": input_tensor is not None}
-    _check_loops(loops, recompute, base.name, **others)
+    unlooped = {"features": features, "prefix": bool(prefix), "input_tensor": input_tensor is not None}
+    _check_loops(loops, recompute, base.name, **unlooped)
     _check_prefix(prefix, base.name)
     channels_first = build.channels_first() and not base.dense
-    argument = tuple(input_shape) if isinstance(input_shape, Sequence) else input_shape
+    argument = tuple(input_shape) if isinstance(input_shape, list) else input_shape
     shape = build.shape_of(input_tensor) if input_tensor is not None else argument
     if input_tensor is not None and argument is not None and argument != shape:
-        raise ReszooError(
-            f"{base.name}.input_shape",
-            got=argument,
-            expected=f"{shape}, the shape of input_tensor, or None",
-        )
+        expected = f"{shape}, the shape of input_tensor, or None"
+        raise ReszooError(f"{base.name}.input_shape", got=argument, expected=expected)
     settings: dict[str, Any] = {"name": name}
     if shape is not None:
         settings["input_shape"] = build.channels_last(shape) if channels_first and isinstance(shape, tuple) else shape
@@ -127,7 +144,11 @@ def create(
         hint = "classifier_activation='sigmoid' for two classes, None for a regression"
         got = "softmax of one class, which is always 1"
         raise ReszooError(f"{base.name}.classifier_activation", got=got, hint=hint)
-    with_loops = partial(_with_loops, recompute=recompute) if loops else None
+    with_loops = None
+    if loops:
+        from reszoo.arch.loops import build_with_loops
+
+        with_loops = partial(build_with_loops, recompute=recompute)
     if weights is None:
         network = with_loops(spec) if with_loops else build.build(spec, input_tensor=input_tensor, prefix=prefix)
     else:
@@ -190,25 +211,20 @@ def unrolled(model: KerasModel, /) -> KerasModel:
     return stock_model(model)
 
 
-def _with_loops(spec: NetSpec, *, recompute: bool | int) -> KerasModel:
-    from reszoo.arch.loops import build_with_loops
-
-    return build_with_loops(spec, recompute=recompute)
-
-
 def _check_loops(loops: bool, recompute: bool | int, where: str, **without: bool) -> None:
     if recompute and not loops:
         raise ReszooError(f"{where}.recompute", got=repr(recompute), expected="loops=True beside it")
-    names = [name for name, is_used in without.items() if is_used]
-    if loops and names:
+    name = next((name for name, is_used in without.items() if is_used), None)
+    if loops and name:
         hint = "build on the stock model: reszoo.unrolled(model)"
-        raise ReszooError(f"{where}.loops", got=f"loops with {names[0]}", expected="only one of them", hint=hint)
+        raise ReszooError(f"{where}.loops", got=f"loops with {name}", expected="only one of them", hint=hint)
 
 
 def _check_prefix(prefix: Any, where: str) -> None:
     # On PyTorch a layer's name is part of a parameter's name, which has no dots.
-    if not isinstance(prefix, str) or re.search(r"[/.\s]", prefix):
-        raise ReszooError(f"{where}.prefix", got=repr(prefix), expected="a string without blanks, dots and /")
+    if not isinstance(prefix, str) or (prefix and not re.match(NAME, prefix)) or "." in prefix:
+        expected = "letters and digits of ASCII, _ and -, the first one a letter or a digit"
+        raise ReszooError(f"{where}.prefix", got=repr(prefix), expected=expected)
 
 
 def _in_order_of_channels_first(error: ReszooError, shape: Any) -> ReszooError:
@@ -275,10 +291,8 @@ def _builder(entry: networks.Entry) -> Builder:
     build.__name__ = build.__qualname__ = entry.name
     expect = entry.source.expect
     counts = f"{expect.params:,} parameters, {expect.macs:,} MACs. " if expect else ""
-    build.__doc__ = (
-        f"Returns {entry.name} as a Keras model ({entry.source.ref}).\n\n"
-        f"{counts}The arguments are those of `reszoo.create`."
-    )
+    title = f"Returns {entry.name} as a Keras model ({entry.source.ref})."
+    build.__doc__ = f"{title}\n\n{counts}The arguments are those of `reszoo.create`."
     parameters = list(inspect.signature(create).parameters.values())[1:]
     build.__signature__ = inspect.signature(create).replace(parameters=parameters)  # type: ignore[attr-defined]
     return build

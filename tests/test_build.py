@@ -151,7 +151,7 @@ INVALID_ARGUMENTS = [
     ({"weight": None}, ["unknown argument", "'weight'", "did you mean 'weights'"]),
     ({"input_shape": (16, 16, 3)}, ["input_shape", "at least 32"]),
     ({"weights": 3}, ["resnet18.weights", "got 3", "a file or folder"]),
-    ({"input_shape": 224}, ["resnet18.input_shape", "got 224", "valid tuple"]),
+    ({"input_shape": 224}, ["resnet18.input_shape", "got 224", "a list"]),
     ({"input_tensor": "here", "input_shape": (32, 32, 3)}, ["input_tensor", "a Keras tensor"]),
 ]
 

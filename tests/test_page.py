@@ -287,6 +287,18 @@ def test_lines_without_a_kind_have_different_looks():
     assert len({(line.get_color(), line.get_marker()) for line in drawn}) == len(kinds)
 
 
+def test_text_between_backticks_is_code_and_two_columns_are_no_cards(tmp_path):
+    pair = Table(["setting", "value"], [["batch", "what fits"], ["device", None]], phone="stack")
+    wide = Table(["class", "F1", "AUC"], [["ant", 0.5, None]], phone="stack")
+    file = tmp_path / "a.html"
+    write_page(file, title="t", lead="l", sections=[Section("s", ["As `fast` is.", "5` wide", pair, wide])])
+    text = file.read_text("utf-8")
+    assert "<p>As <code>fast</code> is.</p>" in text and "<p>5` wide</p>" in text
+    assert re.findall(r'<table class="([^"]*)"', text) == ["stack", "stack cards"]
+    # A column without any value is one of numbers.
+    assert re.search("<th [^>]*number[^>]*>AUC<", text) and re.search('<th scope="col">value<', text)
+
+
 def test_a_page_of_claims(tmp_path):
     lines = [Line(kind, (1, 10, 100), kind=kind, low=(0.5, 5, 50), high=(2, 20, 200)) for kind in pictures.KINDS]
     drawn = draw_lines(

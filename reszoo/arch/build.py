@@ -126,7 +126,9 @@ def shape_of(tensor: Tensor) -> tuple[int | None, ...]:
         ReszooError: it is not a Keras tensor.
     """
     if not keras.utils.is_keras_tensor(tensor):
-        raise ReszooError("input_tensor", got=repr(tensor), expected="a Keras tensor, such as keras.Input(...)")
+        raise ReszooError(
+            "input_tensor", got=f"a {type(tensor).__name__}", expected="a Keras tensor, such as keras.Input(...)"
+        )
     return tuple(tensor.shape)[1:]
 
 

@@ -14,6 +14,7 @@ from reszoo.arch.orders import ORDERS
 from reszoo.arch.parts import PADS
 from reszoo.arch.plan import plan
 from reszoo.arch.spec import NetSpec
+from reszoo.config import valid_name
 from reszoo.errors import ReszooError
 from reszoo.types import KerasLayer, KerasModel
 
@@ -52,7 +53,8 @@ def spec_of_layers(name: str, layers: Mapping[str, LayerDescription]) -> NetSpec
         got = f"layers {', '.join([*layers][:3])}, ..."
         raise ReszooError(f"{name}: not a network of reszoo", got=got, expected="a model that reszoo built")
     try:
-        fields = fields_of(name, layers, blocks, stem)
+        # Keras accepts more names, and files of earlier versions have them.
+        fields = fields_of(valid_name(name), layers, blocks, stem)
     except (KeyError, IndexError, TypeError) as missing:
         got = f"layers without {missing}"
         expected = "a model that reszoo built, unchanged"

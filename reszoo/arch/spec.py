@@ -22,7 +22,7 @@ from reszoo.arch.parts import (
     Unit as Unit,
 )
 from reszoo.arch.shorthands import SHORTHANDS, expand
-from reszoo.config import FrozenModel, check
+from reszoo.config import NAME, FrozenModel, check
 from reszoo.errors import ReszooError
 from reszoo.notebook import html_fields
 
@@ -30,7 +30,7 @@ from reszoo.notebook import html_fields
 class NetSpec(FrozenModel):
     """A complete description of a residual or plain network, from which reszoo computes everything else."""
 
-    name: Annotated[str, Field(pattern=r"^[^/\s]+$")]
+    name: Annotated[str, Field(pattern=NAME)]
     """Name of the network and of the Keras model."""
     input_shape: Annotated[tuple[Count | None, ...], Strict(False)]
     """`(height, width, channels)` of an image, `(features,)` of a dense net; height and width may be None."""

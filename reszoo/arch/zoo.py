@@ -102,12 +102,12 @@ class Zoo:
                 if each not in self._entries:
                     self._entries[each] = self._build_entry(each)
             return self._entries[name]
-        if self._parent:
+        inherited = self._parent.names if self._parent else ()
+        if self._parent and name in inherited:
             return self._parent.entry(name)
-        known = ", ".join(self.names[:4])
-        raise UnknownNameError(
-            "unknown model", got=name, known=self.names, expected=f"{known}, ... (`reszoo list` shows all)"
-        )
+        known = (*self.names, *inherited)
+        expected = ", ".join(known[:4]) + ", ... (`reszoo list` shows all)"
+        raise UnknownNameError("unknown model", got=name, known=known, expected=expected)
 
     def _where(self, name: str) -> str:
         return f"{self._definitions[name][0].name}: {name}"
@@ -165,6 +165,9 @@ def entry(name: str) -> Entry:
         UnknownNameError: there is no such entry; the nearest names are offered.
         ReszooError: the file or the entry is invalid.
     """
+    if name.lower().endswith((".yaml", ".yml")):
+        names = ", ".join(load(name).names) or "there is none in the file"
+        raise ReszooError("model", got=f"{name}, a file", expected=f"{name}:NAME, with the name of a network: {names}")
     file, _, network = name.rpartition(":")
     return load(file).entry(network) if file else builtin().entry(network)
 

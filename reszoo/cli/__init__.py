@@ -89,9 +89,9 @@ def main() -> None:
         name = next((word for word in sys.argv[1:] if word in group.commands), None)
         code = _refuse(error if name is None else in_option_form(error, group.commands[name]))
     except OSError as error:
-        if error.filename is None or error.strerror is None:
+        if error.strerror is None:
             raise
-        code = _refuse(ReszooError(str(error.filename), got=error.strerror.lower()))
+        code = _refuse(ReszooError(str(error.filename or "reszoo"), got=error.strerror.lower()))
     if code == 130:
         # Typer turns Ctrl-C into this code.
         say(f"\ninterrupted: {interruption.get('kept', 'nothing was saved')}", aside=True)

@@ -9,7 +9,7 @@ import typer
 
 from reszoo.cli import names, options
 from reszoo.cli.options import Channels, Json, Size, Target, Task, Test, Validation
-from reszoo.cli.screen import app, console, escaped, print_json, say
+from reszoo.cli.screen import app, check_folder, console, escaped, print_json, say
 
 
 @app.command()
@@ -34,6 +34,7 @@ def data(
     """Audit a data source: examples per class and part, sizes, files left out, imbalance, exact copies."""
     from reszoo.data.sources import open_data
 
+    check_folder(page.parent if page is not None and page.suffix == ".html" else page, "--page")
     settings: dict[str, Any] = {"size": size, "validation": validation, "test": test, "target": target, "seed": seed}
     opened = open_data(source, task=task, channels=channels, **settings)  # type: ignore[arg-type]
     audit = opened.audit()

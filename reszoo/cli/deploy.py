@@ -10,7 +10,7 @@ import typer
 from reszoo.arch import zoo
 from reszoo.cli import names, options
 from reszoo.cli.options import Json
-from reszoo.cli.screen import app, console, print_json, say
+from reszoo.cli.screen import app, check_file, check_folder, console, print_json, say, whole_numbers
 from reszoo.deployment.formats import FORMATS, timed_formats
 from reszoo.errors import ReszooError
 from reszoo.report.tables import table
@@ -19,19 +19,19 @@ from reszoo.report.tables import table
 @app.command()
 def deploy(
     model: Annotated[str, options.file_or_weights(".keras file, run folder, or a tag of reszoo list --weights")],
-    to: Annotated[str, typer.Option(help=", ".join(FORMATS), autocompletion=names.words(*FORMATS))],
+    to: Annotated[str, options.choice(", ".join(FORMATS), *FORMATS)],
     output: Annotated[Path | None, options.output("file to write; by default beside the model")] = None,
-    quantize: Annotated[
-        str | None, typer.Option(help="float16 or int8", autocompletion=names.words("float16", "int8"))
+    quantize: Annotated[str | None, options.choice("float16 or int8", "float16", "int8")] = None,
+    data: Annotated[str | None, options.data("examples for the check and for int8, as for reszoo train")] = None,
+    calibration: Annotated[
+        str | None, typer.Option(help="data source for the calibration of int8; by default --data")
     ] = None,
-    data: Annotated[str | None, options.data("examples of the check and of int8, as for reszoo train")] = None,
-    calibration: Annotated[str | None, typer.Option(help="other examples for int8")] = None,
     preprocessing: Annotated[bool, typer.Option(help="scaling and normalization in the file")] = True,
     labels: Annotated[bool, typer.Option(help="class names in the file")] = True,
-    batch: Annotated[int | None, typer.Option(help="fixed batch size; by default any")] = None,
-    size: Annotated[int | None, typer.Option(help="fixed side of images in pixels")] = None,
-    max_loss: Annotated[float, typer.Option(help="accepted loss of accuracy in int8")] = 0.01,
-    examples: Annotated[int, typer.Option(help="largest number of examples of the check")] = 1000,
+    batch: Annotated[int | None, typer.Option(min=1, help="fixed batch size; by default any")] = None,
+    size: Annotated[int | None, typer.Option(min=1, help="fixed side of images in pixels")] = None,
+    max_loss: Annotated[float, typer.Option(min=0, help="accepted loss of accuracy in int8")] = 0.01,
+    examples: Annotated[int, typer.Option(min=1, help="largest number of examples for the check")] = 1000,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace a file of the same format")] = False,
     as_json: Json = False,
 ) -> None:
@@ -41,6 +41,7 @@ def deploy(
     settings: dict[str, Any] = {"data": data, "calibration": calibration, "preprocessing": preprocessing}
     settings |= {"labels": labels, "batch": batch, "size": size, "max_loss": max_loss, "examples": examples}
     path = output if output is not None else _beside(model, to, quantize)
+    check_folder(path.parent)
     artifact = run_deployment(model, to, path, quantize=quantize, overwrite=overwrite, **settings)  # type: ignore[arg-type]
     if as_json:
         print_json(artifact)
@@ -73,21 +74,25 @@ def bench(
     batch: Annotated[str, typer.Option(help="batch sizes, such as 1,8")] = "1",
     threads: Annotated[str | None, typer.Option(help="numbers of threads of the runtimes, such as 1,2")] = None,
     data: Annotated[str | None, options.data("examples for int8, as for reszoo train")] = None,
-    seconds: Annotated[float, typer.Option(help="of timed calls for each format and batch size")] = 1.0,
+    seconds: Annotated[float, typer.Option(min=0, help="seconds of timed calls for each format and batch size")] = 1.0,
     output: Annotated[Path | None, options.output(".json file to write")] = None,
     as_json: Json = False,
 ) -> None:
     """Time a network in Keras and in other runtimes on this machine."""
-    sizes = _numbers("--batch", batch)
-    counts = _numbers("--threads", threads) if threads else None
+    sizes = _counts("--batch", batch)
+    counts = _counts("--threads", threads) if threads else None
     from reszoo.atomic import atomic_write
     from reszoo.deployment.network import file_of
     from reszoo.training.evaluation_data import check_data
 
     # Before the next import loads TensorFlow.
     timed_formats(formats)
-    if model not in zoo.builtin().names:
+    if names.is_network(model):
+        zoo.entry(model)
+    else:
         file_of(model)
+    if output is not None:
+        check_file(output, ".json")
     if data is not None:
         check_data(data)
     from reszoo.deployment.bench import COLUMNS, bench as run_bench
@@ -106,7 +111,8 @@ def bench(
         say(f"Saved to {output}")
 
 
-def _numbers(option: str, text: str) -> list[int]:
-    if not all(part.strip().isdecimal() for part in text.split(",")):
-        raise ReszooError(option, got=text, expected="numbers, such as 1,8")
-    return [int(part) for part in text.split(",")]
+def _counts(option: str, text: str) -> list[int]:
+    values = whole_numbers(option, text)
+    if min(values) < 1:
+        raise ReszooError(option, got=text, expected="numbers of at least 1, such as 1,8")
+    return values

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from reszoo.cli import names, options
+from reszoo.cli import options
 from reszoo.cli.options import Json, Pictures, Size
 from reszoo.cli.screen import app, check_folder, console, escaped, print_json, say
 from reszoo.errors import ReszooError
@@ -26,9 +26,8 @@ def diagnose(
     size: Size = None,
     scaling: Annotated[
         str,
-        typer.Option(
-            help="inputs: model (as its run scaled them, else as they are), data, or none",
-            autocompletion=names.words("model", "data", "none"),
+        options.choice(
+            "inputs: model (as its run scaled them, else as they are), data, or none", "model", "data", "none"
         ),
     ] = "model",
     batch: Annotated[int | None, typer.Option(help="batch size of its training, if known")] = None,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from math import isfinite
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,8 +10,19 @@ import typer
 from reszoo.arch import zoo
 from reszoo.cli import names, options
 from reszoo.cli.options import Changes, Json
-from reszoo.cli.screen import app, changes_of, check_folder, console, escaped, keep, print_json, progress, say
-from reszoo.errors import ReszooError
+from reszoo.cli.screen import (
+    app,
+    changes_of,
+    check_folder,
+    console,
+    escaped,
+    keep,
+    numbers,
+    print_json,
+    progress,
+    say,
+    whole_numbers,
+)
 from reszoo.report.page import number
 from reszoo.report.tables import table
 
@@ -39,10 +49,10 @@ def compare(
 
     settings: dict[str, Any] = {
         "steps": steps,
-        "rates": None if rates is None else _numbers("--rates", rates),
+        "rates": None if rates is None else numbers("--rates", rates),
         "seeds": None if seeds is None else range(seeds),
     }
-    depths = None if shallow is None else _integers("--shallow", shallow)
+    depths = None if shallow is None else whole_numbers("--shallow", shallow)
     # Before the next import loads TensorFlow.
     check_folder(output)
     spec = zoo.spec(model, **changes_of(change or []))
@@ -94,7 +104,7 @@ def evidence(
 
     # Before the next import loads TensorFlow.
     check_folder(output)
-    layers = _integers("--depths", depths)
+    layers = whole_numbers("--depths", depths)
     check_evidence(layers, claim)
     source = open_data(data)
     from reszoo.experiments.evidence import KINDS, evidence as run_evidence
@@ -119,22 +129,3 @@ def evidence(
     say(f"\nSaved to {result.write(output)} ({result.seconds:.0f} s)")
     if as_json:
         print_json(result.to_dict())
-
-
-def _integers(option: str, text: str) -> list[int]:
-    """The whole numbers in a comma-separated list."""
-    numbers = _numbers(option, text)
-    if any(value != int(value) for value in numbers):
-        raise ReszooError(option, got=text, expected="comma-separated whole numbers")
-    return [*map(int, numbers)]
-
-
-def _numbers(option: str, text: str) -> list[float]:
-    """The numbers in a comma-separated list."""
-    try:
-        numbers = [float(part) for part in text.split(",")]
-    except ValueError:
-        numbers = []
-    if not numbers or not all(isfinite(value) for value in numbers):
-        raise ReszooError(option, got=text, expected="comma-separated numbers")
-    return numbers

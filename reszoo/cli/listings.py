@@ -26,7 +26,7 @@ class Listing(NamedTuple):
         Raises:
             UnknownNameError: there are none; the nearest names are offered.
         """
-        rows = [row for row in self.rows if fnmatch(row["name"], pattern) or fnmatch(row.get("model", ""), pattern)]
+        rows = [row for row in self.rows if any(fnmatch(row[key], pattern) for key in ("name", "model") if key in row)]
         if not rows:
             known = [row["name"] for row in self.rows]
             expected = f"a name or a shell pattern of {self.kind}, such as '{known[0][:6]}*'"

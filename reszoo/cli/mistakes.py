@@ -30,7 +30,8 @@ def explained(mistake: Any, arguments: Sequence[str]) -> ReszooError | str:
         arguments: of the command line.
     """
     context = mistake.ctx
-    where = context.command_path if context is not None else "reszoo"
+    command = arguments[0] if arguments and arguments[0].isalpha() else ""
+    where = context.command_path if context is not None else f"reszoo {command}".strip()
     param: Any = getattr(mistake, "param", None)
     kind = type(mistake).__name__
     if kind == "NoArgsIsHelpError":
@@ -43,15 +44,21 @@ def explained(mistake: Any, arguments: Sequence[str]) -> ReszooError | str:
     if kind == "MissingParameter" and param is not None:
         return ReszooError(where, got=f"no {_name(param)}", expected=param.help or "", hint=f"{where} --help")
     message = str(mistake.message).rstrip(".")
+    if kind == "BadOptionUsage":
+        *_, text = message.partition(" requires ")
+        got, expected = ("too few values", text) if text else ("a value", "none: it is a flag")
+        return ReszooError(f"{where} {mistake.option_name}", got=got, expected=expected, hint=f"{where} --help")
     if param is not None:
         value = _value(param, arguments)
         # The texts of Typer's parser, and of the one it used before.
         expected = message.removeprefix("Input should be ").removeprefix(f"{value} is not in ")
+        expected = expected.replace("greater than or equal to", "at least").replace("less than or equal to", "at most")
         return ReszooError(f"{where} {_name(param)}", got=value or "an invalid value", expected=expected)
     if message.startswith("No such command") and context is not None:
         word = message.split("'")[1] if "'" in message else ""
         known = context.command.commands
         return ReszooError(where, got=f"no command {word!r}", expected=", ".join(known), hint=nearest(word, known))
+    message = message.removeprefix("Got ")
     return ReszooError(where, got=message[:1].lower() + message[1:], hint=f"{where} --help")
 
 

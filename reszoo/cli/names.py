@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 from reszoo.arch import zoo
 
 Completion = Callable[[str], list[str]]
+IN_A_FILE = re.compile(r".*\.ya?ml(:[^:/\\]+)?")
+"""`file.yaml:name`; other names with a colon are paths, of Windows or with a time in them."""
+
+
+def is_network(text: str) -> bool:
+    """Returns whether a text names a network to build, in the zoo or in a YAML file, not weights or a file of them."""
+    is_path = re.search(r"[./\\:]", text) or (text and Path(text).exists())
+    return IN_A_FILE.fullmatch(text) is not None or not is_path
 
 
 def networks(incomplete: str) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import Annotated
 
@@ -18,9 +17,6 @@ from reszoo.cli.screen import app, as_yaml, changes_of, console, escaped, print_
 from reszoo.cli.weights import info_of_weights
 from reszoo.errors import ReszooError
 from reszoo.report.tables import table
-
-IN_A_FILE = re.compile(r".*\.ya?ml:[^:/\\]+")
-"""`file.yaml:name`; other names with a colon are paths, of Windows or with a time in them."""
 
 
 @app.command("list")
@@ -40,11 +36,11 @@ def list_(
     weights: Annotated[bool, typer.Option("--weights", "--pretrained", help="list published weights instead")] = False,
     recipes: Annotated[bool, typer.Option("--recipes", help="list training recipes instead")] = False,
     spaces: Annotated[bool, typer.Option("--spaces", help="list search spaces instead")] = False,
-    data: Annotated[bool, typer.Option("--data", help="list data sets that have a name instead")] = False,
+    data: Annotated[bool, typer.Option("--data", help="list named data sets instead")] = False,
     bench: Annotated[bool, typer.Option("--bench", help="measure time and memory of the listed networks here")] = False,
     as_json: Json = False,
 ) -> None:
-    """List networks with their parameters, multiply-accumulates and weighted layers; or what else has a name."""
+    """List networks with their parameters, multiply-accumulates and weighted layers; or what an option names."""
     choices = {"weights": weights, "recipes": recipes, "spaces": spaces, "data": data}
     chosen = [name for name, choice in choices.items() if choice]
     limits = {"family": family, "max_params": max_params, "max_macs": max_macs}
@@ -78,15 +74,20 @@ def info(
     ],
     change: Changes = None,
     key: Annotated[
-        str | None, typer.Option(help="checkpoints: network to describe, of a file that holds several")
+        str | None, typer.Option(help="checkpoints: network to describe, in a file that holds several")
     ] = None,
-    prefix: Annotated[str | None, typer.Option(help="checkpoints: the beginning of the network's names")] = None,
+    prefix: Annotated[str | None, typer.Option(help="checkpoints: beginning of the network's names")] = None,
     as_json: Json = False,
 ) -> None:
     """Show a network (spec, cost of its parts, source, plain twin) or the content of a checkpoint."""
-    if not IN_A_FILE.fullmatch(name) and (re.search(r"[./\\:]", name) or Path(name).exists()):
+    if not names.is_network(name):
+        if change:
+            raise ReszooError("reszoo info --net", got=f"{change[0]} for {name}", expected="the name of a network")
         info_of_weights(name, key=key, prefix=prefix, as_json=as_json)
         return
+    if key or prefix:
+        option, value = ("--key", key) if key else ("--prefix", prefix)
+        raise ReszooError(f"reszoo info {option}", got=f"{value} for a network of the zoo", expected="a checkpoint")
     entry = zoo.entry(name)
     spec = zoo.spec(entry.spec, **changes_of(change or []))
     plan, total = zoo.plan(spec), zoo.cost(spec)

@@ -9,6 +9,7 @@ import typer
 
 from reszoo.cli import names
 from reszoo.cli.screen import to_stderr
+from reszoo.errors import nearest
 
 SEEDS: dict[str, Any] = {"min": 0, "max": 2**32 - 1}
 
@@ -31,6 +32,17 @@ def output(text: str) -> Any:
 def file_or_weights(text: str) -> Any:
     """Returns the argument of a trained network."""
     return typer.Argument(help=text, autocompletion=names.weights)
+
+
+def choice(text: str, *words: str) -> Any:
+    """Returns an option that takes one of several words, checked before the command starts and completed by shells."""
+
+    def check(value: str | None) -> str | None:
+        if value is None or value in words:
+            return value
+        raise typer.BadParameter("; ".join(filter(None, (", ".join(words), nearest(value, words)))))
+
+    return typer.Option(help=text, callback=check, autocompletion=names.words(*words))
 
 
 def seed(text: str) -> Any:
@@ -71,17 +83,15 @@ Validation = Annotated[str | None, typer.Option(help="data source for validation
 Test = Annotated[str | None, typer.Option(help="data source for one test at the end")]
 Task = Annotated[
     str | None,
-    typer.Option(
-        help="classification, multilabel or regression; by default by the labels",
-        autocompletion=names.words("classification", "multilabel", "regression"),
+    choice(
+        "classification, multilabel or regression; by default by the labels",
+        "classification",
+        "multilabel",
+        "regression",
     ),
 ]
 Channels = Annotated[
-    str | None,
-    typer.Option(
-        help="rgb or gray; by default those of the weights, else as they are",
-        autocompletion=names.words("rgb", "gray"),
-    ),
+    str | None, choice("rgb or gray; by default those of the weights, else as they are", "rgb", "gray")
 ]
 Pictures = Annotated[Path | None, output("folder for the report page, its pictures and numbers")]
 Json = Annotated[

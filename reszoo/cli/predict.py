@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from reszoo.cli import names, options
+from reszoo.cli import options
 from reszoo.cli.options import Json, Pictures
 from reszoo.cli.screen import app, check_folder, console, print_json, say
 from reszoo.errors import ReszooError
@@ -38,13 +38,10 @@ def evaluate(
     data: Annotated[str, options.data()],
     part: Annotated[
         str | None,
-        typer.Option(
-            help="test, validation, train or all; by default test",
-            autocompletion=names.words("test", "validation", "train", "all"),
-        ),
+        options.choice("test, validation, train or all; by default test", "test", "validation", "train", "all"),
     ] = None,
     output: Pictures = None,
-    size: Annotated[int | None, typer.Option(help=_SIZE)] = None,
+    size: Annotated[int | None, typer.Option(min=1, help=_SIZE)] = None,
     flip: Annotated[bool, typer.Option("--flip", help=_FLIP)] = False,
     as_json: Json = False,
 ) -> None:
@@ -90,11 +87,11 @@ def predict(
     output: Annotated[
         str | None, options.output(".csv, .json or .npz file, by default predictions.csv; - prints CSV")
     ] = None,
-    top: Annotated[int, typer.Option(help="number of classes for every example, most probable first")] = 1,
+    top: Annotated[int, typer.Option(min=1, help="number of classes for every example, most probable first")] = 1,
     every: Annotated[
         bool, typer.Option("--probabilities", help="write the probability of every class, a column for each")
     ] = False,
-    size: Annotated[int | None, typer.Option(help=_SIZE)] = None,
+    size: Annotated[int | None, typer.Option(min=1, help=_SIZE)] = None,
     flip: Annotated[bool, typer.Option("--flip", help=_FLIP)] = False,
     as_json: Json = False,
 ) -> None:

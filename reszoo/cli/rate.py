@@ -31,7 +31,7 @@ def lr(
     from reszoo.data.sources import open_data
     from reszoo.training.train import checked_spec
 
-    check_file(output)
+    check_file(output, ".png")
     overrides, changes = nested(changes_of(change or [], "--set")), changes_of(net or [])
     source = open_data(data, size=size, target=target, seed=seed)
     # Before the next import loads TensorFlow.

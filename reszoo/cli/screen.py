@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +26,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 # Other programs read what is no terminal: its lines are not broken.
-console = Console(
-    highlight=False, emoji=False, width=None if sys.stdout.isatty() or os.environ.get("COLUMNS") else 1000
-)
+_is_terminal = sys.stdout is not None and sys.stdout.isatty()
+console = Console(highlight=False, emoji=False, width=None if _is_terminal or os.environ.get("COLUMNS") else 1000)
 errors = Console(stderr=True, highlight=False, emoji=False)
 _results = [sys.stdout]
 """The output stream, while messages are diverted from it."""
@@ -84,32 +85,63 @@ def progress() -> Iterator[Callable[[str, int, int], None]]:
         yield lambda stage, done, total: bar.update(task, description=stage, completed=done, total=total)
 
 
-def check_folder(path: Path | None) -> None:
-    """Checks before work starts that a folder is there or can be made.
+def check_folder(path: Path | None, option: str = "--output") -> None:
+    """Checks before work starts that a folder is there and writable, or can be made.
 
     Raises:
-        ReszooError: the path, or the folder that it would be in, is a file or cannot be written.
+        ReszooError: the path, or a folder that it would be in, is a file or cannot be written.
     """
     if path is None:
         return
     folder = path.expanduser()
     nearest = next(each for each in (folder, *folder.absolute().parents) if each.exists())
     if not nearest.is_dir():
-        raise ReszooError(f"--output {path}", got=f"a file, {nearest}", expected="a folder, which may be new")
-    if not os.access(nearest, os.W_OK):
-        raise ReszooError(f"--output {path}", got=f"{nearest}, which cannot be written", expected="a writable folder")
+        raise ReszooError(f"{option} {path}", got=f"a file, {nearest}", expected="a folder, which may be new")
+    try:
+        # Permissions alone do not tell: file systems may be read-only or full.
+        tempfile.TemporaryFile(dir=nearest).close()
+    except OSError as error:
+        got = f"{nearest}, which cannot be written ({error.strerror})"
+        raise ReszooError(f"{option} {path}", got=got, expected="a writable folder") from None
 
 
-def check_file(path: Path) -> None:
-    """Checks before work starts that a file can be written: its folder is there, and it is no folder itself.
+def check_file(path: Path, ending: str) -> None:
+    """Checks before work starts that a file can be written.
 
     Raises:
-        ReszooError: there is no such folder, or one in the file's place.
+        ReszooError: the name ends otherwise, a folder has it, or its folder cannot be written.
     """
-    if path.expanduser().is_dir():
-        raise ReszooError(f"--output {path}", got="a folder", expected="a file")
-    if not path.expanduser().absolute().parent.is_dir():
-        raise ReszooError(f"--output {path}", got=f"no folder {path.parent}", expected="a file in a folder that exists")
+    if path.expanduser().is_dir() or path.suffix.lower() != ending:
+        got = "a folder" if path.expanduser().is_dir() else str(path)
+        raise ReszooError("--output", got=got, expected=f"a file that ends with {ending}")
+    check_folder(path.parent)
+
+
+def numbers(option: str, text: str) -> list[float]:
+    """Returns the numbers in a comma-separated list.
+
+    Raises:
+        ReszooError: the text is no such list.
+    """
+    try:
+        values = [float(part) for part in text.split(",")]
+    except ValueError:
+        values = []
+    if not values or not all(isfinite(value) for value in values):
+        raise ReszooError(option, got=text or "nothing", expected="comma-separated numbers")
+    return values
+
+
+def whole_numbers(option: str, text: str) -> list[int]:
+    """Returns the whole numbers in a comma-separated list.
+
+    Raises:
+        ReszooError: the text is no such list.
+    """
+    values = numbers(option, text)
+    if any(value != int(value) for value in values):
+        raise ReszooError(option, got=text, expected="comma-separated whole numbers")
+    return [*map(int, values)]
 
 
 def as_yaml(data: Any) -> str:

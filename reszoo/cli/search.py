@@ -71,22 +71,23 @@ def search(
     epochs: Epochs = None,
     sampler: Annotated[
         str | None,
-        typer.Option(
-            help="gp, tpe, nsga2, random or grid; by default that of the study, or gp",
-            autocompletion=names.words("gp", "tpe", "nsga2", "random", "grid"),
+        options.choice(
+            "gp, tpe, nsga2, random or grid; by default that of the study, or gp",
+            "gp",
+            "tpe",
+            "nsga2",
+            "random",
+            "grid",
         ),
     ] = None,
     pruning: Annotated[
         str | None,
-        typer.Option(
-            help="halving (the default for one objective) or none (for several)",
-            autocompletion=names.words("halving", "none"),
-        ),
+        options.choice("halving (the default for one objective) or none (for several)", "halving", "none"),
     ] = None,
     objective: Annotated[
         list[str] | None,
         typer.Option(
-            help="accuracy, balanced_accuracy, f1, auc, loss, rmse, r2, ...; again for further ones and costs"
+            help="accuracy, balanced_accuracy, f1, auc, loss, rmse, r2, ...; repeat it for several, costs included"
         ),
     ] = None,
     net: Changes = None,
@@ -97,13 +98,13 @@ def search(
     ] = None,
     size: Size = None,
     target: Annotated[
-        list[str] | None, typer.Option(help="column of a table that is learned, by default the last; again for several")
+        list[str] | None, typer.Option(help="target column of a table, by default the last; repeat it for several")
     ] = None,
     task: Task = None,
     validation: Validation = None,
     test: Annotated[str | None, typer.Option(help="data source on which the best network is measured once")] = None,
     folds: Annotated[int | None, typer.Option(min=2, help="the score is the median over so many folds")] = None,
-    extends: Annotated[Path | None, typer.Option(help="folder of a study whose finished trials are taken over")] = None,
+    extends: Annotated[Path | None, typer.Option(help="folder of a study whose finished trials are reused")] = None,
     as_json: Json = False,
 ) -> None:
     """Search depth, width and recipe under a budget; safe to interrupt, rerun to resume."""

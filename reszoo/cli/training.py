@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from reszoo.cli import names, options
+from reszoo.cli import options
 from reszoo.cli.options import (
     Changes,
     Channels,
@@ -47,7 +47,7 @@ def train(
     validation: Validation = None,
     test: Test = None,
     target: Annotated[
-        list[str] | None, typer.Option(help="column of a table that is learned, by default the last; again for several")
+        list[str] | None, typer.Option(help="target column of a table, by default the last; repeat it for several")
     ] = None,
     task: Task = None,
     channels: Channels = None,
@@ -57,10 +57,7 @@ def train(
     change: RecipeChanges = None,
     net: Changes = None,
     devices: Annotated[
-        str,
-        typer.Option(
-            help="one or all devices of a machine; they share every batch", autocompletion=names.words("one", "all")
-        ),
+        str, options.choice("one or all devices of a machine; they share every batch", "one", "all")
     ] = "one",
     machines: Annotated[
         str | None,

@@ -7,9 +7,11 @@ from typing import Annotated
 
 import typer
 
+from reszoo.arch import zoo
 from reszoo.cli import names as known
 from reszoo.cli.options import Json
-from reszoo.cli.screen import app, as_yaml, print_json, say
+from reszoo.cli.screen import app, as_yaml, check_folder, print_json, say
+from reszoo.errors import UnknownNameError
 
 
 def info_of_weights(name: str, *, key: str | None = None, prefix: str | None = None, as_json: bool = False) -> None:
@@ -20,6 +22,9 @@ def info_of_weights(name: str, *, key: str | None = None, prefix: str | None = N
     if name in records():
         data = records()[name].model_dump(mode="json", exclude_defaults=True)
         print_json(data) if as_json else say(as_yaml(data))
+    elif name.partition(".")[0] in zoo.builtin().names and not Path(name).exists():
+        expected = "published weights (`reszoo list --weights`) or a file"
+        raise UnknownNameError("reszoo info", got=name, known=records(), expected=expected)
     elif as_json:
         print_json(details(name, key=key, prefix=prefix))
     else:
@@ -45,8 +50,8 @@ def convert(
         ),
     ] = None,
     dtype: Annotated[str | None, typer.Option(help="float16 to halve the file size")] = None,
-    key: Annotated[str | None, typer.Option(help="network to read from a file that holds several")] = None,
-    prefix: Annotated[str | None, typer.Option(help="the beginning of the network's names")] = None,
+    key: Annotated[str | None, typer.Option(help="network to read, in a file that holds several")] = None,
+    prefix: Annotated[str | None, typer.Option(help="beginning of the network's names in the file")] = None,
     names: Annotated[
         Path | None, typer.Option(help="YAML file: reszoo layer name -> layer name in the checkpoint")
     ] = None,
@@ -54,7 +59,12 @@ def convert(
 ) -> None:
     """Convert a checkpoint to another format and check that its outputs are the same."""
     from reszoo.weights.convert import convert as convert_checkpoint
+    from reszoo.weights.dialects import dialects
 
+    # Before TensorFlow is loaded.
+    check_folder(target.parent, "TARGET")
+    if to is not None and to not in dialects():
+        raise UnknownNameError("reszoo convert --to", got=to, known=dialects())
     result = convert_checkpoint(source, target, to=to, dtype=dtype, key=key, prefix=prefix, names=names)  # type: ignore[arg-type]
     if as_json:
         fields = ("path", "dialect", "difference")

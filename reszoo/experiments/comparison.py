@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -70,7 +69,7 @@ class Comparison(Presentable):
         """Returns the runs of a family at a depth, at the best learning rate."""
         return best([run for name, run in self.runs if name == family and run.depth == depth])
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Returns everything as plain data for JSON."""
         measured = [
             {"family": one.family, "when": one.when, "results": [r.to_dict() for r in one.results]}
@@ -115,9 +114,9 @@ class Comparison(Presentable):
             numbers_file="comparison.json",
         )
 
-    def run_table(self) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
+    def run_table(self) -> tuple[tuple[str, ...], list[tuple[str | float, ...]]]:
         """Returns columns and rows: medians over seeds of every network and depth at its best rate."""
-        rows = []
+        rows: list[tuple[str | float, ...]] = []
         for one in (*self.shallow, *self.contestants):
             same = self.of(one.family, one.depth)
             medians = [float(np.median([getattr(run, field) for run in same])) for field in SCORES]

@@ -71,7 +71,7 @@ class Evidence(Presentable):
         """Returns the finding about a claim, by its name."""
         return next(finding for finding in self.findings if finding.name == claim)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Returns everything as plain data for JSON."""
         names = ("name", "where", "numbers", "reading", "columns", "rows")
         return {

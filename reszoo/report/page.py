@@ -223,7 +223,7 @@ class _Renderer:
     def element(self, part: Content) -> Element:
         match part:
             case str():
-                return _node("p", part)
+                return _paragraph(part)
             case Table():
                 return _table(part)
             case Code():
@@ -243,9 +243,22 @@ class _Renderer:
         return _node("figure", image, _node("figcaption", part.caption))
 
 
+def _paragraph(text: str) -> Element:
+    """A paragraph; what stands between backticks is code."""
+    pieces = text.split("`")
+    if len(pieces) % 2 == 0:
+        return _node("p", text)
+    return _node("p", *(_node("code", piece) if index % 2 else piece for index, piece in enumerate(pieces)))
+
+
 def _table(part: Table) -> Element:
     rows = [[_cell(content) for content in row] for row in part.rows]
-    numeric = [any(row[index].value is not None for row in rows) for index in range(len(part.columns))]
+    columns = [[row[index] for row in rows] for index in range(len(part.columns))]
+    # A column without any value is one of numbers that could not be had.
+    numeric = [
+        any(cell.value is not None for cell in cells) or all(cell.text == MISSING for cell in cells)
+        for cells in columns
+    ]
     heads = [
         _node("th", column, css="number" if right else "", scope="col")
         for column, right in zip(part.columns, numeric, strict=True)
@@ -255,7 +268,9 @@ def _table(part: Table) -> Element:
         data = map(_data, part.columns, row, numeric)
         body.append(_node("tr", *data, css="marked" if index in part.marked else ""))
     title = [_node("caption", part.caption)] if part.caption else []
-    table = _node("div", _node("table", *title, _node("thead", _node("tr", *heads)), body, css=part.phone), css="table")
+    # Two columns of sentences fit a phone.
+    phone = "stack cards" if part.phone == "stack" and len(part.columns) > 2 else part.phone
+    table = _node("div", _node("table", *title, _node("thead", _node("tr", *heads)), body, css=phone), css="table")
     has_dash = any(cell.text == MISSING for row in rows for cell in row)
     return _node("div", table, _node("p", f"{MISSING} {part.dash}", css="note")) if part.dash and has_dash else table
 

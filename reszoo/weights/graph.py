@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from reszoo.arch.layer_fields import shortest_ratio
 from reszoo.arch.orders import ORDERS
 from reszoo.arch.spec import NetSpec
+from reszoo.config import valid_name
 from reszoo.errors import ReszooError
 from reszoo.weights.graph_match import Steps, assign, mismatch, windows
 from reszoo.weights.keras_graph import Step, steps_of
@@ -171,7 +172,7 @@ def _specs(steps: Steps, head: _Head, regions: list[_Region], name: str, where: 
     strided = [step.settings for step in steps if step.kind in ("conv", "pool") and step.settings["stride"] > 1]
     same = any(window["padding"] == "same" and window["kernel"] > 1 for window in strided if window["kernel"] != 2)
     fields: dict[str, Any] = {
-        "name": name,
+        "name": valid_name(name),
         "input_shape": (None, None, steps[0].settings["shape"][-1]),
         "stem": {
             "kernel": stem[0].settings["kernel"],

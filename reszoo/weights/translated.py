@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
 from reszoo.arch.spec import NetSpec
+from reszoo.config import valid_name
 from reszoo.weights.dialects import Dialect
 from reszoo.weights.foreign import NOTHING, Foreign
 from reszoo.weights.formats.checkpoint import Checkpoint, Tensor, constant
@@ -70,7 +70,7 @@ class Translated:
 
 def network_name(path: Path) -> str:
     """Returns a name for the network in a file: that of the file."""
-    return re.sub(r"[^\w.-]", "_", path.name.partition(".")[0]) or "network"
+    return valid_name(path.name.partition(".")[0])
 
 
 def in_keras_layout(tensors: Mapping[str, NamedTensor]) -> dict[str, NamedTensor]:
