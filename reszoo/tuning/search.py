@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from numbers import Integral, Real
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -176,7 +176,7 @@ class Search(Study):
     ):
         folder = Path(folder).expanduser()
         _check_numbers(0, retries=retries)
-        if not (isinstance(stall, Real) and stall > 0):
+        if not (isinstance(stall, int | float) and stall > 0):
             raise ReszooError("stall", got=repr(stall), expected="a number of seconds, above 0")
         _check_numbers(1, heartbeat=heartbeat)
         # A process that gives fewer signs of life would lose its trials.
@@ -271,7 +271,7 @@ class Search(Study):
     ) -> Search:
         """Returns this study after `trials` trials in total; the arguments are those of `reszoo.search`."""
         _check_numbers(1, trials=trials, jobs=jobs)
-        if seconds is not None and not (isinstance(seconds, Real) and seconds >= 0):
+        if seconds is not None and not (isinstance(seconds, int | float) and seconds >= 0):
             raise ReszooError("seconds", got=repr(seconds), expected="a number, at least 0, or None")
         if watch is not None and not callable(watch):
             raise ReszooError("watch", got=repr(watch), expected="a function of the study")
