@@ -29,8 +29,6 @@ EXAMPLES = 256
 SECONDS = 6.0
 """Time for all rates together."""
 RATES = 6
-PERMUTATIONS = 39
-"""The least loss of 39 permutations is undercut by chance once in 40."""
 NOTHING = 0.05
 """Share of a constant prediction's loss below which a gain counts as nothing."""
 
@@ -194,15 +192,6 @@ class Trainee:
         trained = [output for output in self._outputs if output.loss is not None]
         constant = sum(constant_loss(output, output.y[rows], output.weights_of(rows)) for output in trained)
         return (total if isfinite(total) else float("inf")), constant
-
-    def related(self, *, seed: int = 0) -> bool:
-        """Returns whether the outputs fit the fixed examples better than these in any of 39 other orders."""
-        random = np.random.default_rng(seed)
-        orders = [self.fixed, *(random.permutation(self.fixed) for _ in range(PERMUTATIONS))]
-        with without_gradient():
-            pairs = [*self._values(self.fixed)]
-            losses = [sum(self._loss(output, values, order) for output, values in pairs) for order in orders]
-        return losses[0] < min(losses[1:])
 
     def _values(self, rows: Array) -> Iterator[tuple[Output, Tensor]]:
         x = _rows(self._program.x, rows)

@@ -111,8 +111,6 @@ class Mark(NamedTuple):
     steps: int
     end: float
     """Loss on the fixed examples."""
-    related: bool
-    """Whether the outputs belong to the true values beyond chance."""
 
 
 def _follow(trainee: Trainee, trial: Trial, updates: int | None) -> list[Mark]:
@@ -127,7 +125,7 @@ def _follow(trainee: Trainee, trial: Trial, updates: int | None) -> list[Mark]:
             reached += len(losses)
             if not isfinite(losses[-1]):
                 return marks
-        marks.append(Mark(reached, trainee.loss(), trainee.related()))
+        marks.append(Mark(reached, trainee.loss()))
         if reached < mark:
             break
     return marks
@@ -147,7 +145,7 @@ def _epochs(updates: int, marks: list[Mark], trial: Trial) -> Iterator[Cause]:
     later = max((trial.gain_of(mark.end) for mark in marks if mark.steps > updates), default=None)
     at_end = None if own is None else trial.gain_of(own.end)
     grows = at_end is not None and later is not None and later > LEAST and at_end < 2 * LEAST and later > 2 * at_end
-    if not (grows and own is not None and not (own.related and at_end)) and updates > HORIZON:
+    if not grows and updates > HORIZON:
         return
     seen = f"fit() takes {updates} steps"
     evidence = {"steps": float(updates)}
