@@ -1,5 +1,7 @@
 """ONNX files: graph and weights, as PyTorch exports them with and without norms, and what no network of the zoo has."""
 
+import re
+
 import numpy as np
 import onnx_bytes as onnx
 import pytest
@@ -83,7 +85,7 @@ class Export:
         return self
 
 
-def post(model, fold="none"):
+def post(model, fold="none", pool=None):
     export = Export(model, fold)
     x = export.add("Relu", [export.conv("x", "stem_conv", "stem_norm", 2)], "stem_act")
     x = export.add("MaxPool", [x], "stem_pool", kernel_shape=[3, 3], strides=[2, 2], pads=[1] * 4, ceil_mode=0)
@@ -92,8 +94,10 @@ def post(model, fold="none"):
         y = export.conv(x, f"{block}_unit1_conv", f"{block}_unit1_norm", stride)
         y = export.add("Relu", [y], f"{block}_unit1_act")
         y = export.conv(y, f"{block}_unit2_conv", f"{block}_unit2_norm")
+        if stage > 1 and pool is not None:
+            x = export.add("AveragePool", [x], f"{block}_pool", kernel_shape=[2, 2], strides=[2, 2], **pool)
         if stage > 1:
-            x = export.conv(x, f"{block}_shortcut_conv", f"{block}_shortcut_norm", stride)
+            x = export.conv(x, f"{block}_shortcut_conv", f"{block}_shortcut_norm", stride if pool is None else 1)
         x = export.add("Relu", [export.add("Add", [y, x], f"{block}_add")], f"{block}_act")
     return export.head(x)
 
@@ -163,12 +167,65 @@ def test_arrays_beside_the_file(tmp_path):
         reszoo.from_checkpoint(tmp_path / "net.onnx")
 
 
-def changed(operation, **attributes):
+def relu_as(export, *nodes):
+    """The bytes of a file whose activations are other nodes, the second of which reads its input too."""
+    result = []
+    for each in export.nodes:
+        if onnx.message((4, "Relu")) not in each:
+            result.append(each)
+            continue
+        number = len(result)
+        x, y = (re.search(rb"[\x0a\x12].(\w+)" if not at else rb"\x12.(\w+)", each)[1].decode() for at in (0, 1))
+        for place, (operation, attributes) in enumerate(nodes):
+            last = place == len(nodes) - 1
+            inputs = (x,) if not place else (x, f"inner{number}")
+            result.append(onnx.node(operation, inputs, y if last else f"inner{number}", **attributes))
+    export.nodes = result
+    return export.bytes()
+
+
+def test_silu_is_x_times_its_sigmoid(tmp_path):
+    model = network(activation={"kind": "silu"})
+    (tmp_path / "net.onnx").write_bytes(relu_as(post(model), ("Sigmoid", {}), ("Mul", {})))
+    loaded, expected = reszoo.from_checkpoint(tmp_path / "net.onnx").model, model.predict(X, verbose=0)
+    np.testing.assert_allclose(loaded.predict(X, verbose=0), expected, atol=1e-5 * abs(expected).max())
+
+
+@pytest.mark.parametrize("pool", [{"ceil_mode": 1}, {}], ids=["ceil", "even"])
+def test_average_pools_in_front_of_projections(tmp_path, pool):
+    model = network(block={"shortcut": "pool_project"})
+    size = (None, 3, None, None) if pool else (None, 3, 32, 32)
+    (tmp_path / "net.onnx").write_bytes(post(model, pool=pool).bytes(shape=size))
+    loaded, expected = reszoo.from_checkpoint(tmp_path / "net.onnx").model, model.predict(X, verbose=0)
+    np.testing.assert_allclose(loaded.predict(X, verbose=0), expected, atol=1e-5 * abs(expected).max())
+
+
+@pytest.mark.parametrize("name", ["float16", "bfloat16"])
+def test_numbers_of_two_bytes_in_a_list(tmp_path, name):
+    import ml_dtypes
+
+    model = network()
+    export = post(model)
+    kernel = export.arrays[0][1].astype(name if name == "float16" else ml_dtypes.bfloat16)
+    numbers = b"".join(onnx.varint(int(each)) for each in kernel.view("uint16").reshape(-1))
+    kind = 10 if name == "float16" else 16
+    axes = ((1, axis) for axis in kernel.shape)
+    export.arrays[0] = onnx.message(*axes, (2, kind), (8, export.arrays[0][0]), (5, numbers))
+    (tmp_path / "net.onnx").write_bytes(export.bytes())
+    stored = np.array(reszoo.from_checkpoint(tmp_path / "net.onnx").model.get_layer("stem_conv").kernel)
+    np.testing.assert_array_equal(stored, kernel.astype("float32").transpose(2, 3, 1, 0))
+    export.arrays[0] = export.arrays[0].replace(numbers, numbers[:-3] + b"\x81\x81\x01")
+    (tmp_path / "net.onnx").write_bytes(export.bytes())
+    with refused(["net.onnx", "stem_conv/kernel", "cannot be read"]):
+        reszoo.from_checkpoint(tmp_path / "net.onnx")
+
+
+def changed(operation, shape=(None, 3, 32, 32), **attributes):
     """The bytes of a file whose first node of a kind has other attributes."""
     export = post(network())
     place = next(i for i, each in enumerate(export.nodes) if onnx.message((4, operation)) in each)
     export.nodes[place] += onnx.message(*((5, onnx.attribute(*pair)) for pair in attributes.items()))
-    return export.bytes()
+    return export.bytes(shape=shape)
 
 
 def with_operation(operation):
@@ -182,6 +239,17 @@ def with_operation(operation):
     [
         (lambda: with_operation("HardSwish"), ["the operation HardSwish (/stem_act)"]),
         (lambda: changed("Conv", pads=[0, 1, 1, 1]), ["padding [0, 1, 1, 1] of Conv"]),
+        (lambda: changed("Conv", (None, 3, 33, 33), kernel_shape=[7, 7], pads=[2, 2, 3, 3]), ["padding [2, 2, 3, 3]"]),
+        (lambda: changed("Conv", (None, 3, None, None), pads=[2, 2, 3, 3]), ["padding [2, 2, 3, 3]"]),
+        (lambda: changed("BatchNormalization", training_mode=1), ["norms in training"]),
+        (lambda: relu_as(post(network()), ("Gelu", {"approximate": "tanh"})), ["an approximate Gelu"]),
+        (lambda: relu_as(post(network()), ("Softmax", {}), ("Mul", {})), ["the operation Mul"]),
+        (lambda: onnx.model([onnx.node("Relu", ("x",), "logits")], []), ["no tensors"]),
+        (lambda: onnx.model([onnx.node("Relu", ("x",), "y")] * 32769, []), ["more than 32,768 nodes"]),
+        (
+            lambda: onnx.model([], [onnx.message((1, 0), (2, 1), (8, f"w{i}")) for i in range(32769)]),
+            ["32,769 tensors"],
+        ),
         (lambda: changed("MaxPool", ceil_mode=1), ["ceil_mode"]),
         (lambda: changed("Gemm", alpha=0.5), ["a Gemm with factors"]),
         (lambda: post(network()).bytes(shape=(None, 3, 8)), ["input of shape (None, 3, 8)"]),
@@ -189,7 +257,21 @@ def with_operation(operation):
         (lambda: post(network()).bytes()[:-60], ["damaged or truncated"]),
         (lambda: onnx.message((1, 8), (2, "tests")), ["0 graphs"]),
     ],
-    ids=["operation", "padding", "ceil_mode", "factor", "input", "output", "truncated", "empty"],
+    ids=[
+        *(
+            "operation",
+            "padding",
+            "odd",
+            "unknown size",
+            "training",
+            "approximate",
+            "product",
+            "nothing",
+            "nodes",
+            "arrays",
+        ),
+        *("ceil_mode", "factor", "input", "output", "truncated", "empty"),
+    ],
 )
 def test_refused_files(tmp_path, content, expected):
     (tmp_path / "net.onnx").write_bytes(content())

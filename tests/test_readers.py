@@ -403,6 +403,16 @@ def test_refused_pickles(tmp_path, code, expected):
         read(path)
 
 
+def test_a_tensor_listed_too_often_is_refused(tmp_path):
+    with refused(["a.pth", "40,000 tensors"]):
+        read(zipped(tmp_path / "a.pth", b"(" + pickled(row()) + b"q\x01" + b"h\x01" * 39_999 + b"l", {"0": ROW}))
+    (tmp_path / "a.msgpack").write_bytes(
+        b"\x81\xa3abc\xdd" + struct.pack(">I", 40_000) + packed((0,), np.empty(0, "f4")) * 40_000
+    )
+    with refused(["a.msgpack", "32,769 tensors"]):
+        read(tmp_path / "a.msgpack")
+
+
 def test_a_storage_referenced_a_hundred_times_is_refused(tmp_path):
     window = tensor("Float", (10_000,), (1,), elements=10_000)
     with refused(["a.pth", "4,000,000 bytes"]):
@@ -638,6 +648,46 @@ def test_a_long_text_referenced_a_thousand_times_is_refused(tmp_path):
     (tmp_path / "a.h5").write_bytes(content)
     with refused(["a.h5", "more text"]):
         read(tmp_path / "a.h5")
+
+
+def layer(kind, name, *calls, **config):
+    nodes = [[[source, number, 0, {}]] for source, number in calls]
+    return {"class_name": kind, "config": {"name": name, **config}, "inbound_nodes": nodes}
+
+
+def functional(name, layers, last):
+    ends = {"input_layers": [["x", 0, 0]], "output_layers": [[*last, 0]]}
+    inner = [layer("InputLayer", "x", batch_shape=[None, 8, 8, 3]), *layers]
+    return {"class_name": "Functional", "config": {"name": name, "layers": inner, **ends}, "inbound_nodes": []}
+
+
+def nested():
+    """A model that calls a model twice, which calls a model twice, and so on, to a dropout."""
+    model = functional("m0", [layer("Dropout", "d", ("x", 0))], ("d", 0))
+    for depth in range(1, 25):
+        model["inbound_nodes"] = [[["x", 0, 0, {}]], [[f"m{depth - 1}", 0, 0, {}]]]
+        model = functional(f"m{depth}", [model], (f"m{depth - 1}", 1))
+    return model
+
+
+def backwards():
+    """A chain whose layers stand after those that read them."""
+    chain = [layer("Dropout", f"d{i}", (f"d{i - 1}" if i else "x", 0)) for i in range(3000)]
+    return functional("m", chain[::-1], ("d2999", 0))
+
+
+@pytest.mark.parametrize("config", [nested, backwards])
+def test_configurations_that_would_be_read_forever(config):
+    from reszoo.weights.keras_graph import steps_of
+
+    with refused(["a.keras", "more than 200,000 layers and calls"]):
+        steps_of(config(), "a.keras")
+
+
+def test_json_of_a_million_values_is_refused(tmp_path):
+    (tmp_path / "a.index.json").write_text('{"weight_map":[' + "[]," * (1 << 20) + "[]]}")
+    with refused(["a.index.json", "2,097,155 brackets and commas"]):
+        read(tmp_path / "a.index.json")
 
 
 def test_compressed_or_damaged_keras_archives(tmp_path):

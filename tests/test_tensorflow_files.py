@@ -95,6 +95,19 @@ def test_a_missing_file_is_named(model, tmp_path):
         reszoo.from_checkpoint(tmp_path / "ckpt")
 
 
+def test_blocks_that_overlap_are_refused(tmp_path):
+    def block(*pairs):
+        entries = b"".join(bytes([0, len(key), len(value)]) + key + value for key, value in pairs)
+        return entries + bytes(4) + b"\1\0\0\0" + bytes(5)
+
+    header = block((b"", b"\x08\x01"))
+    index = block(*((key, bytes([0, len(header) - 5])) for key in (b"a", b"b")))
+    footer = bytes([0, 0, len(header), len(index) - 5]).ljust(40, b"\0") + 0xDB4775248B80FB57.to_bytes(8, "little")
+    (tmp_path / "ckpt.index").write_bytes(header + index + footer)
+    with refused(["ckpt.index", "blocks that overlap"]):
+        read(tmp_path / "ckpt.index")
+
+
 def test_damaged_indices_are_read_or_refused(model, tmp_path):
     import tensorflow as tf
     from test_readers import damaged

@@ -529,6 +529,7 @@ WRONG = [
     ("missing.pth", ["no such file"]),
     ("ftp://host/file.pth", ["ftp://", "https://"]),
     (3, ["got 3", "reszoo.list_weights()"]),
+    ("", ["got ''", "reszoo.list_weights()"]),
 ]
 
 

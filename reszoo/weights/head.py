@@ -25,14 +25,15 @@ def placed(translated: Translated, whole: Checkpoint) -> Translated:
     translated = _with_bias(translated)
     parts = foreign(translated.checkpoint, translated.unknown, translated.tensors)
     translated = replace(translated, foreign=parts)
-    if "predictions/kernel" in translated.tensors or parts.within or not _blocks(translated):
+    blocks = {*_blocks(translated)}
+    if "predictions/kernel" in translated.tensors or parts.within or not blocks:
         return translated
     tensors = translated.checkpoint.tensors
     names = parts.head
     beside = _beside(translated, whole)
     if not names and beside:
         names, tensors = beside, whole.tensors
-    kernels = [named.tensor for layer, named in sorted(translated.tensors.items()) if layer in _blocks(translated)]
+    kernels = [named.tensor for layer, named in sorted(translated.tensors.items()) if layer in blocks]
     layers = chain(names, tensors, kernels[-1].shape[-1], torch=translated.dialect.layout == "torch")
     layers = checked(layers, translated.checkpoint.attributes)
     if not layers:

@@ -21,8 +21,8 @@ IDENTITIES = (
 NORMALIZERS = ("Rescaling", "Normalization")
 """Classes of layers that scale images; in front of the network they are left out and named."""
 
-LIMIT = 100_000
-"""Most layers of a graph, nested ones included."""
+LIMIT = 200_000
+"""Most visits of layers of a graph: two for each, more for nested models that are called several times."""
 
 
 class Step(NamedTuple):
@@ -82,6 +82,7 @@ class _Reader:
     def __init__(self, where: str):
         self.where = where
         self.steps: list[Step] = []
+        self._visits = 0
 
     def model(self, config: Config, source: int | None) -> int:
         """Adds the steps of a model that reads a step (None for the input of the file); returns its last one."""
@@ -113,6 +114,7 @@ class _Reader:
         while ends[0] not in done:
             before = len(done)
             for key, (layer, node) in [*waiting.items()]:
+                self._visit()
                 inputs = [
                     each if each in waiting or each in done else single.get(each[0], each) for each in _references(node)
                 ]
@@ -127,8 +129,15 @@ class _Reader:
                 raise ValueError(f"no layer {ends[0][0]!r} behind the input")
         return done[ends[0]]
 
+    def _visit(self) -> None:
+        """Counts the layers, those of a nested model at every call and those listed before their inputs again."""
+        self._visits += 1
+        if self._visits > LIMIT:
+            raise ReszooError(self.where, got=f"a model of more than {LIMIT:,} layers and calls")
+
     def layer(self, layer: Config, inputs: list[int]) -> int:
         """Adds the steps of one layer; returns the last one."""
+        self._visit()
         kind, config = layer["class_name"], layer["config"]
         if kind in ("Functional", "Model", "Sequential") or "layers" in config or isinstance(config, list):
             if len(inputs) > 1:
@@ -172,8 +181,6 @@ class _Reader:
     def _add(self, kind: str, name: str, inputs: tuple[int, ...], **settings: Any) -> int:
         if kind == "act" and settings["variant"] == "linear":
             return inputs[0]
-        if len(self.steps) >= LIMIT:
-            raise ReszooError(self.where, got=f"a model of more than {LIMIT:,} layers")
         self.steps.append(Step(kind, name, inputs, settings))
         return len(self.steps) - 1
 

@@ -47,7 +47,8 @@ def open_weights(
         ReszooError: the weights do not exist, cannot be downloaded, or cannot be read.
     """
     where = f"{spec.name}.weights" if spec else "weights"
-    if not isinstance(weights, (str, Path)):
+    # An empty text would be the current folder.
+    if not isinstance(weights, (str, Path)) or weights == "":
         raise ReszooError(where, got=repr(weights), expected=WEIGHTS)
     text = str(weights)
     if isinstance(weights, Path) or Path(text).expanduser().exists():

@@ -115,6 +115,18 @@ class BrokenFileError(ReszooError):
         super().__init__(str(path), got=short, expected=expected, hint=hint or ("" if expected else REDOWNLOAD))
 
 
+def check_count(path: Path, count: int) -> None:
+    """Checks the number of tensors in a file before anything is made for each of them.
+
+    Raises:
+        BrokenFileError: there are more than in any checkpoint of a network with an optimizer.
+    """
+    if count > _TENSORS:
+        raise BrokenFileError(path, f"{count:,} tensors", expected=f"up to {_TENSORS:,}")
+
+
+_TENSORS = 1 << 15
+
 REDOWNLOAD = "download or save the file again"
 """The hint for a damaged file."""
 
@@ -125,9 +137,13 @@ def json_object(path: Path, text: str | bytes, what: str) -> dict[str, Any]:
     Raises:
         BrokenFileError: the text is too long, malformed, nested too deeply or not an object.
     """
-    # Nested empty lists take twenty times the memory of their text.
     if len(text) > JSON_LIMIT:
         raise BrokenFileError(path, f"{what} of {len(text):,} bytes", expected=f"up to {JSON_LIMIT:,}")
+    # Empty lists take thirty times the memory of their text.
+    data = text.encode("utf-8", "replace") if isinstance(text, str) else text
+    values = sum(data.count(mark) for mark in (b"[", b"{", b","))
+    if values > _JSON_VALUES:
+        raise BrokenFileError(path, f"{what} with {values:,} brackets and commas", expected=f"up to {_JSON_VALUES:,}")
     try:
         content = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -138,3 +154,4 @@ def json_object(path: Path, text: str | bytes, what: str) -> dict[str, Any]:
 
 
 JSON_LIMIT = 1 << 24
+_JSON_VALUES = 1 << 20

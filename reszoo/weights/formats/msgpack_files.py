@@ -7,7 +7,7 @@ import struct
 from pathlib import Path
 from typing import IO, Any
 
-from reszoo.weights.formats.checkpoint import ITEM_SIZES, BrokenFileError, Checkpoint, Tensor, stored_array
+from reszoo.weights.formats.checkpoint import ITEM_SIZES, BrokenFileError, Checkpoint, Tensor, check_count, stored_array
 from reszoo.weights.formats.numpy_files import is_shape
 
 _DEPTH = 64
@@ -128,6 +128,7 @@ class _Reader:
         if length > self.total - start:
             raise _DamagedError("a length beyond the end of the file")
         if kind in (_ARRAY, _SCALAR):
+            check_count(self._path, len(self._tensors) + 1)
             self._tensors[where] = self._array(start + length)
         self._stream.seek(start + length)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -40,7 +41,9 @@ class Builder:
         self.arrays = dict(graph.arrays)
         self._graph = graph
         self._values: dict[str, str] = {}
-        self._names: set[str] = set()
+        self._layers: dict[str, dict[str, Any]] = {}
+        self._sides: dict[str, int | None] = {}
+        self._times: Counter[str] = Counter()
         self._readers: dict[str, int] = {}
         for node in graph.nodes:
             for name in node.inputs:
@@ -52,9 +55,19 @@ class Builder:
         # Images have few channels; a model converted from Keras may have them last and transpose.
         transposes = any(node.operation == "Transpose" and name in node.inputs for node in self._graph.nodes)
         last = shape if transposes else (shape[0], *shape[2:], shape[1])
-        self._names.add("input")
         self._add_layer("InputLayer", "input", (), {"batch_shape": list(last)})
         self._values[name] = "input"
+        self._sides["input"] = last[1] if last[1] == last[2] else None
+
+    def is_whole(self, value: str, stride: int) -> bool:
+        """Returns whether the side of a map is known to be a multiple of a stride."""
+        side = self._sides.get(self.layer_of(value))
+        return side is not None and side % stride == 0
+
+    def is_sigmoid_of(self, value: str, source: str) -> bool:
+        """Returns whether a value is the sigmoid of another one."""
+        layer = self._layers[self.layer_of(value)]
+        return layer["config"].get("activation") == "sigmoid" and self._sources(layer) == [self.layer_of(source)]
 
     def layer_of(self, value: str) -> str:
         """Returns the layer whose output a value is."""
@@ -65,12 +78,12 @@ class Builder:
     def layer(self, kind: str, node: Node, name: str = "", sources: tuple[str, ...] = (), **config: Any) -> str:
         """Adds a layer and returns its name; the output of the node becomes its output."""
         unique = name = (name or node.name.strip("/") or node.outputs[0]).replace("/", ".")
-        number = 1
-        while unique in self._names:
-            number += 1
-            unique = f"{name}_{number}"
-        self._names.add(unique)
-        self._add_layer(kind, unique, sources or (self.layer_of(node.inputs[0]),), config)
+        while unique in self._layers:
+            self._times[name] += 1
+            unique = f"{name}_{self._times[name] + 1}"
+        sources = sources or (self.layer_of(node.inputs[0]),)
+        self._add_layer(kind, unique, sources, config)
+        self._sides[unique] = _side(self._sides.get(sources[0]), config)
         self._values[node.outputs[0]] = unique
         return unique
 
@@ -89,7 +102,7 @@ class Builder:
         source = next((name for name in node.inputs if name not in self.arrays), "")
         if not added or not source:
             return False
-        layer = next(each for each in self.layers if each["config"]["name"] == self.layer_of(source))
+        layer = self._layers[self.layer_of(source)]
         width = layer["config"].get("filters", layer["config"].get("units"))
         tensor = self.arrays[added[0]]
         if width is None or layer["config"]["use_bias"] or tensor.size != width or self._readers[source] > 1:
@@ -106,6 +119,10 @@ class Builder:
         """
         norms = [layer for layer in self.layers if layer["class_name"] == "BatchNormalization"]
         normed = {source for layer in norms for source in self._sources(layer)}
+        readers: dict[str, list[dict[str, Any]]] = {}
+        for layer in self.layers:
+            for source in {*self._sources(layer)}:
+                readers.setdefault(source, []).append(layer)
         for layer in [*self.layers] if norms else []:
             config = layer["config"]
             name = config["name"]
@@ -113,7 +130,7 @@ class Builder:
                 continue
             config["use_bias"] = False
             norm = f"{name}_norm"
-            for reader in self.layers:
+            for reader in readers.get(name, ()):
                 reader["inbound_nodes"] = [
                     [[norm if source == name else source, *rest] for source, *rest in node]
                     for node in reader["inbound_nodes"]
@@ -146,4 +163,16 @@ class Builder:
 
     def _add_layer(self, kind: str, name: str, sources: tuple[str, ...], config: Mapping[str, Any]) -> None:
         nodes = [[[source, 0, 0, {}] for source in sources]] if sources else []
-        self.layers.append({"class_name": kind, "config": {"name": name, **config}, "inbound_nodes": nodes})
+        self._layers[name] = {"class_name": kind, "config": {"name": name, **config}, "inbound_nodes": nodes}
+        self.layers.append(self._layers[name])
+
+
+def _side(side: int | None, config: Mapping[str, Any]) -> int | None:
+    """Returns the side of a square map after a layer."""
+    if side is None or "padding" not in config:
+        return side
+    if "strides" not in config:
+        return int(side + 2 * config["padding"])
+    stride, window = config["strides"][0], (config.get("kernel_size") or config["pool_size"])[0]
+    reach = (window - 1) * config.get("dilation_rate", [1])[0]
+    return int(-(-side // stride) if config["padding"] == "same" else (side - reach - 1) // stride + 1)

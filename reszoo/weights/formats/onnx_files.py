@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from reszoo.weights.formats.checkpoint import ITEM_SIZES, BrokenFileError, Checkpoint, Tensor, stored_array
+from reszoo.weights.formats.checkpoint import ITEM_SIZES, BrokenFileError, Checkpoint, Tensor, check_count, stored_array
 from reszoo.weights.formats.numpy_files import is_shape
 from reszoo.weights.formats.onnx_builder import Graph, Node, UnreadableGraphError
 from reszoo.weights.formats.onnx_graph import keras_model
@@ -22,6 +22,7 @@ _TYPES = {
 }
 _LISTS = {4: "float32", 10: "float64", 7: "int64"}
 """Field of a tensor with its numbers as a list -> the type that is stored so."""
+_NODES = 1 << 15
 _SMALL = 64
 """Most elements of an array of whole numbers whose values the graph needs, such as a shape."""
 
@@ -71,9 +72,12 @@ def _model(file: _File) -> Graph:
             continue
         if part.number == 1:
             graph.nodes.append(_node(file, part.span))
+            if len(graph.nodes) > _NODES:
+                raise BrokenFileError(file.path, f"an ONNX model of more than {_NODES:,} nodes")
         elif part.number == 5:
             name, tensor = _tensor(file, part.span)
             graph.arrays[name] = tensor
+            check_count(file.path, len(graph.arrays))
         elif part.number in (11, 12):
             (graph.inputs if part.number == 11 else graph.outputs).append(_value(file, part.span))
     return graph
@@ -144,6 +148,7 @@ class _Header:
     shape: list[int] = field(default_factory=list)
     type: int = 0
     raw: Span | None = None
+    halves: Span | None = None
     list: tuple[str, Span] | None = None
     outside: dict[str, str] = field(default_factory=dict)
 
@@ -160,6 +165,8 @@ def _tensor(file: _File, span: Span) -> tuple[str, Tensor]:
     size = math.prod(shape) * ITEM_SIZES[dtype]
     if header.outside:
         return header.name, Tensor(shape, dtype, _outside(file.path, header, shape, dtype, size))
+    if header.halves and dtype in ("float16", "bfloat16"):
+        return header.name, Tensor(shape, dtype, _halves(file.path, header.halves, shape, dtype))
     place = header.raw
     if header.list and header.list[0] == dtype:
         place = header.list[1]
@@ -185,6 +192,8 @@ def _read_field(file: _File, part: Field, header: _Header) -> None:
         header.name = text(file.data, part)
     elif part.number == 9:
         header.raw = part.span
+    elif part.number == 5:
+        header.halves = part.span
     elif part.number in _LISTS and part.span:
         header.list = (_LISTS[part.number], part.span)
     elif part.number == 13 and part.span:
@@ -214,5 +223,26 @@ def _constant(values: list[int], shape: tuple[int, ...], dtype: str, what: str) 
         import numpy as np
 
         return np.array(values, dtype).reshape(shape)
+
+    return read
+
+
+def _halves(path: Path, span: Span, shape: tuple[int, ...], dtype: str) -> Callable[[], Any]:
+    """Returns a reader of numbers of two bytes that are stored as a list of whole numbers of one to three bytes."""
+
+    def read() -> Any:
+        import ml_dtypes
+        import numpy as np
+
+        data = np.fromfile(path, np.uint8, count=span.end - span.start, offset=span.start)
+        ends = np.flatnonzero(data < 128)
+        starts = np.concatenate([[0], ends[:-1] + 1])[: len(ends)]
+        if len(ends) != math.prod(shape) or (ends - starts > 2).any():
+            raise ValueError(f"{len(ends)} numbers")
+        bits = np.zeros(len(ends), np.uint32)
+        for place in range(3):
+            at = np.minimum(starts + place, ends)
+            bits |= np.where(starts + place <= ends, (data[at] & 127).astype(np.uint32) << 7 * place, 0)
+        return bits.astype("<u2").view(ml_dtypes.bfloat16 if dtype == "bfloat16" else "<f2").reshape(shape)
 
     return read

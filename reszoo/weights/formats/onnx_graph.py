@@ -72,9 +72,9 @@ def _padding(builder: Builder, node: Node, kernel: int, stride: int, dilation: i
             return "valid", ()
         padded = node._replace(outputs=(f"{node.outputs[0]} padded",))
         return "valid", (builder.layer("ZeroPadding2D", padded, f"{node.outputs[0]}_pad", padding=before),)
-    # A stride of two over an even side: "same" pads one pixel less before than after.
+    # A stride of two over an even side: "same" pads one pixel less before than after; over an odd one it pads both.
     whole = (kernel - 1) * dilation + 1 - stride
-    if (before, after) != (whole // 2, whole - whole // 2):
+    if (before, after) != (whole // 2, whole - whole // 2) or not builder.is_whole(node.inputs[0], stride):
         raise UnreadableGraphError(f"padding {pads} of {node.operation}")
     return "same", ()
 
@@ -108,6 +108,8 @@ def _conv(builder: Builder, node: Node) -> None:
 
 
 def _norm(builder: Builder, node: Node) -> None:
+    if node.attributes.get("training_mode"):
+        raise UnreadableGraphError("norms in training, whose statistics are those of the batch")
     epsilon, momentum = node.attributes.get("epsilon", 1e-5), node.attributes.get("momentum", 0.9)
     # float32 1e-5 is 9.99999974e-06: the number that was meant has few digits.
     numbers = {"epsilon": float(f"{epsilon:.6g}"), "momentum": float(f"{momentum:.6g}")}
@@ -119,7 +121,14 @@ def _norm(builder: Builder, node: Node) -> None:
 def _pool(kind: str) -> Callable[[Builder, Node], None]:
     def add(builder: Builder, node: Node) -> None:
         kernel, stride = _square(node.attributes["kernel_shape"]), _square(node.attributes.get("strides"))
-        if _square(node.attributes.get("dilations")) > 1 or node.attributes.get("ceil_mode"):
+        pads, counts = any(node.attributes.get("pads") or ()), node.attributes.get("count_include_pad")
+        ceils = node.attributes.get("ceil_mode")
+        # Where no window reaches over the border, and where it is cut there, "same" is the same.
+        is_plain = kind == "AveragePooling2D" and (kernel, stride, pads) == (2, 2, False)
+        if is_plain and (builder.is_whole(node.inputs[0], 2) or (ceils and not counts)):
+            builder.layer(kind, node, pool_size=[2, 2], strides=[2, 2], padding="same")
+            return
+        if _square(node.attributes.get("dilations")) > 1 or ceils:
             raise UnreadableGraphError(f"{node.operation} with dilation or ceil_mode")
         if kind == "MaxPooling2D" and node.attributes.get("pads") == [(kernel - 1) // 2] * 4:
             # Padding of ONNX is never the largest; Keras' is so in a pool of stride one.
@@ -130,9 +139,8 @@ def _pool(kind: str) -> Callable[[Builder, Node], None]:
             builder.layer(kind, node, "", (source,), pool_size=[1, 1], strides=[stride] * 2, padding="valid")
             return
         padding, sources = _padding(builder, node, kernel, stride, 1)
-        counts = node.attributes.get("count_include_pad")
-        if kind == "AveragePooling2D" and sources and not counts:
-            raise UnreadableGraphError("an average pool that leaves its padding out")
+        if kind == "AveragePooling2D" and ((sources and not counts) or (padding == "same" and counts)):
+            raise UnreadableGraphError(f"an average pool that {'counts' if counts else 'leaves out'} its padding")
         builder.layer(kind, node, "", sources, pool_size=[kernel] * 2, strides=[stride] * 2, padding=padding)
 
     return add
@@ -193,7 +201,20 @@ def _global(kind: str) -> Callable[[Builder, Node], None]:
 
 
 def _activation(kind: str) -> Callable[[Builder, Node], None]:
-    return lambda builder, node: (builder.layer("Activation", node, activation=kind), None)[1]
+    def add(builder: Builder, node: Node) -> None:
+        if node.attributes.get("approximate", "none") != "none":
+            raise UnreadableGraphError(f"an approximate {node.operation}")
+        builder.layer("Activation", node, activation=kind)
+
+    return add
+
+
+def _times_sigmoid(builder: Builder, node: Node) -> None:
+    """Adds SiLU, which exporters write as x times its sigmoid."""
+    gates = [(one, other) for one in node.inputs for other in node.inputs if builder.is_sigmoid_of(other, one)]
+    if not gates or len(node.inputs) != 2:
+        raise UnreadableGraphError(f"the operation {node.operation} ({node.name or node.outputs[0]})")
+    builder.layer("Activation", node._replace(inputs=(gates[0][0],)), activation="silu")
 
 
 def _leak(builder: Builder, node: Node) -> None:
@@ -231,6 +252,7 @@ _OPERATIONS: dict[str, Callable[[Builder, Node], None]] = {
     "Relu": _activation("relu"),
     "Softmax": _activation("softmax"),
     "Sigmoid": _activation("sigmoid"),
+    "Mul": _times_sigmoid,
     "Gelu": _activation("gelu"),
     "LeakyRelu": _leak,
     **dict.fromkeys(("Flatten", "Reshape", "Squeeze"), _flat),

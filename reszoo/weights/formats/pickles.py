@@ -83,7 +83,7 @@ class ForbiddenNameError(PickleRefusedError):
 LIMIT = 1 << 26
 """Largest pickle in a compressed member, in bytes. Others are limited by the size of their file."""
 
-_OPERATIONS = 1 << 22
+_OPERATIONS = 1 << 21
 """Most opcodes in one pickle; a network of a thousand layers takes a few hundred thousand."""
 
 

@@ -10,7 +10,14 @@ from typing import Any
 from reszoo.errors import ReszooError
 from reszoo.weights.formats import keras_files, msgpack_files, numpy_files, onnx_files, tensorflow_files, torch_files
 from reszoo.weights.formats.archives import checked_zip
-from reszoo.weights.formats.checkpoint import JSON_LIMIT, BrokenFileError, Checkpoint, Tensor, json_object
+from reszoo.weights.formats.checkpoint import (
+    JSON_LIMIT,
+    BrokenFileError,
+    Checkpoint,
+    Tensor,
+    check_count,
+    json_object,
+)
 from reszoo.weights.formats.kinds import describe, describe_folder
 
 KNOWN = (
@@ -107,6 +114,9 @@ _NAME = 1000
 def _check(checkpoint: Checkpoint, files: Sequence[Path] = ()) -> Checkpoint:
     """Returns the checkpoint after its names and sizes were checked; reading a tensor names it in every error."""
     path, tensors = checkpoint.path, checkpoint.tensors
+    check_count(path, len(tensors))
+    if not tensors:
+        raise BrokenFileError(path, f"no tensors ({checkpoint.container})", expected="a network's weights")
     for name in tensors:
         if len(name) > _NAME or not name.isprintable():
             raise BrokenFileError(
@@ -143,9 +153,12 @@ def _read_safetensors(path: Path) -> Checkpoint:
     # The library validates header and offsets against the file before it reads any tensor.
     try:
         file: Any = safe_open(path, "np")
-        slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+        check_count(path, len(names := file.keys()))
+        slices = {name: file.get_slice(name) for name in names}
         headers = {name: (tuple(part.get_shape()), part.get_dtype()) for name, part in slices.items()}
         metadata = file.metadata() or {}
+    except BrokenFileError:
+        raise
     except Exception as error:
         raise BrokenFileError(path, f"a damaged or truncated safetensors file ({error})") from None
 

@@ -95,8 +95,13 @@ def _entries(data: memoryview) -> tuple[dict[str, _Entry], int]:
     index, _ = _handle(data, at, len(data))
     entries: dict[str, _Entry] = {}
     shards = 1
+    end = 0
     for _, place in _block(data, index):
         block, _ = _handle(data, place.start, place.end)
+        # A block that is listed again and again would be read as often.
+        if block.start < end:
+            raise DamagedMessageError("blocks that overlap")
+        end = block.end
         for key, value in _block(data, block):
             if not key:
                 shards = next((each.value for each in fields(data, value) if each.number == 1), 1)

@@ -13,7 +13,7 @@ from typing import IO, Any
 
 from reszoo.weights.formats import pickles
 from reszoo.weights.formats.archives import checked_zip, read_member
-from reszoo.weights.formats.checkpoint import ITEM_SIZES, BrokenFileError, Checkpoint, Tensor
+from reszoo.weights.formats.checkpoint import ITEM_SIZES, BrokenFileError, Checkpoint, Tensor, check_count
 from reszoo.weights.formats.pickles import Name, PickleRefusedError, Placeholder
 from reszoo.weights.formats.torch_content import Modules, contents
 from reszoo.weights.formats.torch_globals import NAMES, OTHER_SIZES, Storage, View, storage_of
@@ -214,6 +214,7 @@ def _checkpoint(
         got, hint = f"a quantized network ({parts.quantized[0]!r})", "save the network before its quantization"
         raise BrokenFileError(path, got, expected="weights in floating point", hint=hint)
     tensors = {}
+    check_count(path, len(parts.tensors))
     for name, view in parts.tensors.items():
         if isinstance(view, View):
             if fault := _fault(view, sizes.get(view.storage.key)):
