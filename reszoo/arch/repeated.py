@@ -172,14 +172,17 @@ class RepeatedBlocks(keras.layers.Layer):
         moving = [pair for pair in pairs if training and id(pair[0]) in self._moving]
         fixed = [pair for pair in pairs if not (training and id(pair[0]) in self._moving)]
         drops = self._drops() if training else []
-        rates = _columns(self._rates) if drops else []
+        rates = _columns(self._rates, self.compute_dtype) if drops else []
 
         def block(x: Tensor, scanned: Sequence[Tensor], states: Sequence[Tensor]) -> tuple[Tensor, Sequence[Tensor]]:
             mapping = [(variable, value) for (variable, _), value in zip(fixed, scanned, strict=False)]
             mapping += [(variable, value) for (variable, _), value in zip(moving, states, strict=True)]
             for layer, rate in zip(drops, scanned[len(fixed) :], strict=True):
                 layer.scanned_rate = rate
-            with keras.StatelessScope(mapping) as scope:
+            with keras.StatelessScope() as scope:
+                # Given as arguments, values are cast to the type of computation: a head in full precision reads its own.
+                for pair in mapping:
+                    scope.add_update(pair)
                 x = pattern(x, training=training)
             return x, tuple(scope.get_current_value(variable) for variable, _ in moving)
 
@@ -214,11 +217,12 @@ def _initial(op: Op, layer: KerasLayer) -> list[Array]:
     return values
 
 
-def _columns(rates: Sequence[Sequence[float]]) -> list[Tensor]:
+def _columns(rates: Sequence[Sequence[float]], dtype: str) -> list[Tensor]:
     """Rates of drop path, one column `(rate, factor on what is kept)` for every drop path of a block."""
-    # The factor is rounded once, as in Keras, which divides Python's numbers.
+    # The factor is rounded once, as in Keras, which divides Python's numbers; outside TensorFlow rates stay precise.
+    kind = {"tensorflow": dtype, "jax": "float32", "torch": "float64"}[keras.backend.backend()]
     columns = zip(*rates, strict=True)
-    return [ops.convert_to_tensor(np.array([(r, 1 / (1 - r)) for r in column], "float32")) for column in columns]
+    return [ops.convert_to_tensor(np.array([(r, 1 / (1 - r)) for r in column]), kind) for column in columns]
 
 
 def _drop_path(layer: Any, inputs: Tensor, training: bool = False) -> Tensor:
@@ -230,9 +234,10 @@ def _drop_path(layer: Any, inputs: Tensor, training: bool = False) -> Tensor:
         shape = (len(inputs), *layer.noise_shape[1:])
         return keras.random.dropout(inputs, float(rate), shape, seed=layer.seed_generator)
     shape = (ops.shape(inputs)[0], *layer.noise_shape[1:])
-    noise = keras.random.uniform(shape, dtype=inputs.dtype, seed=layer.seed_generator)
-    if keras.backend.backend() == "jax":
-        kept, result = noise < ops.cast(1.0 - rate, noise.dtype), inputs / ops.cast(1.0 - rate, inputs.dtype)
+    on_jax = keras.backend.backend() == "jax"
+    noise = keras.random.uniform(shape, dtype="float32" if on_jax else inputs.dtype, seed=layer.seed_generator)
+    if on_jax:
+        kept, result = noise < 1.0 - rate, inputs / ops.cast(1.0 - rate, inputs.dtype)
     else:
-        kept, result = noise >= ops.cast(rate, noise.dtype), inputs * ops.cast(factor, inputs.dtype)
+        kept, result = noise >= rate, inputs * factor
     return ops.where(kept, result, ops.zeros_like(result))
