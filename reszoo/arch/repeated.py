@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import product
 from types import MethodType
 from typing import Any
 
@@ -17,6 +18,7 @@ from reszoo.arch.jax_convolution import quicken
 from reszoo.arch.layers import initializer
 from reszoo.arch.ops import Op, Segment
 from reszoo.arch.scan import scan
+from reszoo.arch.stacked_optimizers import check_outer, private
 from reszoo.errors import ReszooError
 from reszoo.types import Array, KerasLayer, KerasModel, KerasVariable, Tensor
 
@@ -142,6 +144,25 @@ class RepeatedBlocks(keras.layers.Layer):
                 for index, stack in enumerate(each.stacks):
                     yield segment.prefix + each.name, index, stack, row
 
+    def check_layers(self, layers: Mapping[str, KerasLayer]) -> None:
+        """Checks that the loop computes what the layers of a stock network compute, by name.
+
+        Raises:
+            ReszooError: the settings of a layer were changed.
+        """
+        for segment, pattern in product(self.segments, self.layers[1:]):
+            op_name = pattern.name.removeprefix(self.segments[0].prefix)
+            layer = layers[segment.prefix + op_name]
+            rate = next((op.rate for op in segment.ops if op.kind == "drop_path" and op.name == op_name), None)
+            ours, theirs = _settings(pattern), _settings(layer)
+            if rate is not None:
+                ours["rate"], theirs["rate"] = round(rate, 9), round(theirs["rate"], 9)
+            changed = [name for name in ours if ours[name] != theirs.get(name)]
+            changed += ["constraint"] * any(variable.constraint is not None for variable in layer.variables)
+            if changed:
+                got, hint = f"{', '.join(changed)} changed", "train it without loops"
+                raise ReszooError(f"rolled: {layer.name}", got=got, expected="the settings of its spec", hint=hint)
+
     def line(self) -> str:
         """Returns the line of the run in the summary of a network."""
         first, last, times = self.segments[0].name, self.segments[-1].name, len(self.segments)
@@ -167,6 +188,8 @@ class RepeatedBlocks(keras.layers.Layer):
 
     def call(self, x: Tensor, training: bool | None = None) -> Tensor:
         pattern = self._pattern()
+        if training:
+            check_outer(private(self, "_get_call_context")().entry_layer)
         pairs = [pair for each in self._stacks for pair in zip(each.layer.variables, each.stacks, strict=True)]
         # In inference nothing changes, random states neither.
         moving = [pair for pair in pairs if training and id(pair[0]) in self._moving]
@@ -180,7 +203,7 @@ class RepeatedBlocks(keras.layers.Layer):
             for layer, rate in zip(drops, scanned[len(fixed) :], strict=True):
                 layer.scanned_rate = rate
             with keras.StatelessScope() as scope:
-                # Given as arguments, values are cast to the type of computation: a head in full precision reads its own.
+                # As arguments of the scope they would be cast to the type around it: the head has its own.
                 for pair in mapping:
                     scope.add_update(pair)
                 x = pattern(x, training=training)
@@ -215,6 +238,14 @@ def _initial(op: Op, layer: KerasLayer) -> list[Array]:
         else:
             values.append(ops.convert_to_numpy(draw(tuple(variable.shape), dtype=variable.dtype)))
     return values
+
+
+def _settings(layer: KerasLayer) -> dict[str, Any]:
+    """The settings of a layer that matter after its weights were created; penalties are checked by variable."""
+    other = ("name", "trainable", "_initializer", "beta_regularizer", "bias_regularizer")
+    other += ("gamma_regularizer", "kernel_regularizer")
+    config = {name: value for name, value in layer.get_config().items() if not name.endswith(other)}
+    return config | {"activity_regularizer": getattr(layer, "activity_regularizer", None)}
 
 
 def _columns(rates: Sequence[Sequence[float]], dtype: str) -> list[Tensor]:
