@@ -498,6 +498,14 @@ def test_other_settings_are_refused_by_field(tmp_path, change, words):
         search(tmp_path / "s", trials=3, **change)
 
 
+class Locked(keras.callbacks.Callback):
+    """A callback that cannot be pickled."""
+
+    def __init__(self):
+        super().__init__()
+        self.lock = threading.Lock()
+
+
 WRONG = [
     ({"sampler": "tpee"}, ["sampler", "did you mean 'tpe'"]),
     ({"pruning": "halve"}, ["pruning", "did you mean 'halving'"]),
@@ -515,7 +523,8 @@ WRONG = [
     ({"seed": "a"}, ["seed", "'a'"]),
     ({"validation": DATA, "data": reszoo.open_data(DATA)}, ["search.validation", "open_data(..., validation=)"]),
     ({"class_weight": {7: 2.0}}, ["class_weights", "'7'"]),
-    ({"callbacks": (threading.Lock(),)}, ["callbacks", "lock, which cannot be sent", "on_train_begin"]),
+    ({"callbacks": (threading.Lock(),)}, ["callbacks", "lock", "a Keras callback"]),
+    ({"callbacks": (Locked(),)}, ["callbacks", "Locked, which cannot be sent", "on_train_begin"]),
     ({"trials": "5"}, ["trials", "'5'"]),
     ({"trials": 0}, ["trials", "at least 1"]),
     ({"budget": {"params": 3}}, ["budget on simulated", "the least cost in the space"]),

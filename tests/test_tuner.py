@@ -60,7 +60,7 @@ def test_least_cost_is_a_lower_bound(name):
 def test_budget_without_networks_names_the_least_cost():
     least = Feasible(TINY, Budget(params=1)).least().params
     with refused(["budget on tiny", "params of at most 10", f"at least {least:,} params, the least cost"]):
-        Feasible(TINY, Budget(params=10)).fraction()
+        Feasible(TINY, Budget(params=10)).check_any()
     with refused(["budget on tiny", "params", "macs"]):
         reszoo.HyperResNet(TINY, budget={"params": 10, "macs": 10})
     with refused(["budget", "did you mean 'params'"]):

@@ -173,7 +173,8 @@ def submodel(chain: Sequence[Segment], shape: Sequence[int | None], *, name: str
         name: name of the model.
         prefix: prefix of all layer names.
     """
-    inputs = keras.Input(shape, name="input")
+    # An input of Keras' default type would round what a block of float64 reads.
+    inputs = keras.Input(shape, name="input", dtype=keras.config.dtype_policy().compute_dtype)
     return keras.Model(inputs, _apply(tuple(chain), inputs, prefix), name=name)
 
 

@@ -79,22 +79,22 @@ class Looped(keras.Model):
     def of(cls, model: KerasModel, recompute: bool | int = False) -> Looped:
         """Returns a stock model with its equal blocks as loops; see `reszoo.rolled`."""
         spec, layers = spec_of(model), layers_by_name(model)
-        if any(getattr(layer, "synchronized", False) for layer in layers.values()):
-            got, hint = "norms that are synchronized between devices", "train it without loops"
-            raise ReszooError(f"rolled: {model.name}", got=got, expected="norms of one device", hint=hint)
 
         def learns(name: str) -> bool:
             return name not in layers or bool(layers[name].trainable)
 
         with policy_of(model), unchanged_randomness():
             looped = cls(spec, recompute=recompute, trainable=learns, draw=False)
+        for run in looped.runs:
+            run.check_layers(layers)
         looped.names = names_of(model)
         looped.copy_from(model)
         rows = looped._rows_of(model)
         for variable, stack, _ in rows:
             stack.regularizer = variable.regularizer
+        settings = keras.saving.serialize_keras_object
         for variable, stack, _ in rows:
-            if _settings(stack.regularizer) != _settings(variable.regularizer):
+            if settings(stack.regularizer) != settings(variable.regularizer):
                 got, expected = f"another penalty on {variable.path}", "the same penalty on equal blocks"
                 raise ReszooError(f"rolled: {model.name}", got=got, expected=expected)
         if facts := read_facts(model):
@@ -237,6 +237,9 @@ class Looped(keras.Model):
         if self.compiled and self.optimizer.built and twin.compiled:
             copy_state(twin.optimizer, self.optimizer, self._rows_of(twin), to_stacks=True)
 
+    def quantize(self, *_: Any, **__: Any) -> None:
+        raise ReszooError(self.name, got="a network with loops", expected="stock layers", hint="reszoo.unrolled(model)")
+
     def get_config(self) -> dict[str, Any]:
         hint = "model.save(...) writes the stock network; reszoo.unrolled(model) returns it"
         raise ReszooError(self.name, got="a network with loops, which has no configuration", hint=hint)
@@ -294,7 +297,3 @@ def build_with_loops(spec: NetSpec, *, recompute: bool | int = False) -> KerasMo
         return Looped(spec, recompute=recompute)
     warn_of_no_runs(spec)
     return build(spec)
-
-
-def _settings(penalty: Any) -> Any:
-    return None if penalty is None else (type(penalty), str(penalty.get_config()))

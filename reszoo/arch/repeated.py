@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import product
 from types import MethodType
 from typing import Any
 
@@ -17,6 +18,7 @@ from reszoo.arch.jax_convolution import quicken
 from reszoo.arch.layers import initializer
 from reszoo.arch.ops import Op, Segment
 from reszoo.arch.scan import scan
+from reszoo.arch.stacked_optimizers import check_outer, private
 from reszoo.errors import ReszooError
 from reszoo.types import Array, KerasLayer, KerasModel, KerasVariable, Tensor
 
@@ -142,6 +144,25 @@ class RepeatedBlocks(keras.layers.Layer):
                 for index, stack in enumerate(each.stacks):
                     yield segment.prefix + each.name, index, stack, row
 
+    def check_layers(self, layers: Mapping[str, KerasLayer]) -> None:
+        """Checks that the loop computes what the layers of a stock network compute, by name.
+
+        Raises:
+            ReszooError: the settings of a layer were changed.
+        """
+        for segment, pattern in product(self.segments, self.layers[1:]):
+            op_name = pattern.name.removeprefix(self.segments[0].prefix)
+            layer = layers[segment.prefix + op_name]
+            rate = next((op.rate for op in segment.ops if op.kind == "drop_path" and op.name == op_name), None)
+            ours, theirs = _settings(pattern), _settings(layer)
+            if rate is not None:
+                ours["rate"], theirs["rate"] = round(rate, 9), round(theirs["rate"], 9)
+            changed = [name for name in ours if ours[name] != theirs.get(name)]
+            changed += ["constraint"] * any(variable.constraint is not None for variable in layer.variables)
+            if changed:
+                got, hint = f"{', '.join(changed)} changed", "train it without loops"
+                raise ReszooError(f"rolled: {layer.name}", got=got, expected="the settings of its spec", hint=hint)
+
     def line(self) -> str:
         """Returns the line of the run in the summary of a network."""
         first, last, times = self.segments[0].name, self.segments[-1].name, len(self.segments)
@@ -167,19 +188,24 @@ class RepeatedBlocks(keras.layers.Layer):
 
     def call(self, x: Tensor, training: bool | None = None) -> Tensor:
         pattern = self._pattern()
+        if training:
+            check_outer(private(self, "_get_call_context")().entry_layer)
         pairs = [pair for each in self._stacks for pair in zip(each.layer.variables, each.stacks, strict=True)]
         # In inference nothing changes, random states neither.
         moving = [pair for pair in pairs if training and id(pair[0]) in self._moving]
         fixed = [pair for pair in pairs if not (training and id(pair[0]) in self._moving)]
         drops = self._drops() if training else []
-        rates = _columns(self._rates) if drops else []
+        rates = _columns(self._rates, self.compute_dtype) if drops else []
 
         def block(x: Tensor, scanned: Sequence[Tensor], states: Sequence[Tensor]) -> tuple[Tensor, Sequence[Tensor]]:
             mapping = [(variable, value) for (variable, _), value in zip(fixed, scanned, strict=False)]
             mapping += [(variable, value) for (variable, _), value in zip(moving, states, strict=True)]
             for layer, rate in zip(drops, scanned[len(fixed) :], strict=True):
                 layer.scanned_rate = rate
-            with keras.StatelessScope(mapping) as scope:
+            with keras.StatelessScope() as scope:
+                # As arguments of the scope they would be cast to the type around it: the head has its own.
+                for pair in mapping:
+                    scope.add_update(pair)
                 x = pattern(x, training=training)
             return x, tuple(scope.get_current_value(variable) for variable, _ in moving)
 
@@ -214,11 +240,20 @@ def _initial(op: Op, layer: KerasLayer) -> list[Array]:
     return values
 
 
-def _columns(rates: Sequence[Sequence[float]]) -> list[Tensor]:
+def _settings(layer: KerasLayer) -> dict[str, Any]:
+    """The settings of a layer that matter after its weights were created; penalties are checked by variable."""
+    other = ("name", "trainable", "_initializer", "beta_regularizer", "bias_regularizer")
+    other += ("gamma_regularizer", "kernel_regularizer")
+    config = {name: value for name, value in layer.get_config().items() if not name.endswith(other)}
+    return config | {"activity_regularizer": getattr(layer, "activity_regularizer", None)}
+
+
+def _columns(rates: Sequence[Sequence[float]], dtype: str) -> list[Tensor]:
     """Rates of drop path, one column `(rate, factor on what is kept)` for every drop path of a block."""
-    # The factor is rounded once, as in Keras, which divides Python's numbers.
+    # The factor is rounded once, as in Keras, which divides Python's numbers; outside TensorFlow rates stay precise.
+    kind = {"tensorflow": dtype, "jax": "float32", "torch": "float64"}[keras.backend.backend()]
     columns = zip(*rates, strict=True)
-    return [ops.convert_to_tensor(np.array([(r, 1 / (1 - r)) for r in column], "float32")) for column in columns]
+    return [ops.convert_to_tensor(np.array([(r, 1 / (1 - r)) for r in column]), kind) for column in columns]
 
 
 def _drop_path(layer: Any, inputs: Tensor, training: bool = False) -> Tensor:
@@ -230,9 +265,10 @@ def _drop_path(layer: Any, inputs: Tensor, training: bool = False) -> Tensor:
         shape = (len(inputs), *layer.noise_shape[1:])
         return keras.random.dropout(inputs, float(rate), shape, seed=layer.seed_generator)
     shape = (ops.shape(inputs)[0], *layer.noise_shape[1:])
-    noise = keras.random.uniform(shape, dtype=inputs.dtype, seed=layer.seed_generator)
-    if keras.backend.backend() == "jax":
-        kept, result = noise < ops.cast(1.0 - rate, noise.dtype), inputs / ops.cast(1.0 - rate, inputs.dtype)
+    on_jax = keras.backend.backend() == "jax"
+    noise = keras.random.uniform(shape, dtype="float32" if on_jax else inputs.dtype, seed=layer.seed_generator)
+    if on_jax:
+        kept, result = noise < 1.0 - rate, inputs / ops.cast(1.0 - rate, inputs.dtype)
     else:
-        kept, result = noise >= ops.cast(rate, noise.dtype), inputs * ops.cast(factor, inputs.dtype)
+        kept, result = noise >= rate, inputs * factor
     return ops.where(kept, result, ops.zeros_like(result))

@@ -45,6 +45,24 @@ def check_optimizer(optimizer: KerasOptimizer) -> None:
             got = f"{type(each).__name__}, whose steps depend on whole variables"
             expected = "an optimizer that treats every number by itself, such as SGD, Adam or AdamW"
             raise ReszooError("optimizer of a network with loops", got=got, expected=expected, hint="loops=False")
+    optimizer.fits_stacks = True
+
+
+def check_outer(model: Any) -> None:
+    """Checks the optimizer of the model that is trained, which may be one around a network with loops.
+
+    Raises:
+        ReszooError: it would take other steps for stacks than for single variables.
+    """
+    optimizer = getattr(model, "optimizer", None)
+    if optimizer is None or getattr(optimizer, "fits_stacks", False):
+        return
+    if any(each.clipnorm for each in innermost(optimizer)):
+        got, expected = "clipnorm, which would clip a stack as one variable", "global_clipnorm or clipvalue"
+        raise ReszooError(
+            f"optimizer of {model.name}", got=got, expected=expected, hint="reszoo.unrolled(...) inside it"
+        )
+    check_optimizer(optimizer)
 
 
 def steps_by_element(optimizer: KerasOptimizer) -> bool:
