@@ -17,6 +17,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import keras
 import numpy as np
 import optuna
 import pretend
