@@ -242,8 +242,7 @@ def _initial(op: Op, layer: KerasLayer) -> list[Array]:
 
 def _settings(layer: KerasLayer) -> dict[str, Any]:
     """The settings of a layer that matter after its weights were created; penalties are checked by variable."""
-    other = ("name", "trainable", "_initializer", "beta_regularizer", "bias_regularizer")
-    other += ("gamma_regularizer", "kernel_regularizer")
+    other = ("name", "trainable", "_initializer", "_regularizer")
     config = {name: value for name, value in layer.get_config().items() if not name.endswith(other)}
     return config | {"activity_regularizer": getattr(layer, "activity_regularizer", None)}
 
