@@ -242,8 +242,8 @@ def _initial(op: Op, layer: KerasLayer) -> list[Array]:
 
 def _settings(layer: KerasLayer) -> dict[str, Any]:
     """The settings of a layer that matter after its weights were created; penalties are checked by variable."""
-    other = ("name", "trainable", "_initializer", "beta_regularizer", "bias_regularizer")
-    other += ("gamma_regularizer", "kernel_regularizer")
+    penalties = [f"{name}_regularizer" for name in ("beta", "bias", "gamma", "kernel")]
+    other = ("name", "trainable", "_initializer", *penalties)
     config = {name: value for name, value in layer.get_config().items() if not name.endswith(other)}
     return config | {"activity_regularizer": getattr(layer, "activity_regularizer", None)}
 
