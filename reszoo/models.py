@@ -178,8 +178,8 @@ def rolled(model: KerasModel | str | Path, /, *, recompute: bool | int = False) 
         recompute: as in `create`.
 
     Raises:
-        ReszooError: reszoo did not build the model, its layers were changed (norms synchronized between devices are), or
-            its optimizer would take other steps for stacked weights.
+        ReszooError: reszoo did not build the model, its layers were changed (synchronized norms are a change), or its
+            optimizer would take other steps for stacked weights.
     """
     if isinstance(model, (str, Path)):
         from reszoo.weights.load import from_checkpoint
