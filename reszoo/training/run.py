@@ -40,7 +40,7 @@ from reszoo.training.losses import Targets, data_loss, loss, metrics, targets_of
 from reszoo.training.optimizers import compile_for
 from reszoo.training.recipes import Recipe
 from reszoo.training.remarks import remarks
-from reszoo.training.run_folder import CARD, FINAL, HISTORY, SETTINGS, STATE, locked
+from reszoo.training.run_folder import BEST, CARD, FINAL, HISTORY, SETTINGS, STATE, locked
 from reszoo.training.trained import Trained
 from reszoo.types import Array, KerasModel
 
@@ -114,7 +114,7 @@ def run(
     settings |= {"callbacks": [type(each).__name__ for each in callbacks]} if callbacks else {}
     # Outside the devices' scope: augmentation stays on this machine.
     parts = _parts(data, recipe, seed, devices)
-    patterns = (SETTINGS, HISTORY, f"{STATE}-*")
+    patterns = (SETTINGS, HISTORY, BEST, f"{STATE}-*")
     # With several machines the folder is checked where all of them learn of an error.
     lock = prepare(folder) if devices.machines == 1 else None
     with (
