@@ -225,11 +225,14 @@ def requeue_orphans(study: optuna.Study) -> None:
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         process = trial.user_attrs.get(PROCESS)
         age = datetime.datetime.now() - (trial.datetime_start or datetime.datetime.now())
-        # A process of another machine, or of one of an earlier version, is dead when its signs of life stop.
-        now = process_identity(process[1]) if process else []
-        dead = process != now and [*(process or ())][::3] == now[::3]
-        # A process killed before it recorded its identity has sent no heartbeat either.
-        if dead or (process is None and age.total_seconds() > GRACE):
+        if process is None:
+            # Another thread may be about to record it. One killed before it did has sent no heartbeat either.
+            dead = age.total_seconds() > GRACE
+        else:
+            # A process of another machine, or of one of an earlier version, is dead when its signs of life stop.
+            now = process_identity(process[1])
+            dead = process != now and [*process][::3] == now[::3]
+        if dead:
             fail_and_requeue(study, trial)
 
 
