@@ -14,7 +14,7 @@ from reszoo.diagnosis.causes import KINDS, Cause, ranked
 from reszoo.diagnosis.checks.data import unrelated_labels
 from reszoo.diagnosis.copies import copy_of
 from reszoo.diagnosis.examination import read_causes
-from reszoo.diagnosis.examples import gathered, inputs_of
+from reszoo.diagnosis.examples import gather_examples, inputs_of
 from reszoo.diagnosis.losses import losses_of
 from reszoo.diagnosis.program import read_program
 
@@ -499,7 +499,7 @@ def batches(kind):
 
 @pytest.mark.parametrize(("kind", "count"), [("generator", 240), ("endless", 2080), ("PyDataset", 240)])
 def test_batches_are_taken_in_place_of_arrays(kind, count):
-    examples = gathered(batches(kind), None)
+    examples = gather_examples(batches(kind), None)
     assert len(examples.x) == len(examples.y) == count and examples.batch_size == 40
     assert examples.whole is (kind != "endless")
     diagnosis = reszoo.diagnose(network(8, dense(3, "softmax"), loss=ONE_HOT), batches(kind), trial=False)

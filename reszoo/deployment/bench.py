@@ -22,7 +22,7 @@ from reszoo.data.sources import Data, DataSource
 from reszoo.deployment.deploy import deploy
 from reszoo.deployment.formats import DEFAULT_PRECISION, FORMATS, THREADED, Inputs, parts_of, timed_formats
 from reszoo.deployment.network import file_of, open_network
-from reszoo.deployment.signature import packed, random_inputs
+from reszoo.deployment.signature import pack_inputs, random_inputs
 from reszoo.errors import ReszooError
 from reszoo.notebook import html_table
 from reszoo.report.bars import draw_bars
@@ -234,7 +234,7 @@ def _contestant(name: str, model: KerasModel, file: Path | None, x: Inputs, thre
 
 def _in_keras(kind: str, model: KerasModel) -> Callable[[Inputs], Any]:
     if kind == "predict":
-        return lambda x: model.predict(packed(model, x), batch_size=10**6, verbose=0)
+        return lambda x: model.predict(pack_inputs(model, x), batch_size=10**6, verbose=0)
     if kind == "train":
         learner = keras.models.clone_model(model)
         learner.compile(keras.optimizers.SGD(1e-3), "mse")
@@ -242,10 +242,10 @@ def _in_keras(kind: str, model: KerasModel) -> Callable[[Inputs], Any]:
         def step(x: Inputs) -> Any:
             count = len(keras.tree.flatten(x)[0])
             targets = [np.zeros((count, *output.shape[1:]), "float32") for output in model.outputs]
-            return learner.train_on_batch(packed(model, x), targets)
+            return learner.train_on_batch(pack_inputs(model, x), targets)
 
         return step
-    return lambda x: model.predict_on_batch(packed(model, x))
+    return lambda x: model.predict_on_batch(pack_inputs(model, x))
 
 
 def _times(contestants: Sequence[_Contestant], x: Inputs, seconds: float) -> list[list[float]]:

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from reszoo.deployment.formats import Inputs, Program
-from reszoo.deployment.signature import packed
+from reszoo.deployment.signature import pack_inputs
 from reszoo.errors import ReszooError
 from reszoo.types import Array, KerasModel
 
@@ -42,7 +42,7 @@ class Comparison(NamedTuple):
 def reference(model: KerasModel, inputs: Inputs) -> Array | dict[str, Array] | list[Array]:
     """Returns the outputs of the Keras model."""
     as_array = keras.ops.convert_to_numpy
-    chunks = [model.predict_on_batch(packed(model, part)) for part, _ in batches(inputs, CHUNK)]
+    chunks = [model.predict_on_batch(pack_inputs(model, part)) for part, _ in batches(inputs, CHUNK)]
     if isinstance(chunks[0], dict):
         return {name: np.concatenate([as_array(chunk[name]) for chunk in chunks]) for name in chunks[0]}
     if isinstance(chunks[0], (list, tuple)):

@@ -10,7 +10,7 @@ import numpy as np
 
 from reszoo.arch.facts import read_facts, write_facts
 from reszoo.arch.recover import layers_of, stock_model
-from reszoo.deployment.signature import packed, random_inputs
+from reszoo.deployment.signature import pack_inputs, random_inputs
 from reszoo.errors import ReszooError
 from reszoo.types import Array, KerasLayer, KerasModel
 
@@ -153,7 +153,7 @@ def _folded_weights(layer: KerasLayer, norm: KerasLayer) -> list[Array]:
 
 def _difference(model: KerasModel, folded: KerasModel) -> float:
     """Largest difference of the outputs for random inputs, as a fraction of the largest output."""
-    x = packed(model, random_inputs(model, 4))
+    x = pack_inputs(model, random_inputs(model, 4))
     before, after = (
         [np.asarray(keras.ops.convert_to_numpy(y), "float64") for y in keras.tree.flatten(each(x, training=False))]
         for each in (model, folded)

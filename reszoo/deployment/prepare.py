@@ -11,7 +11,7 @@ import numpy as np
 
 from reszoo.arch.recover import layers_of
 from reszoo.deployment.network import Network
-from reszoo.deployment.signature import packed, random_inputs
+from reszoo.deployment.signature import pack_inputs, random_inputs
 from reszoo.errors import ReszooError
 from reszoo.types import KerasLayer, KerasModel, Tensor
 
@@ -63,10 +63,10 @@ def prepare(network: Network, *, inside: bool, size: int | None, quantize: str |
     else:
         x = inputs = {each.name: keras.Input(each.shape[1:], dtype=each.dtype, name=each.name) for each in model.inputs}
     single = _name_of_single(model.outputs[0])
-    outputs = _by_name(model(packed(model, x), training=False), single)
+    outputs = _by_name(model(pack_inputs(model, x), training=False), single)
     exported = keras.Model(inputs, outputs, name=f"{model.name}_deployed")
     # Some exporters refuse a model that was never called.
-    exported(packed(exported, random_inputs(exported, 1)), training=False)
+    exported(pack_inputs(exported, random_inputs(exported, 1)), training=False)
     activations = {
         name: _activation(output)
         for name, output in _by_name(getattr(model, "output", model.outputs[0]), single).items()

@@ -26,7 +26,7 @@ def input_signature(model: KerasModel, batch: int | None) -> list[Any]:
     return [keras.tree.map_structure(spec_of, getattr(model, "input", model.inputs[0]))]
 
 
-def packed(model: KerasModel, inputs: Any) -> Any:
+def pack_inputs(model: KerasModel, inputs: Any) -> Any:
     """Returns inputs as a model takes them: one array, a list or a dictionary.
 
     Args:

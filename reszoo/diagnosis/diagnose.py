@@ -14,7 +14,7 @@ from reszoo.diagnosis.advice import Advice, advice_for
 from reszoo.diagnosis.anatomy import Anatomy
 from reszoo.diagnosis.causes import Cause, ranked
 from reszoo.diagnosis.examination import EXAMPLES, examine
-from reszoo.diagnosis.examples import gathered
+from reszoo.diagnosis.examples import gather_examples
 from reszoo.diagnosis.measurements import anatomy_of, description
 from reszoo.diagnosis.measures.result import TONES, Level, Result, control_text, plain
 from reszoo.diagnosis.objective import Loss
@@ -189,7 +189,7 @@ def diagnose(
     """
     start = perf_counter()
     whole = model.graph.model if isinstance(model, Anatomy) else model
-    examples = gathered(x, y, sample_weight)
+    examples = gather_examples(x, y, sample_weight)
     settings: dict[str, Any] = {"class_weight": class_weight, "sample_weight": examples.sample_weight}
     settings |= {"batch_size": batch_size or examples.batch_size, "epochs": epochs if examples.whole else None}
     program = read_program(whole, examples.x, examples.y, loss=loss, **settings)

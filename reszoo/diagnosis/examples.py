@@ -13,7 +13,7 @@ from reszoo.diagnosis.objective import CATEGORICAL, loss_name
 from reszoo.errors import ReszooError
 from reszoo.types import Array, KerasModel, Tensor
 
-GATHERED = 2048
+MOST_EXAMPLES = 2048
 """Examples that are taken from batches, which may go on for ever."""
 
 
@@ -29,13 +29,13 @@ class Examples(NamedTuple):
     """Whether there are no more examples."""
 
 
-def gathered(x: Tensor, y: Tensor, sample_weight: Tensor = None) -> Examples:
+def gather_examples(x: Tensor, y: Tensor, sample_weight: Tensor = None) -> Examples:
     """Returns examples as they are, or those of the first batches: of a Dataset, PyDataset, DataLoader or generator.
 
     Example:
         >>> import numpy as np
         >>> batches = ((np.full((2, 1), number), np.zeros(2)) for number in range(3))
-        >>> gathered(batches, None).x.ravel()
+        >>> gather_examples(batches, None).x.ravel()
         array([0, 0, 1, 1, 2, 2])
 
     Args:
@@ -55,7 +55,7 @@ def gathered(x: Tensor, y: Tensor, sample_weight: Tensor = None) -> Examples:
     parts: list[Any] = []
     count, whole = 0, True
     for batch in _batches(x):
-        if count >= GATHERED:
+        if count >= MOST_EXAMPLES:
             whole = False
             break
         if not isinstance(batch, (list, tuple)) or len(batch) not in (2, 3):
@@ -72,7 +72,7 @@ def gathered(x: Tensor, y: Tensor, sample_weight: Tensor = None) -> Examples:
 def _batches(x: Any) -> Iterable[Any]:
     if not isinstance(x, keras.utils.PyDataset):
         return x
-    return (x[number] for number in range(x.num_batches or GATHERED))
+    return (x[number] for number in range(x.num_batches or MOST_EXAMPLES))
 
 
 def _array(part: Any) -> Array:

@@ -51,7 +51,7 @@ class Output:
     """Weight of every example, from `sample_weight` or `class_weight`; None without them."""
     loss_weight: float = 1.0
     """Weight of the loss, from `compile`."""
-    numbered: bool = False
+    from_numbers: bool = False
     """Whether `y` was class numbers for a loss that takes one-hot rows, which it holds now."""
 
     @property
@@ -264,13 +264,13 @@ def read_program(
         expected = f"one array for each of the outputs {', '.join(names)}"
         raise ReszooError("diagnose.y", got=f"{len(parts)} arrays", expected=expected)
     losses = [loss] if loss is not None and len(names) == 1 else compiled_losses(model)
-    given = [np.asarray(part) for part in parts]
-    check_counts(x, given)
+    true_values = [np.asarray(part) for part in parts]
+    check_counts(x, true_values)
     shapes = [graph.shapes[graph.output] for graph in graphs]
-    targets = [rows_of_classes(*row) for row in zip(given, shapes, losses, strict=True)]
-    numbered = [part is not rows for part, rows in zip(given, targets, strict=True)]
+    targets = [rows_of_classes(*row) for row in zip(true_values, shapes, losses, strict=True)]
+    from_numbers = [part is not rows for part, rows in zip(true_values, targets, strict=True)]
     weights = example_weights(targets, names, class_weight=class_weight, sample_weight=sample_weight)
-    rows = zip(names, graphs, losses, targets, weights, loss_weights(model), numbered, strict=True)
+    rows = zip(names, graphs, losses, targets, weights, loss_weights(model), from_numbers, strict=True)
     outputs = tuple(Output(*row) for row in rows)
     own_loss = own_method(original, "compute_loss", "test_step")
     own = {"own_loss": own_loss, "own_training": own_method(original, "train_step") or own_loss}

@@ -110,7 +110,7 @@ def label_causes(program: Program) -> Iterator[Cause]:
                 "no loss takes them",
                 "names, y = np.unique(y, return_inverse=True)  # class numbers, and the names they stand for",
             )
-        if output.numbered:
+        if output.from_numbers:
             yield Cause(
                 "labels",
                 f"class numbers for {output.loss_name}",
