@@ -41,6 +41,13 @@ ORDERS = {
         projection_reads="lead",
         between_belongs_to="unit after",
     ),
+    # The same, but the shortcut of a block that changes the shape is x -> conv
+    "pre_unshared": Order(
+        lead=("norm", "act"),
+        between=("norm", "act", "dropout"),
+        final=("norm", "act"),
+        between_belongs_to="unit after",
+    ),
     # Keras' example ResNet v2: stem -> norm act -> conv -> norm act conv -> add, and so on
     "pre_raw": Order(
         stem=("norm", "act"),

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from reszoo.arch.layer_fields import shortest_ratio
 from reszoo.arch.orders import ORDERS
+from reszoo.arch.parts import PADS
 from reszoo.arch.spec import NetSpec
 from reszoo.config import valid_name
 from reszoo.errors import ReszooError
@@ -200,7 +201,8 @@ def _specs(steps: Steps, head: _Head, regions: list[_Region], name: str, where: 
         for unit, ratio in zip(first.units, ratios, strict=True)
     ]
     projects = any(step.kind == "conv" for region in regions for step in region.shortcut)
-    shortcuts = ("project", "project_all", "pool_project") if projects else ("project",)
+    pads = any(step.kind == "pad" for region in regions for step in region.shortcut)
+    shortcuts = ("project", "project_all", "pool_project") if projects else PADS if pads else ("project",)
     for order, shortcut, projection in product(ORDERS, shortcuts, ("norm", "bare")):
         block = {"body": body, "order": order, "shortcut": shortcut, "projection": projection}
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -80,19 +81,28 @@ def in_keras_layout(tensors: Mapping[str, NamedTensor]) -> dict[str, NamedTensor
         if target == "predictions/kernel" and tensor.shape[2:] == (1, 1):
             # A classifier may be stored as a 1x1 convolution.
             tensor = tensor.reshaped(tensor.shape[:2])
-        axes = {4: (2, 3, 1, 0), 2: (1, 0)}.get(len(tensor.shape))
-        result[target] = NamedTensor(tensor.permuted(axes) if axes else tensor, source)
+        axes = {4: (2, 3, 1, 0), 3: (2, 1, 0), 2: (1, 0)}.get(len(tensor.shape))
+        tensor = tensor.permuted(axes) if axes else tensor
+        if target.endswith("_conv/kernel") and len(tensor.shape) == 2:
+            # Layers that read single pixels, as those of squeeze-and-excitation, may be linear ones.
+            tensor = tensor.reshaped((1, 1, *tensor.shape))
+        result[target] = NamedTensor(tensor, source)
     return result
 
 
 def in_torch_layout(tensor: Tensor) -> Tensor:
     """Returns a kernel in Keras' layout in that of PyTorch, and any other tensor as it is."""
-    axes = {4: (3, 2, 0, 1), 2: (1, 0)}.get(len(tensor.shape))
+    axes = TORCH_AXES.get(len(tensor.shape))
     return tensor.permuted(axes) if axes else tensor
+
+
+TORCH_AXES = {4: (3, 2, 0, 1), 3: (2, 1, 0), 2: (1, 0)}
+"""Number of axes of a kernel in Keras' layout -> the order of these axes in PyTorch."""
 
 
 def with_constants(translated: Translated) -> Translated:
     """Returns a checkpoint whose norms have scales of one and shifts of zero, if the file has none for any of them."""
+    translated = _with_squeeze_bias(translated)
     tensors = translated.tensors
     norms = {name.rpartition("/")[0]: named.tensor.shape for name, named in tensors.items() if name.endswith("_mean")}
     added: dict[str, NamedTensor] = {}
@@ -103,4 +113,16 @@ def with_constants(translated: Translated) -> Translated:
         return translated
     variables = " and ".join(sorted({name.rpartition("/")[2] for name in added}, reverse=True))
     note = f"the norms of the file have no {variables}: scales are one, shifts are zero"
+    return replace(translated, tensors={**tensors, **added}, notes=(*translated.notes, note))
+
+
+def _with_squeeze_bias(translated: Translated) -> Translated:
+    """Returns a checkpoint whose squeeze-and-excitation has biases of zero, if the file has none of them."""
+    tensors = translated.tensors
+    layers = [name.rpartition("/")[0] for name in tensors if re.search(r"_se_(reduce|expand)_conv/kernel$", name)]
+    if not layers or any(f"{layer}/bias" in tensors for layer in layers):
+        return translated
+    shapes = {layer: tensors[f"{layer}/kernel"].tensor.shape[-1:] for layer in layers}
+    added = {f"{layer}/bias": NamedTensor(constant(shape, 0.0), "") for layer, shape in shapes.items()}
+    note = "the layers of squeeze-and-excitation in the file have no biases: they are zero"
     return replace(translated, tensors={**tensors, **added}, notes=(*translated.notes, note))
