@@ -146,10 +146,19 @@ def _stride_questions(spec: NetSpec) -> Iterator[Question]:
     changes = [{"strides": each} for each in unique]
     alternatives = tuple(each for each in changes if _has_weights(spec, each))
     yield Question("stages.stride", "strides of the stages", alternatives)
-    strided = [number for number, unit in enumerate(spec.block.body, 1) if number != spec.block.stride_at]
+    strided = [spec.block.stride_at]
+    for number in range(1, len(spec.block.body) + 1):
+        # Before and behind a unit of 1x1 a stride gives the same outputs.
+        if not any(_strides_equally(spec, *sorted((number, other))) for other in strided):
+            strided.append(number)
     if len({unit.kernel for unit in spec.block.body}) > 1:
-        units = tuple({"block": {"stride_at": number}} for number in strided)
+        units = tuple({"block": {"stride_at": number}} for number in strided[1:])
         yield Question("block.stride_at", "unit with the stride", units)
+
+
+def _strides_equally(spec: NetSpec, first: int, last: int) -> bool:
+    is_single = all(unit.kernel == 1 for unit in spec.block.body[first:last])
+    return first == last or (spec.padding == "both" and is_single)
 
 
 def still_open(translated: Translated, spec: NetSpec, changes: Mapping[str, Any]) -> tuple[Question, ...]:
