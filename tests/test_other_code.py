@@ -268,6 +268,8 @@ KINDS = {
     "squeeze and excitation of another form": "layer1.0.se.squeeze.weight",
     "ECA": "layer1.0.eca.conv1d.weight",
     "GCNet": "layer1.0.context_block.conv_mask.weight",
+    "global context": "layer1.0.se.conv_attn.weight",
+    "CBAM": "layer1.0.se.spatial.conv.weight",
     "blur pooling": "layer1.0.aa.filt",
     "attention pooling": "attnpool.k_proj.weight",
 }

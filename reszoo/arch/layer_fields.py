@@ -133,7 +133,7 @@ def squeeze_fields(widths: Sequence[tuple[int, int]]) -> Config:
         >>> squeeze_fields([(256, 64), (512, 128)]), squeeze_fields([(64, 4), (128, 8)])
         ({'reduction': 4, 'multiple': 8}, {'reduction': 16, 'multiple': 1})
     """
-    options = product((8, 1, 2, 4, 16, 32), (16, *range(1, max(widths, default=(1, 1))[0] + 1)))
+    options = product((8, 1, 2, 4, 16, 32), (16, 8, 4, 2, *range(1, max(widths, default=(1, 1))[0] + 1)))
     fitting = (
         {"reduction": reduction, "multiple": multiple}
         for multiple, reduction in (options if widths else ())
