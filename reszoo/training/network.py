@@ -102,7 +102,7 @@ def _load_keras(path: Path) -> KerasModel:
 def _weights(file: str | Path, path: Path) -> Network:
     """Published weights by name, or a checkpoint with a configuration beside it."""
     if path.exists() or "://" in str(file):
-        from reszoo.weights.sources import open_weights
+        from reszoo.weights.origin import open_weights
 
         opened = open_weights(file)
         origin = Origin(None, opened.record, opened.translated.checkpoint)

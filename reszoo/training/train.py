@@ -271,8 +271,7 @@ def scaled_for(weights: str | Path, spec: NetSpec, data: Data) -> Data:
     Raises:
         ReszooError: unknown weights, or weights for other images.
     """
-    from reszoo.weights.origin import Origin
-    from reszoo.weights.sources import open_weights
+    from reszoo.weights.origin import Origin, open_weights
 
     opened = open_weights(weights, spec)
     facts = Origin(None, opened.record, opened.translated.checkpoint).facts

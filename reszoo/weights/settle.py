@@ -16,8 +16,8 @@ from reszoo.types import Array
 from reszoo.weights import infer, questions
 from reszoo.weights.formats.checkpoint import Tensor
 from reszoo.weights.forward import UNCHANGED, check_shapes, forward, transformed
+from reszoo.weights.origin import open_weights
 from reszoo.weights.questions import Changes
-from reszoo.weights.sources import open_weights
 from reszoo.weights.translate import LayerNames, Translated
 
 Check: TypeAlias = tuple[Array, Array]
