@@ -9,8 +9,8 @@ from test_page import ROWS
 import reszoo
 from reszoo.arch import zoo
 from reszoo.data.audit import Audit, Sizes
-from reszoo.data.duplicates import Duplicates
-from reszoo.data.files import LeftOut
+from reszoo.data.examples import Duplicates
+from reszoo.data.image_folder import LeftOut
 from reszoo.deployment.artifact import Artifact
 from reszoo.deployment.bench import Bench, Timing
 from reszoo.diagnosis.advice import Advice

@@ -36,6 +36,13 @@ def is_frame(source: object) -> bool:
     return hasattr(source, "columns") and any(hasattr(source, name) for name in ("to_dict", "iloc", "to_pydict"))
 
 
+def is_table(source: object) -> bool:
+    """Returns whether a source is a table: a `.csv` or `.tsv` file, a data frame, or a frame and its target."""
+    if isinstance(source, tuple) and len(source) == 2:
+        return is_frame(source[0])
+    return is_frame(source) or (is_table_file(source) and not Path(str(source)).expanduser().is_dir())
+
+
 def file_table(path: Path) -> Table:
     """Returns the rows of a `.csv` or `.tsv` file, compressed by gzip or not.
 

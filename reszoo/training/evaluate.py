@@ -10,7 +10,7 @@ from typing import Any
 from reszoo.data.dataset import range_of
 from reszoo.data.ranges import scaling_for_range
 from reszoo.data.sources import Data, DataSource, open_data
-from reszoo.data.table import is_table
+from reszoo.data.table_files import is_table
 from reszoo.errors import ReszooError
 from reszoo.notebook import html_table
 from reszoo.report.evaluation import evaluation_page

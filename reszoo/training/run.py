@@ -29,7 +29,6 @@ from reszoo.training.callbacks import (
     ValidateAverages,
     progress,
 )
-from reszoo.training.card import card
 from reszoo.training.checkpointing import Checkpoint, restore, save_model, write
 from reszoo.training.defaults import check_class_weights, check_recipe
 from reszoo.training.devices import ONE, Devices
@@ -41,7 +40,7 @@ from reszoo.training.optimizers import compile_for
 from reszoo.training.recipes import Recipe
 from reszoo.training.remarks import remarks
 from reszoo.training.run_folder import BEST, CARD, FINAL, HISTORY, SETTINGS, STATE, locked
-from reszoo.training.trained import Trained
+from reszoo.training.trained import Trained, card
 from reszoo.types import Array, KerasModel
 
 Weights: TypeAlias = str | Path | None
