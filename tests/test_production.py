@@ -20,7 +20,7 @@ from reszoo.data.digest import digests
 from reszoo.data.examples import Concatenation
 from reszoo.report.intervals import interval
 from reszoo.training.selection import Metric
-from reszoo.tuning.importance import importances
+from reszoo.tuning.page import importances
 from reszoo.tuning.production import SEEN, with_validation
 
 

@@ -23,15 +23,13 @@ from reszoo.training.recipes import Recipe, recipe as get_recipe
 from reszoo.training.train import check_kind, check_seed, fields_for
 from reszoo.tuning.axes import Axis
 from reszoo.tuning.budget import Budget, Feasible, limits_of
-from reszoo.tuning.cost_table import dotted
+from reszoo.tuning.candidates import dotted
 from reszoo.tuning.halving import Halving
 from reszoo.tuning.job import Source, description, runs_of
-from reszoo.tuning.latency import Latencies
 from reszoo.tuning.measures import FURTHER, monitor_of, objectives_of
 from reszoo.tuning.proposals import SAMPLERS, Proposals
-from reszoo.tuning.sending import check_callbacks
 from reszoo.tuning.space import Space, space as get_space
-from reszoo.tuning.worker_process import Worker
+from reszoo.tuning.worker_process import Latencies, Worker, check_callbacks
 
 PRUNINGS = ("halving", "none")
 OTHER_NAMES = {
