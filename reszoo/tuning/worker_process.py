@@ -1,4 +1,4 @@
-"""Worker processes from the parent's side: warm, one job at a time, replaced if they die or grow; they time networks too."""
+"""Worker processes from the parent's side: warm, one job at a time, replaced if they die or grow; they time too."""
 
 from __future__ import annotations
 
