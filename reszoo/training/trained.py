@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +14,7 @@ from reszoo.arch.cost import cost
 from reszoo.arch.ops import size
 from reszoo.arch.plan import plan
 from reszoo.arch.spec import NetSpec
-from reszoo.notebook import html_table
+from reszoo.notebook import field_rows, html_table
 from reszoo.report.lines import Line, draw_lines
 from reszoo.report.page import Code, Content, Gallery, Page, Section, Table
 from reszoo.report.pictures import Picture
@@ -168,19 +168,11 @@ def _recipe(settings: Mapping[str, Any]) -> list[Content]:
     recipe, weights = settings["recipe"], settings["weights"]
     plan = Recipe.model_validate_json(json.dumps(recipe))
     changed = plan.model_dump(mode="json", exclude_defaults=True, exclude={"name", "ref"})
-    fields = [(name, str(value)) for name, value in _fields(changed, "")]
+    fields = [(name, str(value)) for name, value in field_rows(changed)]
     start = "random weights" if weights is None else str(weights)
     legs = "".join(f" The run was {leg['note']}." for leg in settings.get("legs", ()))
     text = f"Recipe {recipe['name']} ({recipe['ref']}), seed {settings['seed']}, from {start}.{legs}"
     return [text, Table(("setting", "value"), fields, caption="Settings that have their default are not listed.")]
-
-
-def _fields(record: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
-    for name, value in record.items():
-        if isinstance(value, Mapping):
-            yield from _fields(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
 
 
 def _commands(folder: Path, settings: Mapping[str, Any], epochs: int) -> list[Content]:
