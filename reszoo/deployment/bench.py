@@ -98,20 +98,10 @@ class Bench(Presentable):
             caption = f"Median time of a call with {size} example{'s' * (size != 1)}; less is better."
             labels = {"name": f"batch_{size}", "title": f"batch {size}", "caption": caption, "xlabel": "milliseconds"}
             pictures.append(draw_bars(times, parts=("median",), **labels))
-        columns = (
-            "format",
-            "batch",
-            "threads",
-            "median (ms)",
-            "least (ms)",
-            "examples per second",
-            "load (s)",
-            "memory (MB)",
-        )
         return Page(
             f"Times of {self.network}",
             f"Fastest for an example: {best.format} in batches of {best.batch}, {best.milliseconds:.3g} ms a call.",
-            [Section("Times", [Gallery(pictures, "large"), Table(columns, self.timings), *self.notes])],
+            [Section("Times", [Gallery(pictures, "large"), Table(FIELDS, self.timings), *self.notes])],
             {"machine": self.machine},
             file="bench.html",
             numbers=json.loads(self.to_json()),
@@ -126,7 +116,9 @@ class Bench(Presentable):
         return html_table(COLUMNS, self.rows(), title=f"{self.network}; {self.machine}", note="; ".join(self.notes))
 
 
-COLUMNS = ("format", "batch", "ms", "least ms", "ratio", "per second", "load s", "MB", "threads")
+FIELDS = ("format", "batch", "median (ms)", "least (ms)", "examples per second", "load (s)", "memory (MB)", "threads")
+"""Headings of the fields of `Timing`, in their order."""
+COLUMNS = ("format", "batch", "median (ms)", "least (ms)", "ratio", "per second", "load (s)", "MB", "threads")
 """Headings of `Bench.rows`."""
 
 
