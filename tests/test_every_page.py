@@ -10,7 +10,7 @@ from pages import PAGES, diagnosis, profile
 from test_page import Reader, chromium, read  # noqa: F401
 
 from reszoo.diagnosis.measures.result import control_text
-from reszoo.report.page import POLICY, Picture
+from reszoo.report.page import POLICY, Picture, Table
 from reszoo.report.write import write
 
 NAMES = list(PAGES)
@@ -98,6 +98,22 @@ def test_quickstart_page_has_references_and_command(pages):
     assert "He et al. (2016). Deep Residual Learning for Image Recognition." in parsed.text("p")
     assert "@inproceedings{he2016deep," in parsed.text("code") and "pages = {770--778}" in parsed.text("code")
     assert "reszoo quickstart --depths 20 44 --seed 0" in parsed.text("code")
+
+
+def test_every_column_of_the_times_holds_what_its_heading_says(pages):
+    page, _ = pages["bench"]
+    table = next(part for part in page.sections[0].parts if isinstance(part, Table))
+    timing = page.numbers["timings"][0]
+    assert dict(zip(table.columns, table.rows[0], strict=True)) == {
+        "format": timing["format"],
+        "batch": timing["batch"],
+        "median (ms)": timing["milliseconds"],
+        "least (ms)": timing["least"],
+        "examples per second": timing["examples_per_second"],
+        "load (s)": timing["load_seconds"],
+        "memory (MB)": timing["megabytes"],
+        "threads": timing["threads"],
+    }
 
 
 def test_an_html_file_is_written_alone(tmp_path, pages):

@@ -224,5 +224,5 @@ def _single_rows(names: Sequence[str], labels: Array, scores: Array) -> tuple[Cl
 def _notes(metrics: dict[str, float], rows: Sequence[ClassMetrics], count: int) -> list[str]:
     """What the numbers of a classification do not say by themselves."""
     never = [row.name for row in rows if row.examples and row.precision != row.precision]
-    notes = [f"no example was taken for {', '.join(never)}"] if never else []
+    notes = [f"no example was predicted as {', '.join(never)}"] if never else []
     return notes + no_better(metrics["accuracy"], metrics["largest_class_share"], count)
