@@ -26,10 +26,9 @@ from reszoo.experiments import contestants as tables, findings
 from reszoo.experiments.comparison import Comparison, Measured
 from reszoo.experiments.degradation_gap import gap
 from reszoo.experiments.evidence import Evidence
-from reszoo.experiments.quickstart import QuickstartRun
+from reszoo.experiments.quickstart import QuickstartRun, Transferred
 from reszoo.experiments.quickstart_page import quickstart_page
 from reszoo.experiments.trainer import Run, rows
-from reszoo.experiments.transfer import Transferred
 from reszoo.report.search import search_page
 from reszoo.training.evaluate import Evaluation
 from reszoo.training.evaluation_data import WrongExample

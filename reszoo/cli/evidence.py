@@ -148,7 +148,6 @@ def quickstart(
     from reszoo.data.sources import open_data
     from reszoo.experiments import quickstart as experiment
     from reszoo.experiments.quickstart_page import quickstart_page
-    from reszoo.experiments.transfer import RECIPES, SIZE, runs, transfer
     from reszoo.report.write import versions, write
     from reszoo.training.recipes import recipe
 
@@ -176,15 +175,17 @@ def quickstart(
     console.print(table(title, columns, rows))
     for line in experiment.reading(results):
         console.print(f"- {escaped(line)}.", soft_wrap=True)
-    larger = open_data("digits", size=SIZE, seed=seed)
+    larger = open_data("digits", size=experiment.SIZE, seed=seed)
     transfer_results = []
-    for name, start in runs():
+    for name, start in experiment.runs():
         console.print(f"\n[bold]{name}[/bold], {start}")
-        transfer_results.append(transfer(name, start, larger, seed=seed))
+        transfer_results.append(experiment.transfer(name, start, larger, seed=seed))
     epochs = range(1, len(transfer_results[0].accuracies) + 1)
     rows = [(f"{r.name}, {r.start}", *_percent(*r.accuracies)) for r in transfer_results]
-    rates = ", ".join(f"{recipe(name).learning_rate.peak:g} {start}" for start, name in RECIPES.items())
-    title = f"Test accuracy on digits at {SIZE} pixels; pretrained on Fashion-MNIST; peak learning rate {rates}"
+    rates = ", ".join(f"{recipe(name).learning_rate.peak:g} {start}" for start, name in experiment.RECIPES.items())
+    title = (
+        f"Test accuracy on digits at {experiment.SIZE} pixels; pretrained on Fashion-MNIST; peak learning rate {rates}"
+    )
     console.print()
     console.print(table(title, ("network", *(f"epoch {number}" for number in epochs)), rows))
     console.print(

@@ -54,7 +54,7 @@ def file_table(path: Path) -> Table:
             another; the message names the row.
     """
     text = _text(path)
-    separator, text, skipped = _separator(path, text)
+    separator, text, skipped = _separator(text)
     records = _records(path, text, separator, skipped)
     if not records:
         raise ReszooError(str(path), got="an empty file", expected="a line of names and rows")
@@ -140,7 +140,7 @@ def _text(path: Path) -> str:
     return text
 
 
-def _separator(path: Path, text: str) -> tuple[str, str, int]:
+def _separator(text: str) -> tuple[str, str, int]:
     """The separator, the text from the line of names on, and the number of lines before it."""
     lines = text.splitlines(keepends=True)
     skipped = next((index for index, line in enumerate(lines) if line.strip()), 0)

@@ -9,8 +9,7 @@ from typing import NamedTuple
 
 from reszoo.arch import zoo
 from reszoo.data.sources import Data
-from reszoo.experiments.quickstart import RECIPE, QuickstartRun, reading
-from reszoo.experiments.transfer import RECIPES, SIZE, Transferred
+from reszoo.experiments.quickstart import RECIPE, RECIPES, SIZE, QuickstartRun, Transferred, reading
 from reszoo.report.lines import Line, draw_lines
 from reszoo.report.page import Code, Gallery, Image, Page, Section, Table
 from reszoo.report.pictures import Picture

@@ -176,7 +176,7 @@ def prepare(
     examples = _examples(source, folds)
     objectives = objectives_of(objective, examples.task)
     pruning = _pruning(pruning, objectives)
-    _check_options(objectives, sampler, pruning)
+    _check_options(sampler, pruning)
     adapted = get_space(space)
     check_kind(adapted.root, examples)
     _check_fixed(adapted, changes, recipe_changes)
@@ -282,7 +282,7 @@ def _measured(recipe: Recipe, objectives: Sequence[str]) -> Recipe:
     return get_recipe(recipe, metrics=tuple(dict.fromkeys((*recipe.metrics, *further)))) if further else recipe
 
 
-def _check_options(objectives: tuple[str, ...], sampler: str, pruning: str) -> None:
+def _check_options(sampler: str, pruning: str) -> None:
     for where, got, known in (("sampler", sampler, [*SAMPLERS]), ("pruning", pruning, [*PRUNINGS])):
         if got in OTHER_NAMES:
             raise ReszooError(where, got=repr(got), expected=", ".join(known), hint=_named(got))
