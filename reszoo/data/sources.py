@@ -46,7 +46,7 @@ def open_data(
     columns: Columns | None = None,
     seed: int = 0,
     channels: Channels | None = None,
-    groups: str | Sequence[Any] | Array | Callable[[Path], Any] | None = None,
+    groups: str | Sequence[object] | Array | Callable[[Path], object] | None = None,
     sample_weight: str | Sequence[float] | Array | None = None,
     folds: int | None = None,
     fold: int | None = None,

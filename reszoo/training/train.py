@@ -33,7 +33,7 @@ def train(
     *,
     output: str | Path,
     recipe: str | Recipe | None = None,
-    changes: Mapping[str, Any] | None = None,
+    changes: Mapping[str, object] | None = None,
     weights: str | Path | None = None,
     size: int | None = None,
     validation: DataSource | None = None,
@@ -48,7 +48,7 @@ def train(
     devices: Literal["one", "all"] = "one",
     machines: Sequence[str] = (),
     machine: int | None = None,
-    opened: tuple[str | Path, Mapping[str, Any]] | None = None,
+    opened: tuple[str | Path, Mapping[str, object]] | None = None,
     **recipe_changes: Any,
 ) -> Trained:
     """Returns a finished run: the trained network, its history and the run folder.
@@ -209,7 +209,7 @@ def checked_spec(
     /,
     *,
     recipe: str | Recipe | None = None,
-    changes: Mapping[str, Any] | None = None,
+    changes: Mapping[str, object] | None = None,
     weights: str | Path | None = None,
     **recipe_changes: Any,
 ) -> NetSpec:

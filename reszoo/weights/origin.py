@@ -40,11 +40,11 @@ class Origin:
         report: Report | None,
         record: Record | None,
         checkpoint: Checkpoint | None,
-        facts: Mapping[str, Any] | None = None,
+        facts: Mapping[str, object] | None = None,
     ):
         self.report = report
         self.record = record
-        self.facts = _facts(record, checkpoint) if facts is None else dict(facts)
+        self.facts: Facts = _facts(record, checkpoint) if facts is None else dict(facts)
         if report is not None and any(name.startswith("predictions/") for name in report.new):
             # The names of the classes belong to the classifier, which is new.
             self.facts.pop("classes", None)
