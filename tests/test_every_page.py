@@ -12,6 +12,7 @@ from test_page import Reader, chromium, read  # noqa: F401
 from reszoo.diagnosis.measures.result import control_text
 from reszoo.report.page import POLICY, Picture, Table
 from reszoo.report.write import write
+from reszoo.training.trained import Trained
 
 NAMES = list(PAGES)
 COMPLETE = ("trained", "evaluation")
@@ -91,6 +92,20 @@ def test_run_page_continues_the_run(pages):
     code = read(file).text("code")
     assert f"reszoo train --continue {file.parent} --epochs 24" in code and "--data digits" in code
     assert file.name == "report.html" and (file.parent / "curves.png").is_file()
+
+
+@pytest.mark.parametrize(("monitor", "best"), [("auto", 2), ("loss", 1)])
+def test_run_page_shows_the_best_epoch_of_the_recipe_s_metric(pages, monitor, best):
+    _page, file = pages["trained"]
+    row = {"accuracy": 0.5, "loss": 1.0, "penalty": 0.0, "learning_rate": 0.1}
+    history = [
+        {"epoch": 1, **row, "val_accuracy": 0.5, "val_loss": 0.2},
+        {"epoch": 2, **row, "val_accuracy": 0.6, "val_loss": 0.3},
+    ]
+    page = Trained(file.parent, None, history, None, (), monitor).page()
+    assert page.facts["best epoch"] == f"{best} of 2"
+    assert {"auto": "validation accuracy", "loss": "validation loss"}[monitor] in page.facts
+    assert page.sections[-1].parts[0].marked == {best - 1}
 
 
 def test_quickstart_page_has_references_and_command(pages):

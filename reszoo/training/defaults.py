@@ -11,9 +11,9 @@ from reszoo.arch.spec import NetSpec
 from reszoo.data.pictures import Channels
 from reszoo.data.sources import Data
 from reszoo.errors import ReszooError
-from reszoo.training.identity import read_settings
 from reszoo.training.metadata import features_of, read_file
 from reszoo.training.recipes import MONITORS, Recipe, recipe
+from reszoo.training.run_folder import read_settings
 from reszoo.weights.catalogue import find
 from reszoo.weights.origin import preprocessing_in, published_record
 

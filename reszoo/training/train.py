@@ -15,11 +15,10 @@ from reszoo.data.pictures import Channels
 from reszoo.data.sources import Data, DataSource, open_data
 from reszoo.errors import ReszooError
 from reszoo.training.defaults import MIN_UPDATES, arguments_of, default_recipe, fitted
-from reszoo.training.identity import finished, read_settings, settings_of
 from reszoo.training.metadata import check_columns, features_of, scaling_of_weights
 from reszoo.training.recipes import HEADS, Recipe, recipe as load_recipe
-from reszoo.training.run_folder import locked
-from reszoo.training.trained import Trained
+from reszoo.training.run_folder import locked, read_settings, settings_of
+from reszoo.training.trained import Trained, finished
 from reszoo.types import Array
 
 if TYPE_CHECKING:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,7 +21,16 @@ from reszoo.report.page import Code, Content, Gallery, Page, Section, Table
 from reszoo.report.pictures import Picture
 from reszoo.report.write import Presentable
 from reszoo.training.recipes import Recipe
-from reszoo.training.run_folder import BEST, FINAL, HISTORY, SETTINGS
+from reszoo.training.run_folder import (
+    BEST,
+    CARD,
+    FINAL,
+    Settings,
+    check_same,
+    is_stopped,
+    read_history,
+    read_settings,
+)
 from reszoo.training.selection import best_of, metric_of
 from reszoo.types import KerasModel
 
@@ -67,8 +77,28 @@ class Trained(Presentable):
 
     def page(self) -> Page:
         """Returns the run as a page: curves, what the result is worth, data, recipe, and how to continue."""
-        lead = f"{self.summary[0].upper()}{self.summary[1:]}. The best epoch is chosen by this value: it is optimistic."
-        return run_page(self.folder, lead=lead, history=self.history, test=self.test_accuracy, remarks=self.remarks)
+        settings, best, test = read_settings(self.folder), self.best, self.test_accuracy
+        spec = NetSpec.model_validate_json(json.dumps(settings["spec"]))
+        total, name = cost(plan(spec)), metric_of(best, self.monitor).name
+        facts = {_words(name): f"{best[name]:.4f}"} | ({} if test is None else {"test accuracy": f"{test:.4f}"})
+        facts |= {"best epoch": f"{best['epoch']:.0f} of {len(self.history)}", "parameters": f"{total.params:,}"}
+        facts |= {"multiply-accumulates": f"{total.macs:,}", "input": str(size(spec.input_shape))}
+        versions = ", ".join(f"{library} {version}" for library, version in settings["versions"].items())
+        return Page(
+            title=f"{spec.name} on {settings['data']['name']}",
+            lead=f"{_capitalized(self.summary)}. The best epoch is chosen by this value: it is optimistic.",
+            sections=[
+                Section("What the result is worth", [f"{_capitalized(text)}." for text in self.remarks]),
+                Section("Curves", [Gallery(_pictures(self.history, name.removeprefix("val_")), "large")]),
+                Section("Data", _data(settings)),
+                Section("Recipe", _recipe(settings)),
+                Section("Continue from here", _commands(self.folder, settings, len(self.history))),
+                Section("Every epoch", [_epochs_table(self.history, best)]),
+            ],
+            facts=facts,
+            foot=f"{versions}, {settings['backend']}. All settings are in run.json.",
+            file="report.html",
+        )
 
     def __repr__(self) -> str:
         test = "" if self.test_accuracy is None else f", test accuracy {self.test_accuracy:.4f}"
@@ -90,51 +120,43 @@ def _short(value: float | None) -> object:
     return round(value, 4) if isinstance(value, float) else value
 
 
+def finished(folder: Path, settings: Settings | None = None) -> Trained | None:
+    """Returns the run in a folder if all of its epochs are finished and its files are written; writes nothing.
+
+    Args:
+        folder: a run folder.
+        settings: of the call; without them the recorded ones count.
+
+    Raises:
+        ReszooError: the folder holds another run.
+    """
+    before = read_settings(folder)
+    if not before or not (folder / FINAL).exists() or not (folder / CARD).exists():
+        return None
+    if settings is not None:
+        check_same(folder, before, settings)
+    recipe = (settings or before)["recipe"]
+    history = read_history(folder)
+    whole = len(history) >= recipe["epochs"] or is_stopped(history, recipe, before)
+    if not whole or recipe["epochs"] != before["recipe"]["epochs"] or ("digest" in before and "results" not in before):
+        return None
+    results = before.get("results") or {"test_accuracy": _test_accuracy(folder), "remarks": []}
+    monitor = recipe.get("monitor", "auto")
+    return Trained(folder, None, history, results["test_accuracy"], tuple(results["remarks"]), monitor)
+
+
+def _test_accuracy(folder: Path) -> float | None:
+    """The test accuracy in the card of a run whose `run.json` has no results."""
+    match = re.search(r"test accuracy of .*\| ([\d.]+) \|", (folder / CARD).read_text(encoding="utf-8"))
+    return float(match[1]) if match else None
+
+
 Row = Mapping[str, float]
 
 
-def run_page(
-    folder: Path, *, lead: str, history: Sequence[dict[str, float]], test: float | None, remarks: Sequence[str]
-) -> Page:
-    """Returns the page of a finished run.
-
-    Args:
-        folder: of the run.
-        lead: the result in a sentence.
-        history: metrics of every epoch.
-        test: test accuracy of the final weights.
-        remarks: what the results are worth.
-    """
-    settings = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
-    spec = NetSpec.model_validate_json(json.dumps(settings["spec"]))
-    total, data = cost(plan(spec)), settings["data"]
-    best = best_of(history)
-    name = metric_of(best).name
-    facts = {NAMES[name]: f"{best[name]:.4f}"} | ({} if test is None else {"test accuracy": f"{test:.4f}"})
-    facts |= {"best epoch": f"{best['epoch']:.0f} of {len(history)}", "parameters": f"{total.params:,}"}
-    facts |= {"multiply-accumulates": f"{total.macs:,}", "input": str(size(spec.input_shape))}
-    versions = ", ".join(f"{library} {version}" for library, version in settings["versions"].items())
-    return Page(
-        title=f"{spec.name} on {data['name']}",
-        lead=lead,
-        sections=[
-            Section("What the result is worth", [f"{text[0].upper()}{text[1:]}." for text in remarks]),
-            Section("Curves", [Gallery(_pictures(history, best), "large")]),
-            Section("Data", _data(settings)),
-            Section("Recipe", _recipe(settings)),
-            Section("Continue from here", _commands(folder, settings, len(history))),
-            Section("Every epoch", [_epochs_table(history, best)]),
-        ],
-        facts=facts,
-        foot=f"{versions}, {settings['backend']}. All settings are in run.json.",
-        file="report.html",
-    )
-
-
-def _pictures(history: Sequence[Row], best: Row) -> list[Picture]:
+def _pictures(history: Sequence[Row], main: str) -> list[Picture]:
     """The losses as `curves`, and the metrics that have a value for training and for validation."""
     names = [name for name in history[0] if f"val_{name}" in history[0] and name != "loss"]
-    main = metric_of(dict(best)).name.removeprefix("val_")
     names.sort(key=lambda name: name != main)
     pictures = [_picture(history, "loss", name="curves", label="loss, without the L2 penalty", scale="log")]
     pictures += [_picture(history, name, name=name, label=name.replace("_", " "), scale="linear") for name in names[:3]]
@@ -208,6 +230,14 @@ SHOWN = ("accuracy", "top5", "map", "f1_macro", "auc", "rmse", "mae", "r2")
 """Metrics that a card lists, where a history has them."""
 
 
+def _words(metric: str) -> str:
+    return NAMES.get(metric, metric.replace("_", " "))
+
+
+def _capitalized(text: str) -> str:
+    return f"{text[0].upper()}{text[1:]}"
+
+
 def card(folder: Path, results: Mapping[str, Any]) -> str:
     """Returns the model card of a run folder, as Markdown.
 
@@ -215,8 +245,7 @@ def card(folder: Path, results: Mapping[str, Any]) -> str:
         folder: of the run.
         results: `test`, metrics of the final weights on the test part; and `remarks`.
     """
-    settings = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
-    rows = [json.loads(line) for line in (folder / HISTORY).read_text(encoding="utf-8").splitlines()]
+    settings, rows = read_settings(folder), read_history(folder)
     spec = NetSpec.model_validate_json(json.dumps(settings["spec"]))
     total, data, recipe = cost(plan(spec)), settings["data"], settings["recipe"]
     start = "random weights" if settings["weights"] is None else settings["weights"]
@@ -233,7 +262,7 @@ def card(folder: Path, results: Mapping[str, Any]) -> str:
         "",
         *_table(rows, data["validation"], results.get("test") or {}, recipe.get("monitor", "auto")),
         "",
-        *(f"* {line[0].upper()}{line[1:]}." for line in results.get("remarks", ())),
+        *(f"* {_capitalized(line)}." for line in results.get("remarks", ())),
     ]
     versions = ", ".join(f"{name} {version}" for name, version in settings["versions"].items())
     return "\n".join([*lines, "", f"{versions}, {settings['backend']}. All settings are in `run.json`.", ""])
@@ -247,7 +276,7 @@ def _outputs(settings: Mapping[str, Any]) -> str:
 def _table(rows: list[dict[str, float]], examples: int, test: Mapping[str, float], monitor: str) -> list[str]:
     last, best = rows[-1], best_of(rows, monitor)
     key = metric_of(last, monitor).name
-    words = NAMES.get(key, key.replace("_", " "))
+    words = _words(key)
     lines = [
         "| measured | value |",
         "|--|--|",
