@@ -113,7 +113,7 @@ def randomised(name):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("part", choices=["families", "accuracy", "speed"])
-    parser.add_argument("--formats", nargs="+", default=["saved_model", "onnx", "litert", "openvino"])
+    parser.add_argument("--formats", nargs="+", default=[*FORMATS])
     parser.add_argument("--data", type=Path)
     parser.add_argument("--networks", nargs="+", default=["resnet20_cifar", "resnet50"])
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 8])

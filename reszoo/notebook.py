@@ -40,15 +40,16 @@ def html_fields(data: Mapping[str, object], *, title: str = "") -> str:
         data: settings by name; dicts and lists of dicts are opened.
         title: caption above the table.
     """
-    return html_table(("field", "value"), _field_rows(data, ""), title=title)
+    return html_table(("field", "value"), field_rows(data), title=title)
 
 
-def _field_rows(data: Mapping[str, object], prefix: str) -> Iterable[tuple[str, object]]:
+def field_rows(data: Mapping[str, object], prefix: str = "") -> Iterable[tuple[str, object]]:
+    """Yields dotted name and value of every field of nested settings; dicts and lists of dicts are opened."""
     for name, value in data.items():
         if isinstance(value, (list, tuple)) and value and isinstance(value[0], Mapping):
             value = dict(zip(map(str, range(len(value))), value, strict=True))
         if isinstance(value, Mapping):
-            yield from _field_rows(value, f"{prefix}{name}.")
+            yield from field_rows(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value
 

@@ -9,8 +9,8 @@ from test_page import ROWS
 import reszoo
 from reszoo.arch import zoo
 from reszoo.data.audit import Audit, Sizes
-from reszoo.data.duplicates import Duplicates
-from reszoo.data.files import LeftOut
+from reszoo.data.examples import Duplicates
+from reszoo.data.image_folder import LeftOut
 from reszoo.deployment.artifact import Artifact
 from reszoo.deployment.bench import Bench, Timing
 from reszoo.diagnosis.advice import Advice
@@ -26,10 +26,9 @@ from reszoo.experiments import contestants as tables, findings
 from reszoo.experiments.comparison import Comparison, Measured
 from reszoo.experiments.degradation_gap import gap
 from reszoo.experiments.evidence import Evidence
-from reszoo.experiments.quickstart import QuickstartRun
+from reszoo.experiments.quickstart import QuickstartRun, Transferred
 from reszoo.experiments.quickstart_page import quickstart_page
 from reszoo.experiments.trainer import Run, rows
-from reszoo.experiments.transfer import Transferred
 from reszoo.report.search import search_page
 from reszoo.training.evaluate import Evaluation
 from reszoo.training.evaluation_data import WrongExample
@@ -204,7 +203,7 @@ def evaluation(_):
         protocol="the test part of digits: 359 examples, each once, no augmentation",
         reliability=(Bin(20, 0.4, 0.35), Bin(80, 0.7, 0.75), Bin(259, 0.98, 0.95)),
         wrong=tuple(WrongExample(f"photos/{i}.png", "class 1", LONG, 0.9, image) for i, image in enumerate(images)),
-        notes=("no example was taken for class 3",),
+        notes=("no example was predicted as class 3",),
     ).page()
 
 
@@ -234,7 +233,10 @@ def trained(folder, epochs=12):
         }
         for epoch in range(1, epochs + 1)
     ]
-    remarks = ("always 1: 10.49% of the validation examples", "1,295 training images: pretrained weights come first")
+    remarks = (
+        "always predicting 1, the largest class, is right for 10.49% of the validation examples",
+        "1,295 training images: pretrained weights are the first thing to try",
+    )
     return Trained(folder, None, history, 0.9, remarks).page()
 
 

@@ -35,6 +35,14 @@ def test_list_of_a_user_file(tmp_path):
     assert "4096" in run("info", "my_nets.yaml:wide_thing", folder=tmp_path)
 
 
+def test_list_measures_networks(tmp_path):
+    (tmp_path / "my_nets.yaml").write_text("tiny: {base: residual_mlp18, depths: 1, input_shape: [4], classes: 3}\n")
+    (row,) = json.loads(run("list", "--zoo", "my_nets.yaml", "--bench", "--json", folder=tmp_path))
+    assert row["name"] == "tiny" and row["latency_ms"] > 0
+    # Training does more than inference does, with the same batch.
+    assert row["images_per_second"] > row["trained_per_second"] > 0
+
+
 def test_info_prints_cost_reference_and_twin():
     output, cost = run("info", "resnet50"), reszoo.cost("resnet50")
     plain = reszoo.cost(reszoo.spec("resnet50").plain())

@@ -17,10 +17,9 @@ from PIL import Image, ImageCms, features
 import reszoo
 from reszoo.data import streams
 from reszoo.data.arrays import Arrays
-from reszoo.data.duplicates import digests
+from reszoo.data.examples import digests
 from reszoo.data.image_folder import ImageFiles
-from reszoo.data.join import match_labels
-from reszoo.data.parts import part_of
+from reszoo.data.parts import match_labels, part_of
 from reszoo.data.pictures import decode, problem
 from reszoo.data.ranges import Scaling, measure, value_range
 from reszoo.data.splits import divide

@@ -15,7 +15,7 @@ from conftest import needs, refused
 from test_weights import in_dialect, small, values
 
 import reszoo
-from reszoo.weights import catalogue, download, sources
+from reszoo.weights import catalogue, download, origin
 from reszoo.weights.catalogue import File
 from reszoo.weights.dialects import dialects
 from reszoo.weights.formats.write import write_safetensors, write_torch
@@ -266,9 +266,9 @@ def test_an_address_loads_and_its_name_has_the_hash(server, published):
 def test_a_local_copy_of_published_weights_is_recognized(server, home, published, tmp_path):
     _, path = published
     (tmp_path / path[1:]).write_bytes(server.bodies[path])
-    assert sources.published_record(tmp_path / path[1:]).name == "resnet18.small"
+    assert origin.published_record(tmp_path / path[1:]).name == "resnet18.small"
     (tmp_path / path[1:]).write_bytes(server.bodies[path] + b"x")
-    assert sources.published_record(tmp_path / path[1:]) is None
+    assert origin.published_record(tmp_path / path[1:]) is None
 
 
 @needs("huggingface_hub")

@@ -10,8 +10,9 @@ from pages import PAGES, diagnosis, profile
 from test_page import Reader, chromium, read  # noqa: F401
 
 from reszoo.diagnosis.measures.result import control_text
-from reszoo.report.page import POLICY, Picture
+from reszoo.report.page import POLICY, Picture, Table
 from reszoo.report.write import write
+from reszoo.training.trained import Trained
 
 NAMES = list(PAGES)
 COMPLETE = ("trained", "evaluation")
@@ -93,11 +94,41 @@ def test_run_page_continues_the_run(pages):
     assert file.name == "report.html" and (file.parent / "curves.png").is_file()
 
 
+@pytest.mark.parametrize(("monitor", "best"), [("auto", 2), ("loss", 1)])
+def test_run_page_shows_the_best_epoch_of_the_recipe_s_metric(pages, monitor, best):
+    _page, file = pages["trained"]
+    row = {"accuracy": 0.5, "loss": 1.0, "penalty": 0.0, "learning_rate": 0.1}
+    history = [
+        {"epoch": 1, **row, "val_accuracy": 0.5, "val_loss": 0.2},
+        {"epoch": 2, **row, "val_accuracy": 0.6, "val_loss": 0.3},
+    ]
+    page = Trained(file.parent, None, history, None, (), monitor).page()
+    assert page.facts["best epoch"] == f"{best} of 2"
+    assert {"auto": "validation accuracy", "loss": "validation loss"}[monitor] in page.facts
+    assert page.sections[-1].parts[0].marked == {best - 1}
+
+
 def test_quickstart_page_has_references_and_command(pages):
     parsed = read(pages["quickstart"][1])
     assert "He et al. (2016). Deep Residual Learning for Image Recognition." in parsed.text("p")
     assert "@inproceedings{he2016deep," in parsed.text("code") and "pages = {770--778}" in parsed.text("code")
     assert "reszoo quickstart --depths 20 44 --seed 0" in parsed.text("code")
+
+
+def test_every_column_of_the_times_holds_what_its_heading_says(pages):
+    page, _ = pages["bench"]
+    table = next(part for part in page.sections[0].parts if isinstance(part, Table))
+    timing = page.numbers["timings"][0]
+    assert dict(zip(table.columns, table.rows[0], strict=True)) == {
+        "format": timing["format"],
+        "batch": timing["batch"],
+        "median (ms)": timing["milliseconds"],
+        "least (ms)": timing["least"],
+        "examples per second": timing["examples_per_second"],
+        "load (s)": timing["load_seconds"],
+        "memory (MB)": timing["megabytes"],
+        "threads": timing["threads"],
+    }
 
 
 def test_an_html_file_is_written_alone(tmp_path, pages):

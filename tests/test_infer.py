@@ -462,8 +462,8 @@ def test_norms_without_scale_are_read(tmp_path):
 
 
 def test_a_stride_before_or_behind_a_unit_of_1x1_is_no_question(tmp_path):
+    from reszoo.weights.origin import open_weights
     from reszoo.weights.questions import questions
-    from reszoo.weights.sources import open_weights
 
     model = reszoo.create("resnet50", depths=1, width_multiplier=0.0625, input_shape=(64, 64, 3), classes=5)
     reszoo.convert(model, tmp_path / "net.pth", to="torchvision")

@@ -23,12 +23,12 @@ from test_weights import FORMS, in_dialect, small, write_legacy_h5
 import reszoo
 from reszoo.errors import ReszooError
 from reszoo.weights.dialects import dialects
-from reszoo.weights.foreign import likely_kind
 from reszoo.weights.formats.read import read
 from reszoo.weights.formats.write import write_torch
 from reszoo.weights.select import is_averaged
 from reszoo.weights.summary import details, summary
 from reszoo.weights.translate import translate
+from reszoo.weights.translated import likely_kind
 
 torch = pytest.importorskip("torch", reason="not installed: torch")
 from torch import nn  # noqa: E402

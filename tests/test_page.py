@@ -17,11 +17,10 @@ from scipy.stats import f_oneway
 
 from reszoo import atomic
 from reszoo.report import pictures
+from reszoo.report.costs import Point, Step, best_so_far, draw_front, draw_progress
 from reszoo.report.effects import Sample, draw_effect, draw_interaction, groups, shares
 from reszoo.report.lines import Line, draw_lines
 from reszoo.report.page import Cell, Code, Gallery, Image, Section, Table, write_page
-from reszoo.report.progress import Step, best_so_far, draw_progress
-from reszoo.report.scatter import Point, draw_front
 from reszoo.report.search import search_page
 from reszoo.report.trials import Row, scores_at_common_epoch
 from reszoo.report.write import write

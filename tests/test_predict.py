@@ -413,7 +413,7 @@ def test_a_class_that_is_never_predicted_has_a_dash_and_a_note(tmp_path):
     data = rows_of(np.array([0] * 7 + [1] * 9), "classification", ("ants", "bees"))
     result = reszoo.evaluate(file, data, part="all")
     assert result.notes == (
-        "no example was taken for bees",
+        "no example was predicted as bees",
         "no better than always naming the largest class: 43.75% beside 56.25%, and two standard errors of 16 examples "
         "are 24.80%",
     )

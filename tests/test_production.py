@@ -18,9 +18,9 @@ from reszoo.cli.screen import app
 from reszoo.data.arrays import Arrays
 from reszoo.data.digest import digests
 from reszoo.data.examples import Concatenation
-from reszoo.report.intervals import interval
+from reszoo.report.trials import interval
 from reszoo.training.selection import Metric
-from reszoo.tuning.importance import importances
+from reszoo.tuning.page import importances
 from reszoo.tuning.production import SEEN, with_validation
 
 

@@ -49,7 +49,7 @@ FORMATS = {"errors", "atomic", "weights.formats"}
 """Readers of untrusted files import nothing about networks."""
 PARSERS = {"struct", "zipfile", "pickletools"}
 KERAS_MODULES = {
-    *("arch/build.py", "arch/layers.py", "arch/liveness.py", "arch/scan.py", "weights/preprocessing_layers.py"),
+    *("arch/build.py", "arch/layers.py", "arch/liveness.py", "arch/scan.py"),
     *(f"training/{name}.py" for name in ("batches", "checkpointing", "devices", "fine_tune", "heads", "optimizers")),
     *(f"training/{name}.py" for name in ("callbacks", "losses", "rate_finder", "remarks")),
     *("training/run.py", "tuning/hypermodel.py", "tuning/worker_main.py"),

@@ -19,10 +19,12 @@ from conftest import needs, refused, shown
 from reszoo.errors import ReszooError
 from reszoo.weights.formats.checkpoint import REDOWNLOAD, BrokenFileError
 from reszoo.weights.formats.read import read
-from reszoo.weights.formats.torch_files import MAGIC
 from reszoo.weights.select import by_dicts, chosen, restricted
 
 # PyTorch files written by hand: its library may be absent.
+
+MAGIC = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
+"""The pickle of the magic number with which a legacy file begins."""
 
 
 class Name(str):

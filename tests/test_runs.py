@@ -435,14 +435,19 @@ def test_remarks_say_what_a_result_is_worth():
     truth = data.validation.labels
     poor = remarks(data, [{"val_accuracy": 0.75}], outputs_of(np.zeros(len(truth), int), 2), pretrained=False)
     text = "; ".join(poor)
-    assert text.startswith("always 0: 75.00%") and "no better than always naming the largest class" in text
+    assert (
+        text.startswith("always predicting 0, the largest class, is right for 75.00%")
+        and "no better than always naming the largest class" in text
+    )
     assert "never predicted for a validation example: 1" in text and "only 8 validation examples" in text
     wrong = "; ".join(remarks(data, [{"val_accuracy": 0.0}], outputs_of(1 - truth, 2), pretrained=False))
     assert "above chance (0.693)" in wrong
     many = reszoo.open_data((np.tile(X, (10, 1)), np.tile(Y, 10)))
     truth = many.validation.labels
     good = remarks(many, [{"val_accuracy": 0.99}], outputs_of(truth), pretrained=False)
-    assert good == [f"always 0: {np.mean(truth == 0):.2%} of the validation examples"]
+    assert good == [
+        f"always predicting 0, the largest class, is right for {np.mean(truth == 0):.2%} of the validation examples"
+    ]
 
 
 def test_one_line_an_epoch_without_a_terminal(tmp_path, capsys):
@@ -512,7 +517,7 @@ def test_commands_continue_a_run_and_refuse_mistakes(tmp_path):
     start = ("train", "--model", "residual_mlp18", "--data", "t.csv", "--net", "depths=1", "--output", "[v2]")
     first = command(*start, "--epochs", "1")
     assert first.returncode == 0, first.stderr[-2000:]
-    assert "always x" in first.stdout and "Saved to [v2]" in first.stdout and "epoch 1 of 1" in first.stdout
+    assert "always predicting x" in first.stdout and "Saved to [v2]" in first.stdout and "epoch 1 of 1" in first.stdout
     (tmp_path / "moved").mkdir()
     longer = command("train", "--continue", "[v2]", "--epochs", "2")
     assert longer.returncode == 0 and "epoch 2 of 2" in longer.stdout, longer.stderr[-2000:]

@@ -9,7 +9,7 @@ from conftest import python, refused
 import reszoo
 from reszoo.arch.cost import cost
 from reszoo.arch.plan import plan
-from reszoo.tuning.sizes import KINDS
+from reszoo.tuning.candidates import KINDS
 
 SPACES = reszoo.list_spaces()
 

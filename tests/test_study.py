@@ -35,14 +35,12 @@ from reszoo.tuning import accelerators
 from reszoo.tuning.budget import Budget, Feasible
 from reszoo.tuning.halving import Halving
 from reszoo.tuning.job import Job, Outcome
-from reszoo.tuning.latency import Latencies
 from reszoo.tuning.proposals import PROCESS, derive_seed, process_identity
 from reszoo.tuning.records import TrialEnd, TrialFailed
 from reszoo.tuning.results import Trial, front, fronts, numbers_to_keep
-from reszoo.tuning.sending import check_callbacks
 from reszoo.tuning.storage import fail_and_requeue, quiet as quietly, requeue_orphans
 from reszoo.tuning.worker_main import damaged_file, resident_memory
-from reszoo.tuning.worker_process import Worker
+from reszoo.tuning.worker_process import Latencies, Worker, check_callbacks
 
 
 @pytest.fixture(autouse=True)
@@ -1014,7 +1012,7 @@ def test_workers_have_a_gpu_each_and_take_memory_as_they_need_it(tmp_path, monke
 
 OF_A_SCRIPT = """
 import keras, pickle, sys
-from reszoo.tuning.sending import check_callbacks, dumps
+from reszoo.tuning.worker_process import check_callbacks, dumps
 
 class Hello(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from reszoo.arch.context import policy_of
 from reszoo.arch.recover import layers_of
 from reszoo.arch.spec import NetSpec
 from reszoo.strict_json import strict_json
@@ -104,6 +104,20 @@ def successor(spec: NetSpec, model: KerasModel, /, *, without: Sequence[str] = (
     if facts := read_facts(model):
         write_facts(network, {name: value for name, value in facts.items() if name not in without})
     return network
+
+
+@contextmanager
+def policy_of(model: KerasModel) -> Iterator[None]:
+    """Sets Keras' dtype policy to that of a network."""
+    import keras
+
+    previous = keras.config.dtype_policy()
+    policies = [layer.dtype_policy for layer in layers_of(model) if layer.name.endswith(("_conv", "_dense"))]
+    keras.config.set_dtype_policy(policies[0] if policies else previous)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(previous)
 
 
 def holds_facts(model: KerasModel, /) -> bool:

@@ -8,7 +8,7 @@ from itertools import product
 from math import sqrt
 from typing import Any, NamedTuple
 
-from reszoo.arch.parts import Activation, Init, squeeze_width
+from reszoo.arch.parts import Activation, Init, shortest_ratio, squeeze_width
 
 Config = dict[str, Any]
 
@@ -160,22 +160,6 @@ def _start_of(kind: str, config: Config) -> str:
     if kind == "Orthogonal":
         return "random" if config["gain"] in (sqrt(2.0), 1.0, 0.5) else "scaled"
     return "identity" if kind == "Zeros" else "random"
-
-
-def shortest_ratio(widths: Sequence[tuple[float, int]]) -> float:
-    """Returns the shortest decimal ratio that reproduces all unit widths.
-
-    Example:
-        >>> from reszoo.arch.layer_fields import shortest_ratio
-        >>> shortest_ratio([(256, 64), (512, 128)])
-        0.25
-
-    Args:
-        widths: pairs of a stage's width and its unit's width; `round(stage * ratio) == unit` for all of them.
-    """
-    stage, unit = max(widths)
-    decimals = (round(unit / stage, digits) for digits in range(1, 17))
-    return next((ratio for ratio in decimals if all(round(w * ratio) == u for w, u in widths)), unit / stage)
 
 
 def _norm(layers: Mapping[str, LayerDescription]) -> Config:

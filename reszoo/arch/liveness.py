@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from reszoo.arch.layer_fields import shortest_ratio
 from reszoo.arch.ops import Op, Plan
+from reszoo.arch.parts import shortest_ratio
 from reszoo.arch.plan import plan
 from reszoo.arch.spec import NetSpec
 from reszoo.errors import ReszooError

@@ -17,11 +17,10 @@ import numpy as np
 from keras import ops
 
 from reszoo.arch.build import build, names_of, unique_name
-from reszoo.arch.context import policy_of, unchanged_randomness
-from reszoo.arch.facts import read_facts, write_facts
+from reszoo.arch.facts import policy_of, read_facts, write_facts
 from reszoo.arch.plan import plan
 from reszoo.arch.recover import layers_by_name, spec_of
-from reszoo.arch.repeated import RepeatedBlocks, Stack
+from reszoo.arch.repeated import RepeatedBlocks, Stack, unchanged_randomness
 from reszoo.arch.runs import has_runs, runs_of, warn_of_no_runs
 from reszoo.arch.spec import NetSpec
 from reszoo.arch.stacked_optimizers import Row, check_optimizer, clip_by_layer, copy_state, copy_training

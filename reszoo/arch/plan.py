@@ -9,8 +9,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from reszoo.arch.ops import Op, Piece, Plan, RepeatedSegments, Shape
-from reszoo.arch.orders import ORDERS
-from reszoo.arch.parts import PADS, Activation, Block, Head, Norm, Stem, Unit, squeeze_width
+from reszoo.arch.parts import ORDERS, PADS, Activation, Block, Head, Norm, Stem, Unit, squeeze_width
 from reszoo.arch.spec import NetSpec
 
 

@@ -10,8 +10,7 @@ from typing import TypeVar
 
 from reszoo.arch.layer_fields import Config, LayerDescription, fields_of
 from reszoo.arch.ops import Op
-from reszoo.arch.orders import ORDERS
-from reszoo.arch.parts import PADS
+from reszoo.arch.parts import ORDERS, PADS
 from reszoo.arch.plan import plan
 from reszoo.arch.spec import NetSpec
 from reszoo.config import valid_name

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import product
 from types import MethodType
 from typing import Any
@@ -13,7 +15,6 @@ import numpy as np
 from keras import ops
 
 from reszoo.arch.build import channels_first, submodel
-from reszoo.arch.context import unchanged_randomness
 from reszoo.arch.jax_convolution import quicken
 from reszoo.arch.layers import initializer
 from reszoo.arch.ops import Op, Segment
@@ -271,3 +272,13 @@ def _drop_path(layer: Any, inputs: Tensor, training: bool = False) -> Tensor:
     else:
         kept, result = noise >= rate, inputs * factor
     return ops.where(kept, result, ops.zeros_like(result))
+
+
+@contextmanager
+def unchanged_randomness() -> Iterator[None]:
+    """Leaves Python's generator as it was: Keras draws the seeds of initializers and dropout from it."""
+    state = random.getstate()
+    try:
+        yield
+    finally:
+        random.setstate(state)

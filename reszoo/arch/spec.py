@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, Strict, model_validator
 
-from reszoo.arch.orders import ORDERS
 from reszoo.arch.parts import (
+    ORDERS,
     PADS,
     Activation,
     Block as Block,

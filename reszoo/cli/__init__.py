@@ -16,12 +16,9 @@ from reszoo.cli import (  # noqa: F401  (each adds its commands)
     evidence,
     networks,
     predict,
-    quickstart,
-    rate,
     search,
     studies,
     training,
-    weights,
 )
 from reszoo.cli.mistakes import Mistake, explained, in_option_form
 from reszoo.cli.quiet import quiet_imports

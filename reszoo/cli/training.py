@@ -1,4 +1,4 @@
-"""The command train."""
+"""The commands train and lr."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ from reszoo.cli.options import (
     RecipeChanges,
     RecipeName,
     Size,
+    Target,
     Task,
     Test,
     Validation,
     Weights,
 )
-from reszoo.cli.screen import app, changes_of, check_folder, console, keep, nested, print_json, say
+from reszoo.cli.screen import app, changes_of, check_file, check_folder, console, keep, nested, print_json, say
 from reszoo.errors import ReszooError
 from reszoo.report.tables import table
 from reszoo.training.run_folder import SETTINGS
@@ -174,3 +175,39 @@ def _show(run: Trained, *, as_json: bool) -> None:
     if as_json:
         fields = ("folder", "best", "test_accuracy", "remarks", "history")
         print_json({name: getattr(run, name) for name in fields})
+
+
+@app.command()
+def lr(
+    model: Annotated[str, options.model()],
+    data: Annotated[str, options.data()],
+    output: Annotated[Path, options.output(".png file of the curve")] = Path("lr.png"),
+    recipe: RecipeName = None,
+    weights: Weights = None,
+    size: Size = None,
+    target: Target = None,
+    steps: Annotated[int, typer.Option(min=2, help="steps from the lowest to the highest rate")] = 100,
+    seed: Annotated[int, options.seed("split, initial weights, shuffling")] = 0,
+    change: RecipeChanges = None,
+    net: Changes = None,
+    as_json: Json = False,
+) -> None:
+    """Find a learning rate: train a copy with a growing rate and draw the losses."""
+    from reszoo.data.sources import open_data
+    from reszoo.training.train import checked_spec
+
+    check_file(output, ".png")
+    overrides, changes = nested(changes_of(change or [], "--set")), changes_of(net or [])
+    source = open_data(data, size=size, target=target, seed=seed)
+    # Before the next import loads TensorFlow.
+    spec = checked_spec(model, source, recipe=recipe, changes=changes, weights=weights, **overrides)
+    from reszoo.report.lines import draw_rates
+    from reszoo.training.rate_finder import find_rate
+
+    settings: dict[str, Any] = {"recipe": recipe, "weights": weights, "steps": steps, "seed": seed}
+    curve = find_rate(spec, source, **settings, **overrides)
+    draw_rates(curve.rates, curve.losses, curve.suggestion, output)
+    say(f"learning rate {curve.suggestion:.2g}: --set learning_rate.peak={curve.suggestion:.2g}")
+    say(f"Saved to {output}")
+    if as_json:
+        print_json(curve)

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from reszoo.data.duplicates import Duplicates, duplicates
-from reszoo.data.examples import Examples, count_labels
-from reszoo.data.files import LeftOut, printable
+from reszoo.data.examples import Duplicates, Examples, count_labels, duplicates
+from reszoo.data.image_folder import LeftOut, printable
 from reszoo.data.labels import Task
 from reszoo.notebook import html_table
 from reszoo.report.bars import draw_bars

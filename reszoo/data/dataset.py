@@ -9,7 +9,7 @@ from typing import Any, Literal
 from reszoo.data.audit import Audit, audit
 from reszoo.data.columns import Columns
 from reszoo.data.examples import Examples, count_labels
-from reszoo.data.files import LeftOut
+from reszoo.data.image_folder import LeftOut
 from reszoo.data.labels import Task
 from reszoo.data.ranges import Range, Scaling, value_range
 from reszoo.errors import ReszooError

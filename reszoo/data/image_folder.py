@@ -1,17 +1,108 @@
-"""Folders of image files."""
+"""Folders of image files: which files are pictures, which are left out and why, and reading them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 from unicodedata import normalize
 
-from reszoo.data.files import LeftOut, is_passed_over, list_files, printable, readable
 from reszoo.data.pictures import FORMATS as FORMATS, Channels, decode, problem
 from reszoo.errors import ReszooError, nearest
 from reszoo.types import Array
+
+SYSTEM_FOLDERS = frozenset({"__macosx", "@eadir", "$recycle.bin", "system volume information", "lost+found"})
+"""What systems leave beside people's folders, in lower case."""
+
+FULL_CHECK = 20_000
+"""Up to this many files are decoded once before training starts; in larger folders only the headers are checked."""
+
+
+class LeftOut(NamedTuple):
+    """A file or folder that is not read."""
+
+    path: Path
+    reason: str
+
+    def __repr__(self) -> str:
+        return f"LeftOut({str(self.path)[-60:]!r}: {self.reason[:60]})"
+
+    def __str__(self) -> str:
+        return f"skipped {printable(self.path)}: {self.reason}"
+
+
+class Listing(NamedTuple):
+    """Files, and what was left out beside them."""
+
+    files: tuple[Path, ...]
+    left_out: tuple[LeftOut, ...]
+
+    def __repr__(self) -> str:
+        return f"Listing({len(self.files):,} files, {len(self.left_out):,} left out)"
+
+
+def printable(path: str | Path) -> str:
+    """Returns a path as text that every console takes: names that are no UTF-8 have question marks in them."""
+    return str(path).encode("utf-8", "replace").decode("utf-8")
+
+
+def is_passed_over(name: str) -> bool:
+    """Returns whether a name is hidden (a leading dot) or one of the folders that systems make."""
+    return name.startswith(".") or name.lower() in SYSTEM_FOLDERS
+
+
+def list_files(folder: Path) -> Listing:
+    """Returns all files in a folder and in the folders in it, sorted; links are followed.
+
+    Hidden files and folders, and those of systems (`__MACOSX`), are passed over. Links that lead nowhere or back to
+    a folder above them, and unreadable folders, are left out with their reason.
+    """
+    left_out: list[LeftOut] = []
+    start, target = Path(os.path.abspath(folder)), Path(os.path.realpath(folder))
+    # A folder that is a link is below two folders.
+    above = {os.path.realpath(path) for path in (*start.parents, *target.parents)}
+    files = sorted(_walk(folder, tuple(above), left_out))
+    return Listing(tuple(files), tuple(sorted(left_out)))
+
+
+def _walk(folder: Path, above: tuple[str, ...], left_out: list[LeftOut]) -> Iterator[Path]:
+    here = os.path.realpath(folder)
+    if here in above:
+        left_out.append(LeftOut(folder, "a link back to a folder above it"))
+        return
+    try:
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError as error:
+        left_out.append(LeftOut(folder, f"an unreadable folder ({error.strerror})"))
+        return
+    for entry in entries:
+        path = Path(entry.path)
+        try:
+            if is_passed_over(entry.name):
+                if entry.is_dir():
+                    left_out.append(LeftOut(path, "a hidden folder, or one of the system"))
+            elif entry.is_dir():
+                yield from _walk(path, (*above, here), left_out)
+            elif entry.is_file():
+                yield path
+            else:
+                reason = "a link that leads nowhere" if entry.is_symlink() else "not a regular file"
+                left_out.append(LeftOut(path, reason))
+        except OSError as error:
+            left_out.append(LeftOut(path, f"unreadable ({error.strerror})"))
+
+
+def readable(files: Sequence[Path]) -> Listing:
+    """Returns the files that are pictures; the others are left out with their reason."""
+    with ThreadPoolExecutor() as pool:
+        problems = list(pool.map(lambda path: problem(path, thorough=len(files) <= FULL_CHECK), files))
+    pairs = list(zip(files, problems, strict=True))
+    left_out = tuple(LeftOut(path, reason) for path, reason in pairs if reason)
+    return Listing(tuple(path for path, reason in pairs if not reason), left_out)
+
 
 CACHE_BYTES = 1 << 30
 """Limit of the cache of decoded images."""
@@ -80,11 +171,6 @@ def _beside(path: Path) -> str:
     if is_passed_over(path.name):
         return ""
     return "in no class folder" if path.exists() else "a link that leads nowhere"
-
-
-def is_image(path: Path) -> bool:
-    """Returns whether a file is a readable image."""
-    return not problem(path, thorough=False)
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,8 @@ from typing import Any
 from reszoo.data.arrays import Arrays, check_inputs, check_weights, shrink_images, to_channels
 from reszoo.data.columns import Columns
 from reszoo.data.dataset import Data
-from reszoo.data.duplicates import copies, digests
-from reszoo.data.files import LeftOut
-from reszoo.data.image_folder import ImageFiles, index_folder
+from reszoo.data.examples import copies, digests
+from reszoo.data.image_folder import ImageFiles, LeftOut, index_folder
 from reszoo.data.labels import Task, read_labels
 from reszoo.data.memory import check_memory
 from reszoo.data.parts import layout

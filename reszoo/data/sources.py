@@ -11,18 +11,17 @@ from typing import Any, TypeAlias
 from reszoo.data.arrays import check_inputs
 from reszoo.data.columns import Columns
 from reszoo.data.dataset import Data as Data
-from reszoo.data.duplicates import duplicates
-from reszoo.data.examples import Examples as Examples
+from reszoo.data.examples import Examples as Examples, duplicates
 from reszoo.data.image_folder import ImageFiles
-from reszoo.data.join import with_part
 from reszoo.data.labels import Task, case_notes
 from reszoo.data.openers import arrays_data, folder_data, table_data
 from reszoo.data.pairs import Parts, parts_of, read_npz
+from reszoo.data.parts import with_part
 from reszoo.data.pictures import Channels, check_channels
 from reszoo.data.ranges import Scaling as Scaling, value_range
 from reszoo.data.splits import refuse_own_validation
 from reszoo.data.streams import is_hugging_face, read_columns, read_stream
-from reszoo.data.table import is_table
+from reszoo.data.table_files import is_table
 from reszoo.errors import ReszooError, nearest
 from reszoo.types import Array, Tensor
 
@@ -47,7 +46,7 @@ def open_data(
     columns: Columns | None = None,
     seed: int = 0,
     channels: Channels | None = None,
-    groups: str | Sequence[Any] | Array | Callable[[Path], Any] | None = None,
+    groups: str | Sequence[object] | Array | Callable[[Path], object] | None = None,
     sample_weight: str | Sequence[float] | Array | None = None,
     folds: int | None = None,
     fold: int | None = None,

@@ -12,7 +12,7 @@ from reszoo.data.cells import Table, counted, listing
 from reszoo.data.columns import Columns
 from reszoo.data.labels import Task
 from reszoo.data.learn_columns import learn_columns
-from reszoo.data.table_files import file_table, frame_table, is_frame, is_table_file, series_cells
+from reszoo.data.table_files import file_table, frame_table, is_frame, series_cells
 from reszoo.data.targets import known_targets, read_targets, target_names
 from reszoo.errors import ReszooError, nearest
 from reszoo.types import Array
@@ -50,13 +50,6 @@ class Rows(NamedTuple):
 
     def __repr__(self) -> str:
         return f"Rows({len(self.names):,} rows of {self.x.shape[1]:,} features, {len(self.notes)} notes)"
-
-
-def is_table(source: object) -> bool:
-    """Returns whether a source is a table: a `.csv` or `.tsv` file, a data frame, or a frame and its target."""
-    if isinstance(source, tuple) and len(source) == 2:
-        return is_frame(source[0])
-    return is_frame(source) or (is_table_file(source) and not Path(str(source)).expanduser().is_dir())
 
 
 def open_table(

@@ -36,6 +36,13 @@ def is_frame(source: object) -> bool:
     return hasattr(source, "columns") and any(hasattr(source, name) for name in ("to_dict", "iloc", "to_pydict"))
 
 
+def is_table(source: object) -> bool:
+    """Returns whether a source is a table: a `.csv` or `.tsv` file, a data frame, or a frame and its target."""
+    if isinstance(source, tuple) and len(source) == 2:
+        return is_frame(source[0])
+    return is_frame(source) or (is_table_file(source) and not Path(str(source)).expanduser().is_dir())
+
+
 def file_table(path: Path) -> Table:
     """Returns the rows of a `.csv` or `.tsv` file, compressed by gzip or not.
 
@@ -47,7 +54,7 @@ def file_table(path: Path) -> Table:
             another; the message names the row.
     """
     text = _text(path)
-    separator, text, skipped = _separator(path, text)
+    separator, text, skipped = _separator(text)
     records = _records(path, text, separator, skipped)
     if not records:
         raise ReszooError(str(path), got="an empty file", expected="a line of names and rows")
@@ -133,7 +140,7 @@ def _text(path: Path) -> str:
     return text
 
 
-def _separator(path: Path, text: str) -> tuple[str, str, int]:
+def _separator(text: str) -> tuple[str, str, int]:
     """The separator, the text from the line of names on, and the number of lines before it."""
     lines = text.splitlines(keepends=True)
     skipped = next((index for index, line in enumerate(lines) if line.strip()), 0)

@@ -30,8 +30,10 @@ from reszoo.report.page import Gallery, Page, Section, Table
 from reszoo.report.write import Presentable
 from reszoo.types import KerasModel
 
-ROUNDS = (3, 100)
-"""Fewest and most timed calls."""
+BLOCK = 5
+"""Timed calls in a row."""
+ROUNDS = (2, 100)
+"""Fewest blocks, and most timed calls."""
 
 
 class Timing(NamedTuple):
@@ -96,20 +98,10 @@ class Bench(Presentable):
             caption = f"Median time of a call with {size} example{'s' * (size != 1)}; less is better."
             labels = {"name": f"batch_{size}", "title": f"batch {size}", "caption": caption, "xlabel": "milliseconds"}
             pictures.append(draw_bars(times, parts=("median",), **labels))
-        columns = (
-            "format",
-            "batch",
-            "threads",
-            "median (ms)",
-            "least (ms)",
-            "examples per second",
-            "load (s)",
-            "memory (MB)",
-        )
         return Page(
             f"Times of {self.network}",
             f"Fastest for an example: {best.format} in batches of {best.batch}, {best.milliseconds:.3g} ms a call.",
-            [Section("Times", [Gallery(pictures, "large"), Table(columns, self.timings), *self.notes])],
+            [Section("Times", [Gallery(pictures, "large"), Table(FIELDS, self.timings), *self.notes])],
             {"machine": self.machine},
             file="bench.html",
             numbers=json.loads(self.to_json()),
@@ -124,7 +116,9 @@ class Bench(Presentable):
         return html_table(COLUMNS, self.rows(), title=f"{self.network}; {self.machine}", note="; ".join(self.notes))
 
 
-COLUMNS = ("format", "batch", "ms", "least ms", "ratio", "per second", "load s", "MB", "threads")
+FIELDS = ("format", "batch", "median (ms)", "least (ms)", "examples per second", "load (s)", "memory (MB)", "threads")
+"""Headings of the fields of `Timing`, in their order."""
+COLUMNS = ("format", "batch", "median (ms)", "least (ms)", "ratio", "per second", "load (s)", "MB", "threads")
 """Headings of `Bench.rows`."""
 
 
@@ -148,8 +142,8 @@ def bench(
 ) -> Bench:
     """Returns the time of a network in Keras and in other runtimes on this machine.
 
-    All are loaded, then called in turns, so that a busy moment meets all of them. The first format's time is the unit
-    of the ratios.
+    All are loaded, then called in blocks in turns, so that a busy moment meets all of them. The first format's time is
+    the unit of the ratios.
 
     Example:
         >>> import reszoo
@@ -249,16 +243,21 @@ def _in_keras(kind: str, model: KerasModel) -> Callable[[Inputs], Any]:
 
 
 def _times(contestants: Sequence[_Contestant], x: Inputs, seconds: float) -> list[list[float]]:
-    """Seconds of single calls, in turns; a call before them is not timed, since it may compile for this size."""
-    for contestant in contestants:
-        contestant.run(x)
+    """Seconds of single calls, taken in blocks: each contestant in a row as in use, in rounds there and back.
+
+    The first call of a block is not timed: it may compile for this size, threads of the contestant before it still
+    spin, and the weights are not in the processor's cache.
+    """
     times: list[list[float]] = [[] for _ in contestants]
-    for number in range(ROUNDS[1]):
-        for contestant, collected in zip(contestants, times, strict=True):
+    pairs = [*zip(contestants, times, strict=True)]
+    for number in range(ROUNDS[1] // BLOCK):
+        for contestant, collected in pairs if number % 2 == 0 else reversed(pairs):
             if number < ROUNDS[0] or sum(collected) < seconds:
-                start = perf_counter()
                 contestant.run(x)
-                collected.append(perf_counter() - start)
+                for _ in range(BLOCK):
+                    start = perf_counter()
+                    contestant.run(x)
+                    collected.append(perf_counter() - start)
     return times
 
 

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reszoo.data.sources import Data, DataSource, Scaling
-from reszoo.deployment.artifact import Artifact, FormatName, Quantize
+from reszoo.deployment.artifact import Artifact, FormatName, Quantize, moved_into_place, size_of, target_path
 from reszoo.deployment.formats import Format, Inputs, Order, format_for, versions
 from reszoo.deployment.network import file_of, open_network
-from reszoo.deployment.target import moved_into_place, size_of, target_path
 from reszoo.errors import ReszooError
 from reszoo.types import Array, KerasModel
 from reszoo.weights.catalogue import Preprocessing

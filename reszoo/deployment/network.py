@@ -11,6 +11,7 @@ from reszoo.data.columns import Columns
 from reszoo.data.sources import Scaling
 from reszoo.errors import ReszooError
 from reszoo.training.metadata import Metadata, metadata_from, read_metadata
+from reszoo.training.network import load_keras
 from reszoo.training.run_folder import BEST, FINAL, SETTINGS
 from reszoo.types import KerasModel
 from reszoo.weights.catalogue import Preprocessing, find
@@ -144,13 +145,7 @@ def _from_file(model: str | Path) -> Network:
         side = origin(loaded).preprocessing.crop  # type: ignore[union-attr]
         shape = (side, side, len(network.scaling.mean))
         return _from_model(from_checkpoint(model, classifier_activation="softmax", input_shape=shape).model)
-    import keras
-
-    try:
-        loaded = keras.models.load_model(path, compile=False)
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        message = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ReszooError(str(path), got=f"no Keras model ({message})", expected="a .keras file") from None
+    loaded = load_keras(path)
     network = _from_model(loaded)
     if network.scaling is not None:
         return network

@@ -1,9 +1,9 @@
-"""The degradation experiment of He et al. (2015, Fig. 6) in two minutes: residual and plain nets at two depths."""
+"""The experiments of the quickstart: degradation (He et al. 2015, Fig. 6), and the benefit of pretraining."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from reszoo.arch import zoo
@@ -14,6 +14,7 @@ from reszoo.data.sources import Data
 from reszoo.errors import ReszooError
 from reszoo.training.recipes import Recipe, recipe as load_recipe
 from reszoo.types import Array, KerasModel
+from reszoo.weights.catalogue import record
 
 RECIPE = "quickstart"
 
@@ -70,18 +71,11 @@ def run(
     import keras
 
     from reszoo.arch.build import build
-    from reszoo.training.callbacks import progress
-    from reszoo.training.optimizers import compile_for
 
     keras.utils.set_random_seed(seed)
     model = build(spec)
     x, y = data.arrays("train")
-    settings = load_recipe(recipe)
-    steps = settings.epochs * -(-len(x) // settings.batch)
-    compile_for(model, settings, steps=steps, loss="sparse_categorical_crossentropy", metrics=["accuracy"])
-    history: dict[str, Any] = model.fit(
-        x, y, batch_size=settings.batch, epochs=settings.epochs, **progress(verbose)
-    ).history
+    history = _fit(model, x, y, load_recipe(recipe), verbose)
     total = cost(plan(spec))
     return QuickstartRun(
         name=spec.name,
@@ -93,6 +87,20 @@ def run(
         train_accuracy=_accuracy(model, x, y),
         test_accuracy=_accuracy(model, *data.arrays("test")),
     )
+
+
+def _fit(
+    model: KerasModel, x: Array, y: Array, settings: Recipe, verbose: str | int, **options: Any
+) -> dict[str, list[float]]:
+    """The history of training a model by a recipe; `options` are those of `fit()`."""
+    from reszoo.training.callbacks import progress
+    from reszoo.training.optimizers import compile_for
+
+    steps = settings.epochs * -(-len(x) // settings.batch)
+    compile_for(model, settings, steps=steps, loss="sparse_categorical_crossentropy", metrics=["accuracy"])
+    options |= {"batch_size": settings.batch, "epochs": settings.epochs, **progress(verbose)}
+    history: dict[str, list[float]] = model.fit(x, y, **options).history
+    return history
 
 
 def _accuracy(model: KerasModel, x: Array, y: Array) -> float:
@@ -121,3 +129,64 @@ def reading(results: Sequence[QuickstartRun]) -> list[str]:
         "One seed and one learning rate, short runs on small images: a demonstration, not a benchmark. A lower rate or "
         "another initialization narrows the gap; it is no evidence of vanishing gradients (see He 2015, 4.1)",
     ]
+
+
+NETWORKS = ("resnet20_cifar", "plain20_cifar")
+WEIGHTS = "fashion_mnist"
+SIZE = 16
+"""Side that the 8x8 digits are resized to, in pixels."""
+RECIPES = {"pretrained": "transfer", "from scratch": "transfer_from_scratch"}
+"""Start -> recipe: random weights need a larger learning rate."""
+
+
+@dataclass(frozen=True, slots=True)
+class Transferred:
+    """Results of one trained network."""
+
+    name: str
+    start: str
+    """pretrained or from scratch."""
+    accuracies: tuple[float, ...]
+    """Test accuracy after every epoch, in inference mode."""
+
+    def __repr__(self) -> str:
+        accuracy = f"{self.accuracies[-1]:.4f}" if self.accuracies else "none"
+        return f"Transferred({self.name!r}, {self.start}: test accuracy {accuracy})"
+
+
+def runs() -> Iterator[tuple[str, str]]:
+    """Returns every network with every start, the residual ones first."""
+    return ((name, start) for name in NETWORKS for start in RECIPES)
+
+
+def transfer(name: str, start: str, data: Data, *, seed: int = 0, verbose: str | int = "auto") -> Transferred:
+    """Returns the test accuracies of a network trained on digits with `fit()`.
+
+    Args:
+        name: of a network with shipped weights.
+        start: `pretrained` or `from scratch`.
+        data: digits, resized to `SIZE` pixels.
+        seed: of weights and data order.
+        verbose: as in `fit()`.
+    """
+    import keras
+
+    from reszoo.training.metadata import scaling_for
+
+    keras.utils.set_random_seed(seed)
+    scaled = replace(data, scaling=scaling_for(record(f"{name}.{WEIGHTS}"), data))
+    spec = zoo.spec(name, input_shape=scaled.shape, classes=len(scaled.classes))
+    model = _model(spec, start, classes=len(scaled.classes))
+    x, y = scaled.arrays("train")
+    history = _fit(model, x, y, load_recipe(RECIPES[start]), verbose, validation_data=scaled.arrays("test"))
+    return Transferred(name, start, tuple(history["val_accuracy"]))
+
+
+def _model(spec: NetSpec, start: str, *, classes: int) -> KerasModel:
+    from reszoo.arch.build import build
+    from reszoo.training.heads import replace_head
+    from reszoo.weights.load import pretrained
+
+    if start == "from scratch":
+        return build(spec)
+    return replace_head(pretrained(spec, WEIGHTS), classes=classes)

@@ -1,16 +1,16 @@
-"""Pictures of score and cost of the trials of a search: Pareto fronts, and the best score so far."""
+"""Pictures of score and cost of the trials of a search: the Pareto front, and the best score against compute."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
-from reszoo.report.intervals import interval
 from reszoo.report.page import Content, Gallery
-from reszoo.report.pictures import Picture
-from reszoo.report.progress import Step, draw_progress
-from reszoo.report.scatter import Point, draw_front
-from reszoo.report.trials import Row, describe
+from reszoo.report.panels import legend, panel, scale
+from reszoo.report.pictures import INK, Picture, hover, literal, style
+from reszoo.report.trials import Row, describe, interval
 
 COSTS = {
     "params": ("parameters", "Parameters", ""),
@@ -127,3 +127,151 @@ def progress_picture(rows: Sequence[Row], *, passes: int, score: str, examples: 
         return []
     lower = (sign < 0) != (examples is not None)
     return [draw_progress(steps, name="best_so_far", ylabel=label, yscale=scale, lower=lower)]
+
+
+@dataclass(frozen=True)
+class Point:
+    """One network: its cost and its score."""
+
+    number: int
+    cost: float
+    score: float
+    kind: str
+    """residual, plain or another family: its color and marker."""
+    text: str
+    """Hover text."""
+    complete: bool = True
+    """Trained to the last epoch: drawn filled."""
+    span: tuple[float, float] | None = None
+    """An interval of the score, drawn where the network is on the front."""
+
+
+def draw_front(
+    points: Sequence[Point],
+    *,
+    front: Collection[int],
+    name: str,
+    title: str,
+    caption: str,
+    xlabel: str,
+    ylabel: str,
+    unit: str = "",
+    yscale: str = "linear",
+) -> Picture:
+    """Returns a scatter plot of scores and costs, with the Pareto front as a step line.
+
+    Args:
+        points: at least one, with finite numbers.
+        front: numbers of the points on the Pareto front.
+        name: file name of the picture without a suffix.
+        title: shown above the panel.
+        caption: one sentence that says what the plot shows.
+        xlabel: name of the cost.
+        ylabel: name of the score.
+        unit: of the cost; prefixes such as k, M, G or m, µ are added.
+        yscale: linear or log.
+    """
+    axis = panel(title, xlabel=xlabel, ylabel=ylabel)
+    optimal = sorted((point for point in points if point.number in front), key=lambda point: point.cost)
+    if optimal:
+        costs, scores = [point.cost for point in optimal], [point.score for point in optimal]
+        costs.append(max(point.cost for point in points))
+        scores.append(scores[-1])
+        axis.plot(costs, scores, drawstyle="steps-post", color=INK, alpha=0.55, linewidth=1.3, label="Pareto front")
+    kinds = list(dict.fromkeys(point.kind for point in points))
+    for point in points:
+        color, mark, _ = style(point.kind, kinds.index(point.kind))
+        fill = color if point.complete else "none"
+        size, alpha = (8.5, 1) if point in optimal else (6, 0.65)
+        artists = axis.plot(
+            [point.cost], [point.score], mark, markersize=size, color=color, markerfacecolor=fill, alpha=alpha
+        )
+        hover(artists[0], point.text)
+        if point.span is not None and point in optimal:
+            axis.plot([point.cost] * 2, point.span, color=color, alpha=0.55, linewidth=1.2)
+    for index, kind in enumerate(kinds):
+        color, mark, _ = style(kind, index)
+        axis.plot([], [], mark, color=color, label=literal(kind))
+    if not all(point.complete for point in points):
+        axis.plot([], [], "o", color=INK, markerfacecolor="none", alpha=0.6, label="stopped early")
+    _scale(axis, [point.cost for point in points], unit)
+    scale(axis, "y", [point.score for point in points], yscale)
+    legend(axis)
+    return Picture(name, caption, axis.figure)
+
+
+def _scale(axis: Any, costs: Sequence[float], unit: str) -> None:
+    """Sets a logarithmic horizontal axis where costs differ by a factor of 5, and its labels k, M, G."""
+    from matplotlib.ticker import EngFormatter
+
+    wide = min(costs) > 0 and max(costs) / min(costs) >= 5
+    scale(axis, "x", costs, "log" if wide else "linear")
+    axis.xaxis.set_major_formatter(EngFormatter(unit))
+
+
+@dataclass(frozen=True)
+class Step:
+    """One trial, in the order of the search."""
+
+    number: int
+    compute: float
+    """Multiply-accumulates of its training."""
+    score: float
+    """What is drawn: the score, or the error."""
+    counts: bool
+    """Whether it was trained to its end, so that it can be the best one."""
+    kind: str
+    text: str
+
+
+def best_so_far(steps: Sequence[Step], *, lower: bool) -> list[tuple[float, float]]:
+    """Returns the corners of the curve: compute so far, and the best score after it.
+
+    Example:
+        >>> steps = [Step(0, 2.0, 0.5, True, "plain", ""), Step(1, 3.0, 0.9, False, "plain", "")]
+        >>> best_so_far([*steps, Step(2, 1.0, 0.7, True, "plain", "")], lower=False)
+        [(2.0, 0.5), (6.0, 0.7)]
+    """
+    corners: list[tuple[float, float]] = []
+    total = 0.0
+    for step in steps:
+        total += step.compute
+        if step.counts and (not corners or ((step.score < corners[-1][1]) == lower and step.score != corners[-1][1])):
+            corners.append((total, step.score))
+    return corners
+
+
+def draw_progress(steps: Sequence[Step], *, name: str, ylabel: str, yscale: str, lower: bool) -> Picture:
+    """Returns a plot of all trials by the compute so far, and the best of them so far as a line.
+
+    Args:
+        steps: at least one.
+        name: file name of the picture without a suffix.
+        ylabel: what is drawn.
+        yscale: linear or log.
+        lower: whether less is better.
+    """
+    from matplotlib.ticker import EngFormatter
+
+    axis: Any = panel("Best so far", xlabel="multiply-accumulates of training so far", ylabel=ylabel)
+    total = 0.0
+    for step in steps:
+        total += step.compute
+        color, mark = style(step.kind)[:2]
+        fill = color if step.counts else "none"
+        (dot,) = axis.plot([total], [step.score], mark, color=color, markerfacecolor=fill, markersize=5, alpha=0.6)
+        hover(dot, step.text)
+    corners = best_so_far(steps, lower=lower)
+    if corners:
+        across, up = [corner[0] for corner in corners], [corner[1] for corner in corners]
+        label = literal("best so far")
+        axis.plot([*across, total], [*up, up[-1]], drawstyle="steps-post", color=INK, linewidth=1.6, label=label)
+    scale(axis, "y", [step.score for step in steps], yscale)
+    axis.xaxis.set_major_formatter(EngFormatter())
+    legend(axis)
+    last = corners[-1][0] / total if corners and total else 0.0
+    caption = (
+        f"The best trial so far by the compute of all trials until then, in the order of their proposals; the last "
+        f"gain came after {last:.0%} of it. Hollow: ended early by pruning."
+    )
+    return Picture(name, caption, axis.figure)

@@ -1,4 +1,4 @@
-"""The page of an evaluation: measures, classes, confusion matrix, calibration, and the most wrong examples."""
+"""The page of an evaluation and its pictures: measures, classes, confusion matrix, calibration, most wrong examples."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from io import BytesIO
 from typing import Any
 
-from reszoo.report.confusion import confusion_picture
 from reszoo.report.page import Cell, Gallery, Image, Page, Section, Table
-from reszoo.report.reliability import reliability_picture
+from reszoo.report.panels import draw_cell, name_cells, panel
+from reszoo.report.pictures import COLORS, INK, SIZE, Picture, hover
 
 SIDE = 128
 """Longest side of an example's image on the page, in pixels; smaller images are enlarged."""
@@ -102,3 +102,66 @@ def _png(image: Any) -> bytes:
     stream = BytesIO()
     picture.resize(size, method).save(stream, "PNG")
     return stream.getvalue()
+
+
+CELL = 0.42
+"""Side of a cell in inches: room for four digits."""
+COUNTED = 40
+"""Most classes whose cells contain counts."""
+
+
+def confusion_picture(confusion: Any, classes: Sequence[str]) -> Picture:
+    """Returns a confusion matrix: counts of every true class (rows) by predicted class (columns).
+
+    Colors are shares of a row: blue on the diagonal, vermilion for errors. Cells without examples are empty.
+    """
+    import numpy as np
+
+    counts = np.asarray(confusion, "float64")
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    side = CELL if len(classes) <= COUNTED else 0.24
+    size = max(1.3 + side * len(classes), 3.2)
+    axis = panel("", xlabel="predicted class", ylabel="true class", width=size + 0.3, height=size)
+    name_cells(axis, classes, classes)
+    axis.invert_yaxis()
+    for row, column in np.argwhere(counts > 0):
+        # A square root, so that a few errors of many examples can be seen.
+        share, count = float(shares[row, column]), f"{counts[row, column]:,.0f}"
+        color = COLORS["blue" if row == column else "vermilion"]
+        note = f"true {classes[row]}, predicted {classes[column]}: {count} ({share:.1%} of the true class)"
+        text = count if len(classes) <= COUNTED else ""
+        draw_cell(axis, column, row, share=share**0.5, color=color, text=text, note=note)
+    right = float(np.trace(counts) / max(counts.sum(), 1))
+    caption = (
+        f"Confusion matrix: examples of every true class (rows) by predicted class (columns); {right:.1%} are on the "
+        "diagonal. The stronger the color, the larger the share of the row."
+    )
+    return Picture("confusion", caption, axis.figure)
+
+
+Point = tuple[int, float, float]
+"""Examples, mean confidence, accuracy of a bin."""
+
+
+def reliability_picture(bins: Sequence[Point], *, error: float) -> Picture:
+    """Returns the reliability diagram of a classification.
+
+    Args:
+        bins: of confidence.
+        error: the expected calibration error.
+    """
+    axis = panel("calibration", xlabel="confidence", ylabel="accuracy")
+    axis.plot([0, 1], [0, 1], color=INK, alpha=0.5, linewidth=1, linestyle="--")
+    axis.text(0.03, 0.95, "above the line: too modest\nbelow: too sure", color=INK, fontsize=SIZE, va="top")
+    most = max((count for count, _, _ in bins), default=1)
+    axis.plot([each[1] for each in bins], [each[2] for each in bins], color=COLORS["blue"], alpha=0.5)
+    for count, confidence, accuracy in bins:
+        size = 20 + 180 * count / most
+        point = axis.scatter([confidence], [accuracy], s=size, color=COLORS["blue"], alpha=0.8, clip_on=False)
+        hover(point, f"{count:,} examples: confidence {confidence:.3f}, accuracy {accuracy:.3f}")
+    axis.set(xlim=(0, 1.02), ylim=(-0.02, 1.02))
+    caption = (
+        f"Accuracy by confidence; on the dashed line a network is as sure as it is right. Larger points hold more "
+        f"examples. Expected calibration error {error:.4f}."
+    )
+    return Picture("reliability", caption, axis.figure)

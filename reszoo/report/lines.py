@@ -1,14 +1,15 @@
-"""Line plots: a value per epoch, per block or per depth."""
+"""Line plots: a value per epoch, per block, per depth or per learning rate."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from reszoo.report.panels import Label, label_ends, panel, scale
-from reszoo.report.pictures import COLORS, KINDS, Picture, Style, hover, style
+from reszoo.report.pictures import COLORS, INK, KINDS, SIZE, Picture, Style, hover, save, style
 
 WEIGHTS = {"faint": (0.9, 0.3), "normal": (1.7, 1.0), "bold": (2.6, 1.0)}
 REFERENCE = Style(COLORS["gray"], "", (0, (1, 1.5)))
@@ -149,3 +150,29 @@ def draw_line(axis: Any, line: Line, index: int, *, xscale: str, yscale: str) ->
 
 def _drawable(value: float, scale: str) -> bool:
     return math.isfinite(value) and (scale != "log" or value > 0)
+
+
+def draw_rates(rates: Sequence[float], losses: Sequence[float], suggestion: float, file: Path) -> None:
+    """Writes a PNG of losses by learning rate, with the suggested rate marked.
+
+    Args:
+        rates: learning rate of every step.
+        losses: loss of every step.
+        suggestion: rate to mark.
+        file: path of the PNG.
+    """
+    axis = panel("loss by learning rate", xlabel="learning rate", ylabel="loss (moving average)", width=6)
+    plot_lines(axis, [Line("loss", losses, at=rates)], xscale="log")
+    axis.axvline(suggestion, linestyle="--", color=COLORS["gray"])
+    text = f"suggestion {suggestion:.2g}"
+    axis.annotate(
+        text,
+        (suggestion, 1.0),
+        xycoords=("data", "axes fraction"),
+        xytext=(4, -2),
+        textcoords="offset points",
+        va="top",
+        color=INK,
+        fontsize=SIZE,
+    )
+    save(axis.figure, file)

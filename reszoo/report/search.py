@@ -9,11 +9,10 @@ from itertools import combinations
 
 from reszoo.report.costs import COSTS, cost_points, front_pictures, progress_picture
 from reszoo.report.effects import Sample, draw_effect, draw_interaction, format_value, shares
-from reszoo.report.intervals import interval
 from reszoo.report.lines import Line, draw_lines
 from reszoo.report.page import Cell, Code, Content, Gallery, Page, Section, Table
 from reszoo.report.tables import short
-from reszoo.report.trials import Row, samples_of, scores_at_common_epoch, table
+from reszoo.report.trials import Row, interval, samples_of, scores_at_common_epoch, table
 
 MAX_CURVES = 60
 """More lines in a plot hide one another."""

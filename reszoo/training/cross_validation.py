@@ -7,6 +7,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+from reszoo.arch.spec import NetSpec
 from reszoo.data.sources import DataSource, open_data
 from reszoo.errors import ReszooError
 from reszoo.notebook import html_table
@@ -55,7 +56,7 @@ class CrossValidation:
 
 
 def cross_validate(
-    model: Any, source: DataSource, /, *, output: str | Path, folds: int = 5, **settings: Any
+    model: str | NetSpec, source: DataSource, /, *, output: str | Path, folds: int = 5, **settings: Any
 ) -> CrossValidation:
     """Returns the runs of all folds; each is trained on the other folds, in the folder `fold1`, `fold2`, ...
 

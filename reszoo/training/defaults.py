@@ -11,12 +11,11 @@ from reszoo.arch.spec import NetSpec
 from reszoo.data.pictures import Channels
 from reszoo.data.sources import Data
 from reszoo.errors import ReszooError
-from reszoo.training.identity import read_settings
 from reszoo.training.metadata import features_of, read_file
 from reszoo.training.recipes import MONITORS, Recipe, recipe
+from reszoo.training.run_folder import read_settings
 from reszoo.weights.catalogue import find
-from reszoo.weights.origin import preprocessing_in
-from reszoo.weights.sources import published_record
+from reszoo.weights.origin import preprocessing_in, published_record
 
 MIN_STEPS = 8
 """Steps of an epoch below which the default batch becomes smaller."""

@@ -10,7 +10,7 @@ from typing import Any
 from reszoo.data.dataset import range_of
 from reszoo.data.ranges import scaling_for_range
 from reszoo.data.sources import Data, DataSource, open_data
-from reszoo.data.table import is_table
+from reszoo.data.table_files import is_table
 from reszoo.errors import ReszooError
 from reszoo.notebook import html_table
 from reszoo.report.evaluation import evaluation_page
@@ -224,5 +224,5 @@ def _single_rows(names: Sequence[str], labels: Array, scores: Array) -> tuple[Cl
 def _notes(metrics: dict[str, float], rows: Sequence[ClassMetrics], count: int) -> list[str]:
     """What the numbers of a classification do not say by themselves."""
     never = [row.name for row in rows if row.examples and row.precision != row.precision]
-    notes = [f"no example was taken for {', '.join(never)}"] if never else []
+    notes = [f"no example was predicted as {', '.join(never)}"] if never else []
     return notes + no_better(metrics["accuracy"], metrics["largest_class_share"], count)

@@ -121,7 +121,7 @@ class Unfreeze(keras.callbacks.Callback):
             if until not in parts:
                 raise UnknownNameError("Unfreeze", got=until, known=parts)
 
-    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+    def on_epoch_begin(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
         """Applies the schedule for this epoch."""
         until = self._until[max(start for start in self._until if start <= epoch)]
         if until == self._current:

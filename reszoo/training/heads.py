@@ -8,8 +8,7 @@ from reszoo.arch.facts import OF_CLASSIFIER, successor
 from reszoo.arch.recover import layers_by_name, spec_of, stock_model
 from reszoo.errors import ReszooError
 from reszoo.types import KerasLayer, KerasModel
-from reszoo.weights.preprocessing import scaling_layer
-from reszoo.weights.preprocessing_layers import with_range_check
+from reszoo.weights.preprocessing import scaling_layer, with_range_check
 
 
 def replace_head(

@@ -86,10 +86,15 @@ def _keras_file(path: Path) -> Network:
     layers = config.get("config", {}).get("layers", ()) if isinstance(config.get("config"), Mapping) else ()
     scaled = any(layer.get("class_name") in ("Rescaling", "Normalization") for layer in layers)
     metadata = metadata_from(_with_scaling(facts, scaled), where=str(path))
-    return Network(str(path), metadata, _shape(str(path), _input_shape(config)), lambda: _load_keras(path))
+    return Network(str(path), metadata, _shape(str(path), _input_shape(config)), lambda: load_keras(path))
 
 
-def _load_keras(path: Path) -> KerasModel:
+def load_keras(path: Path) -> KerasModel:
+    """Returns the model in a `.keras` file, not compiled.
+
+    Raises:
+        ReszooError: Keras cannot open the file.
+    """
     import keras
 
     try:
@@ -102,7 +107,7 @@ def _load_keras(path: Path) -> KerasModel:
 def _weights(file: str | Path, path: Path) -> Network:
     """Published weights by name, or a checkpoint with a configuration beside it."""
     if path.exists() or "://" in str(file):
-        from reszoo.weights.sources import open_weights
+        from reszoo.weights.origin import open_weights
 
         opened = open_weights(file)
         origin = Origin(None, opened.record, opened.translated.checkpoint)

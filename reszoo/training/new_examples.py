@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
-from reszoo.data.files import is_passed_over, list_files
-from reszoo.data.image_folder import ImageFiles
+from reszoo.data.image_folder import ImageFiles, is_passed_over, list_files
 from reszoo.data.pictures import FORMATS, Channels, problem
 from reszoo.data.ranges import FILES, Range, value_range
-from reszoo.data.table import is_table, read_rows
+from reszoo.data.table import read_rows
+from reszoo.data.table_files import is_table
 from reszoo.errors import ReszooError
 from reszoo.training.network import Network
 from reszoo.types import Array

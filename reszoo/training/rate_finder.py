@@ -62,7 +62,7 @@ def find_rate(
     /,
     *,
     recipe: str | Recipe | None = None,
-    changes: Mapping[str, Any] | None = None,
+    changes: Mapping[str, object] | None = None,
     weights: str | Path | None = None,
     low: float = 1e-6,
     high: float = 10.0,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -12,7 +11,7 @@ from pydantic import Field, Strict
 from reszoo.arch.spec import Count, Rate
 from reszoo.config import FrozenModel, check, configs, inherit, merge, read_yaml
 from reszoo.errors import ReszooError
-from reszoo.notebook import html_table
+from reszoo.notebook import html_fields
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -150,15 +149,7 @@ class Recipe(FrozenModel):
 
     def _repr_html_(self) -> str:
         """All fields, nested ones by their dotted names."""
-        return html_table(("field", "value"), _fields(self.model_dump()), title=f"recipe {self.name}")
-
-
-def _fields(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, object]]:
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _fields(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
+        return html_fields(self.model_dump(), title=f"recipe {self.name}")
 
 
 @cache

@@ -57,7 +57,7 @@ def remarks(data: Data, history: Sequence[dict[str, float]], outputs: Array | No
 def _of_classes(data: Data, history: Sequence[dict[str, float]], outputs: Array | None) -> list[str]:
     name, share = largest_class(data)
     best, count = best_of(history), len(data.validation)
-    lines = [f"always {name}: {share:.2%} of the validation examples"]
+    lines = [f"always predicting {name}, the largest class, is right for {share:.2%} of the validation examples"]
     lines += no_better(best["val_accuracy"], share, count)
     if outputs is None:
         return lines

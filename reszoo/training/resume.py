@@ -9,9 +9,8 @@ from typing import Any
 from reszoo.arch.spec import NetSpec
 from reszoo.data.sources import Data, DataSource
 from reszoo.errors import ReszooError
-from reszoo.training.identity import read_settings
 from reszoo.training.recipes import Recipe, recipe
-from reszoo.training.run_folder import SETTINGS
+from reszoo.training.run_folder import SETTINGS, read_settings
 from reszoo.training.train import train
 from reszoo.training.trained import Trained
 

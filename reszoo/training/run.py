@@ -29,19 +29,31 @@ from reszoo.training.callbacks import (
     ValidateAverages,
     progress,
 )
-from reszoo.training.card import card
 from reszoo.training.checkpointing import Checkpoint, restore, save_model, write
 from reszoo.training.defaults import check_class_weights, check_recipe
 from reszoo.training.devices import ONE, Devices
 from reszoo.training.fine_tune import warn_of_batch
-from reszoo.training.identity import begin, finished, is_stopped, prepare, read_settings, settings_of, write_settings
 from reszoo.training.loops import loops_pay
 from reszoo.training.losses import Targets, data_loss, loss, metrics, targets_of
 from reszoo.training.optimizers import compile_for
 from reszoo.training.recipes import Recipe
 from reszoo.training.remarks import remarks
-from reszoo.training.run_folder import BEST, CARD, FINAL, HISTORY, SETTINGS, STATE, locked
-from reszoo.training.trained import Trained
+from reszoo.training.run_folder import (
+    BEST,
+    CARD,
+    FINAL,
+    HISTORY,
+    SETTINGS,
+    STATE,
+    begin,
+    is_stopped,
+    locked,
+    prepare,
+    read_settings,
+    settings_of,
+    write_settings,
+)
+from reszoo.training.trained import Trained, card, finished
 from reszoo.types import Array, KerasModel
 
 Weights: TypeAlias = str | Path | None

@@ -15,11 +15,10 @@ from reszoo.data.pictures import Channels
 from reszoo.data.sources import Data, DataSource, open_data
 from reszoo.errors import ReszooError
 from reszoo.training.defaults import MIN_UPDATES, arguments_of, default_recipe, fitted
-from reszoo.training.identity import finished, read_settings, settings_of
 from reszoo.training.metadata import check_columns, features_of, scaling_of_weights
 from reszoo.training.recipes import HEADS, Recipe, recipe as load_recipe
-from reszoo.training.run_folder import locked
-from reszoo.training.trained import Trained
+from reszoo.training.run_folder import locked, read_settings, settings_of
+from reszoo.training.trained import Trained, finished
 from reszoo.types import Array
 
 if TYPE_CHECKING:
@@ -33,7 +32,7 @@ def train(
     *,
     output: str | Path,
     recipe: str | Recipe | None = None,
-    changes: Mapping[str, Any] | None = None,
+    changes: Mapping[str, object] | None = None,
     weights: str | Path | None = None,
     size: int | None = None,
     validation: DataSource | None = None,
@@ -48,7 +47,7 @@ def train(
     devices: Literal["one", "all"] = "one",
     machines: Sequence[str] = (),
     machine: int | None = None,
-    opened: tuple[str | Path, Mapping[str, Any]] | None = None,
+    opened: tuple[str | Path, Mapping[str, object]] | None = None,
     **recipe_changes: Any,
 ) -> Trained:
     """Returns a finished run: the trained network, its history and the run folder.
@@ -209,7 +208,7 @@ def checked_spec(
     /,
     *,
     recipe: str | Recipe | None = None,
-    changes: Mapping[str, Any] | None = None,
+    changes: Mapping[str, object] | None = None,
     weights: str | Path | None = None,
     **recipe_changes: Any,
 ) -> NetSpec:
@@ -271,8 +270,7 @@ def scaled_for(weights: str | Path, spec: NetSpec, data: Data) -> Data:
     Raises:
         ReszooError: unknown weights, or weights for other images.
     """
-    from reszoo.weights.origin import Origin
-    from reszoo.weights.sources import open_weights
+    from reszoo.weights.origin import Origin, open_weights
 
     opened = open_weights(weights, spec)
     facts = Origin(None, opened.record, opened.translated.checkpoint).facts

@@ -11,8 +11,7 @@ from optuna.trial import TrialState
 
 from reszoo.data.digest import ASPECTS
 from reszoo.errors import ReszooError
-from reszoo.training.identity import differences
-from reszoo.training.run_folder import BEST
+from reszoo.training.run_folder import BEST, differences
 from reszoo.training.selection import best_of
 from reszoo.tuning.axes import checked_point
 from reszoo.tuning.measures import OBJECTIVE_COSTS, metric

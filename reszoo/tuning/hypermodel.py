@@ -70,7 +70,7 @@ class HyperResNet(keras_tuner.HyperModel):
         """Share of random points whose networks are within the counted limits."""
         return self.feasible.fraction()
 
-    def build(self, hp: Any) -> keras.Model:
+    def build(self, hp: keras_tuner.HyperParameters) -> keras.Model:
         """Returns the compiled network of a point."""
         proposal = self.space.ask(hp)
         point = self.feasible.redraw(proposal)
@@ -87,7 +87,15 @@ class HyperResNet(keras_tuner.HyperModel):
         compile_for(model, recipe, steps=self.steps or 1, metrics=["accuracy"])
         return model
 
-    def fit(self, hp: Any, model: keras.Model, x: Any, y: Any = None, *arguments: Any, **options: Any) -> Any:
+    def fit(
+        self,
+        hp: keras_tuner.HyperParameters,
+        model: keras.Model,
+        x: Any,
+        y: Any = None,
+        *arguments: Any,
+        **options: Any,
+    ) -> Any:
         """Returns the history of `model.fit`, with labels of any form turned into one-hot rows."""
         classes = model.output_shape[-1]
         x, y, validation = with_rows(x, y, options.get("validation_data"), classes)

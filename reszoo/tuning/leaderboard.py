@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from reszoo.notebook import html_table
-from reszoo.report.intervals import interval
 from reszoo.report.tables import short
+from reszoo.report.trials import interval
 from reszoo.tuning.results import Trial, ranked
 
 

@@ -1,4 +1,4 @@
-"""The page of a study, and its trials as a table of comma-separated values."""
+"""The page of a study with the importance of its axes, and its trials as a table of comma-separated values."""
 
 from __future__ import annotations
 
@@ -10,16 +10,18 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import optuna
+
 from reszoo.errors import ReszooError
 from reszoo.report.page import Page
 from reszoo.report.search import COMPARED, search_page
 from reszoo.report.tables import short
 from reszoo.report.trials import Row, common_epoch
 from reszoo.tuning.budget import Budget, Feasible
-from reszoo.tuning.importance import importances
 from reszoo.tuning.production import network_yaml, recipe_yaml
 from reszoo.tuning.results import ACCURACY, Trial, fronts
 from reszoo.tuning.space import Space
+from reszoo.tuning.storage import quiet
 
 
 def study_page(trials: Sequence[Trial], *, space: Space, settings: Mapping[str, Any], folder: Path) -> Page:
@@ -130,3 +132,39 @@ def trials_csv(trials: Sequence[Trial]) -> str:
         score = "" if trial.score is None else trial.score
         writer.writerow([trial.number, trial.state, score, trial.epochs, *values, trial.note])
     return stream.getvalue()
+
+
+MIN_TRIALS = 10
+"""Trials below which nothing is said."""
+
+
+def importances(trials: Sequence[Trial], space: Space, *, epoch: int) -> dict[str, float]:
+    """Returns axis -> share of the variance of the scores after an epoch, which trials that ended early reached, too.
+
+    The shares add up to 1, whatever part of the variance is chance. Axes that apply to some trials only, and those with
+    one value, are left out. Empty for fewer than ten trials.
+
+    Args:
+        trials: of a study, in any state.
+        space: of the study.
+        epoch: at which the trials are compared, from 1.
+    """
+    from reszoo.tuning.proposals import distribution
+
+    measured = [trial for trial in trials if trial.score is not None and trial.epochs >= epoch > 0]
+    axes = {name: distribution(axis) for name, axis in space.axes.items()}
+    axes = {name: axis for name, axis in axes.items() if all(name in trial.point for trial in measured)}
+    axes = {name: axis for name, axis in axes.items() if len({trial.point[name] for trial in measured}) > 1}
+    if len(measured) < MIN_TRIALS or not axes:
+        return {}
+    scores = [trial.row()["curve"][epoch - 1] for trial in measured]
+    if max(scores) == min(scores):
+        return {}
+    with quiet:
+        study = optuna.create_study(direction="maximize")
+        for trial, score in zip(measured, scores, strict=True):
+            params = {name: trial.point[name] for name in axes}
+            study.add_trial(optuna.create_trial(params=params, distributions=axes, value=score))
+        evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
+        shares = optuna.importance.get_param_importances(study, evaluator=evaluator)
+    return {name: float(share) for name, share in shares.items()}

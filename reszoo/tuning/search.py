@@ -42,7 +42,7 @@ from reszoo.tuning.worker_process import Worker
 
 def search(
     space: str | Space,
-    data: Any,
+    data: Data | DataSource,
     /,
     *,
     folder: str | Path,
@@ -146,12 +146,12 @@ class Search(Study):
     def __init__(
         self,
         space: str | Space,
-        data: Any,
+        data: Data | DataSource,
         /,
         *,
         folder: str | Path,
         recipe: str | Recipe | None = None,
-        changes: Mapping[str, Any] | None = None,
+        changes: Mapping[str, object] | None = None,
         budget: Budget | Mapping[str, float] | None = None,
         objective: str | Sequence[str] | None = None,
         sampler: str | None = None,
@@ -160,14 +160,14 @@ class Search(Study):
         storage: str | None = None,
         name: str = "reszoo",
         size: int | None = None,
-        validation: Any = None,
-        test: Any = None,
+        validation: DataSource | None = None,
+        test: DataSource | None = None,
         target: str | Sequence[str] | None = None,
         task: Task | None = None,
         channels: Channels | None = None,
         folds: int | None = None,
         extends: str | Path | None = None,
-        callbacks: tuple[Any, ...] = (),
+        callbacks: tuple[object, ...] = (),
         retries: int = 1,
         stall: float = 300.0,
         heartbeat: int = HEARTBEAT,
@@ -252,7 +252,7 @@ class Search(Study):
         chosen.check_weights()
         return evaluate(chosen.weights, data, part="test")
 
-    def _source(self, data: Any) -> Source:
+    def _source(self, data: Data | DataSource | Source | None) -> Source:
         return self.setup.source if data is None else super()._source(data)
 
     def _worker(self) -> Worker:

@@ -23,15 +23,13 @@ from reszoo.training.recipes import Recipe, recipe as get_recipe
 from reszoo.training.train import check_kind, check_seed, fields_for
 from reszoo.tuning.axes import Axis
 from reszoo.tuning.budget import Budget, Feasible, limits_of
-from reszoo.tuning.cost_table import dotted
+from reszoo.tuning.candidates import dotted
 from reszoo.tuning.halving import Halving
 from reszoo.tuning.job import Source, description, runs_of
-from reszoo.tuning.latency import Latencies
 from reszoo.tuning.measures import FURTHER, monitor_of, objectives_of
 from reszoo.tuning.proposals import SAMPLERS, Proposals
-from reszoo.tuning.sending import check_callbacks
 from reszoo.tuning.space import Space, space as get_space
-from reszoo.tuning.worker_process import Worker
+from reszoo.tuning.worker_process import Latencies, Worker, check_callbacks
 
 PRUNINGS = ("halving", "none")
 OTHER_NAMES = {
@@ -178,7 +176,7 @@ def prepare(
     examples = _examples(source, folds)
     objectives = objectives_of(objective, examples.task)
     pruning = _pruning(pruning, objectives)
-    _check_options(objectives, sampler, pruning)
+    _check_options(sampler, pruning)
     adapted = get_space(space)
     check_kind(adapted.root, examples)
     _check_fixed(adapted, changes, recipe_changes)
@@ -284,7 +282,7 @@ def _measured(recipe: Recipe, objectives: Sequence[str]) -> Recipe:
     return get_recipe(recipe, metrics=tuple(dict.fromkeys((*recipe.metrics, *further)))) if further else recipe
 
 
-def _check_options(objectives: tuple[str, ...], sampler: str, pruning: str) -> None:
+def _check_options(sampler: str, pruning: str) -> None:
     for where, got, known in (("sampler", sampler, [*SAMPLERS]), ("pruning", pruning, [*PRUNINGS])):
         if got in OTHER_NAMES:
             raise ReszooError(where, got=repr(got), expected=", ".join(known), hint=_named(got))

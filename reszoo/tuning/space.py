@@ -28,9 +28,7 @@ from reszoo.tuning.axes import (
     describe_values,
     random_answers,
 )
-from reszoo.tuning.candidate import Candidate as Candidate
-from reszoo.tuning.cost_table import CostTable, check_parts, nested
-from reszoo.tuning.sizes import KINDS, Size, grain_of
+from reszoo.tuning.candidates import KINDS, Candidate as Candidate, CostTable, Size, check_parts, grain_of, nested
 
 COSTLESS = ("drop_path", "dropout", "residual_dropout")
 """Rates that do not change the cost: networks that differ only in them share cached costs."""
@@ -53,7 +51,7 @@ class Space(FrozenModel):
     kind: str = "stages"
     """The meaning of `size`: compound, regnet, stages or tabular."""
     size: dict[str, Axis | int | float] = Field(default={})
-    """Axes of the kind, or constants: see `reszoo.tuning.sizes`."""
+    """Axes of the kind, or constants: see `reszoo.tuning.candidates`."""
     net: dict[str, Axis] = Field(default={})
     """Axes of other fields of the network, as in `NetSpec.replace`: shortcut, stem, block, block.dropout, ..."""
     recipe: dict[str, Axis] = Field(default={})

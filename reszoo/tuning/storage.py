@@ -16,8 +16,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from reszoo.data.digest import ASPECTS
 from reszoo.errors import ReszooError
-from reszoo.training.identity import differences, with_defaults
 from reszoo.training.recipes import Recipe
+from reszoo.training.run_folder import differences, with_defaults
 from reszoo.tuning.proposals import OUTCOME, PROCESS, RETRY, is_proposal, process_identity
 from reszoo.tuning.space import Space
 

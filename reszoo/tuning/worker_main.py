@@ -72,7 +72,7 @@ class Connection:
 class _Reporter(keras.callbacks.Callback):
     """Sends the history to the study before every epoch but the first, and ends the run if it answers `stop`."""
 
-    # The module is `__main__` in a worker: see reszoo.training.loops.
+    # The module is `__main__` in a worker: see reszoo.training.defaults.
     reads_layers = False
 
     def __init__(self, connection: Connection, folder: Path):

@@ -1,7 +1,9 @@
-"""Worker processes from the parent's side: warm, one job at a time, replaced if they die or grow."""
+"""Worker processes from the parent's side: warm, one job at a time, replaced if they die or grow; they time too."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import os
 import pickle
@@ -12,13 +14,19 @@ import tempfile
 import threading
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+import cloudpickle
+
+from reszoo.arch.spec import NetSpec
+from reszoo.atomic import atomic_write
+from reszoo.errors import ReszooError
+from reszoo.strict_json import strict_json
 from reszoo.tuning.accelerators import GROWTH
 from reszoo.tuning.job import Job, Outcome, Progress, Source, Timing
-from reszoo.tuning.sending import dumps
 
 MAX_GROWTH = 0.5
 """A worker is replaced when its memory has grown by this share since its first job."""
@@ -187,3 +195,74 @@ def _limit(job: Job | Timing, *, longest: float, passed: float, epochs: int) -> 
         # The first epoch includes the start of the process.
         limit = min(limit, job.stall + job.seconds)
     return limit if limit < math.inf else None
+
+
+OWN_RATE = ("ReduceLROnPlateau", "LearningRateScheduler")
+"""Callbacks of Keras that set the learning rate, which belongs to the recipe."""
+
+
+def dumps(message: Any) -> bytes:
+    """Returns an object as bytes that `pickle.loads` reads in another process."""
+    data: bytes = cloudpickle.dumps(message)
+    return data
+
+
+def check_callbacks(callbacks: tuple[Any, ...]) -> None:
+    """Checks that callbacks can be sent to a worker and leave the learning rate to the recipe.
+
+    Raises:
+        ReszooError: one cannot, or does not.
+    """
+    if not isinstance(callbacks, Iterable):
+        raise ReszooError("callbacks", got=repr(callbacks), expected="a list of callbacks")
+    for callback in callbacks:
+        name = type(callback).__name__
+        if not hasattr(callback, "set_model"):
+            raise ReszooError("callbacks", got=repr(callback), expected="a Keras callback")
+        if any(kind.__name__ in OWN_RATE and kind.__module__.startswith("keras.") for kind in type(callback).__mro__):
+            hint = "recipe: plateau={'patience': 2}, learning_rate={'kind': 'constant', 'warmup': 0.0}"
+            raise ReszooError("callbacks", got=name, expected="callbacks that leave the learning rate alone", hint=hint)
+        module = sys.modules.get(type(callback).__module__)
+        top = type(callback).__module__.partition(".")[0]
+        if module is not None and top != "__main__" and not any(each.find_spec(top, None) for each in sys.meta_path):
+            # A worker could not import it.
+            cloudpickle.register_pickle_by_value(module)
+        try:
+            dumps(callback)
+        except Exception as error:
+            hint = "create what it holds in on_train_begin, which runs in the worker"
+            got = f"{name}, which cannot be sent to a worker process ({type(error).__name__}: {error})"
+            raise ReszooError("callbacks", got=got, expected="callbacks that can be pickled", hint=hint) from None
+
+
+class Latencies:
+    """Inference seconds for one example, cached in a file."""
+
+    def __init__(self, file: Path, worker: Worker):
+        self._file = file
+        self._worker = worker
+        self._lock = threading.Lock()
+
+    def __call__(self, spec: NetSpec) -> float:
+        """Returns the median inference seconds of a network for one example.
+
+        Raises:
+            ReszooError: the network cannot run on this device.
+        """
+        key = hashlib.sha256(spec.model_dump_json(exclude={"name"}).encode()).hexdigest()[:16]
+        with self._lock:
+            seconds: dict[str, float] = (
+                json.loads(self._file.read_text(encoding="utf-8")) if self._file.exists() else {}
+            )
+            if key not in seconds:
+                outcome = self._worker.do(Timing(spec))
+                if outcome.state != "complete":
+                    raise ReszooError(f"latency of {spec.name}", got=outcome.note)
+                seconds[key] = outcome.seconds
+                with atomic_write(self._file) as temporary:
+                    temporary.write_text(strict_json(seconds), encoding="utf-8")
+            return seconds[key]
+
+    def stop(self) -> None:
+        """Ends the worker process."""
+        self._worker.stop()

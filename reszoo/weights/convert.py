@@ -18,8 +18,8 @@ from reszoo.types import Array, KerasModel
 from reszoo.weights.dialects import COUNTER, Dialect, dialects, variable_name
 from reszoo.weights.formats.write import write_safetensors, write_torch
 from reszoo.weights.load import from_checkpoint
-from reszoo.weights.refusal import as_arguments, differences
-from reszoo.weights.sources import open_weights
+from reszoo.weights.origin import open_weights
+from reszoo.weights.report import as_arguments, differences
 from reszoo.weights.translate import LayerNames
 from reszoo.weights.translated import TORCH_AXES
 

@@ -9,9 +9,8 @@ from itertools import pairwise
 from typing import Any
 
 from reszoo.types import KerasModel
-from reszoo.weights.foreign import foreign, grouped, is_beside, is_normalizer
 from reszoo.weights.formats.checkpoint import Checkpoint, Tensor
-from reszoo.weights.translated import Linear, NamedTensor, Translated
+from reszoo.weights.translated import Linear, NamedTensor, Translated, foreign, grouped, is_beside, is_normalizer
 
 NORMALIZES = "the network in the file normalizes images itself"
 """The beginning of a note that is also a warning."""

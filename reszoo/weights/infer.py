@@ -10,17 +10,16 @@ from weakref import WeakKeyDictionary
 
 from reszoo.arch import zoo
 from reszoo.arch.layer_fields import LayerDescription
-from reszoo.arch.orders import ORDERS
+from reszoo.arch.parts import ORDERS
 from reszoo.arch.plan import plan
 from reszoo.arch.recover import spec_of_layers
 from reszoo.arch.spec import NetSpec
 from reszoo.errors import ReszooError
 from reszoo.weights import attributes
 from reszoo.weights.dialects import dialects
-from reszoo.weights.foreign import likely_kind
 from reszoo.weights.keras_graph import references
 from reszoo.weights.shape_fields import Shapes, shape_fields, stage_stride
-from reszoo.weights.translated import TORCH_AXES, Translated
+from reszoo.weights.translated import TORCH_AXES, Translated, likely_kind
 
 
 def specs(translated: Translated) -> tuple[NetSpec, ...]:

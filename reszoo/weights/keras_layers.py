@@ -112,8 +112,8 @@ def _relu(config: Config) -> dict[str, Any]:
     return {"variant": "leaky_relu", "slope": slope} if slope else {"variant": "relu"}
 
 
-def _global(variant: str) -> Any:
-    return lambda config: {"variant": variant, "keepdims": bool(config.get("keepdims", False))}
+def _global(config: Config, variant: str) -> dict[str, Any]:
+    return {"variant": variant, "keepdims": bool(config.get("keepdims", False))}
 
 
 def _dense(config: Config) -> dict[str, Any]:
@@ -135,8 +135,8 @@ _LAYERS: dict[str, tuple[str, Any]] = {
     "Activation": ("act", lambda config: activation_settings(config["activation"])),
     "MaxPooling2D": ("pool", lambda config: _pool(config, "max")),
     "AveragePooling2D": ("pool", lambda config: _pool(config, "avg")),
-    "GlobalAveragePooling2D": ("global_pool", _global("avg")),
-    "GlobalMaxPooling2D": ("global_pool", _global("max")),
+    "GlobalAveragePooling2D": ("global_pool", lambda config: _global(config, "avg")),
+    "GlobalMaxPooling2D": ("global_pool", lambda config: _global(config, "max")),
     "ZeroPadding2D": ("zero_pad", _zero_pad),
     "Flatten": ("flatten", lambda config: {}),
     "Add": ("add", lambda config: {}),

@@ -19,10 +19,9 @@ from reszoo.weights import infer, questions
 from reszoo.weights.formats.checkpoint import Tensor
 from reszoo.weights.head import with_head
 from reszoo.weights.match import Match, Strict, match
-from reszoo.weights.origin import Origin, remember
+from reszoo.weights.origin import Origin, open_weights, remember
 from reszoo.weights.report import Report
 from reszoo.weights.settle import Check, check_outputs, settled
-from reszoo.weights.sources import open_weights
 from reszoo.weights.translate import LayerNames, Translated
 
 

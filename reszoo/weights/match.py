@@ -15,18 +15,20 @@ from reszoo.weights import infer, questions
 from reszoo.weights.attributes import layer_settings
 from reszoo.weights.formats.checkpoint import Tensor
 from reszoo.weights.head import ASSUMES, NORMALIZES
-from reszoo.weights.refusal import (
+from reszoo.weights.report import (
     BEHIND,
     BESIDE,
     NO_CLASSIFIER,
     WITHIN,
+    Placement,
+    Report,
+    Status,
     Strict as Strict,
     as_arguments,
     differences,
     refuse,
     without_norm_fields,
 )
-from reszoo.weights.report import Placement, Report, Status
 from reszoo.weights.translate import NamedTensor, Translated
 
 

@@ -8,7 +8,7 @@ from itertools import accumulate, pairwise, permutations, product
 from typing import NamedTuple
 
 from reszoo.errors import ReszooError
-from reszoo.weights.formats.checkpoint import Checkpoint, Tensor
+from reszoo.weights.formats.checkpoint import Checkpoint, Tensor, common_parts
 
 ORDER = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
 """The order in which PyTorch lists the tensors of a layer."""
@@ -279,9 +279,4 @@ def _is_nested(reading: Reading, layers: list[Layer]) -> bool:
 
 def module_of(names: Sequence[str]) -> str:
     """Returns the name of the innermost module that holds all layers."""
-    common: list[str] = []
-    for parts in zip(*(name.split(".")[:-1] for name in names), strict=False):
-        if len({*parts}) > 1:
-            break
-        common.append(parts[0])
-    return ".".join(common)
+    return ".".join(common_parts([name.split(".")[:-1] for name in names]))

@@ -5,12 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from itertools import takewhile
 from typing import NamedTuple
 
 from reszoo.errors import ReszooError
 from reszoo.weights.dialects import Dialect
-from reszoo.weights.formats.checkpoint import Checkpoint
+from reszoo.weights.formats.checkpoint import Checkpoint, common_parts
 
 
 class Network(NamedTuple):
@@ -121,7 +120,7 @@ def chosen(checkpoint: Checkpoint, candidates: Sequence[Network]) -> Network:
     if len(candidates) == 1:
         return candidates[0]
     parts = [re.split(r"[./]", candidate.label) for candidate in candidates]
-    common = _shared(parts)
+    common = len(common_parts(parts))
     ranks = [_rank(path[common:]) for path in parts]
     best = min(ranks)
     if best == len(_PREFERRED) + 1 or ranks.count(best) > 1:
@@ -153,11 +152,6 @@ def _rank(path: Sequence[str]) -> int:
     return 1 + (_PREFERRED.index(first) if first in _PREFERRED else len(_PREFERRED))
 
 
-def _shared(paths: Sequence[Sequence[str]]) -> int:
-    """Returns the number of first parts that all paths have in common."""
-    return sum(1 for _ in takewhile(lambda parts: len({*parts}) == 1, zip(*paths, strict=False)))
-
-
 def by_dicts(checkpoint: Checkpoint) -> list[Network]:
     """Returns the networks in a file with unknown names: the dicts that hold most kernels, without common prefixes."""
     inner = {key: _names_of(checkpoint, key) for key in checkpoint.keys}
@@ -182,5 +176,5 @@ def _common(checkpoint: Checkpoint, key: str, names: list[str]) -> str:
     if "Keras" in checkpoint.container:
         return start
     kernels = [name.split(".")[:-1] for name in names if len(checkpoint.tensors[name].shape) >= 2]
-    shared = kernels[0][: _shared(kernels)] if kernels else []
+    shared = common_parts(kernels)
     return ".".join(shared) + "." if shared else start

@@ -15,7 +15,7 @@ from reszoo.weights import questions
 from reszoo.weights.alternatives import NOISE, TOLERANCE, Fit, Search, difference
 from reszoo.weights.formats.checkpoint import Tensor
 from reszoo.weights.forward import UNCHANGED, check_shapes
-from reszoo.weights.sources import open_weights
+from reszoo.weights.origin import open_weights
 from reszoo.weights.translate import LayerNames, Translated
 
 Check: TypeAlias = tuple[Array, Array]

@@ -12,11 +12,11 @@ from reszoo.arch.spec import NetSpec
 from reszoo.errors import ReszooError
 from reszoo.weights import infer
 from reszoo.weights.dialects import dialects
-from reszoo.weights.foreign import grouped
 from reszoo.weights.formats.read import read
+from reszoo.weights.origin import published_record
 from reszoo.weights.select import networks
-from reszoo.weights.sources import published_record
 from reszoo.weights.translate import Translated, translate
+from reszoo.weights.translated import grouped
 
 _SHOWN = 12
 """Most lines of the table of layers at its beginning; the last layer follows."""

@@ -11,17 +11,16 @@ from typing import Any
 from reszoo.errors import ReszooError
 from reszoo.weights import infer
 from reszoo.weights.dialects import IGNORED, Dialect, LayerNames as LayerNames, candidates, check_names, dialects
-from reszoo.weights.foreign import likely_kind
 from reszoo.weights.formats.checkpoint import Checkpoint, Tensor
 from reszoo.weights.graph import NoResidualGraphError
 from reszoo.weights.head import placed, with_notes
-from reszoo.weights.restore import check_parts, restored
 from reszoo.weights.select import Network, by_dicts, chosen, networks, restricted
-from reszoo.weights.torch_words import in_order, in_torch_words
+from reszoo.weights.state_dicts import check_parts, in_order, in_torch_words, restored
 from reszoo.weights.translated import (
     NamedTensor as NamedTensor,
     Translated as Translated,
     in_keras_layout,
+    likely_kind,
     network_name as network_name,
     with_constants,
 )

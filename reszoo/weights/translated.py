@@ -1,9 +1,10 @@
-"""A network of a checkpoint with our names: the result of a translation."""
+"""A network of a checkpoint with our names, and the tensors of the file that none of its layers has."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -11,8 +12,21 @@ from typing import NamedTuple
 from reszoo.arch.spec import NetSpec
 from reszoo.config import valid_name
 from reszoo.weights.dialects import Dialect
-from reszoo.weights.foreign import NOTHING, Foreign
-from reszoo.weights.formats.checkpoint import Checkpoint, Tensor, constant
+from reszoo.weights.formats.checkpoint import Checkpoint, Tensor, common_parts, constant
+
+
+class Foreign(NamedTuple):
+    """Names of the tensors between the network's own that no layer of it has, by their place."""
+
+    within: tuple[str, ...]
+    """Inside of blocks or between them: without them the network computes something else."""
+    head: tuple[str, ...]
+    """Behind the last block: another head."""
+    beside: tuple[str, ...]
+    """Of a loss, a metric or a queue, or too small to matter: no part of the network."""
+
+
+NOTHING = Foreign((), (), ())
 
 
 class Linear(NamedTuple):
@@ -126,3 +140,117 @@ def _with_squeeze_bias(translated: Translated) -> Translated:
     added = {f"{layer}/bias": NamedTensor(constant(shape, 0.0), "") for layer, shape in shapes.items()}
     note = "the layers of squeeze-and-excitation in the file have no biases: they are zero"
     return replace(translated, tensors={**tensors, **added}, notes=(*translated.notes, note))
+
+
+_TRAINING = re.compile(
+    r"(^|[._])(loss|losses|criterion|criterions?|metrics?|acc|accuracy|auroc|f1|precision|recall|confmat|confusion|map"
+    r"|queue|queue_ptr|center|centers|ema_counter|decay|num_updates|step|steps|epoch|temperature|logit_scale|class_weights?)([._\d]|$)"
+)
+
+_NORMALIZER = re.compile(r"(^|[._])(pixel_|image_|input_)?(mean|std)$")
+
+
+def foreign(checkpoint: Checkpoint, unknown: Iterable[str], tensors: Mapping[str, NamedTensor]) -> Foreign:
+    """Returns the unknown names of a network by their place.
+
+    Args:
+        checkpoint: the tensors of the network alone.
+        unknown: names that no layer has.
+        tensors: `layer/variable` -> tensor of the network.
+    """
+    parts: dict[str, list[str]] = {"within": [], "head": [], "beside": []}
+    inner = tuple(_blocks(tensors))
+    order = {name: number for number, name in enumerate(checkpoint.tensors)}
+    last = max((order.get(named.source, 0) for layer, named in tensors.items() if layer.startswith("stage")), default=0)
+    # In a file that is sorted by name, as .safetensors are, the order tells nothing.
+    is_sorted = [*order] == sorted(order) or "/" in next(iter(order), "")
+    for name in unknown:
+        tensor = checkpoint.tensors[name]
+        if inner and name.startswith(inner):
+            parts["within"].append(name)
+        elif is_beside(name, tensor):
+            parts["beside"].append(name)
+        elif "." in name and not is_sorted and order[name] < last:
+            parts["within"].append(name)
+        else:
+            parts["head"].append(name)
+    return Foreign(*(tuple(names) for names in parts.values()))
+
+
+def is_beside(name: str, tensor: Tensor) -> bool:
+    """Returns whether a tensor belongs to a loss or a metric, counts something, or is empty."""
+    counts = tensor.size <= 1 and not tensor.dtype.startswith(("float", "bfloat"))
+    return bool(_TRAINING.search(name.lower())) or counts or not tensor.size or is_normalizer(name, tensor)
+
+
+def is_normalizer(name: str, tensor: Tensor) -> bool:
+    """Returns whether a tensor is the mean or deviation by which images are normalized before the network."""
+    return bool(_NORMALIZER.search(name)) and tensor.size <= 4
+
+
+def _blocks(tensors: Mapping[str, NamedTensor]) -> set[str]:
+    """Returns the prefixes of the names in each block, and of those in each stage."""
+    groups: dict[str, list[list[str]]] = {}
+    for layer, named in tensors.items():
+        if match := re.match(r"(stage\d+)_(block\d+)", layer):
+            parts = re.split(r"(?<=[./])", named.source)[:-1]
+            groups.setdefault(match[1], []).append(parts)
+            groups.setdefault(match[0], []).append(parts)
+    prefixes = {group: "".join(common_parts(paths)) for group, paths in groups.items()}
+    # A stage of one block has the prefix of the block; that of the stage ends before its number.
+    stages = {group: re.sub(r"(?<=\.)\d+\.$", "", prefix) for group, prefix in prefixes.items() if "_" not in group}
+    prefixes |= stages
+    shared = Counter(prefixes[group] for group in prefixes if "_" not in group)
+    return {prefix for prefix in prefixes.values() if prefix and shared[prefix] <= 1}
+
+
+def grouped(names: Iterable[str]) -> str:
+    """Returns names in words: their first two parts, and how many tensors each holds."""
+    counts = Counter(".".join(re.split(r"[./]", name)[:2]) for name in names)
+    words = [f"{name} ({count} tensors)" if count > 1 else name for name, count in counts.items()]
+    return ", ".join(words[:6]) + (f", ... ({len(words)})" if len(words) > 6 else "")
+
+
+_KINDS: tuple[tuple[str, str], ...] = (
+    ("LoRA adapters: the base network is elsewhere", r"lora_(A|B|up|down|embedding)|hada_w1|lokr_w"),
+    ("an AdderNet, whose kernels are not convolved with the image", r"adder"),
+    ("a Swin transformer", r"relative_position_bias_table"),
+    ("CLIP", r"(^|\.)(visual|text_model|vision_model)\..*(attn|self_attn)|token_embedding\.weight"),
+    ("a language model", r"(^|\.)(wte|wpe|word_embeddings|embed_tokens|lm_head|tok_embeddings)\."),
+    ("a vision transformer", r"(^|\.)(cls_token|class_token|pos_embed|patch_embed)|attn\.qkv|self_attention"),
+    ("a transformer", r"(self_attn|attention|attn)\.(q|k|v|qkv|query|in_proj|out_proj|q_proj)"),
+    ("a ConvNeXt", r"(^|\.)(dwconv|pwconv1)\.|layer_scale"),
+    ("a RegNet", r"trunk_output\.|(^|\.)s\d\.b\d+\.conv"),
+    ("an EfficientNet or a MobileNet", r"(_depthwise_conv|conv_dw|conv_pwl|_project_conv|inverted_residual)"),
+    ("a MobileNet", r"features\.\d+\.conv\.\d+\.\d+\.weight"),
+    ("a DenseNet", r"denseblock\d|denselayer\d"),
+    ("an Inception network", r"Mixed_\d\w|inception\d\w|branch\d+x\d+"),
+    ("a Res2Net", r"\.(convs|bns)\.\d"),
+    ("a ResNeSt", r"conv2\.(fc1|bn0|conv\.weight)|radix"),
+    ("a network with selective kernels (SKNet)", r"conv2\.(attn|paths|conv\.\d)|(^|[._])sk(conv|unit)?\d?\."),
+    ("CLIP, or another network with attention pooling", r"attnpool\."),
+    (
+        "a network with attention modules (CBAM)",
+        r"(^|[._])(cbam|ca|sa|(channel|spatial)_attention|spatial)\d*\.",
+    ),
+    ("a network with attention modules (ECA)", r"[._]eca\.|[._]se\.conv\.weight"),
+    ("a network with global context modules (GCNet)", r"context_block\.|channel_add|[._]gc\.|[._]se\.conv_attn\."),
+    ("a network with squeeze and excitation of another form", r"[._]se(_?(module|layer|block|unit))?\d?\."),
+    ("a network with blur pooling, which pads by reflection, for which Keras has no layer", r"[._]filt$|[._]blur"),
+    ("a YOLO network", r"(^|\.)model\.\d+\.(cv\d|m\.\d|conv)\."),
+    ("a diffusion network", r"time_embed|time_embedding"),
+    ("a U-Net", r"(^|\.)(down|up)\d*\.(\d+\.)?(maxpool_conv|double_conv|conv\.double)|inc\.double_conv"),
+    ("a recurrent network", r"weight_(ih|hh)_l\d"),
+    ("a quantized network", r"weight_fake_quant|_packed_params|zero_point"),
+)
+
+
+def likely_kind(names: Iterable[str]) -> str:
+    """Returns the kind of network that has tensors with such names, or an empty string.
+
+    Example:
+        >>> likely_kind(["blocks.0.attn.qkv.weight", "cls_token"])
+        'a vision transformer'
+    """
+    text = "\n".join(name[:200] for _, name in zip(range(5000), names, strict=False))
+    return next((kind for kind, pattern in _KINDS if re.search(pattern, text, re.MULTILINE)), "")

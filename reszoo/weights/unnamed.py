@@ -7,12 +7,19 @@ from dataclasses import replace
 
 from reszoo.errors import ReszooError
 from reszoo.weights.dialects import IGNORED, TORCH, Dialect
-from reszoo.weights.foreign import NOTHING
 from reszoo.weights.formats.checkpoint import Checkpoint, Tensor
 from reszoo.weights.graph import ReadGraph, read_graph
 from reszoo.weights.head import NORMALIZES
 from reszoo.weights.order import BY_HAND, Reading, layers_of, module_of, readings
-from reszoo.weights.translated import Linear, NamedTensor, Translated, in_keras_layout, network_name, with_constants
+from reszoo.weights.translated import (
+    NOTHING,
+    Linear,
+    NamedTensor,
+    Translated,
+    in_keras_layout,
+    network_name,
+    with_constants,
+)
 
 
 class NoSpecError(ReszooError):

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 from keras import tree
 
-from reszoo.data.duplicates import copies
+from reszoo.data.examples import copies
 from reszoo.diagnosis.causes import Cause
 from reszoo.diagnosis.program import Output, Program
 from reszoo.diagnosis.weighting import class_numbers

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,11 @@ class Checkpoint:
 
     def __repr__(self) -> str:
         return f"Checkpoint({self.path.name!r}, {self.container}, {len(self.tensors)} tensors)"
+
+
+def common_parts(paths: Sequence[Sequence[str]]) -> list[str]:
+    """Returns the first parts that all paths have in common."""
+    return [parts[0] for parts in takewhile(lambda parts: len({*parts}) == 1, zip(*paths, strict=False))]
 
 
 class BrokenFileError(ReszooError):

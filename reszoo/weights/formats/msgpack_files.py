@@ -22,15 +22,6 @@ class _DamagedError(Exception):
     """A file that is not valid msgpack."""
 
 
-def is_msgpack(head: bytes, suffix: str) -> bool:
-    """Whether the first bytes are a map with a text as its first key, as Flax writes it."""
-    if not head:
-        return False
-    start = {0xDE: 3, 0xDF: 5}.get(head[0], 1 if 0x81 <= head[0] <= 0x8F else 0)
-    is_text = bool(start) and len(head) > start and (0xA1 <= head[start] <= 0xBF or head[start] in (0xD9, 0xDA))
-    return is_text and (suffix == ".msgpack" or head[start + 1 :][:6].isalnum())
-
-
 def read_msgpack(path: Path) -> Checkpoint:
     """Returns the arrays in a msgpack file of Flax by their paths, such as `params/conv/kernel`.
 

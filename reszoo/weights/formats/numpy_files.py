@@ -6,7 +6,6 @@ import ast
 import math
 import re
 import struct
-import zipfile
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -200,9 +199,3 @@ def _tensor(path: Path, name: str, head: bytes, size: int, content: Any) -> Tens
         return array.reshape(shape, order="F" if fortran else "C")
 
     return Tensor(shape, dtype, read)
-
-
-def is_npz(archive: zipfile.ZipFile) -> bool:
-    """Whether an archive holds arrays of NumPy."""
-    names = archive.namelist()
-    return bool(names) and all(name.endswith(".npy") for name in names)

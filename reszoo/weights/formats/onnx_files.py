@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import mmap
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,11 +24,6 @@ _LISTS = {4: "float32", 10: "float64", 7: "int64"}
 _NODES = 1 << 15
 _SMALL = 64
 """Most elements of an array of whole numbers whose values the graph needs, such as a shape."""
-
-
-def is_onnx(head: bytes, suffix: str) -> bool:
-    """Whether the first bytes are those of an ONNX model: its version, then the name of its producer or its graph."""
-    return re.match(rb"\x08[\x01-\x14][\x12\x3a]", head) is not None or (suffix == ".onnx" and head[:1] == b"\x08")
 
 
 def read_onnx(path: Path) -> Checkpoint:

@@ -6,6 +6,7 @@ Sources: the operators of ONNX, https://onnx.ai/onnx/operators/ (defaults of att
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from reszoo.weights.formats.checkpoint import Tensor
@@ -118,32 +119,29 @@ def _norm(builder: Builder, node: Node) -> None:
         builder.weight(layer, variable, array)
 
 
-def _pool(kind: str) -> Callable[[Builder, Node], None]:
-    def add(builder: Builder, node: Node) -> None:
-        kernel, stride = _square(node.attributes["kernel_shape"]), _square(node.attributes.get("strides"))
-        pads, counts = any(node.attributes.get("pads") or ()), node.attributes.get("count_include_pad")
-        ceils = node.attributes.get("ceil_mode")
-        # Where no window reaches over the border, and where it is cut there, "same" is the same.
-        is_plain = kind == "AveragePooling2D" and (kernel, stride, pads) == (2, 2, False)
-        if is_plain and (builder.is_whole(node.inputs[0], 2) or (ceils and not counts)):
-            builder.layer(kind, node, pool_size=[2, 2], strides=[2, 2], padding="same")
-            return
-        if _square(node.attributes.get("dilations")) > 1 or ceils:
-            raise UnreadableGraphError(f"{node.operation} with dilation or ceil_mode")
-        if kind == "MaxPooling2D" and node.attributes.get("pads") == [(kernel - 1) // 2] * 4:
-            # Padding of ONNX is never the largest; Keras' is so in a pool of stride one.
-            whole = node._replace(outputs=(f"{node.outputs[0]} whole",))
-            source = builder.layer(
-                kind, whole, f"{node.outputs[0]}_window", pool_size=[kernel] * 2, strides=[1, 1], padding="same"
-            )
-            builder.layer(kind, node, "", (source,), pool_size=[1, 1], strides=[stride] * 2, padding="valid")
-            return
-        padding, sources = _padding(builder, node, kernel, stride, 1)
-        if kind == "AveragePooling2D" and ((sources and not counts) or (padding == "same" and counts)):
-            raise UnreadableGraphError(f"an average pool that {'counts' if counts else 'leaves out'} its padding")
-        builder.layer(kind, node, "", sources, pool_size=[kernel] * 2, strides=[stride] * 2, padding=padding)
-
-    return add
+def _pool(builder: Builder, node: Node, kind: str) -> None:
+    kernel, stride = _square(node.attributes["kernel_shape"]), _square(node.attributes.get("strides"))
+    pads, counts = any(node.attributes.get("pads") or ()), node.attributes.get("count_include_pad")
+    ceils = node.attributes.get("ceil_mode")
+    # Where no window reaches over the border, and where it is cut there, "same" is the same.
+    is_plain = kind == "AveragePooling2D" and (kernel, stride, pads) == (2, 2, False)
+    if is_plain and (builder.is_whole(node.inputs[0], 2) or (ceils and not counts)):
+        builder.layer(kind, node, pool_size=[2, 2], strides=[2, 2], padding="same")
+        return
+    if _square(node.attributes.get("dilations")) > 1 or ceils:
+        raise UnreadableGraphError(f"{node.operation} with dilation or ceil_mode")
+    if kind == "MaxPooling2D" and node.attributes.get("pads") == [(kernel - 1) // 2] * 4:
+        # Padding of ONNX is never the largest; Keras' is so in a pool of stride one.
+        whole = node._replace(outputs=(f"{node.outputs[0]} whole",))
+        source = builder.layer(
+            kind, whole, f"{node.outputs[0]}_window", pool_size=[kernel] * 2, strides=[1, 1], padding="same"
+        )
+        builder.layer(kind, node, "", (source,), pool_size=[1, 1], strides=[stride] * 2, padding="valid")
+        return
+    padding, sources = _padding(builder, node, kernel, stride, 1)
+    if kind == "AveragePooling2D" and ((sources and not counts) or (padding == "same" and counts)):
+        raise UnreadableGraphError(f"an average pool that {'counts' if counts else 'leaves out'} its padding")
+    builder.layer(kind, node, "", sources, pool_size=[kernel] * 2, strides=[stride] * 2, padding=padding)
 
 
 def _dense(builder: Builder, node: Node) -> None:
@@ -226,17 +224,14 @@ def _mean(builder: Builder, node: Node) -> None:
     builder.layer("GlobalAveragePooling2D", node, keepdims=bool(node.attributes.get("keepdims", 1)))
 
 
-def _global(kind: str) -> Callable[[Builder, Node], None]:
-    return lambda builder, node: (builder.layer(kind, node, keepdims=True), None)[1]
+def _global(builder: Builder, node: Node, kind: str) -> None:
+    builder.layer(kind, node, keepdims=True)
 
 
-def _activation(kind: str) -> Callable[[Builder, Node], None]:
-    def add(builder: Builder, node: Node) -> None:
-        if node.attributes.get("approximate", "none") != "none":
-            raise UnreadableGraphError(f"an approximate {node.operation}")
-        builder.layer("Activation", node, activation=kind)
-
-    return add
+def _activation(builder: Builder, node: Node, kind: str) -> None:
+    if node.attributes.get("approximate", "none") != "none":
+        raise UnreadableGraphError(f"an approximate {node.operation}")
+    builder.layer("Activation", node, activation=kind)
 
 
 def _times_sigmoid(builder: Builder, node: Node) -> None:
@@ -275,16 +270,16 @@ _OPERATIONS: dict[str, Callable[[Builder, Node], None]] = {
     "Pad": _pad,
     "Slice": _slice,
     "Transpose": _transpose,
-    "MaxPool": _pool("MaxPooling2D"),
-    "AveragePool": _pool("AveragePooling2D"),
-    "GlobalAveragePool": _global("GlobalAveragePooling2D"),
-    "GlobalMaxPool": _global("GlobalMaxPooling2D"),
+    "MaxPool": partial(_pool, kind="MaxPooling2D"),
+    "AveragePool": partial(_pool, kind="AveragePooling2D"),
+    "GlobalAveragePool": partial(_global, kind="GlobalAveragePooling2D"),
+    "GlobalMaxPool": partial(_global, kind="GlobalMaxPooling2D"),
     "ReduceMean": _mean,
-    "Relu": _activation("relu"),
-    "Softmax": _activation("softmax"),
-    "Sigmoid": _activation("sigmoid"),
+    "Relu": partial(_activation, kind="relu"),
+    "Softmax": partial(_activation, kind="softmax"),
+    "Sigmoid": partial(_activation, kind="sigmoid"),
     "Mul": _times_sigmoid,
-    "Gelu": _activation("gelu"),
+    "Gelu": partial(_activation, kind="gelu"),
     "LeakyRelu": _leak,
     **dict.fromkeys(("Flatten", "Reshape", "Squeeze"), _flat),
     **dict.fromkeys(("Identity", "Dropout", "Cast"), Builder.same),

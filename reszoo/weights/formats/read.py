@@ -1,7 +1,8 @@
-"""Opens checkpoints of any format; the format is detected from the first bytes, not from the file name."""
+"""Opens checkpoints of any format: a table of first bytes says which reader a file needs."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +28,8 @@ from reszoo.weights.formats.checkpoint import (
     json_object,
 )
 from reszoo.weights.formats.kinds import describe, describe_folder
+
+Reader = Callable[[Path], Checkpoint]
 
 KNOWN = (
     "PyTorch (.pth .pt .th .bin, zip or legacy; .pt2), .safetensors, Keras (.keras .weights.h5 .h5), NumPy (.npz), "
@@ -55,7 +58,7 @@ def read(path: str | Path) -> Checkpoint:
 def _open(path: Path) -> Checkpoint:
     if path.is_dir():
         return _read_folder(path)
-    index = tensorflow_files.index_of(path)
+    index = _tensorflow_index(path)
     if not path.is_file() and index is None:
         raise ReszooError(str(path), got="no such file", expected=KNOWN)
     try:
@@ -69,50 +72,41 @@ def _open(path: Path) -> Checkpoint:
         raise BrokenFileError(path, f"an unreadable file ({error})", hint=hint) from None
 
 
-def _reader(path: Path) -> Callable[[Path], Checkpoint]:
+def _reader(path: Path) -> Reader:
     with path.open("rb") as stream:
         head = stream.read(512)
-    if head.startswith(b"PK"):
-        return _zip_reader(path)
-    if head.startswith(b"\x89HDF\r\n\x1a\n"):
-        return keras_files.read_h5
-    if torch_files.is_legacy(head):
-        return torch_files.read_legacy
-    if head.startswith(numpy_files.MAGIC):
-        return numpy_files.read_npy
-    if path.name.endswith(".index.json"):
-        return _read_shards
-    # The length of the header comes first; JSON text has no zero byte.
-    if head[8:9] == b"{" and b"\0" in head[:8]:
-        return _read_safetensors
-    if head.startswith(torch_files.PICKLE) or (path.suffix in _PICKLES and head.startswith((b"(", b"}", b"]", b"c"))):
-        return torch_files.read_pickle
-    if msgpack_files.is_msgpack(head, path.suffix):
-        return msgpack_files.read_msgpack
-    if onnx_files.is_onnx(head, path.suffix):
-        return onnx_files.read_onnx
+    for beginning, endings, reader in _FORMATS:
+        if path.name.endswith(endings) and re.match(beginning, head, re.DOTALL):
+            return reader
     got, hint = describe(path, head)
     raise BrokenFileError(path, got, expected=KNOWN, hint=hint)
 
 
-def _zip_reader(path: Path) -> Callable[[Path], Checkpoint]:
-    archive = checked_zip(path)
-    names = {*archive.namelist()}
+def _read_zip(path: Path) -> Checkpoint:
+    names = {*checked_zip(path).namelist()}
     if {"config.json", "model.weights.h5"} <= names:
-        return keras_files.read_keras
-    if numpy_files.is_npz(archive):
-        return numpy_files.read_npz
+        return keras_files.read_keras(path)
+    if names and all(name.endswith(".npy") for name in names):
+        return numpy_files.read_npz(path)
     if any(name.endswith(torch_export.LIST) for name in names):
-        return torch_export.read_exported
+        return torch_export.read_exported(path)
     if not any(name.rpartition("/")[2] == "data.pkl" for name in names):
         got = f"a zip archive without a checkpoint ({', '.join(sorted(names)[:4])})"
         weights = [name for name in names if name.endswith((".pth", ".pt", ".h5", ".safetensors", ".bin", ".keras"))]
         hint = f"unpack it and load {weights[0]!r}" if weights else ""
         raise BrokenFileError(path, got, expected=KNOWN, hint=hint)
-    return torch_files.read_zip
+    return torch_files.read_zip(path)
 
 
-_PICKLES = (".pkl", ".pickle", ".p")
+def _tensorflow_index(path: Path) -> Path | None:
+    """Returns the index of the checkpoint that a path means: its prefix, a part of it, or a folder; None if none."""
+    if path.is_dir():
+        saved = path / "variables" / "variables.index"
+        indices = [saved] if saved.is_file() else sorted(path.glob("*.index"))
+        return indices[0] if len(indices) == 1 else None
+    stem = re.sub(r"\.(index|meta|data-\d{5}-of-\d{5})$", "", str(path))
+    index = Path(f"{stem}.index")
+    return index if index.is_file() else None
 
 
 _NAME = 1000
@@ -216,7 +210,7 @@ _IN_FOLDER = (
 
 def _read_folder(folder: Path) -> Checkpoint:
     file = next((folder / name for name in _IN_FOLDER if (folder / name).is_file()), None)
-    if file is None and (index := tensorflow_files.index_of(folder)):
+    if file is None and (index := _tensorflow_index(folder)):
         return _open(index)
     if file is None:
         got, hint = describe_folder(folder)
@@ -237,3 +231,26 @@ def _with_config(checkpoint: Checkpoint, folder: Path) -> Checkpoint:
 def _json(path: Path) -> dict[str, Any]:
     with path.open("rb") as stream:
         return json_object(path, stream.read(JSON_LIMIT + 1), path.name)
+
+
+_ANY = ("",)
+_MAP = rb"(?:[\x81-\x8f]|\xde.{2}|\xdf.{4})[\xa1-\xbf\xd9\xda]"
+_FORMATS: tuple[tuple[bytes, tuple[str, ...], Reader], ...] = (
+    (rb"PK", _ANY, _read_zip),
+    (rb"\x89HDF\r\n\x1a\n", _ANY, keras_files.read_h5),
+    # A pickle of PyTorch's magic number in any protocol; newer ones put a frame around it.
+    (rb"\x80[\x02-\x05].{0,11}\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19\.", _ANY, torch_files.read_legacy),
+    (rb"\x93NUMPY", _ANY, numpy_files.read_npy),
+    (rb"", (".index.json",), _read_shards),
+    # The length of the header comes first; JSON text has no zero byte.
+    (rb"(?=.{0,7}\x00).{8}\{", _ANY, _read_safetensors),
+    (rb"\x80[\x02-\x05]", _ANY, torch_files.read_pickle),
+    (rb"[(}\]c]", (".pkl", ".pickle", ".p"), torch_files.read_pickle),
+    # A map with a text as its first key, as Flax writes it.
+    (_MAP, (".msgpack",), msgpack_files.read_msgpack),
+    (_MAP + rb"(?=[0-9A-Za-z]{6}|[0-9A-Za-z]+\Z)", _ANY, msgpack_files.read_msgpack),
+    # The version of ONNX, then the name of its producer or its graph.
+    (rb"\x08[\x01-\x14][\x12\x3a]", _ANY, onnx_files.read_onnx),
+    (rb"\x08", (".onnx",), onnx_files.read_onnx),
+)
+"""Pattern of a file's first bytes, endings of its name -> what reads it; the first row that matches counts."""

@@ -37,17 +37,6 @@ _BESIDE = re.compile(
 """Names of optimizers' slots, counters and metrics."""
 
 
-def index_of(path: Path) -> Path | None:
-    """Returns the index of the checkpoint that a path means: its prefix, a part of it, or a folder; None if none."""
-    if path.is_dir():
-        saved = path / "variables" / "variables.index"
-        indices = [saved] if saved.is_file() else sorted(path.glob("*.index"))
-        return indices[0] if len(indices) == 1 else None
-    stem = re.sub(r"\.(index|meta|data-\d{5}-of-\d{5})$", "", str(path))
-    index = Path(f"{stem}.index")
-    return index if index.is_file() else None
-
-
 def shards_of(index: Path) -> list[Path]:
     """Returns the files with the numbers of a checkpoint."""
     return sorted(index.parent.glob(f"{glob.escape(index.name.removesuffix('.index'))}.data-*-of-*"))

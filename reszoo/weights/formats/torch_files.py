@@ -15,21 +15,8 @@ from reszoo.weights.formats import pickles
 from reszoo.weights.formats.archives import checked_zip, read_member
 from reszoo.weights.formats.checkpoint import ITEM_SIZES, BrokenFileError, Checkpoint, Tensor, check_count
 from reszoo.weights.formats.pickles import Name, PickleRefusedError, Placeholder
-from reszoo.weights.formats.torch_content import Modules, contents
+from reszoo.weights.formats.torch_content import Modules, contents, modules_of
 from reszoo.weights.formats.torch_globals import NAMES, OTHER_SIZES, Storage, View, storage_of
-from reszoo.weights.formats.torch_script import modules_of
-
-MAGIC = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
-"""The first bytes of a legacy file: a pickle of the magic number, here in protocol 2."""
-
-
-def is_legacy(head: bytes) -> bool:
-    """Whether a file begins with a pickle of the magic number, in any protocol; newer ones put a frame around it."""
-    return head.startswith(PICKLE) and MAGIC[2:] in head[2 : 2 + 9 + len(MAGIC)]
-
-
-PICKLE = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
-"""The first bytes of a pickle of protocol 2 to 5."""
 
 
 def _numpy_dtype(name: str, byteorder: str) -> Any:

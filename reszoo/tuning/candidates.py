@@ -1,14 +1,23 @@
-"""The kinds of spaces: how a few values determine the depth and width of every stage."""
+"""The networks of a search space: size from a few values, recipe and cost; networks and costs are cached."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from collections.abc import Callable, Mapping
-from functools import cache
+from dataclasses import dataclass
+from functools import cache, cached_property, lru_cache
+from itertools import islice
 from typing import Any, NamedTuple
 
-from reszoo.arch.spec import NetSpec, Stage, Unit, impossible
-from reszoo.tuning.axes import Axis
+from reszoo.arch.cost import Cost, Tally
+from reszoo.arch.plan import lower
+from reszoo.arch.spec import NetSpec, Stage, Unit, impossible, replace
+from reszoo.config import merge
+from reszoo.errors import ReszooError, UnknownNameError
+from reszoo.training.recipes import Recipe
+from reszoo.tuning.axes import Axis, Point
 
 GRAIN = 8
 """Channels that processors compute at a time: tensor cores in half precision, XNNPACK, vectors of 256 bits."""
@@ -164,3 +173,110 @@ def resize(base: NetSpec, size: Size) -> NetSpec:
     for problem in impossible(spec):
         raise problem
     return spec
+
+
+Parts = tuple[tuple[str, Any], ...]
+"""Values of the axes of `net`: pairs of axis and value, in order."""
+
+MAX_CHECKED = 50
+"""Values of an axis that are checked when a space is made."""
+
+
+class CostTable:
+    """Networks and costs of a space by parts and size, cached: points that differ only in the recipe share them.
+
+    A space has few combinations of parts, so all are cached; it has many sizes, so their cache is limited.
+    """
+
+    def __init__(self, root: NetSpec, net: Mapping[str, Axis], *, where: str):
+        self._root = root
+        self._net = net
+        self._where = where
+        self.variant = cache(self._variant)
+        self.cost = lru_cache(maxsize=1 << 16)(self._cost)
+        self._tally = lru_cache(maxsize=256)(self._new_tally)
+
+    def spec(self, parts: Parts, size: Size) -> NetSpec | None:
+        """Returns the network of some parts in a size, or None where they contradict each other."""
+        try:
+            return resize(self.variant(parts), size)
+        except ValueError:
+            return None
+
+    def _variant(self, parts: Parts) -> NetSpec:
+        """The base network with the values of some parts."""
+        changes: dict[str, Any] = {}
+        for name, answer in parts:
+            merge(changes, nested(name, self._net[name].meaning(answer)))
+        return replace(self._root, changes, where=self._where) if changes else self._root
+
+    def _cost(self, parts: Parts, size: Size) -> Cost | None:
+        """The cost of some parts in a size, or None where they contradict each other."""
+        try:
+            return self._tally(parts, size.ratio, size.grain).cost(size.depths, size.widths)
+        except ValueError:
+            return None
+
+    def _new_tally(self, parts: Parts, ratio: float | None, grain: int) -> Tally:
+        """The costs of all sizes of the same parts."""
+        variant = self.variant(parts)
+        return Tally(lambda depths, widths: lower(resize(variant, Size(depths, widths, ratio, grain))))
+
+
+def check_parts(root: NetSpec, net: Mapping[str, Axis]) -> None:
+    """Checks the axes of `net`: their fields and words exist. Impossible combinations are left out of the proposals.
+
+    Raises:
+        ReszooError: a field or word that does not exist, or an axis none of whose values is possible.
+    """
+    for name, axis in net.items():
+        answers = [*islice(axis.answers or (axis.low, axis.high), MAX_CHECKED)]
+        problems = []
+        for answer in answers:
+            try:
+                replace(root, nested(name, axis.meaning(answer)), where="net")
+            except ReszooError as error:
+                problems.append(error)
+        wrong = [each for each in problems if isinstance(each, UnknownNameError) or each.hint.startswith("did you")]
+        if wrong or (len(problems) == len(answers) and not axis.when):
+            raise (wrong or problems)[0]
+
+
+def nested(path: str, value: Any) -> dict[str, Any]:
+    """Returns a value under a dotted path: `block.dropout` gives `{"block": {"dropout": value}}`."""
+    for key in reversed(path.split(".")):
+        value = {key: value}
+    return dict(value)
+
+
+def dotted(values: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Returns the dotted names of nested values.
+
+    Example:
+        >>> dotted({"epochs": 3, "optimizer": {"momentum": 0.9}})
+        ['epochs', 'optimizer.momentum']
+    """
+    names = []
+    for name, value in values.items():
+        path = f"{prefix}{name}"
+        names += dotted(value, f"{path}.") if isinstance(value, Mapping) and value else [path]
+    return names
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One network of a space and its recipe."""
+
+    point: Point
+    spec: NetSpec
+    recipe: Recipe
+    weights: str | None = None
+    """Pretrained weights to start from."""
+
+    @cached_property
+    def key(self) -> str:
+        """A digest of network, recipe and weights: equal candidates have equal keys, whatever their points."""
+        spec = self.spec.model_dump(mode="json", exclude={"name"})
+        recipe = self.recipe.model_dump(mode="json", exclude={"name", "ref"})
+        text = json.dumps([spec, recipe, self.weights], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
