@@ -288,9 +288,27 @@ def zeros_before(export, x, block, width, *, at_once, behind):
         names = [f"{block}_{word}{number}" for word in values]
         export.arrays += [(name, np.array(each, "int64")) for name, each in zip(names, values.values(), strict=True)]
         x = export.add("Slice", [x, *names], f"{block}_slice{number}")
-    pads = [0, 0 if behind else width // 2, 0, 0, 0, width if behind else width - width // 2, 0, 0]
-    export.arrays.append((f"{block}_pads", np.array(pads, "int64")))
+    before, after = (0, width) if behind else (width // 2, width - width // 2)
+    if not at_once:
+        return export.add("Pad", [x, computed_pads(export, block, before, after)], f"{block}_zeros", mode="constant")
+    export.arrays.append((f"{block}_pads", np.array([0, before, 0, 0, 0, after, 0, 0], "int64")))
     return export.add("Pad", [x, f"{block}_pads"], f"{block}_zeros", mode="constant")
+
+
+def computed_pads(export, block, before, after):
+    """What PyTorch writes for the sizes of a padding: they are turned round by nodes."""
+    constants = {"pads": [0, 0, 0, 0, before, after], "two": [2], "pairs": [-1, 2], "last": [-1], "first": [0]}
+    constants |= {"end": [-(2**63) + 1]}
+    names = {word: f"{block}_{word}" for word in constants}
+    export.arrays += [(names[word], np.array(numbers, "int64")) for word, numbers in constants.items()]
+    rest = export.add("ConstantOfShape", [names["two"]], f"{block}_rest")
+    every = export.add("Concat", [names["pads"], rest], f"{block}_every", axis=0)
+    pairs = export.add("Reshape", [every, names["pairs"]], f"{block}_rows")
+    turned = [pairs, names["last"], names["end"], names["first"], names["last"]]
+    turned = export.add("Slice", turned, f"{block}_turned")
+    turned = export.add("Transpose", [turned], f"{block}_columns", perm=[1, 0])
+    flat = export.add("Reshape", [turned, names["last"]], f"{block}_flat")
+    return export.add("Cast", [flat], f"{block}_whole", to=7)
 
 
 def option_a(model, *, at_once, behind):

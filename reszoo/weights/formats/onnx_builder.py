@@ -185,6 +185,11 @@ class Builder:
             value = self._array(node.inputs[place]).read().reshape(-1)[0]
         return float(value or 0)
 
+    def zeros(self, array: str, axis: int) -> int:
+        """Returns the length of an array of zeros along an axis of maps; zero if it has other numbers."""
+        tensor = self._array(array)
+        return tensor.shape[axis] if len(tensor.shape) == 4 and not tensor.read().any() else 0
+
     def shape(self, array: str) -> tuple[int, ...]:
         return self._array(array).shape
 
