@@ -148,10 +148,14 @@ class Builder:
         for layer in self.layers:
             for source in {*self._sources(layer)}:
                 readers.setdefault(source, []).append(layer)
+        pooled: set[str] = set()
         for layer in [*self.layers] if norms else []:
             config = layer["config"]
             name = config["name"]
-            if layer["class_name"] != "Conv2D" or not config["use_bias"] or name in normed:
+            if layer["class_name"].startswith("Global") or pooled.issuperset(self._sources(layer) or [""]):
+                # The convolutions of a gate have a bias and no norm.
+                pooled.add(name)
+            if layer["class_name"] != "Conv2D" or not config["use_bias"] or name in normed | pooled:
                 continue
             config["use_bias"] = False
             norm = f"{name}_norm"

@@ -199,12 +199,15 @@ def _activation(builder: Builder, node: Node, kind: str) -> None:
     builder.layer("Activation", node, activation=kind)
 
 
-def _times_sigmoid(builder: Builder, node: Node) -> None:
-    """Adds SiLU, which exporters write as x times its sigmoid."""
+def _times(builder: Builder, node: Node) -> None:
+    """Adds SiLU, which exporters write as x times its sigmoid, or the product of a map and its gate."""
     gates = [(one, other) for one in node.inputs for other in node.inputs if builder.is_sigmoid_of(other, one)]
-    if not gates or len(node.inputs) != 2:
+    if len(node.inputs) != 2 or any(name in builder.arrays for name in node.inputs):
         raise UnreadableGraphError(f"the operation {node.operation} ({node.name or node.outputs[0]})")
-    builder.layer("Activation", node._replace(inputs=(gates[0][0],)), activation="silu")
+    if gates:
+        builder.layer("Activation", node._replace(inputs=(gates[0][0],)), activation="silu")
+    else:
+        builder.layer("Multiply", node, "", tuple(builder.layer_of(name) for name in node.inputs))
 
 
 def _leak(builder: Builder, node: Node) -> None:
@@ -244,7 +247,7 @@ _OPERATIONS: dict[str, Callable[[Builder, Node], None]] = {
     "Relu": partial(_activation, kind="relu"),
     "Softmax": partial(_activation, kind="softmax"),
     "Sigmoid": partial(_activation, kind="sigmoid"),
-    "Mul": _times_sigmoid,
+    "Mul": _times,
     "Gelu": partial(_activation, kind="gelu"),
     "LeakyRelu": _leak,
     **dict.fromkeys(("Flatten", "Reshape", "Squeeze"), _flat),
