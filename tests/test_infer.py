@@ -461,6 +461,19 @@ def test_norms_without_scale_are_read(tmp_path):
 # What a file cannot tell, settled by outputs.
 
 
+def test_a_stride_before_or_behind_a_unit_of_1x1_is_no_question(tmp_path):
+    from reszoo.weights.origin import open_weights
+    from reszoo.weights.questions import questions
+
+    model = reszoo.create("resnet50", depths=1, width_multiplier=0.0625, input_shape=(64, 64, 3), classes=5)
+    reszoo.convert(model, tmp_path / "net.pth", to="torchvision")
+    translated = open_weights(tmp_path / "net.pth").translated
+    for at, others in ((2, [1]), (1, [2]), (3, [1])):
+        spec = reszoo.spec_of(model).replace(block={"stride_at": at})
+        asked = {each.field: each.alternatives for each in questions(translated, spec)}
+        assert asked["block.stride_at"] == tuple({"block": {"stride_at": other}} for other in others)
+
+
 def activation(name, **settings):
     import torch.nn.functional as F
 

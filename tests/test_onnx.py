@@ -277,3 +277,60 @@ def test_refused_files(tmp_path, content, expected):
     (tmp_path / "net.onnx").write_bytes(content())
     with refused(["net.onnx", *expected]):
         reszoo.from_checkpoint(tmp_path / "net.onnx")
+
+
+def zeros_before(export, x, block, width, *, at_once, behind):
+    """Option A: every second pixel, and channels of zeros."""
+    slices = [(0, 1)] if at_once else [(0,), (1,)]
+    for number, axes in enumerate(slices):
+        values = {"starts": [0] * len(axes), "ends": [2**31 - 1] * len(axes), "axes": [2 + axis for axis in axes]}
+        values["steps"] = [2] * len(axes)
+        names = [f"{block}_{word}{number}" for word in values]
+        export.arrays += [(name, np.array(each, "int64")) for name, each in zip(names, values.values(), strict=True)]
+        x = export.add("Slice", [x, *names], f"{block}_slice{number}")
+    pads = [0, 0 if behind else width // 2, 0, 0, 0, width if behind else width - width // 2, 0, 0]
+    export.arrays.append((f"{block}_pads", np.array(pads, "int64")))
+    return export.add("Pad", [x, f"{block}_pads"], f"{block}_zeros", mode="constant")
+
+
+def option_a(model, *, at_once, behind):
+    export = Export(model)
+    x = export.add("Relu", [export.conv("x", "stem_conv", "stem_norm")], "stem_act")
+    for stage, width in ((1, 8), (2, 16), (3, 32)):
+        block, stride = f"stage{stage}_block1", 1 if stage == 1 else 2
+        y = export.conv(x, f"{block}_unit1_conv", f"{block}_unit1_norm", stride)
+        y = export.add("Relu", [y], f"{block}_unit1_act")
+        y = export.conv(y, f"{block}_unit2_conv", f"{block}_unit2_norm")
+        x = zeros_before(export, x, block, width // 2, at_once=at_once, behind=behind) if stage > 1 else x
+        x = export.add("Relu", [export.add("Add", [y, x], f"{block}_add")], f"{block}_act")
+    return export.head(x)
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+@pytest.mark.parametrize("shortcut", ["pad", "pad_behind"])
+def test_shortcuts_of_zeros(tmp_path, at_once, shortcut):
+    model = network("resnet20_cifar", width_multiplier=0.5, block={"shortcut": shortcut})
+    export = option_a(model, at_once=at_once, behind=shortcut == "pad_behind")
+    (tmp_path / "net.onnx").write_bytes(export.bytes())
+    loaded = reszoo.from_checkpoint(tmp_path / "net.onnx")
+    expected = model.predict(X, verbose=0)
+    np.testing.assert_allclose(loaded.model.predict(X, verbose=0), expected, atol=1e-5 * abs(expected).max())
+    assert loaded.report.spec.block.shortcut == shortcut
+
+
+def with_vector(shape):
+    """A file in which an array of eight numbers is added to a map of eight channels and eight pixels."""
+    export = Export(network("resnet20_cifar", width_multiplier=0.5))
+    x = export.add("Conv", ["x", export.keep("w", np.ones((8, 3, 3, 3)))], "conv", kernel_shape=[3, 3], pads=[1] * 4)
+    x = export.add("Add", [x, export.keep("b", np.ones(shape))], "biased")
+    export.add("Relu", [x], "logits")
+    return export.bytes(shape=(None, 3, 8, 8))
+
+
+@pytest.mark.parametrize(
+    ("shape", "texts"), [((8,), ["shape (8,)", "'conv'"]), ((8, 1), ["(8, 1)"]), ((1, 8, 1, 1), ["without an Add"])]
+)
+def test_an_array_is_a_bias_by_its_axes(tmp_path, shape, texts):
+    (tmp_path / "net.onnx").write_bytes(with_vector(shape))
+    with refused(texts):
+        reszoo.from_checkpoint(tmp_path / "net.onnx")

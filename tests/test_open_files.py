@@ -9,6 +9,7 @@ import pickle
 import random
 import re
 import warnings
+import zipfile
 from collections import Counter, OrderedDict, deque
 from pathlib import Path
 
@@ -499,6 +500,41 @@ def test_scripted_and_traced_models(tmp_path, how):
         assert read(path).attributes["1"]["eps"] == 1e-2 and read(path).attributes["0"]["stride"] == (1, 1)
         return
     assert_outputs(reszoo.from_checkpoint(path), outputs(net))
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    path = tmp_path_factory.mktemp("exported") / "net.pt2"
+    torch.export.save(torch.export.export(NET, (torch.zeros(1, 3, 16, 16),)), path)
+    return path
+
+
+def test_programs_of_torch_export(exported):
+    loads_same(exported)
+    assert_outputs(reszoo.from_checkpoint(exported), LOGITS)
+
+
+LISTS = {
+    "another size": ({"sizes": [{"as_int": 1 << 40}]}, "storage of"),
+    "another place": ({"storage_offset": {"as_int": 1 << 20}}, "storage of"),
+    "no number": ({"sizes": [{"as_name": "s0"}]}, "invalid list of weights"),
+    "negative": ({"sizes": [{"as_int": -1}], "strides": [{"as_int": 1}]}, "invalid list of weights"),
+}
+
+
+@pytest.mark.parametrize("what", LISTS)
+def test_damaged_lists_of_weights_are_refused(exported, tmp_path, what):
+    changes, expected = LISTS[what]
+    with zipfile.ZipFile(exported) as source, zipfile.ZipFile(tmp_path / "net.pt2", "w") as target:
+        for name in source.namelist():
+            content = source.read(name)
+            if name.endswith("_weights_config.json"):
+                listed = json.loads(content)
+                listed["config"]["bn1.bias"]["tensor_meta"] |= changes
+                content = json.dumps(listed)
+            target.writestr(name, content)
+    with refused(["net.pt2", expected]):
+        read(tmp_path / "net.pt2")
 
 
 class Reflecting(Net):

@@ -93,10 +93,11 @@ def test_kernels_of_other_types_are_named(tmp_path, what):
 
 
 class Before(nn.Module):
-    """Norm and activation before the convolutions; projections read what the first ones give."""
+    """Norm and activation before the convolutions; projections read what the first ones give, or the input."""
 
-    def __init__(self, inputs, width, stride):
+    def __init__(self, inputs, width, stride, *, shared=True):
         super().__init__()
+        self.shared = shared
         self.bn1, self.bn2 = nn.BatchNorm2d(inputs), nn.BatchNorm2d(width)
         self.conv1 = nn.Conv2d(inputs, width, 3, stride, 1, bias=False)
         self.conv2 = nn.Conv2d(width, width, 3, 1, 1, bias=False)
@@ -105,18 +106,18 @@ class Before(nn.Module):
 
     def forward(self, x):
         y = F.relu(self.bn1(x))
-        x = self.shortcut(y) if hasattr(self, "shortcut") else x
+        x = self.shortcut(y if self.shared else x) if hasattr(self, "shortcut") else x
         return x + self.conv2(F.relu(self.bn2(self.conv1(y))))
 
 
 class Wide(nn.Module):
     """A pre-activation network with the names of the CIFAR nets."""
 
-    def __init__(self, *, final=True):
+    def __init__(self, *, final=True, shared=True):
         super().__init__()
         self.conv1 = nn.Conv2d(3, 8, 3, 1, 1, bias=False)
         for stage, (inputs, width) in enumerate(((8, 8), (8, 16), (16, 24)), 1):
-            setattr(self, f"layer{stage}", nn.Sequential(Before(inputs, width, 1 if stage == 1 else 2)))
+            setattr(self, f"layer{stage}", nn.Sequential(Before(inputs, width, 1 if stage == 1 else 2, shared=shared)))
         if final:
             self.bn = nn.BatchNorm2d(24)
         self.linear = nn.Linear(24, 5)
@@ -145,6 +146,13 @@ def test_norms_before_the_convolutions_under_the_names_of_others(tmp_path):
     with refused(["norms before the convolutions", "block={'order': 'pre'}", "settle"]):
         reszoo.from_checkpoint(path)
     assert_outputs(reszoo.from_checkpoint(path, block={"order": "pre"}), outputs(net))
+    unshared = started(Wide(shared=False))
+    path = save(tmp_path, {"net": in_order(unshared.state_dict())})
+    loaded = reszoo.from_checkpoint(path, block={"order": "pre_unshared"})
+    assert_outputs(loaded, outputs(unshared))
+    assert reszoo.settle(path, X, outputs(unshared)).spec.block.order == "pre_unshared"
+    loaded.model.save(tmp_path / "net.keras")
+    assert_outputs(reszoo.from_checkpoint(tmp_path / "net.keras"), outputs(unshared))
     bare = started(Wide(final=False))
     with refused(["norms before the convolutions and none after the last block"]):
         reszoo.from_checkpoint(save(tmp_path, in_order(bare.state_dict())))
@@ -257,9 +265,11 @@ def test_whole_models_tell_pools_and_what_they_lack(tmp_path):
 
 KINDS = {
     "selective kernels": "layer1.0.conv2.attn.weight",
-    "squeeze and excitation of another form": "layer1.0.se.fc.0.weight",
-    "ECA": "layer1.0.se.conv.weight",
+    "squeeze and excitation of another form": "layer1.0.se.squeeze.weight",
+    "ECA": "layer1.0.eca.conv1d.weight",
     "GCNet": "layer1.0.context_block.conv_mask.weight",
+    "global context": "layer1.0.se.conv_attn.weight",
+    "CBAM": "layer1.0.se.spatial.conv.weight",
     "blur pooling": "layer1.0.aa.filt",
     "attention pooling": "attnpool.k_proj.weight",
 }

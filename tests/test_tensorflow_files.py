@@ -123,3 +123,51 @@ def test_damaged_indices_are_read_or_refused(model, tmp_path):
         except ReszooError as error:
             assert "ckpt.index" in str(error) and len(str(error)) < 1500
     assert opened < 300
+
+
+def slim_names(version, depths=(2, 1, 1, 1)):
+    """Names and shapes of slim's bottleneck networks."""
+    root, norm = f"resnet_v{version}_50", ("gamma", "beta", "moving_mean", "moving_variance")
+    shapes = {
+        f"{root}/conv1/weights": (7, 7, 3, 8),
+        f"{root}/logits/weights": (1, 1, 128, 5),
+        f"{root}/logits/biases": (5,),
+    }
+    width = 8
+
+    def layer(name, shape, *, normed):
+        shapes[f"{name}/weights"] = shape
+        shapes.update(
+            {f"{name}/BatchNorm/{word}": shape[-1:] for word in norm} if normed else {f"{name}/biases": shape[-1:]}
+        )
+
+    for block, depth in enumerate(depths, 1):
+        inner, out = 2 * 2**block, 8 * 2**block
+        for unit in range(1, depth + 1):
+            place = f"{root}/block{block}/unit_{unit}/bottleneck_v{version}"
+            if unit == 1:
+                layer(f"{place}/shortcut", (1, 1, width, out), normed=version == 1)
+            shapes.update({f"{place}/preact/{word}": (width,) for word in norm} if version == 2 else {})
+            layer(f"{place}/conv1", (1, 1, width, inner), normed=True)
+            layer(f"{place}/conv2", (3, 3, inner, inner), normed=True)
+            layer(f"{place}/conv3", (1, 1, inner, out), normed=version == 1)
+            width = out
+    last = {f"{root}/postnorm/{word}": (width,) for word in norm} if version == 2 else {}
+    first = (
+        {f"{root}/conv1/BatchNorm/{word}": (8,) for word in norm} if version == 1 else {f"{root}/conv1/biases": (8,)}
+    )
+    return shapes | first | last
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_networks_of_slim_are_named(tmp_path, version):
+    import tensorflow as tf
+
+    values = {name: np.ones(shape, "float32") for name, shape in slim_names(version).items()}
+    values |= {f"{name}/Momentum": value for name, value in values.items()} | {"global_step": np.array(3, "int64")}
+    names, arrays = [*values], [*values.values()]
+    tf.raw_ops.SaveV2(
+        prefix=str(tmp_path / "model.ckpt"), tensor_names=names, shape_and_slices=[""] * len(names), tensors=arrays
+    )
+    with refused([f"TensorFlow slim's resnet_v{version}_*", "stride in their last block"]):
+        reszoo.from_checkpoint(tmp_path / "model.ckpt.index")

@@ -221,6 +221,15 @@ def _conv(op: Op, name: str) -> LayerCall:
     return _sequential(layers.ZeroPadding2D((op.kernel - 1) // 2, name=f"{name}_pad"), layer) if op.padded else layer
 
 
+def _channel_conv(op: Op, name: str) -> LayerCall:
+    """A convolution along the channels of pooled maps, between two changes of shape."""
+    settings = {"padding": "same", "data_format": "channels_last", "use_bias": False}
+    layer = layers.Conv1D(1, op.kernel, kernel_initializer=initializer(op), name=name, **settings)
+    shape = (op.width, 1, 1) if channels_first() else (1, 1, op.width)
+    before = layers.Reshape((op.width, 1), name=f"{name}_in")
+    return _sequential(before, layer, layers.Reshape(shape, name=f"{name}_out"))
+
+
 def _dense(op: Op, name: str) -> LayerCall:
     head = {"activation": op.variant, "dtype": _head_dtype()} if op.variant else {}
     return layers.Dense(op.width, use_bias=op.bias, kernel_initializer=initializer(op), name=name, **head)
@@ -274,6 +283,7 @@ def _drop_path(op: Op, name: str) -> LayerCall:
 LAYERS: dict[str, Callable[[Op, str], LayerCall]] = {
     "conv": _conv,
     "dense": _dense,
+    "channel_conv": _channel_conv,
     "norm": _norm,
     "act": lambda op, name: activation(op.variant, op.slope, name=name),
     "pool": _pool,

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from itertools import product
 from math import sqrt
 from typing import Any, NamedTuple
 
-from reszoo.arch.parts import Activation, Init, shortest_ratio
+from reszoo.arch.parts import Activation, Init, shortest_ratio, squeeze_width
 
 Config = dict[str, Any]
 
@@ -24,6 +25,8 @@ class LayerDescription(NamedTuple):
     """Shapes of its weights and running statistics."""
     input_shape: tuple[int | None, ...]
     """Shape of its first input, without the batch axis."""
+    reads: str = ""
+    """Name of the layer that computes its first input, where known."""
 
 
 def fields_of(
@@ -98,7 +101,10 @@ def _block(first: dict[str, Config], last: dict[str, Config], by_width: list[tup
             {"kernel": unit.get("kernel_size", [0])[0], "ratio": ratio, "groups": unit.get("groups", 1)}
             for unit, ratio in zip(units, ratios, strict=True)
         ],
-        "attention": "se" if "se_pool" in first else "none",
+        "attention": next((kind for kind in ("se", "eca") if f"{kind}_pool" in first), "none"),
+        **squeeze_fields(
+            [(width, _width(block["se_reduce_conv"])) for width, block in by_width if "se_reduce_conv" in block]
+        ),
         "dropout": rate(first, r"unit\d+_dropout"),
         "residual_dropout": rate(first, "residual_dropout"),
         "drop_path": rate(last, "drop_path"),
@@ -117,6 +123,23 @@ def _ratios(by_width: list[tuple[int, dict[str, Config]]]) -> tuple[list[float],
         [(stage * ratio, unit) for ratio, unit in zip(ratios, units[:-1], strict=False)] for stage, units in widths
     ]
     return ratios, [1.0, *(shortest_ratio(stage) for stage in hidden[1:])]
+
+
+def squeeze_fields(widths: Sequence[tuple[int, int]]) -> Config:
+    """Returns reduction and multiple of squeeze-and-excitation from the widths of blocks and of their squeezes.
+
+    Example:
+        >>> from reszoo.arch.layer_fields import squeeze_fields
+        >>> squeeze_fields([(256, 64), (512, 128)]), squeeze_fields([(64, 4), (128, 8)])
+        ({'reduction': 4, 'multiple': 8}, {'reduction': 16, 'multiple': 1})
+    """
+    options = product((8, 1, 2, 4, 16, 32), (16, 8, 4, 2, *range(1, max(widths, default=(1, 1))[0] + 1)))
+    fitting = (
+        {"reduction": reduction, "multiple": multiple}
+        for multiple, reduction in (options if widths else ())
+        if all(squeeze_width(width, reduction, multiple) == squeeze for width, squeeze in widths)
+    )
+    return next(fitting, {})
 
 
 def _start(layers: Mapping[str, LayerDescription]) -> str:

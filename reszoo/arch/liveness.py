@@ -78,6 +78,7 @@ def _scale_value(op: Op, inputs: list[Any], weights: Mapping[str, Any]) -> Any:
 _VALUES: dict[str, Callable[[Op, list[Any], Mapping[str, Any]], Any]] = {
     "conv": _weighted_value,
     "dense": _weighted_value,
+    "channel_conv": lambda op, inputs, weights: np.full(op.width, np.nan),
     "norm": _norm_value,
     "act": _activation_value,
     "pad": _pad_value,

@@ -18,7 +18,20 @@ Shape = tuple[int | None, ...]
 class Op(NamedTuple):
     """One operation. Fields that do not apply to a kind keep their defaults."""
 
-    kind: Literal["conv", "dense", "norm", "act", "pool", "global_pool", "pad", "dropout", "drop_path", "scale", "add"]
+    kind: Literal[
+        "conv",
+        "dense",
+        "channel_conv",
+        "norm",
+        "act",
+        "pool",
+        "global_pool",
+        "pad",
+        "dropout",
+        "drop_path",
+        "scale",
+        "add",
+    ]
     name: str
     inputs: tuple[str, ...]
     source: Shape
@@ -59,8 +72,10 @@ class Op(NamedTuple):
     @property
     def weights(self) -> dict[str, tuple[int, ...]]:
         """Name and shape of each trainable variable, in Keras' order."""
-        if self.kind not in ("conv", "dense", "norm"):
+        if self.kind not in ("conv", "dense", "channel_conv", "norm"):
             return {}
+        if self.kind == "channel_conv":
+            return {"kernel": (self.kernel, 1, 1)}
         width = self.shape[-1] or 0
         if self.kind == "norm":
             return {"gamma": (width,), "beta": (width,)}
@@ -87,6 +102,7 @@ class Op(NamedTuple):
     def summary(self) -> str:
         """The operation in a few words, such as `conv 3x3/2 from he`."""
         window = f"{self.kernel}x{self.kernel}/{self.stride}" if self.kind in ("conv", "pool") else ""
+        window = str(self.kernel) if self.kind == "channel_conv" else window
         numbers = {"dilation": self.dilation, "groups": self.groups}
         extra = [f"{name} {number}" for name, number in numbers.items() if number != 1]
         extra += [f"rate {self.rate:g}"] if self.rate else []

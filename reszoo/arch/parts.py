@@ -33,10 +33,11 @@ class Block(FrozenModel):
 
     body: Annotated[tuple[Unit, ...], Strict(False), Field(min_length=1)]
     """The weighted layers of the branch."""
-    order: Literal["post", "pre", "pre_raw", "inner", "norm_first"] = "post"
-    """Positions of norms and activations: `post` He 2015; `pre` He 2016; `pre_raw` as pre, but projections read the raw
-    input of the block, and norm and activation of the first block end the stem (Keras' example ResNet v2); `inner` as
-    post, nothing after the addition; `norm_first` Gorishniy 2021."""
+    order: Literal["post", "pre", "pre_unshared", "pre_raw", "inner", "norm_first"] = "post"
+    """Positions of norms and activations: `post` He 2015; `pre` He 2016; `pre_unshared` as pre, but projections read
+    the input of the block in place of the pre-activation (bearpaw/pytorch-classification); `pre_raw` as pre_unshared,
+    and norm and activation of the first block end the stem (Keras' example ResNet v2); `inner` as post, nothing after
+    the addition; `norm_first` Gorishniy 2021."""
     shortcut: Shortcut = "project"
     """`none` gives the plain twin; `pad`, `project`, `project_all` are options A, B, C of He 2015, 3.3; `pool_project`
     is ResNet-D's. `pad` takes every second pixel and adds half of the zero channels before and half behind;
@@ -50,14 +51,30 @@ class Block(FrozenModel):
     that the block is initially the identity (Goyal 2017, 5.1), but full scale in a block that changes the shape: it
     cannot be the identity, and padded channels would never learn. `scaled`: divided by the square root of the number of
     blocks (Hanin 2018; De 2020). `random`: full scale."""
-    attention: Literal["none", "se"] = "none"
-    """`se`: squeeze-and-excitation with reduction 16 at the end of the branch (Hu 2018)."""
+    attention: Literal["none", "se", "eca"] = "none"
+    """Gates of the channels at the end of the branch: `se`, squeeze-and-excitation (Hu 2018), or `eca`, a convolution
+    along the channels whose kernel grows with their number (Wang 2020)."""
+    reduction: Count = 16
+    """Width of the block over that of the squeeze in `se` (Hu 2018, 6.1)."""
+    multiple: Count = 8
+    """The width of the squeeze is rounded to a multiple of this number, and at least this number (8 as in timm)."""
     dropout: Rate = 0.0
     """Rate between the units (Zagoruyko 2016, 2.4; Gorishniy 2021)."""
     residual_dropout: Rate = 0.0
     """Rate at the end of the branch (Gorishniy 2021)."""
     drop_path: Rate = 0.0
     """Drop rate of the last block's branch; block l of L has l/L of it (Huang 2016, section 3)."""
+
+
+def squeeze_width(width: int, reduction: int, multiple: int) -> int:
+    """Returns the channels between squeeze and gate of squeeze-and-excitation.
+
+    Example:
+        >>> from reszoo.arch.parts import squeeze_width
+        >>> squeeze_width(64, 16, 8), squeeze_width(64, 16, 1), squeeze_width(192, 16, 8)
+        (8, 4, 16)
+    """
+    return max(multiple, int(width / reduction + multiple / 2) // multiple * multiple)
 
 
 class Stage(FrozenModel):
@@ -183,6 +200,13 @@ ORDERS = {
         between=("norm", "act", "dropout"),
         final=("norm", "act"),
         projection_reads="lead",
+        between_belongs_to="unit after",
+    ),
+    # The same, but the shortcut of a block that changes the shape is x -> conv
+    "pre_unshared": Order(
+        lead=("norm", "act"),
+        between=("norm", "act", "dropout"),
+        final=("norm", "act"),
         between_belongs_to="unit after",
     ),
     # Keras' example ResNet v2: stem -> norm act -> conv -> norm act conv -> add, and so on

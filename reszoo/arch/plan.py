@@ -9,11 +9,8 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from reszoo.arch.ops import Op, Piece, Plan, RepeatedSegments, Shape
-from reszoo.arch.parts import ORDERS, PADS, Activation, Block, Head, Norm, Stem, Unit
+from reszoo.arch.parts import ORDERS, PADS, Activation, Block, Head, Norm, Stem, Unit, squeeze_width
 from reszoo.arch.spec import NetSpec
-
-SE_REDUCTION, SE_LEAST = 16, 8
-"""Reduction 16 (Hu et al. 2018, section 6.1), and at least 8 channels, as in timm."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -208,8 +205,8 @@ def _block(context: _BlockContext, position: _BlockPosition) -> Piece:
             owner = number + (order.between_belongs_to == "unit after")
             x = builder.sequence(order.between, f"unit{owner}_", x)
     x = builder.sequence(order.trail, f"unit{len(block.body)}_", x, scale="zero" if zero else "one", gain=gain)
-    if block.attention == "se":
-        x = _squeeze_excite(builder, x)
+    if block.attention != "none":
+        x = {"se": _squeeze_excite, "eca": _channel_attention}[block.attention](builder, x)
     x = builder.dropout("dropout", "residual_dropout", x, block.residual_dropout)
     branch = x = builder.dropout("drop_path", "drop_path", x, position.rate)
     if block.shortcut != "none":
@@ -265,11 +262,22 @@ def _squeeze_excite(builder: _SegmentBuilder, x: str) -> str:
     """Hu et al. 2018, Fig. 3: a gate between 0 and 1 for every channel."""
     width = builder.shape(x)[-1] or 0
     gate = builder.emit("global_pool", "se_pool", x, shape=(1, 1, width), variant="avg")
-    gate = builder.add_weighted_layer("se_reduce_", gate, 1, max(SE_LEAST, width // SE_REDUCTION), init="he", bias=True)
+    squeeze = squeeze_width(width, builder.context.block.reduction, builder.context.block.multiple)
+    gate = builder.add_weighted_layer("se_reduce_", gate, 1, squeeze, init="he", bias=True)
     gate = builder.emit("act", "se_reduce_act", gate, variant="relu")
     gate = builder.add_weighted_layer("se_expand_", gate, 1, width, init="glorot", bias=True)
     gate = builder.emit("act", "se_gate", gate, variant="sigmoid")
     return builder.emit("scale", "se_scale", x, gate)
+
+
+def _channel_attention(builder: _SegmentBuilder, x: str) -> str:
+    """Wang et al. 2020, Fig. 2: a gate for every channel that depends on its neighbors; gamma is 2, b is 1."""
+    width = builder.shape(x)[-1] or 0
+    reach = int((math.log2(width) + 1) / 2)
+    gate = builder.emit("global_pool", "eca_pool", x, shape=(1, 1, width), variant="avg")
+    gate = builder.emit("channel_conv", "eca_conv", gate, kernel=max(3, reach + 1 - reach % 2), init="glorot")
+    gate = builder.emit("act", "eca_gate", gate, variant="sigmoid")
+    return builder.emit("scale", "eca_scale", x, gate)
 
 
 @lru_cache(maxsize=1 << 12)

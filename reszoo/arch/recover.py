@@ -118,7 +118,18 @@ def _descriptions(model: KerasModel) -> Iterator[tuple[str, LayerDescription]]:
     for name, layer in layers_by_name(model).items():
         shapes = [tuple(weight.shape) for weight in layer.weights if "seed" not in weight.path]
         shape = getattr(layer.input, "shape", (None,))[1:] if name.startswith("stem") else ()
-        yield name, LayerDescription(type(layer).__name__, layer.get_config(), shapes, tuple(shape))
+        reads = _source_of(layer) if name.endswith(SHORTCUTS) else ""
+        yield name, LayerDescription(type(layer).__name__, layer.get_config(), shapes, tuple(shape), reads)
+
+
+SHORTCUTS = ("_shortcut_conv", "_shortcut_pool")
+"""Ends of names of layers that read the input of a block or its pre-activation."""
+
+
+def _source_of(layer: KerasLayer) -> str:
+    """The name of the layer that computes the first input of another one."""
+    history = getattr(layer.input, "_keras_history", None)
+    return str(history.operation.name) if history else ""
 
 
 def _blocks(layers: Mapping[str, LayerDescription]) -> dict[int, dict[int, dict[str, Config]]]:
@@ -134,12 +145,19 @@ def _is_plan_of(spec: NetSpec, layers: Mapping[str, LayerDescription]) -> bool:
     """Whether the layers match the plan of the spec: names, shapes of weights, windows."""
     ops = {op.name: op for op in plan(spec).ops}
     ours = {name for name in layers if re.match(r"(stem|stage\d+_block\d+|final|head)_|predictions$", name)}
-    built = {name.removesuffix("_pad").removesuffix("_window") if name not in ops else name for name in ours}
+    built = {re.sub(r"_(pad|window|in|out)$", "", name) if name not in ops else name for name in ours}
     return built - {"stem"} == set(ops) and all(_is_op(op, layers[op.name]) for op in ops.values())
+
+
+def _is_lead(name: str) -> bool:
+    """Whether a layer ends the pre-activation of a block."""
+    return name.endswith("_unit1_act")
 
 
 def _is_op(op: Op, layer: LayerDescription) -> bool:
     if sorted([*op.weights.values(), *op.statistics.values()]) != sorted(layer.shapes):
+        return False
+    if layer.reads and op.name.endswith(SHORTCUTS) and _is_lead(op.inputs[0]) != _is_lead(layer.reads):
         return False
     if op.kind == "pad":
         extra = [[op.zeros_before, op.width - op.width_in - op.zeros_before], [0, 0]]

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, Strict, model_validator
 
 from reszoo.arch.parts import (
+    ORDERS,
     PADS,
     Activation,
     Block as Block,
@@ -147,7 +148,7 @@ def _block_problems(spec: NetSpec) -> Iterator[ReszooError]:
     if block.shortcut == "none" and block.start != "random":
         hint = "without a shortcut a zero branch outputs zero; use .plain()"
         yield ReszooError("block.start", got=block.start, expected="random in a plain net", hint=hint)
-    scales_kernels = spec.norm.kind == "none" or block.order in ("pre", "norm_first")
+    scales_kernels = spec.norm.kind == "none" or "norm" not in ORDERS[block.order].trail
     if block.start == "scaled" and scales_kernels and spec.init == "looks_linear":
         expected = "he, glorot, orthogonal where block.start is scaled and branches end with a kernel"
         yield ReszooError("init", got=spec.init, expected=expected)
@@ -169,6 +170,10 @@ def _word_problems(spec: NetSpec) -> Iterator[ReszooError]:
     if block.projection == "bare" and not (has_norm and "project" in block.shortcut):
         expected = "norm: only the orders post and inner have norms in their projections"
         yield ReszooError("block.projection", got="bare", expected=expected)
+    for field in ("reduction", "multiple"):
+        value, default = getattr(block, field), Block.model_fields[field].default
+        if block.attention != "se" and value != default:
+            yield ReszooError(f"block.{field}", got=value, expected=f"{default} where block.attention is not se")
     if activation.kind != "leaky_relu" and activation.slope != Activation().slope:
         expected = f"{Activation().slope} where activation.kind is not leaky_relu"
         yield ReszooError("activation.slope", got=activation.slope, expected=expected)

@@ -21,6 +21,7 @@ from reszoo.weights.load import from_checkpoint
 from reszoo.weights.origin import open_weights
 from reszoo.weights.report import as_arguments, differences
 from reszoo.weights.translate import LayerNames
+from reszoo.weights.translated import TORCH_AXES
 
 FORMATS = (".keras", ".weights.h5", ".safetensors", ".pth")
 _RUNTIMES = (".onnx", ".tflite", ".xml", ".pt2")
@@ -169,7 +170,7 @@ def _in_layout(spec: NetSpec, arrays: Mapping[str, Array], dialect: Dialect) -> 
         for variable in (*op.weights, *op.statistics):
             name, array = variable_name(op.name, variable, dialect), arrays[f"{op.name}/{variable}"]
             if dialect.layout == "torch" and variable == "kernel":
-                array = array.transpose(3, 2, 0, 1) if array.ndim == 4 else array.T
+                array = array.transpose(TORCH_AXES[array.ndim])
             result[str(name)] = array
         if dialect.layout == "torch" and op.statistics:
             result[re.sub(r"\w+$", COUNTER, str(variable_name(op.name, "gamma", dialect)))] = np.zeros((), "int64")

@@ -60,6 +60,8 @@ class Dialect(FrozenModel):
     architectures: Annotated[tuple[str, ...], Strict(False)] | None = None
     """Patterns of architecture names in `config.json` that are this network. Others have the same tensors and compute
     something else."""
+    obstacles: dict[str, str] = Field(default_factory=dict)
+    """Pattern of architecture names in `config.json` -> what the zoo lacks for networks with the same names."""
     config: dict[str, dict[str | bool, dict[str, Any]]] = Field(default_factory=dict)
     """Field of a `config.json` -> supported values -> fields of this dialect that they change."""
     layers: dict[str, dict[str, Any]] = Field(default_factory=dict)

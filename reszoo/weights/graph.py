@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from itertools import product
 from typing import Any, NamedTuple
 
-from reszoo.arch.parts import ORDERS, shortest_ratio
+from reszoo.arch.parts import ORDERS, PADS, shortest_ratio
 from reszoo.arch.spec import NetSpec
 from reszoo.config import valid_name
 from reszoo.errors import ReszooError
@@ -199,7 +199,8 @@ def _specs(steps: Steps, head: _Head, regions: list[_Region], name: str, where: 
         for unit, ratio in zip(first.units, ratios, strict=True)
     ]
     projects = any(step.kind == "conv" for region in regions for step in region.shortcut)
-    shortcuts = ("project", "project_all", "pool_project") if projects else ("project",)
+    pads = any(step.kind == "pad" for region in regions for step in region.shortcut)
+    shortcuts = ("project", "project_all", "pool_project") if projects else PADS if pads else ("project",)
     for order, shortcut, projection in product(ORDERS, shortcuts, ("norm", "bare")):
         block = {"body": body, "order": order, "shortcut": shortcut, "projection": projection}
         try:

@@ -77,12 +77,15 @@ def is_same(op: Op, step: Step) -> bool:
     theirs = step.settings
     if op.kind == "global_pool" and step.kind == "pool":
         return bool(theirs["variant"] == op.variant)
+    if op.kind == "pad" and step.kind == "pad":
+        zeros = (op.zeros_before, op.width - op.width_in - op.zeros_before)
+        return op.variant != "flatten" and zeros == theirs["zeros"]
     if op.kind == "pad":
         return op.variant == "flatten" == step.kind
     if op.kind != step.kind:
         return False
     if op.kind in ("conv", "pool"):
-        fields = ("width", "kernel", "stride", "dilation", "groups", "bias", "variant")
+        fields = ("width", "kernel", "stride", "dilation", "groups", "bias", *(("variant",) if op.kernel > 1 else ()))
         return all(getattr(op, field) == theirs[field] for field in fields if field in theirs) and _pads(op, theirs)
     if op.kind == "norm":
         return (op.variant, op.groups) == (theirs["variant"], theirs["groups"]) and abs(

@@ -17,8 +17,9 @@ from reszoo.arch.spec import NetSpec
 from reszoo.errors import ReszooError
 from reszoo.weights import attributes
 from reszoo.weights.dialects import dialects
+from reszoo.weights.keras_graph import references
 from reszoo.weights.shape_fields import Shapes, shape_fields, stage_stride
-from reszoo.weights.translated import Translated, likely_kind
+from reszoo.weights.translated import TORCH_AXES, Translated, likely_kind
 
 
 def specs(translated: Translated) -> tuple[NetSpec, ...]:
@@ -114,7 +115,7 @@ def _nearest(candidates: list[NetSpec], translated: Translated, shapes: Shapes) 
 
 def as_in_file(shape: tuple[int, ...], *, torch: bool) -> tuple[int, ...]:
     """Returns a shape in Keras layout as the file has it."""
-    axes = {4: (3, 2, 0, 1), 2: (1, 0)}.get(len(shape)) if torch else None
+    axes = TORCH_AXES.get(len(shape)) if torch else None
     return tuple(shape[axis] for axis in axes) if axes else shape
 
 
@@ -200,7 +201,8 @@ def _layers(config: Mapping[str, Any], translated: Translated) -> Iterator[tuple
             shapes = [named.tensor.shape for key, named in translated.tensors.items() if key.startswith(f"{name}/")]
             shape = (layer.get("build_config") or {}).get("input_shape") or next(iter(inputs), None) or [None]
             shape = shape[0] if isinstance(shape[0], list) else shape
-            yield name, LayerDescription(layer["class_name"], layer["config"], shapes, tuple(shape[1:]))
+            reads = next(references(layer.get("inbound_nodes")), ("", 0))[0]
+            yield name, LayerDescription(layer["class_name"], layer["config"], shapes, tuple(shape[1:]), reads)
 
 
 def _candidates(fields: dict[str, Any], shapes: Shapes, translated: Translated) -> Iterator[NetSpec]:
@@ -242,6 +244,7 @@ def _has_layers(spec: NetSpec, layers: frozenset[str]) -> bool:
         return True
     ops = plan(spec).ops
     names = {op.name for op in ops} | {f"{op.name}_pad" for op in ops if op.padded}
+    names |= {f"{op.name}{end}" for op in ops if op.kind == "channel_conv" for end in ("_in", "_out")}
     # Dropout only affects training; a chain of many blocks is a sub-model named by its first and last block.
     optional = re.compile(r".*_(dropout|drop_path|to_block\d+)")
     listed = {name for name in layers if re.match(r"stage\d+_block\d+_", name) and not optional.fullmatch(name)}

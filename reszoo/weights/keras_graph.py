@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from reszoo.errors import ReszooError
-from reszoo.weights.keras_layers import Config, UnusualSetting, activation_settings, description
+from reszoo.weights.keras_layers import Config, UnusualSetting, activation_settings, description, pads_channels
 
 Key = tuple[str, int]
 """A call of a layer: its name and the number of the call."""
@@ -100,8 +100,8 @@ class _Reader:
         return self._functional(layers, inner, source)
 
     def _functional(self, layers: list[Config], inner: Config, source: int | None) -> int:
-        ends = [*_references(inner["output_layers"])]
-        starts = [*_references(inner["input_layers"])]
+        ends = [*references(inner["output_layers"])]
+        starts = [*references(inner["input_layers"])]
         if len(ends) != 1 or len(starts) != 1:
             got = f"a model with {len(starts)} inputs and {len(ends)} outputs"
             raise ReszooError(self.where, got=got, expected="one of each")
@@ -116,7 +116,7 @@ class _Reader:
             for key, (layer, node) in [*waiting.items()]:
                 self._visit()
                 inputs = [
-                    each if each in waiting or each in done else single.get(each[0], each) for each in _references(node)
+                    each if each in waiting or each in done else single.get(each[0], each) for each in references(node)
                 ]
                 if key == starts[0] and source is not None:
                     done[key] = source
@@ -156,7 +156,8 @@ class _Reader:
         if kind in NORMALIZERS and self.steps[inputs[0]].kind == "input":
             self.steps[inputs[0]].settings.setdefault("normalizers", []).append(name)
             return inputs[0]
-        if config.get("data_format") == "channels_first" or config.get("dim_ordering") == "th":
+        is_first = config.get("data_format") == "channels_first" and not pads_channels(kind, config)
+        if is_first or config.get("dim_ordering") == "th":
             order = "channels first, as in Theano" if "dim_ordering" in config else "channels first"
             raise UnsupportedLayerError(self.where, got=f"layer {name!r} with {order}", expected="channels last")
         try:
@@ -190,7 +191,7 @@ def _calls(layer: Config) -> Iterator[tuple[int, Any]]:
     return enumerate(nodes)
 
 
-def _references(node: Any) -> Iterator[Key]:
+def references(node: Any) -> Iterator[Key]:
     """Yields the calls whose outputs a node refers to, in Keras 3 (keras_history) and before (lists)."""
     if isinstance(node, Mapping):
         history = node.get("config", {}).get("keras_history") if node.get("class_name") == "__keras_tensor__" else None
@@ -198,14 +199,14 @@ def _references(node: Any) -> Iterator[Key]:
             yield str(history[0]), int(history[1])
             return
         for value in node.values():
-            yield from _references(value)
+            yield from references(value)
     elif isinstance(node, list):
         if len(node) >= 3 and isinstance(node[0], str) and all(type(each) is int for each in node[1:3]):
             yield node[0], node[1]
-            yield from _references(node[3:])
+            yield from references(node[3:])
             return
         for value in node:
-            yield from _references(value)
+            yield from references(value)
 
 
 def _is_flat(config: Config) -> bool:

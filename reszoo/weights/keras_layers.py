@@ -81,10 +81,19 @@ def _pool(config: Config, variant: str) -> dict[str, Any]:
 
 def _zero_pad(config: Config) -> dict[str, Any]:
     padding = config["padding"]
+    if pads_channels("ZeroPadding2D", config):
+        return {"zeros": tuple(map(int, padding[1]))}
     sides = {*_flat(padding if isinstance(padding, (list, tuple)) else [padding])}
     if len(sides) != 1:
         raise UnusualSetting(f"zero padding of {padding}")
     return {"pixels": int(sides.pop())}
+
+
+def pads_channels(kind: str, config: Config) -> bool:
+    """Returns whether a layer pads the last axis of a map: in `channels_first` that is one of the two padded axes."""
+    is_first = kind == "ZeroPadding2D" and config.get("data_format") == "channels_first"
+    padding = config.get("padding")
+    return is_first and isinstance(padding, (list, tuple)) and [*padding[:1]] in ([[0, 0]], [(0, 0)])
 
 
 def _flat(values: Iterable[Any]) -> Iterator[Any]:
@@ -149,4 +158,4 @@ def description(kind: str, config: Config) -> tuple[str | None, dict[str, Any]]:
     described = settings(config)
     if described is None or described.get("variant") == "clipped":
         return None, {}
-    return step, described
+    return "pad" if "zeros" in described else step, described

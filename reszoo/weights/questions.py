@@ -69,7 +69,8 @@ def questions(translated: Translated, spec: NetSpec) -> tuple[Question, ...]:
         others = [value for value in (1e-5, 1e-3, 1e-6, 1e-4, 2e-5, 1e-2) if value != spec.norm.epsilon]
         result += [Question("norm.epsilon", "epsilon", tuple({"norm": {"epsilon": value}} for value in others))]
     if translated.is_inferred and spec.block.order not in ("post", "inner"):
-        orders = ({"block": {"order": spec.block.order}},)
+        words = dict.fromkeys((spec.block.order, "pre", "pre_unshared"))
+        orders = tuple(each for word in words if _has_weights(spec, each := {"block": {"order": word}}))
         result += [Question("block.order", "what the projections read", orders, is_usual=False)]
     result += [Question("activation.kind", "activation", _ACTIVATIONS)]
     return tuple(question for question in result if question.alternatives)
@@ -145,10 +146,19 @@ def _stride_questions(spec: NetSpec) -> Iterator[Question]:
     changes = [{"strides": each} for each in unique]
     alternatives = tuple(each for each in changes if _has_weights(spec, each))
     yield Question("stages.stride", "strides of the stages", alternatives)
-    strided = [number for number, unit in enumerate(spec.block.body, 1) if number != spec.block.stride_at]
+    strided = [spec.block.stride_at]
+    for number in range(1, len(spec.block.body) + 1):
+        # Before and behind a unit of 1x1 a stride gives the same outputs.
+        if not any(_strides_equally(spec, *sorted((number, other))) for other in strided):
+            strided.append(number)
     if len({unit.kernel for unit in spec.block.body}) > 1:
-        units = tuple({"block": {"stride_at": number}} for number in strided)
+        units = tuple({"block": {"stride_at": number}} for number in strided[1:])
         yield Question("block.stride_at", "unit with the stride", units)
+
+
+def _strides_equally(spec: NetSpec, first: int, last: int) -> bool:
+    is_single = all(unit.kernel == 1 for unit in spec.block.body[first:last])
+    return first == last or (spec.padding == "both" and is_single)
 
 
 def still_open(translated: Translated, spec: NetSpec, changes: Mapping[str, Any]) -> tuple[Question, ...]:
@@ -234,7 +244,7 @@ def refuse(translated: Translated, spec: NetSpec, unanswered: Iterable[Question]
             expected = "norm='none' if there are none; an instance norm without weights cannot be loaded"
         elif question.field == "block.order":
             got = "norms before the convolutions, and nothing in the file that tells what the projections read"
-            expected = f"{question.choices()} if they read what the first norm and activation of the block give"
+            expected = f"{question.choices()}: they read the first norm and activation of the block, or its input"
         else:
             got = f"nothing in the file that tells {question.subject}"
             expected = f"one of {as_text({'shortcut': spec.block.shortcut})}, {question.choices()}"

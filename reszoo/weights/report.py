@@ -152,7 +152,7 @@ def differences(ours: NetSpec, theirs: NetSpec) -> dict[str, Any]:
 
 _COMPARED = {
     "stem": ("kernel", "width", "depth"),
-    "block": ("body", "order", "shortcut", "projection", "stride_at", "attention"),
+    "block": ("body", "order", "shortcut", "projection", "stride_at", "attention", "reduction", "multiple"),
     "activation": ("kind", "slope"),
     "norm": ("kind", "epsilon", "groups"),
 }

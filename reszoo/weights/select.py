@@ -37,7 +37,8 @@ def networks(checkpoint: Checkpoint, dialects: Iterable[Dialect]) -> list[Networ
         endings: dict[str, list[Dialect]] = {}
         for dialect in known:
             if (theirs := dialect.theirs(layer)) is not None:
-                endings.setdefault(theirs + (".weight" if dialect.layout == "torch" else "/kernel"), []).append(dialect)
+                for variable in (".weight",) if dialect.layout == "torch" else ("/kernel", "/weights"):
+                    endings.setdefault(theirs + variable, []).append(dialect)
         located: dict[str, list[Dialect]] = {}
         for name in checkpoint.tensors:
             for ending, candidates in endings.items():
@@ -45,7 +46,7 @@ def networks(checkpoint: Checkpoint, dialects: Iterable[Dialect]) -> list[Networ
                     continue
                 # A prefix of names with dots ends with one; Keras' may end anywhere.
                 before = name.removesuffix(ending)
-                if not before or before.endswith(".") or ending.endswith("/kernel"):
+                if not before or before.endswith(".") or not ending.endswith(".weight"):
                     place = located.setdefault(before, [])
                     place += [dialect for dialect in candidates if dialect not in place]
         if located:

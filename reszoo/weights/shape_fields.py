@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from reszoo.arch.layer_fields import squeeze_fields
 from reszoo.arch.parts import shortest_ratio
 from reszoo.errors import ReszooError
 from reszoo.weights.dialects import Dialect
@@ -41,7 +42,7 @@ def shape_fields(shapes: Shapes, translated: Translated) -> dict[str, Any]:
         "stages": stages,
         "block": {
             "body": units,
-            "attention": "se" if any("_se_" in layer for layer in layers) else "none",
+            **_attention(layers),
             "projection": _projection(shapes),
         },
         "norm": _norm(shapes, translated.dialect),
@@ -52,6 +53,12 @@ def shape_fields(shapes: Shapes, translated: Translated) -> dict[str, Any]:
         },
         "bias": any(re.match(r"(stem|stage\d+_block\d+_unit).*/bias$", name) for name in shapes),
     }
+
+
+def _attention(layers: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
+    squeezes = [layers[name][-2:] for name in layers if name.endswith("_se_reduce_conv")]
+    kinds = {name.split("_")[2] for name in layers if name.endswith(("_se_reduce_conv", "_eca_conv"))}
+    return {"attention": next(iter(kinds), "none"), **squeeze_fields([(width, to) for width, to in {*squeezes}])}
 
 
 def _projection(shapes: Shapes) -> str:

@@ -76,7 +76,8 @@ def translate(
             return from_graph(checkpoint, best, is_known=is_known)
         except NoResidualGraphError:
             # Plain networks are recognised by their names.
-            pass
+            if not is_known:
+                raise
     if not is_known and (kind := likely_kind(best.unknown)):
         raise ReszooError(where, got=kind, expected="a residual network", hint="the zoo has no such network")
     if names is None and not is_known:
@@ -142,7 +143,7 @@ def _check_numbers(translated: Translated) -> None:
         if axes == 3:
             hint = "the zoo has networks of images"
             raise ReszooError(where, got=f"3-D convolutions, of video or volumes ({source})", hint=hint)
-        if axes == 1:
+        if axes == 1 and not name.endswith("_eca_conv/kernel"):
             hint = "the zoo has networks of images"
             raise ReszooError(where, got=f"1-D convolutions, of sequences ({source})", hint=hint)
         if len(tensor.shape) == 4 and tensor.shape[0] != tensor.shape[1]:
@@ -226,7 +227,9 @@ def _apply_config(checkpoint: Checkpoint, dialect: Dialect) -> Dialect:
     is_other = isinstance(architecture, str) and not any(fnmatch(architecture, pattern) for pattern in patterns or ())
     if patterns is not None and is_other:
         got = f"architecture {architecture!r}, whose weights have the names of {dialect.title}"
-        raise ReszooError(where, got=got, expected=", ".join(patterns) or "none", hint="this is another network")
+        reasons = (reason for pattern, reason in dialect.obstacles.items() if fnmatch(str(architecture), pattern))
+        hint = next(reasons, "this is another network")
+        raise ReszooError(where, got=got, expected=", ".join(patterns) or "none", hint=hint)
     changes: dict[str, Any] = {}
     unsupported = sorted({*(config.get("model_args") or {})} - HARMLESS) if patterns is not None else []
     if unsupported:

@@ -95,19 +95,28 @@ def in_keras_layout(tensors: Mapping[str, NamedTensor]) -> dict[str, NamedTensor
         if target == "predictions/kernel" and tensor.shape[2:] == (1, 1):
             # A classifier may be stored as a 1x1 convolution.
             tensor = tensor.reshaped(tensor.shape[:2])
-        axes = {4: (2, 3, 1, 0), 2: (1, 0)}.get(len(tensor.shape))
-        result[target] = NamedTensor(tensor.permuted(axes) if axes else tensor, source)
+        axes = {4: (2, 3, 1, 0), 3: (2, 1, 0), 2: (1, 0)}.get(len(tensor.shape))
+        tensor = tensor.permuted(axes) if axes else tensor
+        if target.endswith("_conv/kernel") and len(tensor.shape) == 2:
+            # Layers that read single pixels, as those of squeeze-and-excitation, may be linear ones.
+            tensor = tensor.reshaped((1, 1, *tensor.shape))
+        result[target] = NamedTensor(tensor, source)
     return result
 
 
 def in_torch_layout(tensor: Tensor) -> Tensor:
     """Returns a kernel in Keras' layout in that of PyTorch, and any other tensor as it is."""
-    axes = {4: (3, 2, 0, 1), 2: (1, 0)}.get(len(tensor.shape))
+    axes = TORCH_AXES.get(len(tensor.shape))
     return tensor.permuted(axes) if axes else tensor
+
+
+TORCH_AXES = {4: (3, 2, 0, 1), 3: (2, 1, 0), 2: (1, 0)}
+"""Number of axes of a kernel in Keras' layout -> the order of these axes in PyTorch."""
 
 
 def with_constants(translated: Translated) -> Translated:
     """Returns a checkpoint whose norms have scales of one and shifts of zero, if the file has none for any of them."""
+    translated = _with_squeeze_bias(translated)
     tensors = translated.tensors
     norms = {name.rpartition("/")[0]: named.tensor.shape for name, named in tensors.items() if name.endswith("_mean")}
     added: dict[str, NamedTensor] = {}
@@ -118,6 +127,18 @@ def with_constants(translated: Translated) -> Translated:
         return translated
     variables = " and ".join(sorted({name.rpartition("/")[2] for name in added}, reverse=True))
     note = f"the norms of the file have no {variables}: scales are one, shifts are zero"
+    return replace(translated, tensors={**tensors, **added}, notes=(*translated.notes, note))
+
+
+def _with_squeeze_bias(translated: Translated) -> Translated:
+    """Returns a checkpoint whose squeeze-and-excitation has biases of zero, if the file has none of them."""
+    tensors = translated.tensors
+    layers = [name.rpartition("/")[0] for name in tensors if re.search(r"_se_(reduce|expand)_conv/kernel$", name)]
+    if not layers or any(f"{layer}/bias" in tensors for layer in layers):
+        return translated
+    shapes = {layer: tensors[f"{layer}/kernel"].tensor.shape[-1:] for layer in layers}
+    added = {f"{layer}/bias": NamedTensor(constant(shape, 0.0), "") for layer, shape in shapes.items()}
+    note = "the layers of squeeze-and-excitation in the file have no biases: they are zero"
     return replace(translated, tensors={**tensors, **added}, notes=(*translated.notes, note))
 
 
@@ -208,11 +229,14 @@ _KINDS: tuple[tuple[str, str], ...] = (
     ("a ResNeSt", r"conv2\.(fc1|bn0|conv\.weight)|radix"),
     ("a network with selective kernels (SKNet)", r"conv2\.(attn|paths|conv\.\d)|(^|[._])sk(conv|unit)?\d?\."),
     ("CLIP, or another network with attention pooling", r"attnpool\."),
-    ("a network with attention modules (CBAM)", r"(^|[._])(cbam|ca|sa|channel_attention|spatial_attention)\d*\."),
+    (
+        "a network with attention modules (CBAM)",
+        r"(^|[._])(cbam|ca|sa|(channel|spatial)_attention|spatial)\d*\.",
+    ),
     ("a network with attention modules (ECA)", r"[._]eca\.|[._]se\.conv\.weight"),
-    ("a network with global context modules (GCNet)", r"context_block\.|channel_add|[._]gc\."),
+    ("a network with global context modules (GCNet)", r"context_block\.|channel_add|[._]gc\.|[._]se\.conv_attn\."),
     ("a network with squeeze and excitation of another form", r"[._]se(_?(module|layer|block|unit))?\d?\."),
-    ("a network with blur pooling", r"[._]filt$|[._]blur"),
+    ("a network with blur pooling, which pads by reflection, for which Keras has no layer", r"[._]filt$|[._]blur"),
     ("a YOLO network", r"(^|\.)model\.\d+\.(cv\d|m\.\d|conv)\."),
     ("a diffusion network", r"time_embed|time_embedding"),
     ("a U-Net", r"(^|\.)(down|up)\d*\.(\d+\.)?(maxpool_conv|double_conv|conv\.double)|inc\.double_conv"),

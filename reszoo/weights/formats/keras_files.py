@@ -19,7 +19,7 @@ KERAS_1 = {"W": "kernel", "b": "bias", "running_mean": "moving_mean", "running_s
 """Name of a variable in Keras 1 -> its current name."""
 
 VARIABLES = {
-    "conv2d": ("kernel", "bias"),
+    **dict.fromkeys(("conv1d", "conv2d"), ("kernel", "bias")),
     "dense": ("kernel", "bias"),
     "batch_normalization": ("gamma", "beta", "moving_mean", "moving_variance"),
     "group_normalization": ("gamma", "beta"),

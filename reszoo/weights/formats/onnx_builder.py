@@ -44,6 +44,9 @@ class Builder:
         self._layers: dict[str, dict[str, Any]] = {}
         self._sides: dict[str, int | None] = {}
         self._times: Counter[str] = Counter()
+        self._channels_last: set[str] = set()
+        self.slices: dict[str, tuple[str, int, int]] = {}
+        """Value -> what it is a slice of, along one side, with which step."""
         self._readers: dict[str, int] = {}
         for node in graph.nodes:
             for name in node.inputs:
@@ -57,11 +60,24 @@ class Builder:
         last = shape if transposes else (shape[0], *shape[2:], shape[1])
         self._add_layer("InputLayer", "input", (), {"batch_shape": list(last)})
         self._values[name] = "input"
+        self.place_channels(name, last=transposes)
         self._sides["input"] = last[1] if last[1] == last[2] else None
+
+    def place_channels(self, value: str, *, last: bool) -> None:
+        """Notes whether the channels of a map are its last axis, or the second one."""
+        (self._channels_last.add if last else self._channels_last.discard)(value)
+
+    def channel_axis(self, value: str) -> int:
+        """Returns the axis of a map's channels in the file."""
+        return 3 if value in self._channels_last else 1
+
+    def side(self, value: str) -> int | None:
+        """Returns the side of a square map, where known."""
+        return self._sides.get(self.layer_of(value))
 
     def is_whole(self, value: str, stride: int) -> bool:
         """Returns whether the side of a map is known to be a multiple of a stride."""
-        side = self._sides.get(self.layer_of(value))
+        side = self.side(value)
         return side is not None and side % stride == 0
 
     def is_sigmoid_of(self, value: str, source: str) -> bool:
@@ -71,6 +87,8 @@ class Builder:
 
     def layer_of(self, value: str) -> str:
         """Returns the layer whose output a value is."""
+        if value in self.slices:
+            raise UnreadableGraphError(f"the value {value[:80]!r}, a slice along one side of a map")
         if value not in self._values:
             raise UnreadableGraphError(f"the value {value[:80]!r}, which no node of the network computes")
         return self._values[value]
@@ -85,11 +103,13 @@ class Builder:
         self._add_layer(kind, unique, sources, config)
         self._sides[unique] = _side(self._sides.get(sources[0]), config)
         self._values[node.outputs[0]] = unique
+        self.place_channels(node.outputs[0], last=node.operation != "Conv" and node.inputs[0] in self._channels_last)
         return unique
 
     def same(self, node: Node) -> None:
         """The node changes nothing."""
         self._values[node.outputs[0]] = self.layer_of(node.inputs[0])
+        self.place_channels(node.outputs[0], last=node.inputs[0] in self._channels_last)
 
     def weight(self, layer: str, variable: str, array: str, axes: tuple[int, ...] | None = None) -> None:
         """Keeps an array as a weight of a layer."""
@@ -105,8 +125,13 @@ class Builder:
         layer = self._layers[self.layer_of(source)]
         width = layer["config"].get("filters", layer["config"].get("units"))
         tensor = self.arrays[added[0]]
-        if width is None or layer["config"]["use_bias"] or tensor.size != width or self._readers[source] > 1:
-            raise UnreadableGraphError(f"an array added to {source!r}")
+        axes, axis = (4, self.channel_axis(source)) if layer["class_name"] == "Conv2D" else (2, 1)
+        # A vector is added along the last axis, whatever its length.
+        along = (*(1 for _ in range(axes - len(tensor.shape))), *tensor.shape)
+        is_bias = along == tuple(width if each == axis else 1 for each in range(axes))
+        if width is None or layer["config"]["use_bias"] or not is_bias or self._readers[source] > 1:
+            raise UnreadableGraphError(f"an array of shape {tensor.shape} added to {source!r}")
+        self.place_channels(node.outputs[0], last=axis == 3)
         layer["config"]["use_bias"] = True
         self.tensors[f"{layer['config']['name']}/bias"] = tensor.reshaped((width,))
         self._values[node.outputs[0]] = layer["config"]["name"]
@@ -153,6 +178,13 @@ class Builder:
             value = self._array(node.inputs[place]).read().reshape(-1).tolist()
         return [int(each) for each in value or []]
 
+    def scalar(self, node: Node, place: int, name: str) -> float:
+        """Returns a number that is an attribute of a node, or one of its inputs in later versions; zero without it."""
+        value = node.attributes.get(name)
+        if value is None and len(node.inputs) > place and node.inputs[place]:
+            value = self._array(node.inputs[place]).read().reshape(-1)[0]
+        return float(value or 0)
+
     def shape(self, array: str) -> tuple[int, ...]:
         return self._array(array).shape
 
@@ -169,7 +201,8 @@ class Builder:
 
 def _side(side: int | None, config: Mapping[str, Any]) -> int | None:
     """Returns the side of a square map after a layer."""
-    if side is None or "padding" not in config:
+    if side is None or "padding" not in config or config.get("data_format") == "channels_first":
+        # Zeros in place of further channels leave the sides as they are.
         return side
     if "strides" not in config:
         return int(side + 2 * config["padding"])

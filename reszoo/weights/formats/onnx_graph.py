@@ -166,14 +166,43 @@ def _add(builder: Builder, node: Node) -> None:
 
 
 def _pad(builder: Builder, node: Node) -> None:
-    pads = builder.numbers(node, 1, "pads")
+    pads, axes = builder.numbers(node, 1, "pads"), builder.numbers(node, 3, "axes")
+    if axes and len(pads) == 2 * len(axes):
+        ends = dict(zip([*axes, *(axis + 4 for axis in axes)], pads, strict=True))
+        pads = [ends.get(each, 0) for each in range(8)]
     if node.attributes.get("mode", "constant") != "constant" or len(pads) != 8:
         raise UnreadableGraphError(f"a Pad of {pads}")
-    # Of batch and channels nothing is padded, which says where the channels are.
-    sides = {*pads} - {0}
-    if len(sides) != 1 or sum(map(bool, pads)) != 4 or pads[:4] != pads[4:]:
+    if builder.scalar(node, 2, "value"):
+        raise UnreadableGraphError(f"a Pad of {pads} with another number than zero")
+    channels = builder.channel_axis(node.inputs[0])
+    before_after = [pads[channels], pads[channels + 4]]
+    sides = {pads[axis + end] for axis in range(1, 4) if axis != channels for end in (0, 4)}
+    if pads[0] or pads[4] or len(sides) != 1 or (sides != {0} and any(before_after)):
         raise UnreadableGraphError(f"a Pad of {pads}")
-    builder.layer("ZeroPadding2D", node, padding=sides.pop())
+    if any(before_after):
+        # Keras pads the last two of three axes.
+        builder.layer("ZeroPadding2D", node, padding=[[0, 0], before_after], data_format="channels_first")
+    else:
+        builder.layer("ZeroPadding2D", node, padding=sides.pop())
+
+
+def _slice(builder: Builder, node: Node) -> None:
+    """Adds a subsampling of a map, of both sides at once or one after the other."""
+    source = node.inputs[0]
+    before, axis_before, step_before = builder.slices.get(source, (source, 0, 1))
+    starts, ends = builder.numbers(node, 1, "starts"), builder.numbers(node, 2, "ends")
+    axes = [axis % 4 for axis in builder.numbers(node, 3, "axes") or range(len(starts))]
+    steps = builder.numbers(node, 4, "steps") or [1] * len(starts)
+    both = {1, 2, 3} - {builder.channel_axis(before)}
+    ends_behind = builder.side(before) or 2**31 - 1
+    is_whole = not any(starts) and min(ends, default=0) >= ends_behind and len({*steps}) == 1 and {*axes} <= both
+    if not is_whole or steps[0] < 1 or (axis_before and (axes == [axis_before] or steps[0] != step_before)):
+        raise UnreadableGraphError(f"a Slice of the axes {axes} from {starts} to {ends} by {steps}")
+    if len(axes) == 1 and not axis_before:
+        builder.slices[node.outputs[0]] = before, axes[0], steps[0]
+        return
+    whole = node._replace(inputs=(before,))
+    builder.layer("AveragePooling2D", whole, pool_size=[1, 1], strides=[steps[0]] * 2, padding="valid")
 
 
 def _transpose(builder: Builder, node: Node) -> None:
@@ -183,13 +212,14 @@ def _transpose(builder: Builder, node: Node) -> None:
         builder.arrays[node.outputs[0]] = array.permuted(tuple(axes or range(len(array.shape))[::-1]))
     elif axes in ([0, 3, 1, 2], [0, 2, 3, 1]):
         builder.same(node)
+        builder.place_channels(node.outputs[0], last=axes == [0, 2, 3, 1])
     else:
         raise UnreadableGraphError(f"a Transpose of {axes}")
 
 
 def _mean(builder: Builder, node: Node) -> None:
     axes = sorted(axis % 4 for axis in builder.numbers(node, 1, "axes"))
-    if axes not in ([2, 3], [1, 2]):
+    if axes != sorted({1, 2, 3} - {builder.channel_axis(node.inputs[0])}):
         raise UnreadableGraphError(f"a mean over the axes {axes}")
     builder.layer("GlobalAveragePooling2D", node, keepdims=bool(node.attributes.get("keepdims", 1)))
 
@@ -238,6 +268,7 @@ _OPERATIONS: dict[str, Callable[[Builder, Node], None]] = {
     "MatMul": _dense,
     "Add": _add,
     "Pad": _pad,
+    "Slice": _slice,
     "Transpose": _transpose,
     "MaxPool": partial(_pool, kind="MaxPooling2D"),
     "AveragePool": partial(_pool, kind="AveragePooling2D"),

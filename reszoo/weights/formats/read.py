@@ -9,7 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from reszoo.errors import ReszooError
-from reszoo.weights.formats import keras_files, msgpack_files, numpy_files, onnx_files, tensorflow_files, torch_files
+from reszoo.weights.formats import (
+    keras_files,
+    msgpack_files,
+    numpy_files,
+    onnx_files,
+    tensorflow_files,
+    torch_export,
+    torch_files,
+)
 from reszoo.weights.formats.archives import checked_zip
 from reszoo.weights.formats.checkpoint import (
     JSON_LIMIT,
@@ -24,7 +32,7 @@ from reszoo.weights.formats.kinds import describe, describe_folder
 Reader = Callable[[Path], Checkpoint]
 
 KNOWN = (
-    "PyTorch (.pth .pt .th .bin, zip or legacy), .safetensors, Keras (.keras .weights.h5 .h5), NumPy (.npz), "
+    "PyTorch (.pth .pt .th .bin, zip or legacy; .pt2), .safetensors, Keras (.keras .weights.h5 .h5), NumPy (.npz), "
     "Flax (.msgpack), ONNX, TensorFlow checkpoints, a Hugging Face folder"
 )
 
@@ -80,12 +88,12 @@ def _read_zip(path: Path) -> Checkpoint:
         return keras_files.read_keras(path)
     if names and all(name.endswith(".npy") for name in names):
         return numpy_files.read_npz(path)
+    if any(name.endswith(torch_export.LIST) for name in names):
+        return torch_export.read_exported(path)
     if not any(name.rpartition("/")[2] == "data.pkl" for name in names):
         got = f"a zip archive without a checkpoint ({', '.join(sorted(names)[:4])})"
         weights = [name for name in names if name.endswith((".pth", ".pt", ".h5", ".safetensors", ".bin", ".keras"))]
         hint = f"unpack it and load {weights[0]!r}" if weights else ""
-        if any(name.endswith("model_weights_config.json") for name in names):
-            got, hint = "a program of torch.export", "save its state: torch.save(program.state_dict, path)"
         raise BrokenFileError(path, got, expected=KNOWN, hint=hint)
     return torch_files.read_zip(path)
 

@@ -82,7 +82,7 @@ def read_zip(path: Path) -> Checkpoint:
     }
     scripted = any(name.startswith(f"{root}code/") for name in sizes)
     container, modules = ("TorchScript", modules_of(path, archive, root)) if scripted else ("PyTorch zip", None)
-    return _checkpoint(path, container, content, storages, read_storage, order.decode(), modules)
+    return checkpoint_of(path, container, content, storages, read_storage, order.decode(), modules)
 
 
 def read_legacy(path: Path) -> Checkpoint:
@@ -102,7 +102,7 @@ def read_legacy(path: Path) -> Checkpoint:
 
     sizes = {key: size for key, (_, size) in places.items()}
     # Legacy files are little-endian on every machine.
-    return _checkpoint(path, "PyTorch legacy pickle", content, sizes, read_storage, "little")
+    return checkpoint_of(path, "PyTorch legacy pickle", content, sizes, read_storage, "little")
 
 
 def _legacy(path: Path, stream: IO[bytes], total: int) -> tuple[Any, dict[str, tuple[int, int]]]:
@@ -167,7 +167,7 @@ def read_pickle(path: Path) -> Checkpoint:
     with path.open("rb") as stream:
         content = _load(path, stream, limit=path.stat().st_size, names=names)
     sizes = {key: len(data) for key, data in stored.items()}
-    return _checkpoint(path, "pickle", content, sizes, stored.__getitem__, "little")
+    return checkpoint_of(path, "pickle", content, sizes, stored.__getitem__, "little")
 
 
 def _load(
@@ -187,7 +187,7 @@ def _load(
         raise BrokenFileError(path, str(error)) from None
 
 
-def _checkpoint(
+def checkpoint_of(
     path: Path,
     container: str,
     content: Any,
@@ -196,6 +196,7 @@ def _checkpoint(
     order: str,
     modules: Modules | None = None,
 ) -> Checkpoint:
+    """Returns the tensors in the content of a file, after the storages behind them were checked."""
     parts = contents(content, modules)
     if parts.quantized:
         got, hint = f"a quantized network ({parts.quantized[0]!r})", "save the network before its quantization"
