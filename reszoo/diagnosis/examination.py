@@ -22,8 +22,7 @@ from reszoo.diagnosis.checks.measured import depth_causes, norm_causes, unit_cau
 from reszoo.diagnosis.checks.one_batch import one_batch, one_batch_causes, reference
 from reszoo.diagnosis.checks.output import output_causes
 from reszoo.diagnosis.checks.proportions import weighting_causes
-from reszoo.diagnosis.checks.rates import rate_trial_causes
-from reszoo.diagnosis.checks.schedule import batch_causes, rate_causes
+from reszoo.diagnosis.checks.rates import batch_causes, rate_causes, rate_trial_causes
 from reszoo.diagnosis.copies import copy_of, own_randomness
 from reszoo.diagnosis.flatten import functional_inside
 from reszoo.diagnosis.losses import losses_of
@@ -32,8 +31,7 @@ from reszoo.diagnosis.measures.census import Census
 from reszoo.diagnosis.measures.result import Result
 from reszoo.diagnosis.program import Program
 from reszoo.diagnosis.remedies import Remedies
-from reszoo.diagnosis.stopwatch import stopwatch
-from reszoo.diagnosis.trial import FEWEST, Trainee, Trial, sweep
+from reszoo.diagnosis.trial import FEWEST, Trainee, Trial, stopwatch, sweep
 from reszoo.errors import ReszooError
 from reszoo.types import Array, KerasModel
 

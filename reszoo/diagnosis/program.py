@@ -13,8 +13,8 @@ from keras import ops, tree
 
 from reszoo.arch.recover import stock_model
 from reszoo.diagnosis.copies import unscaled
-from reszoo.diagnosis.examples import check_counts, inputs_of, rows_of_classes
-from reszoo.diagnosis.flatten import flatten
+from reszoo.diagnosis.examples import check_counts, example_weights, inputs_of, rows_of_classes
+from reszoo.diagnosis.flatten import flatten, functional, own_method
 from reszoo.diagnosis.graph import Graph, Step
 from reszoo.diagnosis.objective import (
     DISTANCES,
@@ -27,9 +27,7 @@ from reszoo.diagnosis.objective import (
     output_names,
     takes_logits,
 )
-from reszoo.diagnosis.trace import functional, own_method
 from reszoo.diagnosis.units import activation_name
-from reszoo.diagnosis.weighting import example_weights
 from reszoo.errors import ReszooError
 from reszoo.training.callbacks import non_finite_weights
 from reszoo.types import Array, KerasLayer, KerasModel, KerasVariable, Tensor

@@ -15,8 +15,7 @@ from reszoo.diagnosis.causes import Cause
 from reszoo.diagnosis.copies import copy_of, optimizer_of, own_randomness
 from reszoo.diagnosis.program import Program
 from reszoo.diagnosis.remedies import GROUPS, Remedies
-from reszoo.diagnosis.stopwatch import stopwatch
-from reszoo.diagnosis.trial import Trainee, Trial, sweep
+from reszoo.diagnosis.trial import Trainee, Trial, stopwatch, sweep
 from reszoo.errors import ReszooError
 from reszoo.types import KerasModel
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from math import isfinite
+from time import perf_counter, process_time
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,6 @@ from reszoo.diagnosis.flatten import flatten
 from reszoo.diagnosis.losses import constant_loss
 from reszoo.diagnosis.objective import compiled_loss_weights, compiled_losses
 from reszoo.diagnosis.program import Output, Program
-from reszoo.diagnosis.stopwatch import stopwatch
 from reszoo.types import Array, KerasModel, Tensor
 
 STEPS = 40
@@ -203,6 +203,20 @@ class Trainee:
     @staticmethod
     def _loss(output: Output, values: Tensor, rows: Array) -> float:
         return float(ops.convert_to_numpy(output.objective(output.y[rows], values, output.weights_of(rows))))
+
+
+def stopwatch() -> Callable[[], float]:
+    """Returns a function that returns the seconds since now: of the clock or of the processor, whichever are fewer.
+
+    Trials are cut off by it, so that other programs on a busy machine change no verdict.
+
+    Example:
+        >>> seconds = stopwatch()
+        >>> 0 <= seconds() < 60
+        True
+    """
+    wall, processor = perf_counter(), process_time()
+    return lambda: min(perf_counter() - wall, process_time() - processor)
 
 
 def sweep(trainee: Trainee, *, seconds: float = SECONDS) -> Trial:

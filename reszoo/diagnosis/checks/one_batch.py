@@ -13,10 +13,9 @@ from keras import tree
 
 from reszoo.diagnosis.causes import Cause
 from reszoo.diagnosis.checks.data import features_of
+from reszoo.diagnosis.examples import class_numbers
 from reszoo.diagnosis.program import Program
-from reszoo.diagnosis.stopwatch import stopwatch
-from reszoo.diagnosis.trial import OneBatch, Trainee, Trial
-from reszoo.diagnosis.weighting import class_numbers
+from reszoo.diagnosis.trial import OneBatch, Trainee, Trial, stopwatch
 from reszoo.types import Array, KerasModel
 
 COUNT = 16

@@ -11,8 +11,8 @@ from keras import ops
 
 from reszoo.diagnosis.anatomy import Anatomy, preserve_variables
 from reszoo.diagnosis.flatten import flatten
-from reszoo.diagnosis.fresh import fresh_weights
 from reszoo.diagnosis.graph import Graph
+from reszoo.diagnosis.initial import fresh_weights
 from reszoo.diagnosis.measures.result import Level, Result
 from reszoo.diagnosis.objective import Loss
 from reszoo.diagnosis.units import Units, channel_axis, units_of
