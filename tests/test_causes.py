@@ -11,7 +11,7 @@ from keras import layers
 
 import reszoo
 from reszoo.diagnosis.causes import KINDS, Cause, ranked
-from reszoo.diagnosis.checks.data import unrelated_labels
+from reszoo.diagnosis.checks.data import relation_causes
 from reszoo.diagnosis.copies import copy_of
 from reszoo.diagnosis.examination import read_causes
 from reszoo.diagnosis.examples import gather_examples, inputs_of
@@ -38,7 +38,7 @@ def network(*parts, loss, optimizer="adam", inputs=6):
     keras.backend.clear_session()
     stack = [layers.Dense(part, "relu") if isinstance(part, int) else _copy(part) for part in parts]
     model = keras.Sequential([keras.Input((inputs,)), *stack])
-    model.compile(optimizer, loss)
+    model.compile(optimizer() if callable(optimizer) else optimizer, loss)
     return model
 
 
@@ -127,6 +127,10 @@ def wide(deviation):
     return layers.Dense(40, "relu", kernel_initializer=keras.initializers.RandomNormal(stddev=deviation))
 
 
+def fading(steps):
+    return keras.optimizers.schedules.ExponentialDecay(0.01, steps, 0.1)
+
+
 SAME = {"kernel_initializer": keras.initializers.Constant(0.1)}
 # What is wrong -> a program with it, and its kinds.
 READ = {
@@ -181,6 +185,10 @@ READ = {
     "softmax over positions": (tagger(layers.Softmax(axis=1)), {"output_activation"}),
     "several labels, softmax and binary": (labelled("softmax"), {"output_activation"}),
     "dropout": (classified(30, layers.Dropout(0.97), dense(3, "softmax")), {"regularization"}),
+    "a schedule that fades away": (
+        classified(16, dense(3, "softmax"), optimizer=lambda: keras.optimizers.Adam(fading(1))),
+        {"learning_rate"},
+    ),
     "weight penalty": (
         classified(dense(30, "relu", kernel_regularizer=keras.regularizers.L2(50.0)), dense(3, "softmax")),
         {"regularization"},
@@ -248,6 +256,7 @@ CALM = {
     "classes": classified(16, dense(3, "softmax")),
     "logits": classified(16, dense(3), loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True)),
     "one layer": classified(dense(3, "softmax")),
+    "a schedule": classified(16, dense(3, "softmax"), optimizer=lambda: keras.optimizers.Adam(fading(100))),
     "scaled inside": classified(layers.Rescaling(1 / 300), 16, dense(3, "softmax"), scale=300.0),
     "norm first": classified(dense(16), layers.BatchNormalization(), layers.ReLU(), dense(3, "softmax"), scale=300.0),
     "one hidden sigmoid": classified(dense(16, "sigmoid"), dense(3, "softmax")),
@@ -293,13 +302,15 @@ def test_a_wrong_output_among_several_is_named():
 def test_labels_of_other_examples_are_unrelated():
     x, y = data(600)
 
-    def suspected(y):
-        program = read_program(network(8, dense(3, "softmax"), loss=SPARSE), x, y, loss=None, batch_size=1, epochs=1)
-        return [cause.kind for cause in unrelated_labels(program, seed=0)]
+    def suspected(y, *hidden):
+        model = network(*hidden, dense(3, "softmax"), loss=SPARSE)
+        program = read_program(model, x, y, loss=None, batch_size=1, epochs=1)
+        return [cause.kind for cause in relation_causes(program, seed=0)]
 
-    assert suspected(y) == [] and suspected(np.random.default_rng(1).permutation(y)) == ["labels"]
+    assert suspected(y, 8) == suspected(y) == [] and suspected(np.random.default_rng(1).permutation(y)) == ["labels"]
     # Exclusive or: no linear relation, but a relation.
-    assert suspected(((x[:, 0] > 0) ^ (x[:, 1] > 0)).astype(int)) == []
+    either = ((x[:, 0] > 0) ^ (x[:, 1] > 0)).astype(int)
+    assert suspected(either, 8) == [] and suspected(either) == ["layers"]
 
 
 # Measured.
@@ -346,6 +357,16 @@ MEASURED = {
     "deep": (deep, {"depth"}, {}),
     "rate too high": (fast, {"learning_rate"}, {"trial": True}),
     "rate too low": (slow, {"learning_rate"}, {"trial": True}),
+    "rate too low, and no multiple of it learns": (
+        classified(16, dense(3, "softmax"), optimizer=lambda: keras.optimizers.SGD(1e-7)),
+        {"learning_rate"},
+        {"trial": True},
+    ),
+    "steps clipped to nothing": (
+        classified(16, dense(3, "softmax"), optimizer=lambda: keras.optimizers.SGD(0.01, clipnorm=1e-7)),
+        {"optimizer"},
+        {"trial": True},
+    ),
     "few steps": (classified(16, dense(3, "softmax")), {"epochs"}, {"trial": True, "batch_size": 240, "epochs": 3}),
     "stale statistics": (stale, {"norm_statistics"}, {}),
 }  # fmt: skip

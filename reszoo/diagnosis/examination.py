@@ -15,14 +15,14 @@ from keras import tree
 
 from reszoo.diagnosis.anatomy import preserve_variables
 from reszoo.diagnosis.causes import Cause, ranked
-from reszoo.diagnosis.checks.data import bad_values, label_causes, scale_causes, unrelated_labels
+from reszoo.diagnosis.checks.data import bad_values, label_causes, relation_causes, scale_causes
 from reszoo.diagnosis.checks.examples import contradictions, example_notes
 from reszoo.diagnosis.checks.layers import activation_causes, frozen_causes, regularization_causes, weight_causes
 from reszoo.diagnosis.checks.measured import depth_causes, norm_causes, unit_causes, weight_values
-from reszoo.diagnosis.checks.one_batch import one_batch, one_batch_causes, reference
+from reszoo.diagnosis.checks.one_batch import one_batch, one_batch_causes, reference, with_adam
 from reszoo.diagnosis.checks.output import output_causes
 from reszoo.diagnosis.checks.proportions import weighting_causes
-from reszoo.diagnosis.checks.rates import batch_causes, rate_causes, rate_trial_causes
+from reszoo.diagnosis.checks.rates import LEAST, batch_causes, rate_causes, rate_trial_causes, schedule_causes
 from reszoo.diagnosis.copies import copy_of, own_randomness
 from reszoo.diagnosis.flatten import functional_inside
 from reszoo.diagnosis.losses import losses_of
@@ -130,6 +130,7 @@ def _read(examination: Examination) -> None:
             examination.skipped.append(("loss", f"it cannot be computed: {_message(error)}"))
     examination.causes += [*regularization_causes(program, baseline=examination.constant), *batch_causes(program)]
     if not examination.works:
+        examination.causes += schedule_causes(program)
         examination.causes += [*scale_causes(program), *activation_causes(program), *contradictions(program)]
         if not program.steps_taken:
             examination.causes += weight_causes(program)
@@ -197,7 +198,7 @@ def _try(examination: Examination, seed: int) -> None:
         if not examination.works:
             examination.causes += rate_causes(program)
     if not examination.works:
-        examination.causes += unrelated_labels(program, seed=seed)
+        examination.causes += relation_causes(program, seed=seed)
 
 
 def _train(examination: Examination, copy: KerasModel, seed: int) -> None:
@@ -237,7 +238,7 @@ def _rates(examination: Examination, trial: Trial, trainee: Trainee) -> Iterator
         causes = []
     yield from causes
     # Where no rate learns anything, only the usual ones are known.
-    if trial.gain(trial.best) == 0 and not causes:
+    if trial.gain(trial.best) < LEAST and not causes:
         yield from rate_causes(examination.program)
 
 
@@ -253,7 +254,13 @@ def _few(examination: Examination, trial: Trial, trainee: Trainee, seed: int) ->
         return Trainee(program, copy, rate=run.rate, loss=loss, seed=seed)
 
     rows = np.array(run.rows)
-    yield from one_batch_causes(program, run, relaxed=relaxed, control=lambda: reference(program, rows, seed))
+    yield from one_batch_causes(
+        program,
+        run,
+        relaxed=relaxed,
+        other=lambda: with_adam(program, Remedies(program).build()[0], seed),
+        control=lambda: reference(program, rows, seed),
+    )
     examination.trial = replace(trial, one_batch=run)
 
 

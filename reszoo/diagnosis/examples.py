@@ -1,4 +1,4 @@
-"""The examples of a diagnosis: arrays or batches as `fit` takes them, in the form of the model's inputs, and weights."""
+"""The examples of a diagnosis, arrays or batches as `fit` takes them: the forms of inputs, true values and weights."""
 
 from __future__ import annotations
 

@@ -120,7 +120,6 @@ def _repaired(program: Program, causes: tuple[Cause, ...], trial: Trial | None, 
     model = trainee.model
     loss = model.loss
     model.compile(optimizer_of(model, rate=best.advised.rate), loss=loss, metrics=_metrics(program))
-    per_epoch = -(-program.count // (program.batch_size or 32))
     short = program.updates is not None and program.updates < UPDATES
     rate = program.rate or best.advised.rate
     changes = [*_changes(remedies, program)]
@@ -133,7 +132,7 @@ def _repaired(program: Program, causes: tuple[Cause, ...], trial: Trial | None, 
         before=before,
         after=after,
         learning_rate=best.advised.rate,
-        epochs=-(-UPDATES // per_epoch) if short else None,
+        epochs=-(-UPDATES // program.steps_of_epoch) if short else None,
         causes=tuple(_with_losses(cause, losses) for cause in causes),
     )
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import keras
 
 from reszoo.diagnosis.causes import Cause
-from reszoo.diagnosis.program import Program
+from reszoo.diagnosis.program import USUAL_STEPS, Program
 from reszoo.diagnosis.trial import Run, Trainee, Trial, stopwatch
 
 USUAL = {"SGD": (1e-5, 1.0), "Adadelta": (1e-3, 10.0), "Adagrad": (1e-4, 1.0), "Ftrl": (1e-4, 1.0)}
@@ -30,8 +30,8 @@ CALMER = 3.0
 LONGEST = 600
 """Steps to which the program's own training is followed."""
 SECONDS = 4.0
-USUAL_STEPS = 1000
-"""Steps of a training whose length is unknown."""
+FADED = 0.01
+"""Share of a schedule's greatest rate below which training goes on in name only."""
 HORIZON = 10
 """Steps over which momentum and Adam average gradients (1 / (1 - 0.9))."""
 
@@ -190,6 +190,25 @@ def rate_causes(program: Program) -> Iterator[Cause]:
             "learning rate": rate,
             f"{'greatest' if size == 'high' else 'least'} usual one": high if size == "high" else low,
         },
+    )
+
+
+def schedule_causes(program: Program) -> Iterator[Cause]:
+    """Yields a schedule that has faded away within the first epoch and a twentieth of the training, or is always 0."""
+    rates, rate = program.rates, program.rate
+    if not rates or rate is None:
+        return
+    last, end = max((step for step, value in rates.items() if value > FADED * rate), default=0), max(rates)
+    if last > min(end / 20, program.steps_of_epoch):
+        return
+    yield Cause(
+        "learning_rate",
+        f"the schedule begins at {rates[0]:.3g} and is at {rates[end]:.3g} after {end} steps; it is below a hundredth "
+        f"of its greatest rate {'from the start' if rate == 0 else f'after at most {last + end // 40 + 1} steps'}",
+        "the weights stay where they are then",
+        f"keras.optimizers.schedules.CosineDecay({rate or 0.001:.3g}, decay_steps)  # the steps of the whole training",
+        certain=False,
+        evidence={"steps": float(end), "last step above a hundredth": float(last)},
     )
 
 
