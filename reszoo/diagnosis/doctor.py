@@ -54,7 +54,7 @@ class Doctor(keras.callbacks.Callback):
         y: Tensor = None,
         *,
         report: Callable[[str], object] | None = print,
-        share: float = 1.0,
+        share: float = 0.02,
     ) -> None:
         """Creates the callback.
 

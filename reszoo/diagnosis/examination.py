@@ -11,7 +11,6 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras import tree
 
 from reszoo.diagnosis.anatomy import preserve_variables
 from reszoo.diagnosis.causes import Cause, ranked
@@ -157,7 +156,7 @@ def _measure(examination: Examination, loss: Any, seed: int) -> None:
             raise ReszooError(f"{network.name}: diagnose", got=reason, expected="a model whose loss can be computed")
         examination.skipped.append(("all measurements", reason))
         return
-    x = tree.map_structure(lambda part: part[rows], program.x)
+    x = program.inputs(rows)
     y = program.outputs[0].y[rows]
     results, skipped = measured(network, x, y, loss=loss, seed=seed, no_blocks=no_blocks)
     examination.results += results

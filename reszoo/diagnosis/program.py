@@ -158,6 +158,10 @@ class Program:
         """Returns the number of examples."""
         return len(tree.flatten(self.x)[0])
 
+    def inputs(self, rows: Array) -> Tensor:
+        """Returns the inputs of some examples."""
+        return tree.map_structure(lambda part: part[rows], self.x)
+
     @property
     def optimizer(self) -> Any:
         """Returns the compiled optimizer, or None."""

@@ -124,7 +124,7 @@ def _repaired(program: Program, causes: tuple[Cause, ...], trial: Trial | None, 
     rate = program.rate or best.advised.rate
     changes = [*_changes(remedies, program)]
     changes += [f"learning rate {best.advised.rate:.3g}"] if best.advised.rate != rate else []
-    remedied = remedies.kinds | {"learning_rate", "epochs", "optimizer"}
+    remedied = remedies.kinds | {"learning_rate", "epochs"}
     return Repair(
         model=model,
         changes=tuple(changes),
@@ -142,7 +142,7 @@ def _tried(program: Program, remedies: Remedies, seed: int) -> tuple[Trainee, Tr
     copy, loss = remedies.build()
     rate = program.rate or 0.001
     optimizer = None
-    if remedies.targets_large and "input_scaling" in remedies.kinds:
+    if "optimizer" in remedies.kinds or (remedies.targets_large and "input_scaling" in remedies.kinds):
         # Squares of large errors make large gradients, whose size Adam divides out.
         rate = 0.01
         optimizer = keras.optimizers.Adam(rate)
@@ -199,6 +199,7 @@ def _changes(remedies: Remedies, program: Program) -> list[str]:
         "frozen": "all layers trainable",
         "regularization": "dropout of at most 0.2, no weight penalty",
         "norm_statistics": "momentum 0.9 for norms",
+        "optimizer": "Adam as the optimizer",
     }
     return [*dict.fromkeys([*changes, *(text for kind, text in texts.items() if kind in remedies.kinds)])]
 

@@ -9,7 +9,7 @@ from time import perf_counter, process_time
 from typing import Any
 
 import numpy as np
-from keras import ops, tree
+from keras import ops
 
 from reszoo.diagnosis.autodiff import without_gradient
 from reszoo.diagnosis.copies import optimizer_of
@@ -164,7 +164,7 @@ class Trainee:
         elapsed = stopwatch()
         y = [output.y[rows] for output in self._outputs]
         weights = self._weights(rows)
-        result = self.model.train_on_batch(_rows(self._program.x, rows), y if len(y) > 1 else y[0], weights)
+        result = self.model.train_on_batch(self._program.inputs(rows), y if len(y) > 1 else y[0], weights)
         self.seconds = elapsed()
         return float(np.ravel(result)[0])
 
@@ -194,7 +194,7 @@ class Trainee:
         return (total if isfinite(total) else float("inf")), constant
 
     def _values(self, rows: Array) -> Iterator[tuple[Output, Tensor]]:
-        x = _rows(self._program.x, rows)
+        x = self._program.inputs(rows)
         for output in self._outputs:
             if output.loss is not None:
                 graph = output.graph
@@ -254,7 +254,3 @@ def sweep(trainee: Trainee, *, seconds: float = SECONDS) -> Trial:
             break
     ordered = tuple(runs[factor] for factor in sorted(runs))
     return Trial(rate, ordered, start, constant, steps, trainee.batch, trainee.rows(steps))
-
-
-def _rows(x: Tensor, rows: Array) -> Tensor:
-    return tree.map_structure(lambda part: part[rows], x)

@@ -52,13 +52,14 @@ def bad_values(program: Program) -> Iterator[Cause]:
 def scale_causes(program: Program) -> Iterator[Cause]:
     """Yields causes in the scale of inputs (unfit for the initial weights, with no norm behind) and true values."""
     rows = program.finite_rows[:ROWS]
-    x = tree.map_structure(lambda part: part[rows], program.x)
+    x = program.inputs(rows)
     readers = [(step, slot) for step, slot in _first_readers(program) if not program.followed_by_norm(step)]
     slots = [*dict.fromkeys(slot for _, slot in readers)]
     values = program.graph.read(x, outputs=slots) if len(rows) and slots else {}
     for slot, value in values.items():
         size = float(np.sqrt(np.mean(np.square(value, dtype="float64"))))
-        if size <= LARGE and not 0 < size < SMALL:
+        # Bags of words are nearly all zeros; what is not zero has to be small.
+        if size <= LARGE and not 0 < size * np.sqrt(value.size / max(np.count_nonzero(value), 1)) < SMALL:
             continue
         flat = value.reshape(-1, value.shape[-1])
         deviations = flat.std(axis=0, dtype="float64")
