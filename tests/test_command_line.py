@@ -320,19 +320,23 @@ def test_an_interrupt_says_what_is_kept(name, tmp_path):
     assert "interrupted: " in done.stderr and text in done.stderr
 
 
-def test_an_interrupted_search_says_what_is_kept(tmp_path):
-    code = """
-import sys
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])
+def test_an_interrupted_search_says_what_is_kept(tmp_path, name, code):
+    """Ctrl-C, the end of a job's time, and a closed terminal."""
+    program = f"""
+import os, signal, sys
 from reszoo.cli import main
 from reszoo.tuning.search import Search
 def search(*arguments, **keywords):
-    raise KeyboardInterrupt
+    os.kill(os.getpid(), signal.{name})
 Search.search = search
+signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.argv = ["reszoo", "search", "-d", "digits", "-s", "digits_small", "-o", "study"]
 main()
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
-    assert done.returncode == 130 and "saved in study; the same command resumes" in done.stderr, done.stderr
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == code and "saved in study; the same command resumes" in done.stderr, done.stderr
+    assert "Traceback" not in done.stderr
 
 
 # What TensorFlow writes at its import.

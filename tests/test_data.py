@@ -413,6 +413,14 @@ def a_link_to_itself(folder):
     return ("bus", "car"), "loop.png: unreadable"
 
 
+def twelve_bits_in_sixteen(folder):
+    for name in ("bus", "car"):
+        (folder / name).mkdir(parents=True)
+        for number in range(3):
+            Image.fromarray((RAMP // 16).astype("uint16")).save(folder / name / f"{number}.png")
+    return ("bus", "car"), "nearly black: no value above 16 of 255, as where 12-bit values"
+
+
 def odd_names(folder):
     put(folder / "[a] é 日本", 4)
     put(folder / "b c" / "deeper" / "still", 4, BLUE)
@@ -422,7 +430,7 @@ def odd_names(folder):
 LAYOUTS = [train_beside_others, words_in_names, named_train, named_test, two_halves, split_within_classes]
 LAYOUTS += [one_folder_deeper, hidden_folders, system_folders, empty_class, beside_the_classes, beside_the_parts]
 LAYOUTS += [odd_names, other_files_beside_the_class_folders, a_part_unpacked_into_its_name, decomposed_letters]
-LAYOUTS += [several_folders_deeper, names_that_differ_in_case, a_link_to_itself]
+LAYOUTS += [several_folders_deeper, names_that_differ_in_case, a_link_to_itself, twelve_bits_in_sixteen]
 
 
 @pytest.mark.parametrize("write", LAYOUTS, ids=lambda write: write.__name__)

@@ -561,7 +561,7 @@ def test_lost_weights_cost_no_result_and_are_trained_again(tmp_path, change):
     opened = reszoo.open_study(tmp_path / "s")
     with refused(["retrain", "no data"]):
         opened.retrain(best.number)
-    with refused(["retrain", "got 99"]):
+    with refused(["trial", "got 99"]):
         again.retrain(99)
 
 
@@ -779,6 +779,48 @@ def test_extension_takes_over_finished_trials(tmp_path):
         with refused(words):
             search(tmp_path / "e", extends=tmp_path / "a", **change)
     assert not (tmp_path / "e").exists()
+
+
+RATE = "learning_rate.peak"
+FIXED = reszoo.Space(name="fixed", network="resnet20_cifar", size={"depth": (1, 2), "width": (0.25, 0.5)})
+FIXED_SETTINGS = {"budget": {}, "epochs": 4, "pruning": "none"}
+
+
+@pytest.fixture(scope="module")
+def four_trials(tmp_path_factory):
+    """A study of all four networks of a space."""
+    folder = tmp_path_factory.mktemp("four") / "s"
+    study = SimulatedSearch(FIXED, DATA, folder=folder, learning_rate={"peak": 0.1}, **FIXED_SETTINGS)
+    return study.search(trials=4)
+
+
+@pytest.mark.parametrize(
+    ("fields", "count"),
+    [
+        # An axis more: a trial has the value that its network or its recipe has.
+        ({"recipe": {RATE: {"low": 0.01, "high": 1.0, "scale": "log"}}}, 4),
+        ({"recipe": {RATE: (0.3, 0.4)}}, 0),
+        ({"net": {"shortcut": ("pad", "none")}}, 4),
+        # A value fewer, an axis fewer.
+        ({"size": {"depth": (1,), "width": (0.25, 0.5)}}, 2),
+        ({"size": {"depth": (1, 2), "width": 0.25}}, 2),
+        # The same points of another network, and of one whose widths are rounded otherwise.
+        ({"changes": {"shortcut": "none"}}, 0),
+        ({"grain": 8}, 2),
+    ],
+)
+def test_extension_takes_over_what_is_the_same_network_and_recipe(tmp_path, four_trials, fields, count):
+    settings = {**FIXED_SETTINGS, "extends": four_trials.folder, "folder": tmp_path / "s"}
+    settings |= {} if RATE in fields.get("recipe", {}) else {"learning_rate": {"peak": 0.1}}
+    grown = reszoo.Space(**{**FIXED.model_dump(), **fields})
+    if not count:
+        with refused(["extends", "no trial that can be taken over"]):
+            SimulatedSearch(grown, DATA, **settings)
+        return
+    after = SimulatedSearch(grown, DATA, **settings).trials
+    assert len(after) == count
+    before = {trial.spec.replace(name="x"): (trial.score, trial.recipe) for trial in four_trials.trials}
+    assert all(before[trial.spec.replace(name="x")] == (trial.score, trial.recipe) for trial in after)
 
 
 def test_invalid_database_is_named(tmp_path):

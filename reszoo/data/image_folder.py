@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from unicodedata import normalize
 
 from reszoo.data.files import LeftOut, is_passed_over, list_files, printable, readable
-from reszoo.data.pictures import FORMATS as FORMATS, Channels, decode, problem
+from reszoo.data.pictures import FORMATS as FORMATS, Channels, dark_note, decode, problem
 from reszoo.errors import ReszooError, nearest
 from reszoo.types import Array
 
@@ -26,7 +26,7 @@ class FolderIndex(NamedTuple):
     left_out: tuple[LeftOut, ...]
     """Files and folders that are not read."""
     notes: tuple[str, ...]
-    """Classes without images."""
+    """Classes without images, and pictures that are nearly black."""
 
     def __repr__(self) -> str:
         return f"FolderIndex({len(self.paths):,} images, {len(self.classes)} classes, {len(self.left_out)} left out)"
@@ -70,7 +70,8 @@ def index_folder(folder: Path, classes: Sequence[str] | None = None) -> FolderIn
     if not pictures.files:
         first = next((f": {item.path.name}: {item.reason}" for item in (*pictures.left_out, *left_out)), "")
         raise ReszooError(str(folder), got=f"no readable image{first}", expected=", ".join(FORMATS))
-    return FolderIndex(pictures.files, indices, classes, (*left_out, *pictures.left_out), tuple(empty))
+    notes = [*empty, *(f"{folder}: {note}" for note in [dark_note(pictures.files)] if note)]
+    return FolderIndex(pictures.files, indices, classes, (*left_out, *pictures.left_out), tuple(notes))
 
 
 def _beside(path: Path) -> str:

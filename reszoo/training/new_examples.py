@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from reszoo.data.files import is_passed_over, list_files
 from reszoo.data.image_folder import ImageFiles
-from reszoo.data.pictures import FORMATS, Channels, problem
+from reszoo.data.pictures import FORMATS, Channels, dark_note, problem
 from reszoo.data.ranges import FILES, Range, value_range
 from reszoo.data.table import is_table, read_rows
 from reszoo.errors import ReszooError
@@ -40,7 +40,7 @@ class NewExamples:
     values: Range
     """The range of their values."""
     notes: tuple[str, ...]
-    """Missing values and other oddities of a table."""
+    """Missing values and other oddities of a table; pictures that are nearly black."""
     batches: Callable[[int, list[LeftOut]], Iterator[tuple[list[str], Array]]]
     """Yields names and examples, for a number of examples per batch; adds unreadable files to the list."""
 
@@ -145,7 +145,7 @@ def _files(paths: list[Path], before: list[LeftOut], network: Network, size: int
                 if good:
                     yield [name for name, _ in good], np.stack([image for _, image in good])
 
-    return NewExamples(len(paths), FILES, (), batches)
+    return NewExamples(len(paths), FILES, tuple(filter(None, [dark_note(paths)])), batches)
 
 
 def _taken(images: ImageFiles, index: int) -> Array | str:

@@ -6,8 +6,8 @@ import datetime
 import sqlite3
 import threading
 import warnings
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,8 @@ SETTINGS, DATABASE = "plan", "study.db"
 """The study attribute that holds its settings (version 0.1 called them so), and the name of its SQLite file."""
 HEARTBEAT, GRACE = 10, 60
 """Seconds between signs of life, and until a trial without one is resumed by another process."""
+LOCK_SECONDS = 60
+"""How long an SQLite file may be locked by another process."""
 
 
 class _Quiet:
@@ -74,10 +76,10 @@ def connect(database: str | Path, *, heartbeat: int = HEARTBEAT, grace: int = GR
 
     url = database if isinstance(database, str) else f"sqlite:///{DATABASE}"
     # Several processes may write to one SQLite file: wait for its lock.
-    options: dict[str, Any] = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {"pool_pre_ping": True}
+    options: dict[str, Any] = {"connect_args": {"timeout": LOCK_SECONDS}} if url.startswith("sqlite") else {"pool_pre_ping": True}
     if isinstance(database, Path):
         # The path itself, not a URL: that would need `?`, `%` and braces quoted, and Optuna formats it.
-        options = {"creator": lambda: sqlite3.connect(database, timeout=60, check_same_thread=False)}
+        options = {"creator": lambda: sqlite3.connect(database, timeout=LOCK_SECONDS, check_same_thread=False)}
 
     def storage() -> optuna.storages.RDBStorage:
         return optuna.storages.RDBStorage(
@@ -97,9 +99,10 @@ def connect(database: str | Path, *, heartbeat: int = HEARTBEAT, grace: int = GR
                 return storage()
     except (SQLAlchemyError, ArgumentError, ImportError, RuntimeError) as error:
         message = str(error).splitlines()[0]
-        hint = (
-            "the run folders beside it are intact; restore a backup if there is one" if url.startswith("sqlite") else ""
-        )
+        hint = ""
+        if url.startswith("sqlite"):
+            hint = "the run folders beside it are intact; restore a backup if there is one"
+            hint = "wait until the other process has ended, and run the same again" if "locked" in message else hint
         address = without_password(database) if isinstance(database, str) else str(database)
         raise ReszooError("storage", got=f"{address} ({message})", expected="a database", hint=hint) from None
 
@@ -109,6 +112,33 @@ def database_errors() -> tuple[type[Exception], ...]:
     from sqlalchemy.exc import SQLAlchemyError
 
     return (optuna.exceptions.StorageInternalError, SQLAlchemyError, OSError)
+
+
+@contextmanager
+def use_of(folder: Path) -> Iterator[None]:
+    """Turns errors of a study's disk or database into one that says how to go on.
+
+    Raises:
+        ReszooError: in place of such an error, or of one that it has caused.
+    """
+    try:
+        yield
+    except ReszooError:
+        raise
+    except Exception as error:
+        causes = [cause for cause in _causes(error) if isinstance(cause, database_errors())]
+        if not causes:
+            raise
+        hint = "make room or repair the connection, and run the same again: the study resumes"
+        got = f"a file or a database that cannot be used ({str(causes[-1]).splitlines()[0]})"
+        raise ReszooError(str(folder), got=got, hint=hint) from error
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An error, the one it was raised for, and so on."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def without_password(url: str) -> str:

@@ -37,7 +37,7 @@ from reszoo.tuning.proposals import (
 )
 from reszoo.tuning.results import Trial, best_of, front, fronts, numbers_to_keep, ranked
 from reszoo.tuning.space import Candidate, Space, space as get_space
-from reszoo.tuning.storage import DATABASE, SETTINGS, connect, foreign_study_error, space_in
+from reszoo.tuning.storage import DATABASE, SETTINGS, connect, foreign_study_error, space_in, use_of
 from reszoo.tuning.trainer import retrain
 from reszoo.tuning.worker_process import Worker
 from reszoo.types import KerasModel
@@ -100,7 +100,9 @@ class Study(Outputs):
     def trials(self) -> list[Trial]:
         """All trials, in the order of their proposals."""
         latest: dict[int, FrozenTrial] = {}
-        for trial in self.engine.get_trials(deepcopy=False):
+        with use_of(self.folder):
+            trials = self.engine.get_trials(deepcopy=False)
+        for trial in trials:
             if POINT in trial.user_attrs and (is_proposal(trial) or RETRY in trial.user_attrs):
                 # Of a trial and those that resume it, the last one has the current state.
                 latest[trial.user_attrs[PLACE]] = trial
@@ -165,12 +167,9 @@ class Study(Outputs):
             ReszooError: no such trial, other data, or a training that fails.
         """
         number = trial if isinstance(trial, int) else trial.number
-        chosen = next((each for each in self.trials if each.number == number), None)
-        if chosen is None:
-            raise ReszooError("retrain", got=number, expected=f"a trial of the study, 0 to {len(self.trials) - 1}")
-        retrain(chosen, self.settings, self._source(data), worker=self._worker())
+        retrain(self._numbered(number), self.settings, self._source(data), worker=self._worker())
         self.check()
-        return next(each for each in self.trials if each.number == number)
+        return self._numbered(number)
 
     def _source(self, data: Any) -> Source:
         if data is None:
@@ -292,7 +291,8 @@ def open_study(folder: str | Path, *, storage: str | None = None, name: str = "r
     if storage is None and not (folder / DATABASE).exists():
         raise ReszooError(str(folder), got=f"no {DATABASE}", expected="the folder of a study (reszoo search)")
     try:
-        engine = optuna.load_study(storage=connect(storage or folder / DATABASE), study_name=name)
+        with use_of(folder):
+            engine = optuna.load_study(storage=connect(storage or folder / DATABASE), study_name=name)
     except KeyError:
         raise ReszooError("storage", got=f"no study {name!r}", hint="create it with reszoo.search") from None
     if SETTINGS not in engine.user_attrs:
