@@ -7,6 +7,7 @@ import pickle
 import re
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -16,6 +17,7 @@ import warnings
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from unittest.mock import Mock
 
 import keras
 import numpy as np
@@ -644,6 +646,53 @@ def test_error_of_the_study_leaves_the_trial_to_be_resumed(tmp_path):
         search(tmp_path / "s")
     SimulatedWorker.at.clear()
     assert results(search(tmp_path / "s")) == results(search(tmp_path / "whole"))
+
+
+def test_database_that_another_process_holds_is_one_sentence(tmp_path, monkeypatch):
+    """Locked before a search, while a study is read, and in the middle of a trial; afterwards nothing is lost."""
+    monkeypatch.setattr("reszoo.tuning.storage.LOCK_SECONDS", 0.2)
+    file, words = tmp_path / "s" / "study.db", [str(tmp_path / "s"), "database is locked", "wait for a lock"]
+    study, holder = search(tmp_path / "s", trials=3), sqlite3.connect(file, isolation_level=None)
+    for kind, call in (
+        ("IMMEDIATE", lambda: search(tmp_path / "s", trials=4)),
+        ("EXCLUSIVE", lambda: reszoo.open_study(tmp_path / "s")),
+        ("EXCLUSIVE", lambda: study.best()),
+    ):
+        holder.execute(f"BEGIN {kind}")
+        with refused(words):
+            call()
+        holder.execute("ROLLBACK")
+    holder.close()
+    holders = []
+
+    def hold(job):
+        if not holders:
+            holders.append(sqlite3.connect(file, isolation_level=None, check_same_thread=False))
+            holders[0].execute("BEGIN IMMEDIATE")
+
+    SimulatedWorker.at[("0003", 2)] = hold
+    with refused(words):
+        search(tmp_path / "s", trials=4)
+    holders[0].close()
+    assert results(search(tmp_path / "s", trials=4)) == results(search(tmp_path / "whole", trials=4))
+
+
+def test_a_missed_sign_of_life_ends_nothing(tmp_path, monkeypatch):
+    study = search(tmp_path / "s", trials=1)
+    error = optuna.exceptions.StorageInternalError("database is locked")
+    monkeypatch.setattr(optuna.storages.RDBStorage, "record_heartbeat", Mock(side_effect=error))
+    study.storage.record_heartbeat(0)
+
+
+def test_study_on_a_disk_that_cannot_be_written_names_the_remedy(tmp_path):
+    study = search(tmp_path / "s", trials=2)
+    (tmp_path / "file").write_text("")
+    with refused([str(tmp_path / "file"), "make room"]):
+        study.write(tmp_path / "file" / "page")
+    (tmp_path / "s" / "trials").rename(tmp_path / "away")
+    (tmp_path / "s" / "trials").write_text("")
+    with refused([str(tmp_path / "s"), "make room"]):
+        study.retrain(0)
 
 
 def test_trial_that_another_process_took_is_dropped(tmp_path):

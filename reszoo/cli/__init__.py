@@ -85,8 +85,8 @@ def main() -> None:
     # oneDNN makes training these networks 1.3 to 1.7 times faster.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     quiet_imports()
-    for name in ("SIGTERM", "SIGHUP"):
-        number = getattr(signal, name, None)
+    for each in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, each, None)
         # Left alone where it is ignored, as by nohup.
         if number is not None and signal.getsignal(number) == signal.SIG_DFL:
             signal.signal(number, _interrupt)

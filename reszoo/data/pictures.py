@@ -21,8 +21,7 @@ ORIENTATION = 0x0112
 """Tag of EXIF: how the camera was held, 1 to 8."""
 
 DARK, LOOKS = 16, 64
-"""A value of 255 that some picture of a source exceeds, and how many pictures are looked at: 12 bits in a 16-bit file do
-not."""
+"""A value of 255 that some picture exceeds, unless 12 bits are stored in 16, and how many pictures are looked at."""
 
 BITS, PHOTOMETRIC, WHITE_IS_ZERO = 258, 262, 0
 """Tags of TIFF, and a value."""

@@ -21,11 +21,11 @@ from reszoo.training.run_folder import BEST
 from reszoo.training.selection import best_of
 from reszoo.tuning.axes import Axis, Point, all_points, checked_point
 from reszoo.tuning.measures import OBJECTIVE_COSTS, metric
-from reszoo.tuning.proposals import KEY, OUTCOME, PLACE, POINT, distribution
+from reszoo.tuning.proposals import KEY, OUTCOME, PLACE, POINT, SCORE, distribution
 from reszoo.tuning.queue import enqueue
 from reszoo.tuning.results import ENDED, Trial, ranked
 from reszoo.tuning.setup import Setup
-from reszoo.tuning.study import COSTS, NOTE, ORIGIN, ROWS, SCORE, Study, open_study
+from reszoo.tuning.study import COSTS, NOTE, ORIGIN, ROWS, Study, open_study
 
 STATES = {
     **dict.fromkeys(ENDED, TrialState.COMPLETE),
@@ -132,9 +132,7 @@ def _completed(trial: Trial, setup: Setup) -> Iterator[Point]:
     return all_points(axes, {})
 
 
-def _add(
-    engine: optuna.Study, trial: Trial, point: Point, state: TrialState, setup: Setup, *, number: int
-) -> None:
+def _add(engine: optuna.Study, trial: Trial, point: Point, state: TrialState, setup: Setup, *, number: int) -> None:
     monitor, history = setup.recipe.monitor, [*trial.history]
 
     def value(name: str, epochs: int) -> float:

@@ -7,7 +7,7 @@ import sqlite3
 import threading
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,8 @@ HEARTBEAT, GRACE = 10, 60
 """Seconds between signs of life, and until a trial without one is resumed by another process."""
 LOCK_SECONDS = 60
 """How long an SQLite file may be locked by another process."""
+REMEDY = "make room, repair the connection or wait for a lock, and run the same again: the study resumes"
+"""For a database or a disk that cannot be used."""
 
 
 class _Quiet:
@@ -61,6 +63,14 @@ quiet = _Quiet()
 """Used around every Optuna call that logs or emits ExperimentalWarning: heartbeats, samplers."""
 
 
+class _Storage(optuna.storages.RDBStorage):
+    """A storage of which a missed sign of life ends nothing: the next one may be written."""
+
+    def record_heartbeat(self, trial_id: int) -> None:
+        with suppress(optuna.exceptions.StorageInternalError):
+            super().record_heartbeat(trial_id)
+
+
 def connect(database: str | Path, *, heartbeat: int = HEARTBEAT, grace: int = GRACE) -> optuna.storages.RDBStorage:
     """Returns a storage whose running trials record heartbeats.
 
@@ -76,13 +86,15 @@ def connect(database: str | Path, *, heartbeat: int = HEARTBEAT, grace: int = GR
 
     url = database if isinstance(database, str) else f"sqlite:///{DATABASE}"
     # Several processes may write to one SQLite file: wait for its lock.
-    options: dict[str, Any] = {"connect_args": {"timeout": LOCK_SECONDS}} if url.startswith("sqlite") else {"pool_pre_ping": True}
+    options: dict[str, Any] = (
+        {"connect_args": {"timeout": LOCK_SECONDS}} if url.startswith("sqlite") else {"pool_pre_ping": True}
+    )
     if isinstance(database, Path):
         # The path itself, not a URL: that would need `?`, `%` and braces quoted, and Optuna formats it.
         options = {"creator": lambda: sqlite3.connect(database, timeout=LOCK_SECONDS, check_same_thread=False)}
 
-    def storage() -> optuna.storages.RDBStorage:
-        return optuna.storages.RDBStorage(
+    def storage() -> _Storage:
+        return _Storage(
             url,
             engine_kwargs=options,
             heartbeat_interval=heartbeat,
@@ -99,10 +111,8 @@ def connect(database: str | Path, *, heartbeat: int = HEARTBEAT, grace: int = GR
                 return storage()
     except (SQLAlchemyError, ArgumentError, ImportError, RuntimeError) as error:
         message = str(error).splitlines()[0]
-        hint = ""
-        if url.startswith("sqlite"):
-            hint = "the run folders beside it are intact; restore a backup if there is one"
-            hint = "wait until the other process has ended, and run the same again" if "locked" in message else hint
+        broken = "malformed" in message or "not a database" in message
+        hint = "the run folders beside it are intact; restore a backup if there is one" if broken else REMEDY
         address = without_password(database) if isinstance(database, str) else str(database)
         raise ReszooError("storage", got=f"{address} ({message})", expected="a database", hint=hint) from None
 
@@ -129,9 +139,8 @@ def use_of(folder: Path) -> Iterator[None]:
         causes = [cause for cause in _causes(error) if isinstance(cause, database_errors())]
         if not causes:
             raise
-        hint = "make room or repair the connection, and run the same again: the study resumes"
         got = f"a file or a database that cannot be used ({str(causes[-1]).splitlines()[0]})"
-        raise ReszooError(str(folder), got=got, hint=hint) from error
+        raise ReszooError(str(folder), got=got, hint=REMEDY) from error
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

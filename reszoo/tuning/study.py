@@ -24,17 +24,7 @@ from reszoo.tuning.job import Source
 from reszoo.tuning.measures import metric, objectives_of
 from reszoo.tuning.outputs import Outputs
 from reszoo.tuning.page import study_page, trials_csv
-from reszoo.tuning.proposals import (
-    OUTCOME,
-    PLACE,
-    POINT,
-    PROCESS,
-    RETRY,
-    SCORE as SCORE,
-    START,
-    derive_seed,
-    is_proposal,
-)
+from reszoo.tuning.proposals import OUTCOME, PLACE, POINT, PROCESS, RETRY, SCORE, START, derive_seed, is_proposal
 from reszoo.tuning.results import Trial, best_of, front, fronts, numbers_to_keep, ranked
 from reszoo.tuning.space import Candidate, Space, space as get_space
 from reszoo.tuning.storage import DATABASE, SETTINGS, connect, foreign_study_error, space_in, use_of
@@ -167,7 +157,8 @@ class Study(Outputs):
             ReszooError: no such trial, other data, or a training that fails.
         """
         number = trial if isinstance(trial, int) else trial.number
-        retrain(self._numbered(number), self.settings, self._source(data), worker=self._worker())
+        with use_of(self.folder):
+            retrain(self._numbered(number), self.settings, self._source(data), worker=self._worker())
         self.check()
         return self._numbered(number)
 
@@ -189,9 +180,11 @@ class Study(Outputs):
 
         Its pictures and `trials.csv` are beside it.
         """
-        file = write(self.page(), folder or self.folder)
-        with atomic_write(file.with_name("trials.csv")) as temporary:
-            temporary.write_text(trials_csv(self.trials), encoding="utf-8")
+        page, folder = self.page(), Path(folder or self.folder)
+        with use_of(folder):
+            file = write(page, folder)
+            with atomic_write(file.with_name("trials.csv")) as temporary:
+                temporary.write_text(trials_csv(self.trials), encoding="utf-8")
         return file
 
     # The methods of keras-tuner's tuners.
@@ -208,9 +201,8 @@ class Study(Outputs):
         """Prints the best trials."""
         for trial in ranked(self.trials)[:num_trials]:
             values = ", ".join(f"{name} {value}" for name, value in trial.point.items())
-            print(
-                f"trial {trial.number}: {trial.score:.4f} ({trial.state}; {trial.costs['params']:,} params; {values})"
-            )
+            text = f"{trial.state}; {trial.costs['params']:,} params; {values}"
+            print(f"trial {trial.number}: {trial.score:.4f} ({text})")
 
     def _trial(self, number: int, trial: FrozenTrial) -> Trial:
         attributes = trial.user_attrs
