@@ -13,6 +13,9 @@ from reszoo.data.pictures import problem
 SYSTEM_FOLDERS = frozenset({"__macosx", "@eadir", "$recycle.bin", "system volume information", "lost+found"})
 """What systems leave beside people's folders, in lower case."""
 
+OUTPUTS = ("run.json", "study.db")
+"""Files of a run folder and of that of a study."""
+
 FULL_CHECK = 20_000
 """Up to this many files are decoded once before training starts; in larger folders only the headers are checked."""
 
@@ -48,6 +51,11 @@ def printable(path: str | Path) -> str:
 def is_passed_over(name: str) -> bool:
     """Returns whether a name is hidden (a leading dot) or one of the folders that systems make."""
     return name.startswith(".") or name.lower() in SYSTEM_FOLDERS
+
+
+def is_output(folder: Path) -> bool:
+    """Returns whether a folder is that of a run or of a study, which may be written beside class folders."""
+    return any((folder / name).is_file() for name in OUTPUTS)
 
 
 def list_files(folder: Path) -> Listing:

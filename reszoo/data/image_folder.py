@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from unicodedata import normalize
 
-from reszoo.data.files import LeftOut, is_passed_over, list_files, printable, readable
+from reszoo.data.files import LeftOut, is_output, is_passed_over, list_files, printable, readable
 from reszoo.data.pictures import FORMATS as FORMATS, Channels, dark_note, decode, problem
 from reszoo.errors import ReszooError, nearest
 from reszoo.types import Array
@@ -49,7 +49,7 @@ def index_folder(folder: Path, classes: Sequence[str] | None = None) -> FolderIn
     except OSError as error:
         raise ReszooError(str(folder), got=f"an unreadable folder ({error.strerror})") from None
     # Archives of macOS decompose letters with accents.
-    folders = [path for path in entries if path.is_dir() and not is_passed_over(path.name)]
+    folders = [path for path in entries if path.is_dir() and not _beside(path)]
     present = {normalize("NFC", printable(path.name)): path for path in folders}
     if classes is None and len(present) < 2:
         got, hint = f"{len(present)} folders in it", "" if present else "pictures without classes: predict"
@@ -77,7 +77,8 @@ def index_folder(folder: Path, classes: Sequence[str] | None = None) -> FolderIn
 def _beside(path: Path) -> str:
     """Why something beside the class folders is not read; hidden files are not worth a word."""
     if path.is_dir():
-        return "a hidden folder, or one of the system" if is_passed_over(path.name) else ""
+        passed_over = "a hidden folder, or one of the system" if is_passed_over(path.name) else ""
+        return passed_over or ("the folder of a run or a study" if is_output(path) else "")
     if is_passed_over(path.name):
         return ""
     return "in no class folder" if path.exists() else "a link that leads nowhere"

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
 
-from reszoo.data.files import LeftOut, is_passed_over
+from reszoo.data.files import LeftOut, is_output, is_passed_over
 from reszoo.errors import ReszooError
 
 Part: TypeAlias = Literal["train", "validation", "test"]
@@ -22,6 +22,11 @@ SUFFIXES = (
     *(".pbm", ".mpo", ".avif", ".jp2", ".heic", ".heif", ".gif"),
 )
 """Of files that are pictures by their names."""
+
+
+PICTURES = {"images", "image", "img", "imgs", "pictures", "photos", "jpegimages"}
+MASKS = {"masks", "mask", "labels", "label", "annotations", "annots", "gt", "ground_truth", "segmentationclass"}
+"""Names of folders for detection and segmentation, which are no classes."""
 
 
 class Layout(NamedTuple):
@@ -131,6 +136,10 @@ def _are_classes(parts: dict[Part, Path], others: list[str], inside: dict[str, _
 def _doubts(folder: Path, inside: dict[str, _Contents], nested: set[str]) -> tuple[str, ...]:
     """Notes about classes that may be meant as parts."""
     notes = []
+    words = {name.lower(): name for name in inside}
+    if len(inside) == 2 and {*words} & PICTURES and {*words} & MASKS:
+        kinds = " and ".join(words.values())
+        notes.append(f"{folder}: {kinds} are read as two classes; detection and segmentation are not supported")
     for name in filter(part_of, inside):
         reason = "stands beside other classes" if name in nested else "holds no class folders"
         notes.append(f"{folder / name} {reason}: it is read as a class")
@@ -153,6 +162,6 @@ def _contents(folder: Path) -> _Contents:
     except OSError as error:
         raise ReszooError(str(folder), got=f"an unreadable folder ({error.strerror})") from None
     # Of a link that leads back to itself, `entry.is_dir()` raises an error.
-    folders = {entry.name for entry in entries if os.path.isdir(entry.path)}
+    folders = {entry.name for entry in entries if os.path.isdir(entry.path) and not is_output(Path(entry.path))}
     files = {entry.name for entry in entries if entry.name.lower() not in ("thumbs.db", "desktop.ini")}
     return _Contents(tuple(sorted(folders)), tuple(sorted(files - folders)))

@@ -196,8 +196,8 @@ def _arrays(source: Any, network: Network, size: int | None, *, where: str) -> N
     x = _with_axes(x, network)
     if x.ndim != len(network.shape) + 1 or not len(x):
         raise ReszooError(where, got=f"an array of shape {np.shape(source)}", expected=expected)
-    if x.dtype.kind == "f" and not np.isfinite(x).all():
-        raise ReszooError(where, got="x with NaN or infinity", expected="finite numbers")
+    if x.dtype.kind == "f" and not np.abs(x).max() <= np.finfo("float32").max:
+        raise ReszooError(where, got="x with NaN, infinity or larger numbers", expected="numbers, at most 3.4e+38")
     if network.takes_images and x.shape[-1] not in (1, 3, network.shape[-1]):
         hint = "x.transpose(0, 2, 3, 1)" if x.shape[1] in (1, 3) else ""
         raise ReszooError(where, got=f"an array of shape {x.shape}", expected=expected, hint=hint)
