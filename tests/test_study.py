@@ -561,10 +561,20 @@ def test_lost_weights_cost_no_result_and_are_trained_again(tmp_path, change):
     assert (restored.state, restored.score, restored.history) == ("complete", best.score, best.history)
     assert again.check() == {} and restored.weights.read_bytes() and len(page.pictures)
     opened = reszoo.open_study(tmp_path / "s")
-    with refused(["retrain", "no data"]):
+    with refused(["retrain", "data in memory", "data=..."]):
         opened.retrain(best.number)
     with refused(["trial", "got 99"]):
         again.retrain(99)
+
+
+def test_lost_weights_of_recorded_data_are_trained_again_by_one_call(tmp_path, monkeypatch):
+    np.savez(tmp_path / "data.npz", x=DATA[0], y=DATA[1])
+    best = search(tmp_path / "s", trials=2, data=tmp_path / "data.npz").best()
+    best.weights.unlink()
+    opened = reszoo.open_study(tmp_path / "s")
+    monkeypatch.setattr(opened, "_worker", SimulatedWorker)
+    assert opened.trials[best.number].state == "damaged"
+    assert opened.retrain(best.number).history == best.history and best.weights.exists()
 
 
 def test_machines_without_a_common_disk_agree(tmp_path):

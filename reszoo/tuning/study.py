@@ -22,7 +22,7 @@ from reszoo.training.run_folder import HISTORY
 from reszoo.tuning.axes import Point
 from reszoo.tuning.job import Source
 from reszoo.tuning.measures import metric, objectives_of
-from reszoo.tuning.outputs import Outputs
+from reszoo.tuning.outputs import SOURCE, Outputs
 from reszoo.tuning.page import study_page, trials_csv
 from reszoo.tuning.proposals import OUTCOME, PLACE, POINT, PROCESS, RETRY, SCORE, START, derive_seed, is_proposal
 from reszoo.tuning.results import Trial, best_of, front, fronts, numbers_to_keep, ranked
@@ -151,7 +151,8 @@ class Study(Outputs):
 
         Args:
             trial: a trial of this study, or its number.
-            data: what `open_data` takes; a study that `reszoo.Search` opened has them.
+            data: what `open_data` takes; by default those of the study, which are recorded for files, folders and named
+                data sets.
 
         Raises:
             ReszooError: no such trial, other data, or a training that fails.
@@ -163,10 +164,11 @@ class Study(Outputs):
         return self._numbered(number)
 
     def _source(self, data: Any) -> Source:
-        if data is None:
-            hint = "study.retrain(number, data=...), or on reszoo.Search(space, data, folder=...)"
-            raise ReszooError("retrain", got="no data", expected="the data of the study", hint=hint)
-        return data if isinstance(data, Source) else Source(data, seed=int(self.settings["seed"]))
+        record = {"data": data} if data is not None else self.engine.user_attrs.get(SOURCE, {})
+        if not record:
+            hint = "name them: study.retrain(number, data=...)"
+            raise ReszooError("retrain", got="a study on data in memory", expected="the data of the study", hint=hint)
+        return data if isinstance(data, Source) else Source(**record, seed=int(self.settings["seed"]))
 
     def _worker(self) -> Worker:
         return Worker()
