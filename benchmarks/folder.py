@@ -73,7 +73,7 @@ def main():
             "folder, later passes": [],
         }
         for number in range(arguments.rounds):
-            fresh = replace(pictures, _kept={})
+            fresh = replace(pictures, _cache={})
             for name, examples in zip(seconds, (memory, fresh, fresh), strict=True):
                 seconds[name].append(steps(examples, number) / count * 1e3)
     base = statistics.median(seconds["in memory, flips"])

@@ -33,6 +33,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import optuna
 from machine import describe
+from scipy.stats import spearmanr
 
 import reszoo
 from reszoo.tuning import halving as pruning, improvement
@@ -311,11 +312,29 @@ def replay(table, seed, searches):
     return rows
 
 
+def order_told(table):
+    """Returns how well the values of networks tell the order of their accuracies: rank correlations.
+
+    Every network is predicted from all others by the Gaussian process of the search: of all networks, and of the better
+    half, among which the goal lies.
+    """
+    best = np.array([max(curve) for curve in table.curves])
+    scores = (best - best.mean()) / best.std()
+    process = improvement.Process.fit(improvement.squares(table.space.axes, table.points, table.points), scores)
+    inverse = np.linalg.inv(process._kernel(process.squares) + math.exp(process.logs[-1]) * np.eye(len(scores)))
+    # Rasmussen & Williams 2006, eq. 5.12.
+    predicted = scores - inverse @ scores / np.diag(inverse)
+    better = best >= np.median(best)
+    return [spearmanr(best[part], predicted[part])[0] for part in (slice(None), better)]
+
+
 def show(table, rows):
     """Prints the figures of every search, and the pairs with reszoo's."""
     reached = sorted(max(curve) for curve in table.curves)
     accuracies = f"{reached[0]:.1%} to {reached[-1]:.1%}, median {statistics.median(reached):.1%}"
     print(f"\n{table.name}: {table.about}; {len(table.points)} networks, {table.epochs} epochs; accuracy {accuracies}")
+    every, better = order_told(table)
+    print(f"order told by the values of a network: rank correlation {every:.2f}, within the better half {better:.2f}")
     print(f"{'':30}compute until the goal   goal    medians until the goal   compute of reszoo.search / this one's")
     print(f"{'':30}  25%  median     75%  reached  epochs trials seconds    25%  median     75%   less in")
     mine = [row[0] for row in rows[OURS]]

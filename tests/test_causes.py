@@ -11,7 +11,7 @@ from keras import layers
 
 import reszoo
 from reszoo.diagnosis.causes import KINDS, Cause, ranked
-from reszoo.diagnosis.checks.data import unrelated_labels
+from reszoo.diagnosis.checks.data import relation_causes
 from reszoo.diagnosis.copies import copy_of
 from reszoo.diagnosis.examination import read_causes
 from reszoo.diagnosis.examples import gather_examples, inputs_of
@@ -38,7 +38,7 @@ def network(*parts, loss, optimizer="adam", inputs=6):
     keras.backend.clear_session()
     stack = [layers.Dense(part, "relu") if isinstance(part, int) else _copy(part) for part in parts]
     model = keras.Sequential([keras.Input((inputs,)), *stack])
-    model.compile(optimizer, loss)
+    model.compile(optimizer() if callable(optimizer) else optimizer, loss)
     return model
 
 
@@ -127,6 +127,10 @@ def wide(deviation):
     return layers.Dense(40, "relu", kernel_initializer=keras.initializers.RandomNormal(stddev=deviation))
 
 
+def fading(steps):
+    return keras.optimizers.schedules.ExponentialDecay(0.01, steps, 0.1)
+
+
 SAME = {"kernel_initializer": keras.initializers.Constant(0.1)}
 # What is wrong -> a program with it, and its kinds.
 READ = {
@@ -181,6 +185,10 @@ READ = {
     "softmax over positions": (tagger(layers.Softmax(axis=1)), {"output_activation"}),
     "several labels, softmax and binary": (labelled("softmax"), {"output_activation"}),
     "dropout": (classified(30, layers.Dropout(0.97), dense(3, "softmax")), {"regularization"}),
+    "a schedule that fades away": (
+        classified(16, dense(3, "softmax"), optimizer=lambda: keras.optimizers.Adam(fading(1))),
+        {"learning_rate"},
+    ),
     "weight penalty": (
         classified(dense(30, "relu", kernel_regularizer=keras.regularizers.L2(50.0)), dense(3, "softmax")),
         {"regularization"},
@@ -244,10 +252,29 @@ def two_outputs():
     return model, x, {"class": y, "value": x[:, :1]}
 
 
+def words():
+    """Rows of 4,000 numbers, of which four are not zero."""
+    x, y = np.zeros((240, 4000), "float32"), np.arange(240) % 3
+    x[np.arange(240)[:, None], np.random.default_rng(0).integers(0, 1300, (240, 4)) + 1300 * y[:, None]] = 0.3
+    return network(8, dense(3, "softmax"), loss=SPARSE, inputs=4000), x, y
+
+
+def one_channel():
+    """Where there is one input and it is positive, every second unit is dead by chance."""
+    x = np.random.default_rng(0).random((64, 6, 6, 1)).astype("float32")
+    model = keras.Sequential([keras.Input((6, 6, 1)), layers.Conv2D(8, 1, activation="relu"), layers.Flatten()])
+    model.add(dense(3, "softmax"))
+    model.compile("adam", SPARSE)
+    signs = np.array([-1, -1, -1, -1, -1, 1, 1, 1], "float32")
+    model.layers[0].kernel.assign(np.abs(model.layers[0].kernel.numpy()) * signs)
+    return model, x, np.arange(64) % 3
+
+
 CALM = {
     "classes": classified(16, dense(3, "softmax")),
     "logits": classified(16, dense(3), loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True)),
     "one layer": classified(dense(3, "softmax")),
+    "a schedule": classified(16, dense(3, "softmax"), optimizer=lambda: keras.optimizers.Adam(fading(100))),
     "scaled inside": classified(layers.Rescaling(1 / 300), 16, dense(3, "softmax"), scale=300.0),
     "norm first": classified(dense(16), layers.BatchNormalization(), layers.ReLU(), dense(3, "softmax"), scale=300.0),
     "one hidden sigmoid": classified(dense(16, "sigmoid"), dense(3, "softmax")),
@@ -260,6 +287,7 @@ CALM = {
     "gates": gated,
     "pretrained layer": pretrained,
     "constant pixels": constant_pixels,
+    "bag of words": words,
     "two outputs": two_outputs,
 }  # fmt: skip
 
@@ -293,13 +321,15 @@ def test_a_wrong_output_among_several_is_named():
 def test_labels_of_other_examples_are_unrelated():
     x, y = data(600)
 
-    def suspected(y):
-        program = read_program(network(8, dense(3, "softmax"), loss=SPARSE), x, y, loss=None, batch_size=1, epochs=1)
-        return [cause.kind for cause in unrelated_labels(program, seed=0)]
+    def suspected(y, *hidden):
+        model = network(*hidden, dense(3, "softmax"), loss=SPARSE)
+        program = read_program(model, x, y, loss=None, batch_size=1, epochs=1)
+        return [cause.kind for cause in relation_causes(program, seed=0)]
 
-    assert suspected(y) == [] and suspected(np.random.default_rng(1).permutation(y)) == ["labels"]
+    assert suspected(y, 8) == suspected(y) == [] and suspected(np.random.default_rng(1).permutation(y)) == ["labels"]
     # Exclusive or: no linear relation, but a relation.
-    assert suspected(((x[:, 0] > 0) ^ (x[:, 1] > 0)).astype(int)) == []
+    either = ((x[:, 0] > 0) ^ (x[:, 1] > 0)).astype(int)
+    assert suspected(either, 8) == [] and suspected(either) == ["layers"]
 
 
 # Measured.
@@ -346,6 +376,16 @@ MEASURED = {
     "deep": (deep, {"depth"}, {}),
     "rate too high": (fast, {"learning_rate"}, {"trial": True}),
     "rate too low": (slow, {"learning_rate"}, {"trial": True}),
+    "rate too low, and no multiple of it learns": (
+        classified(16, dense(3, "softmax"), optimizer=lambda: keras.optimizers.SGD(1e-7)),
+        {"learning_rate"},
+        {"trial": True},
+    ),
+    "steps clipped to nothing": (
+        classified(16, dense(3, "softmax"), optimizer=lambda: keras.optimizers.SGD(0.01, clipnorm=1e-7)),
+        {"optimizer"},
+        {"trial": True},
+    ),
     "few steps": (classified(16, dense(3, "softmax")), {"epochs"}, {"trial": True, "batch_size": 240, "epochs": 3}),
     "stale statistics": (stale, {"norm_statistics"}, {}),
 }  # fmt: skip
@@ -372,6 +412,11 @@ def test_a_sound_program_stays_calm_with_a_trial():
     assert plain["causes"] == [] and plain["loss"] == pytest.approx(model.evaluate(x, y, verbose=0), abs=1e-5)
 
 
+def test_units_that_are_dead_by_chance_are_no_cause():
+    diagnosis = reszoo.diagnose(*one_channel(), trial=False)
+    assert diagnosis["census"].dead == 5 and diagnosis.causes == () and diagnosis.healthy
+
+
 def test_a_program_that_cannot_be_examined_is_refused():
     model, x, _ = classified(8, dense(3, "softmax"))()
     with refused(["the same number of both"]):
@@ -385,6 +430,7 @@ def test_a_program_that_cannot_be_examined_is_refused():
 REPAIRED = {
     "one unit of softmax": classified(8, dense(1, "softmax"), loss=BINARY, classes=2),
     "large values": large_values,
+    "steps clipped to nothing": MEASURED["steps clipped to nothing"][0],
     "linear layers, squared error": classified(dense(8), dense(3), loss="mse", one_hot=True, scale=100.0),
 }
 
@@ -455,27 +501,63 @@ def test_at_most_five_kinds_are_named_certain_ones_first():
     assert len(best) == 5 and best[0].kind == "epochs" and len({cause.kind for cause in best}) == 5
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("backend", [pytest.param(name, marks=needs(name)) for name in ("jax", "torch")])
-def test_causes_are_the_same_on_other_backends(backend):
-    code = """
+# Name -> layers, optimizer, settings, and the causes; run in a process of another backend.
+ON_BACKENDS = """
 import keras, numpy as np, reszoo
+from keras import layers, optimizers
 keras.utils.set_random_seed(0)
-x = np.random.default_rng(0).normal(size=(200, 6)).astype("float32")
-y = (x[:, 0] > 0).astype("float32")[:, None]
-def ask(*parts, rate=0.01):
+x = np.random.default_rng(0).normal(size=(240, 6)).astype("float32")
+y = (x[:, :1] > 0).astype("float32")
+either = (x[:, :1] * x[:, 1:2] > 0).astype("float32")
+twice = np.concatenate([x[:60]] * 4)
+
+def dense(units, activation="relu", **more):
+    return layers.Dense(units, activation, **more)
+
+end = lambda: dense(1, "sigmoid")
+below = {"bias_initializer": keras.initializers.Constant(-50.0)}
+fading = optimizers.schedules.ExponentialDecay(0.01, 1, 0.1)
+adam, slow, clipped = optimizers.Adam(0.01), optimizers.Adam(1e-7), optimizers.SGD(0.01, clipnorm=1e-7)
+half = {"class_weight": {0: 0.0, 1: 1.0}}
+cases = {
+    "sound": ([dense(8), end()], adam, x, y, {}),
+    "softmax of one": ([dense(8), dense(1, "softmax")], adam, x, y, {}),
+    "slow": ([dense(8), end()], slow, x, y, {}),
+    "dead": ([dense(8, **below), end()], adam, x, y, {}),
+    "clipped": ([dense(8), end()], clipped, x, y, {}),
+    "fading": ([dense(8), end()], optimizers.Adam(fading), x, y, {}),
+    "linear": ([end()], adam, x, either, {}),
+    "twice": ([dense(8), end()], adam, twice, either, {}),
+    "weights": ([dense(8), end()], adam, x, y, half),
+}
+for name, (parts, optimizer, inputs, labels, settings) in cases.items():
     model = keras.Sequential([keras.Input((6,)), *parts])
-    model.compile(keras.optimizers.Adam(rate), "binary_crossentropy")
-    before = [v.numpy().tobytes() for v in model.variables]
-    found = reszoo.diagnose(model, x, y)
-    assert before == [v.numpy().tobytes() for v in model.variables]
-    assert abs(found.loss - model.evaluate(x, y, verbose=0, batch_size=200)) < 1e-5
-    return [cause.kind for cause in found.causes]
-dense = keras.layers.Dense
-print(ask(dense(8, "relu"), dense(1, "sigmoid")), ask(dense(8, "relu"), dense(1, "softmax"))[:1],
-      ask(dense(8, "relu"), dense(1, "sigmoid"), rate=1e-7))
+    model.compile(optimizer, "binary_crossentropy")
+    state = lambda: [v.numpy().tobytes() for v in (*model.variables, *model.optimizer.variables)]
+    before = state()
+    diagnosis = reszoo.diagnose(model, inputs, labels, **settings)
+    assert before == state(), name
+    if not settings:
+        assert abs(diagnosis.loss - model.evaluate(inputs, labels, verbose=0, batch_size=240)) < 1e-5, name
+    print(name, *(cause.kind for cause in diagnosis.causes), sep=", ")
 """
-    assert python(code, backend=backend).strip() == "[] ['output_activation'] ['learning_rate']"
+NAMED = """sound
+softmax of one, output_activation
+slow, learning_rate
+dead, dead_units
+clipped, optimizer
+fading, learning_rate
+linear, layers
+twice, labels
+weights, loss"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "backend", ["tensorflow", *(pytest.param(name, marks=needs(name)) for name in ("jax", "torch"))]
+)
+def test_causes_are_the_same_on_all_backends(backend):
+    assert python(ON_BACKENDS, backend=backend).strip() == NAMED
 
 
 def batches(kind):

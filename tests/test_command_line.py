@@ -206,6 +206,9 @@ MISTAKES = [
     ((*TRAIN, "--set", "ema=0.9", "--set", "ema.x=1"), ["--set", "ema"]),
     ((*TRAIN, "--weights", "none.keras"), ["none.keras", "no such file"]),
     ((*TRAIN, "--modle", "resnet18"), ["no option --modle", "did you mean '--model'"]),
+    ((*TRAIN, "--batch", "20"), ["no option --batch", "did you mean '--set batch=...'"]),
+    ((*TRAIN, "--lr", "0.1"), ["no option --lr", "did you mean '--set learning_rate.peak=...'"]),
+    ((*TRAIN, "--widths", "8"), ["no option --widths", "did you mean '--net widths=...'"]),
     (("train", "-m", "resnet18", "-d", "digits", "-o", "run"), ["--net stem=cifar"]),
     (("train", "-m", "resnet18", "-d", "digits", "-o", "broken.keras"), ["a file", "a folder"]),
     (("lr", "-m", "resnet51", "-d", "digits"), ["did you mean 'resnet50'"]),
@@ -320,19 +323,23 @@ def test_an_interrupt_says_what_is_kept(name, tmp_path):
     assert "interrupted: " in done.stderr and text in done.stderr
 
 
-def test_an_interrupted_search_says_what_is_kept(tmp_path):
-    code = """
-import sys
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])
+def test_an_interrupted_search_says_what_is_kept(tmp_path, name, code):
+    """Ctrl-C, the end of a job's time, and a closed terminal."""
+    program = f"""
+import os, signal, sys
 from reszoo.cli import main
 from reszoo.tuning.search import Search
 def search(*arguments, **keywords):
-    raise KeyboardInterrupt
+    os.kill(os.getpid(), signal.{name})
 Search.search = search
+signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.argv = ["reszoo", "search", "-d", "digits", "-s", "digits_small", "-o", "study"]
 main()
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
-    assert done.returncode == 130 and "saved in study; the same command resumes" in done.stderr, done.stderr
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == code and "saved in study; the same command resumes" in done.stderr, done.stderr
+    assert "Traceback" not in done.stderr
 
 
 # What TensorFlow writes at its import.

@@ -412,6 +412,35 @@ def a_link_to_itself(folder):
     return ("bus", "car"), "loop.png: unreadable"
 
 
+def segmentation(folder):
+    put(folder / "images", 3)
+    put(folder / "masks", 3, BLUE)
+    return ("images", "masks"), "segmentation are not supported"
+
+
+def detection(folder):
+    for part in ("train", "val"):
+        put(folder / "images" / part, 3)
+        (folder / "labels" / part).mkdir(parents=True)
+    return ("images", "labels"), "detection and segmentation are not supported"
+
+
+def runs_beside_the_classes(folder):
+    two_classes(folder)
+    for name, file in (("run", "run.json"), ("study", "study.db")):
+        put(folder / name, 1)
+        (folder / name / file).write_text("{}")
+    return ("bus", "car"), "study: the folder of a run or a study"
+
+
+def twelve_bits_in_sixteen(folder):
+    for name in ("bus", "car"):
+        (folder / name).mkdir(parents=True)
+        for number in range(3):
+            Image.fromarray((RAMP // 16).astype("uint16")).save(folder / name / f"{number}.png")
+    return ("bus", "car"), "nearly black: no value above 16 of 255, as where 12-bit values"
+
+
 def odd_names(folder):
     put(folder / "[a] é 日本", 4)
     put(folder / "b c" / "deeper" / "still", 4, BLUE)
@@ -421,7 +450,8 @@ def odd_names(folder):
 LAYOUTS = [train_beside_others, words_in_names, named_train, named_test, two_halves, split_within_classes]
 LAYOUTS += [one_folder_deeper, hidden_folders, system_folders, empty_class, beside_the_classes, beside_the_parts]
 LAYOUTS += [odd_names, other_files_beside_the_class_folders, a_part_unpacked_into_its_name, decomposed_letters]
-LAYOUTS += [several_folders_deeper, names_that_differ_in_case, a_link_to_itself]
+LAYOUTS += [several_folders_deeper, names_that_differ_in_case, a_link_to_itself, twelve_bits_in_sixteen]
+LAYOUTS += [segmentation, detection, runs_beside_the_classes]
 
 
 @pytest.mark.parametrize("write", LAYOUTS, ids=lambda write: write.__name__)
@@ -1008,7 +1038,8 @@ MISTAKES = {
     "a part twice": ({"train": (PICTURES, KIND), "training": (PICTURES, KIND)}, ["train, training"]),
     "two inputs": (Batches(lambda rows: ((PICTURES[rows], PICTURES[rows]), KIND[rows])), ["(tuple, ndarray)"]),
     "a row": ((np.arange(60), KIND), ["shape (60,)"]),
-    "NaN": ((np.where(np.arange(60)[:, None] == 7, np.nan, 1.0), KIND), ["NaN or infinity in example 7"]),
+    "NaN": ((np.where(np.arange(60)[:, None] == 7, np.nan, 1.0), KIND), ["x of nan in example 7"]),
+    "too large": ((np.where(np.arange(60)[:, None] == 7, -1e300, 1.0), KIND), ["x of -1e+300 in example 7", "3.4e+38"]),
     "complex": ((PICTURES * 1j, KIND), ["complex"]),
     "other shapes later": (
         Batches(lambda rows: (PICTURES[rows, : 8 - rows.start // 10], KIND[rows])),

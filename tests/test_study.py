@@ -7,6 +7,7 @@ import pickle
 import re
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -16,6 +17,7 @@ import warnings
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from unittest.mock import Mock
 
 import keras
 import numpy as np
@@ -557,10 +559,20 @@ def test_lost_weights_cost_no_result_and_are_trained_again(tmp_path, change):
     assert (restored.state, restored.score, restored.history) == ("complete", best.score, best.history)
     assert again.check() == {} and restored.weights.read_bytes() and len(page.pictures)
     opened = reszoo.open_study(tmp_path / "s")
-    with refused(["retrain", "no data"]):
+    with refused(["retrain", "data in memory", "data=..."]):
         opened.retrain(best.number)
-    with refused(["retrain", "got 99"]):
+    with refused(["trial", "got 99"]):
         again.retrain(99)
+
+
+def test_lost_weights_of_recorded_data_are_trained_again_by_one_call(tmp_path, monkeypatch):
+    np.savez(tmp_path / "data.npz", x=DATA[0], y=DATA[1])
+    best = search(tmp_path / "s", trials=2, data=tmp_path / "data.npz").best()
+    best.weights.unlink()
+    opened = reszoo.open_study(tmp_path / "s")
+    monkeypatch.setattr(opened, "_worker", SimulatedWorker)
+    assert opened.trials[best.number].state == "damaged"
+    assert opened.retrain(best.number).history == best.history and best.weights.exists()
 
 
 def test_machines_without_a_common_disk_agree(tmp_path):
@@ -642,6 +654,53 @@ def test_error_of_the_study_leaves_the_trial_to_be_resumed(tmp_path):
         search(tmp_path / "s")
     SimulatedWorker.at.clear()
     assert results(search(tmp_path / "s")) == results(search(tmp_path / "whole"))
+
+
+def test_database_that_another_process_holds_is_one_sentence(tmp_path, monkeypatch):
+    """Locked before a search, while a study is read, and in the middle of a trial; afterwards nothing is lost."""
+    monkeypatch.setattr("reszoo.tuning.storage.LOCK_SECONDS", 0.2)
+    file, words = tmp_path / "s" / "study.db", [str(tmp_path / "s"), "database is locked", "wait for a lock"]
+    study, holder = search(tmp_path / "s", trials=3), sqlite3.connect(file, isolation_level=None)
+    for kind, call in (
+        ("IMMEDIATE", lambda: search(tmp_path / "s", trials=4)),
+        ("EXCLUSIVE", lambda: reszoo.open_study(tmp_path / "s")),
+        ("EXCLUSIVE", lambda: study.best()),
+    ):
+        holder.execute(f"BEGIN {kind}")
+        with refused(words):
+            call()
+        holder.execute("ROLLBACK")
+    holder.close()
+    holders = []
+
+    def hold(job):
+        if not holders:
+            holders.append(sqlite3.connect(file, isolation_level=None, check_same_thread=False))
+            holders[0].execute("BEGIN IMMEDIATE")
+
+    SimulatedWorker.at[("0003", 2)] = hold
+    with refused(words):
+        search(tmp_path / "s", trials=4)
+    holders[0].close()
+    assert results(search(tmp_path / "s", trials=4)) == results(search(tmp_path / "whole", trials=4))
+
+
+def test_a_missed_sign_of_life_ends_nothing(tmp_path, monkeypatch):
+    study = search(tmp_path / "s", trials=1)
+    error = optuna.exceptions.StorageInternalError("database is locked")
+    monkeypatch.setattr(optuna.storages.RDBStorage, "record_heartbeat", Mock(side_effect=error))
+    study.storage.record_heartbeat(0)
+
+
+def test_study_on_a_disk_that_cannot_be_written_names_the_remedy(tmp_path):
+    study = search(tmp_path / "s", trials=2)
+    (tmp_path / "file").write_text("")
+    with refused([str(tmp_path / "file"), "make room"]):
+        study.write(tmp_path / "file" / "page")
+    (tmp_path / "s" / "trials").rename(tmp_path / "away")
+    (tmp_path / "s" / "trials").write_text("")
+    with refused([str(tmp_path / "s"), "make room"]):
+        study.retrain(0)
 
 
 def test_trial_that_another_process_took_is_dropped(tmp_path):
@@ -777,6 +836,48 @@ def test_extension_takes_over_finished_trials(tmp_path):
         with refused(words):
             search(tmp_path / "e", extends=tmp_path / "a", **change)
     assert not (tmp_path / "e").exists()
+
+
+RATE = "learning_rate.peak"
+FIXED = reszoo.Space(name="fixed", network="resnet20_cifar", size={"depth": (1, 2), "width": (0.25, 0.5)})
+FIXED_SETTINGS = {"budget": {}, "epochs": 4, "pruning": "none"}
+
+
+@pytest.fixture(scope="module")
+def four_trials(tmp_path_factory):
+    """A study of all four networks of a space."""
+    folder = tmp_path_factory.mktemp("four") / "s"
+    study = SimulatedSearch(FIXED, DATA, folder=folder, learning_rate={"peak": 0.1}, **FIXED_SETTINGS)
+    return study.search(trials=4)
+
+
+@pytest.mark.parametrize(
+    ("fields", "count"),
+    [
+        # An axis more: a trial has the value that its network or its recipe has.
+        ({"recipe": {RATE: {"low": 0.01, "high": 1.0, "scale": "log"}}}, 4),
+        ({"recipe": {RATE: (0.3, 0.4)}}, 0),
+        ({"net": {"shortcut": ("pad", "none")}}, 4),
+        # A value fewer, an axis fewer.
+        ({"size": {"depth": (1,), "width": (0.25, 0.5)}}, 2),
+        ({"size": {"depth": (1, 2), "width": 0.25}}, 2),
+        # The same points of another network, and of one whose widths are rounded otherwise.
+        ({"changes": {"shortcut": "none"}}, 0),
+        ({"grain": 8}, 2),
+    ],
+)
+def test_extension_takes_over_what_is_the_same_network_and_recipe(tmp_path, four_trials, fields, count):
+    settings = {**FIXED_SETTINGS, "extends": four_trials.folder, "folder": tmp_path / "s"}
+    settings |= {} if RATE in fields.get("recipe", {}) else {"learning_rate": {"peak": 0.1}}
+    grown = reszoo.Space(**{**FIXED.model_dump(), **fields})
+    if not count:
+        with refused(["extends", "no trial that can be taken over"]):
+            SimulatedSearch(grown, DATA, **settings)
+        return
+    after = SimulatedSearch(grown, DATA, **settings).trials
+    assert len(after) == count
+    before = {trial.spec.replace(name="x"): (trial.score, trial.recipe) for trial in four_trials.trials}
+    assert all(before[trial.spec.replace(name="x")] == (trial.score, trial.recipe) for trial in after)
 
 
 def test_invalid_database_is_named(tmp_path):

@@ -153,6 +153,12 @@ def test_words_with_units_and_spellings_are_noted(tmp_path):
     assert any("'\u22121.5' is no number" in note for note in data.notes)
 
 
+def test_codes_among_numbers_are_noted(tmp_path):
+    file = tmp_path / "t.csv"
+    file.write_text("code,label\n" + "".join(f"{number:05d},{'ab'[number % 2]}\n" for number in [17, 10000] * 20))
+    assert "'00017' begins with 0, as codes do" in " ".join(reszoo.open_data(file).notes)
+
+
 def test_an_index_is_noted(tmp_path):
     data = reszoo.open_data(write(tmp_path / "a.csv", rows=column("height", [str(i + 7) for i in range(40)])))
     assert any("column height: numbers the rows" in note for note in data.notes)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -72,11 +73,20 @@ def _hide_types_of_flags(command: Any, context: Any) -> None:
 
 
 def main() -> None:
-    """Runs the command; for invalid input it prints one line and exits with code 2, after Ctrl-C with 130."""
+    """Runs the command; for invalid input it prints one line and exits with code 2, after Ctrl-C with 130.
+
+    A request to end (SIGTERM, of a job scheduler or `kill`) is answered as Ctrl-C is, with code 143; a closed terminal
+    (SIGHUP) with 129.
+    """
     # TensorFlow reads these when it is first imported. It uses oneDNN by default only on some CPUs; on the others
     # oneDNN makes training these networks 1.3 to 1.7 times faster.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     quiet_imports()
+    for each in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, each, None)
+        # Left alone where it is ignored, as by nohup.
+        if number is not None and signal.getsignal(number) == signal.SIG_DFL:
+            signal.signal(number, _interrupt)
     group = command_line()
     try:
         code = group(prog_name="reszoo", standalone_mode=False)
@@ -92,7 +102,14 @@ def main() -> None:
     if code == 130:
         # Typer turns Ctrl-C into this code.
         say(f"\ninterrupted: {interruption.get('kept', 'nothing was saved')}", aside=True)
+        code = int(interruption.get("code", code))
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _interrupt(number: int, frame: object) -> NoReturn:
+    """Ends the command as Ctrl-C does."""
+    interruption["code"] = str(128 + number)
+    raise KeyboardInterrupt
 
 
 def _refuse(error: ReszooError | str) -> int:

@@ -39,7 +39,7 @@ def explained(mistake: Any, arguments: Sequence[str]) -> ReszooError | str:
     if kind == "NoSuchOption":
         option = mistake.option_name
         known = [name for each in context.command.get_params(context) for name in (*each.opts, *each.secondary_opts)]
-        hint = HINTS.get(option) or nearest(option, known) or f"{where} --help shows all"
+        hint = HINTS.get(option) or _setting(option, known) or nearest(option, known) or f"{where} --help shows all"
         return ReszooError(where, got=f"no option {option}", hint=hint)
     if kind == "MissingParameter" and param is not None:
         return ReszooError(where, got=f"no {_name(param)}", expected=param.help or "", hint=f"{where} --help")
@@ -60,6 +60,24 @@ def explained(mistake: Any, arguments: Sequence[str]) -> ReszooError | str:
         return ReszooError(where, got=f"no command {word!r}", expected=", ".join(known), hint=nearest(word, known))
     message = message.removeprefix("Got ")
     return ReszooError(where, got=message[:1].lower() + message[1:], hint=f"{where} --help")
+
+
+FIELDS = {
+    "batch_size": "batch",
+    **dict.fromkeys(("lr", "learning_rate"), "learning_rate.peak"),
+    **{name: f"optimizer.{name}" for name in ("momentum", "weight_decay")},
+}
+"""Names that other programs have for fields of the recipe, and names of fields in a group."""
+
+
+def _setting(option: str, known: Sequence[str]) -> str:
+    """How a command sets what an option names, where that is a field of the recipe or of the network."""
+    name = option.lstrip("-").replace("-", "_")
+    if "--set" in known and (name in FIELDS or name in Recipe.model_fields):
+        return f"did you mean '--set {FIELDS.get(name, name)}=...'?"
+    if "--net" in known and name in {*NetSpec.model_fields, *SHORTHANDS}:
+        return f"did you mean '--net {name}=...'?"
+    return ""
 
 
 def in_option_form(error: ReszooError, command: Any) -> ReszooError:

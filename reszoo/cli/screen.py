@@ -64,7 +64,7 @@ def say(text: str, *, style: str = "", aside: bool = False) -> None:
 
 
 interruption: dict[str, str] = {}
-"""What an interrupt of the running command keeps, under `kept`."""
+"""What an interrupt of the running command keeps, under `kept`; its exit code, under `code`, if not that of Ctrl-C."""
 
 
 def keep(text: str) -> None:

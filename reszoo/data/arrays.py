@@ -154,10 +154,13 @@ def check_inputs(name: str, x: Any) -> Array:
         expected = "(n, height, width[, channels]) or (n, features)"
         raise ReszooError(name, got=f"x of shape {x.shape}, {x.dtype}", expected=expected)
     if x.dtype.kind == "f":
-        bad = next((i for i in range(0, len(x), 1024) if not np.isfinite(x[i : i + 1024]).all()), None)
-        if bad is not None:
-            row = bad + int(np.argwhere(~np.isfinite(x[bad : bad + 1024]))[0][0])
-            raise ReszooError(name, got=f"x with NaN or infinity in example {row}", expected="finite numbers")
+        for start in range(0, len(x), 1024):
+            with np.errstate(over="ignore"):
+                # Networks compute in float32, which ends at 3.4e+38.
+                bad = np.argwhere(~np.isfinite(x[start : start + 1024].astype("float32", copy=False)))
+            if len(bad):
+                got = f"x of {x[start : start + 1024][tuple(bad[0])]:g} in example {start + bad[0][0]}"
+                raise ReszooError(name, got=got, expected="finite numbers, at most 3.4e+38")
     if channels_first(x.shape):
         got = f"images of shape {x.shape[1:]}: channels first"
         raise ReszooError(where, got=got, expected="(n, height, width, channels)", hint="x.transpose(0, 2, 3, 1)")

@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from unicodedata import normalize
 
-from reszoo.data.pictures import FORMATS as FORMATS, Channels, decode, problem
+from reszoo.data.pictures import FORMATS as FORMATS, Channels, dark_note, decode, problem
 from reszoo.errors import ReszooError, nearest
 from reszoo.types import Array
 
 SYSTEM_FOLDERS = frozenset({"__macosx", "@eadir", "$recycle.bin", "system volume information", "lost+found"})
 """What systems leave beside people's folders, in lower case."""
+
+OUTPUTS = ("run.json", "study.db")
+"""Files of a run folder and of that of a study."""
 
 FULL_CHECK = 20_000
 """Up to this many files are decoded once before training starts; in larger folders only the headers are checked."""
@@ -52,6 +55,11 @@ def printable(path: str | Path) -> str:
 def is_passed_over(name: str) -> bool:
     """Returns whether a name is hidden (a leading dot) or one of the folders that systems make."""
     return name.startswith(".") or name.lower() in SYSTEM_FOLDERS
+
+
+def is_output(folder: Path) -> bool:
+    """Returns whether a folder is that of a run or of a study, which may be written beside class folders."""
+    return any((folder / name).is_file() for name in OUTPUTS)
 
 
 def list_files(folder: Path) -> Listing:
@@ -117,7 +125,7 @@ class FolderIndex(NamedTuple):
     left_out: tuple[LeftOut, ...]
     """Files and folders that are not read."""
     notes: tuple[str, ...]
-    """Classes without images."""
+    """Classes without images, and pictures that are nearly black."""
 
     def __repr__(self) -> str:
         return f"FolderIndex({len(self.paths):,} images, {len(self.classes)} classes, {len(self.left_out)} left out)"
@@ -140,7 +148,7 @@ def index_folder(folder: Path, classes: Sequence[str] | None = None) -> FolderIn
     except OSError as error:
         raise ReszooError(str(folder), got=f"an unreadable folder ({error.strerror})") from None
     # Archives of macOS decompose letters with accents.
-    folders = [path for path in entries if path.is_dir() and not is_passed_over(path.name)]
+    folders = [path for path in entries if path.is_dir() and not _beside(path)]
     present = {normalize("NFC", printable(path.name)): path for path in folders}
     if classes is None and len(present) < 2:
         got, hint = f"{len(present)} folders in it", "" if present else "pictures without classes: predict"
@@ -161,13 +169,15 @@ def index_folder(folder: Path, classes: Sequence[str] | None = None) -> FolderIn
     if not pictures.files:
         first = next((f": {item.path.name}: {item.reason}" for item in (*pictures.left_out, *left_out)), "")
         raise ReszooError(str(folder), got=f"no readable image{first}", expected=", ".join(FORMATS))
-    return FolderIndex(pictures.files, indices, classes, (*left_out, *pictures.left_out), tuple(empty))
+    notes = [*empty, *(f"{folder}: {note}" for note in [dark_note(pictures.files)] if note)]
+    return FolderIndex(pictures.files, indices, classes, (*left_out, *pictures.left_out), tuple(notes))
 
 
 def _beside(path: Path) -> str:
     """Why something beside the class folders is not read; hidden files are not worth a word."""
     if path.is_dir():
-        return "a hidden folder, or one of the system" if is_passed_over(path.name) else ""
+        passed_over = "a hidden folder, or one of the system" if is_passed_over(path.name) else ""
+        return passed_over or ("the folder of a run or a study" if is_output(path) else "")
     if is_passed_over(path.name):
         return ""
     return "in no class folder" if path.exists() else "a link that leads nowhere"

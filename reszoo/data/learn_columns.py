@@ -142,6 +142,9 @@ def _number_notes(cells: Cells, column: Column) -> list[str]:
     notes, numbers = [], cells.numbers[~np.isnan(cells.numbers)]
     month, day = numbers // 100 % 100, numbers % 100
     dates = (numbers >= 19000101) & (numbers < 22000101) & (month >= 1) & (month <= 12) & (day >= 1) & (day <= 31)
+    codes = [word for word in cells.words[~cells.missing] if len(word) > 1 and word[0] == "0" and word.isdecimal()]
+    if codes:
+        notes.append(f"read as numbers, though {codes[0]!r} begins with 0, as codes do")
     steps = np.diff(numbers)
     # Without the rows that are held out, an index has gaps.
     if len(numbers) > 2 and (numbers % 1 == 0).all() and (steps >= 1).all() and steps.sum() < 2 * len(numbers):

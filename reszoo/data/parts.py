@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 from reszoo.data.arrays import Arrays
 from reszoo.data.dataset import Data
 from reszoo.data.examples import Examples
-from reszoo.data.image_folder import LeftOut, is_passed_over
+from reszoo.data.image_folder import LeftOut, is_output, is_passed_over
 from reszoo.data.labels import Task
 from reszoo.errors import ReszooError, nearest
 from reszoo.types import Array
@@ -29,6 +29,11 @@ SUFFIXES = (
     *(".pbm", ".mpo", ".avif", ".jp2", ".heic", ".heif", ".gif"),
 )
 """Of files that are pictures by their names."""
+
+
+PICTURES = {"images", "image", "img", "imgs", "pictures", "photos", "jpegimages"}
+MASKS = {"masks", "mask", "labels", "label", "annotations", "annots", "gt", "ground_truth", "segmentationclass"}
+"""Names of folders for detection and segmentation, which are no classes."""
 
 
 class Layout(NamedTuple):
@@ -138,6 +143,10 @@ def _are_classes(parts: dict[Part, Path], others: list[str], inside: dict[str, _
 def _doubts(folder: Path, inside: dict[str, _Contents], nested: set[str]) -> tuple[str, ...]:
     """Notes about classes that may be meant as parts."""
     notes = []
+    words = {name.lower(): name for name in inside}
+    if len(inside) == 2 and {*words} & PICTURES and {*words} & MASKS:
+        kinds = " and ".join(words.values())
+        notes.append(f"{folder}: {kinds} are read as two classes; detection and segmentation are not supported")
     for name in filter(part_of, inside):
         reason = "stands beside other classes" if name in nested else "holds no class folders"
         notes.append(f"{folder / name} {reason}: it is read as a class")
@@ -160,7 +169,7 @@ def _contents(folder: Path) -> _Contents:
     except OSError as error:
         raise ReszooError(str(folder), got=f"an unreadable folder ({error.strerror})") from None
     # Of a link that leads back to itself, `entry.is_dir()` raises an error.
-    folders = {entry.name for entry in entries if os.path.isdir(entry.path)}
+    folders = {entry.name for entry in entries if os.path.isdir(entry.path) and not is_output(Path(entry.path))}
     files = {entry.name for entry in entries if entry.name.lower() not in ("thumbs.db", "desktop.ini")}
     return _Contents(tuple(sorted(folders)), tuple(sorted(files - folders)))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from importlib import import_module
 from io import BytesIO
@@ -18,6 +19,9 @@ FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "PPM", "MPO", "AVIF", "JPEG2000
 HEIC = (".heic", ".heif", ".hif")
 ORIENTATION = 0x0112
 """Tag of EXIF: how the camera was held, 1 to 8."""
+
+DARK, LOOKS = 16, 64
+"""A value of 255 that some picture exceeds, unless 12 bits are stored in 16, and how many pictures are looked at."""
 
 BITS, PHOTOMETRIC, WHITE_IS_ZERO = 258, 262, 0
 """Tags of TIFF, and a value."""
@@ -99,6 +103,21 @@ def problem(path: Path, *, thorough: bool) -> str:
             return "HEIC: pip install pillow-heif" if path.suffix.lower() in HEIC else "not an image"
         return f"damaged ({error})"
     return ""
+
+
+def dark_note(paths: Sequence[Path]) -> str:
+    """Returns a note where all pictures are nearly black, as far as they can be read; otherwise an empty string."""
+    largest: list[int] = []
+    for path in paths[:: len(paths) // LOOKS + 1]:
+        try:
+            largest.append(decode(path, channels="gray", side=64).getextrema()[1])
+        except Exception:
+            # It is left out with its reason when it is read.
+            continue
+        if largest[-1] > DARK:
+            return ""
+    text = f"pictures are nearly black: no value above {max(largest, default=0)} of 255"
+    return f"{text}, as where 12-bit values are stored in 16-bit files; multiply them by 16" if largest else ""
 
 
 def _add_plugins(path: Path) -> None:

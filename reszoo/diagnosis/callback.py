@@ -11,9 +11,9 @@ import numpy as np
 from keras import tree
 
 from reszoo.diagnosis.anatomy import Anatomy, take_apart
+from reszoo.diagnosis.flatten import functional
 from reszoo.diagnosis.measures.gradient_profile import block_gradients, ratio_of
 from reszoo.diagnosis.objective import Loss
-from reszoo.diagnosis.trace import functional
 from reszoo.errors import ReszooError
 from reszoo.types import Tensor
 

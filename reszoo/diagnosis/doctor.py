@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from math import hypot, isfinite, isnan, sqrt
+from threading import Lock
 from time import perf_counter
 from typing import Any
 
@@ -11,9 +13,8 @@ import keras
 
 from reszoo.diagnosis.causes import Cause
 from reszoo.diagnosis.examination import read_causes
-from reszoo.diagnosis.flatten import flatten
+from reszoo.diagnosis.flatten import flatten, functional
 from reszoo.diagnosis.program import Program, read_program
-from reszoo.diagnosis.trace import functional
 from reszoo.diagnosis.units import units_of
 from reszoo.errors import ReszooError
 from reszoo.training.callbacks import non_finite_weights
@@ -53,7 +54,7 @@ class Doctor(keras.callbacks.Callback):
         y: Tensor = None,
         *,
         report: Callable[[str], object] | None = print,
-        share: float = 1.0,
+        share: float = 0.02,
     ) -> None:
         """Creates the callback.
 
@@ -78,8 +79,10 @@ class Doctor(keras.callbacks.Callback):
         self._step = 0
         self._losses: list[float] = []
         self._errors: list[float] = []
-        self._batches: list[float] = []
-        self._batch, self._sum = 0, 0.0
+        self._means: dict[int, float] = {}
+        self._lock = Lock()
+        # Keras need not wait for the numbers of a batch: batches may come in any order, and from several threads.
+        self.async_safe = True
         self.history: list[tuple[int, Cause]] = []
         """Step and cause, in the order in which they came up."""
 
@@ -101,19 +104,16 @@ class Doctor(keras.callbacks.Callback):
         self._spent = perf_counter() - self._begun
 
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
-        self._batches, self._batch, self._sum = [], 0, 0.0
+        self._means = {}
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
-        taken = batch + 1 - self._batch
-        self._step, self._batch = self._step + taken, batch + 1
-        loss = float((logs or {}).get("loss", 0.0))
-        # Keras reports the mean of the epoch so far.
-        self._batches.append((loss * (batch + 1) - self._sum) / taken)
-        self._sum = loss * (batch + 1)
+        self._means[batch + 1] = loss = float((logs or {}).get("loss", 0.0))
         if not isfinite(loss):
-            self._add(_diverged(f"the loss is {'NaN' if isnan(loss) else 'infinite'} at step {self._step}"))
+            step = self._step + batch + 1
+            self._add(_diverged(f"the loss is {'NaN' if isnan(loss) else 'infinite'} at step {step}"), step)
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
+        self._step += max(self._means, default=0)
         loss = (logs or {}).get("loss")
         if loss is None or not isfinite(loss):
             return
@@ -125,7 +125,7 @@ class Doctor(keras.callbacks.Callback):
             )
             return
         self._losses.append(float(loss))
-        self._errors.append(_standard_error(self._batches))
+        self._errors.append(_standard_error(_losses_of_batches(self._means)))
         for cause in self._of_losses():
             self._add(cause)
         begun = perf_counter()
@@ -160,12 +160,14 @@ class Doctor(keras.callbacks.Callback):
         units = [*units_of(graph, self._x, [])]
         return sum(layer.dead for layer in units) / max(sum(layer.count for layer in units), 1)
 
-    def _add(self, cause: Cause) -> None:
-        if any(cause.kind == other.kind for _, other in self.history):
-            return
-        self.history.append((self._step, cause))
+    def _add(self, cause: Cause, step: int | None = None) -> None:
+        step = self._step if step is None else step
+        with self._lock:
+            if any(cause.kind == other.kind for _, other in self.history):
+                return
+            self.history.append((step, cause))
         if self._report is not None:
-            self._report(f"Doctor, step {self._step}: {cause.kind}: {cause.seen}. {' '.join(cause.remedy.split())}")
+            self._report(f"Doctor, step {step}: {cause.kind}: {cause.seen}. {' '.join(cause.remedy.split())}")
 
 
 def swings(losses: Sequence[float], errors: Sequence[float]) -> Iterator[Cause]:
@@ -198,6 +200,14 @@ def swings(losses: Sequence[float], errors: Sequence[float]) -> Iterator[Cause]:
         certain=False,
         evidence={"rises": sum(rises.values()), "gained since the first epoch": gained},
     )
+
+
+def _losses_of_batches(means: Mapping[int, float]) -> list[float]:
+    """Returns the loss of every batch, or mean of a few, from the means of an epoch so far, which Keras reports."""
+    counts = sorted(means)
+    sums = [0.0, *(count * means[count] for count in counts)]
+    pairs = zip(pairwise(sums), pairwise([0, *counts]), strict=True)
+    return [(after - before) / (last - first) for (before, after), (first, last) in pairs]
 
 
 def _standard_error(values: Sequence[float]) -> float:

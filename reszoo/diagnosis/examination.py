@@ -11,19 +11,17 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras import tree
 
 from reszoo.diagnosis.anatomy import preserve_variables
 from reszoo.diagnosis.causes import Cause, ranked
-from reszoo.diagnosis.checks.data import bad_values, label_causes, scale_causes, unrelated_labels
+from reszoo.diagnosis.checks.data import bad_values, label_causes, relation_causes, scale_causes
 from reszoo.diagnosis.checks.examples import contradictions, example_notes
 from reszoo.diagnosis.checks.layers import activation_causes, frozen_causes, regularization_causes, weight_causes
 from reszoo.diagnosis.checks.measured import depth_causes, norm_causes, unit_causes, weight_values
-from reszoo.diagnosis.checks.one_batch import one_batch, one_batch_causes, reference
+from reszoo.diagnosis.checks.one_batch import one_batch, one_batch_causes, reference, with_adam
 from reszoo.diagnosis.checks.output import output_causes
 from reszoo.diagnosis.checks.proportions import weighting_causes
-from reszoo.diagnosis.checks.rates import rate_trial_causes
-from reszoo.diagnosis.checks.schedule import batch_causes, rate_causes
+from reszoo.diagnosis.checks.rates import LEAST, batch_causes, rate_causes, rate_trial_causes, schedule_causes
 from reszoo.diagnosis.copies import copy_of, own_randomness
 from reszoo.diagnosis.flatten import functional_inside
 from reszoo.diagnosis.losses import losses_of
@@ -32,8 +30,7 @@ from reszoo.diagnosis.measures.census import Census
 from reszoo.diagnosis.measures.result import Result
 from reszoo.diagnosis.program import Program
 from reszoo.diagnosis.remedies import Remedies
-from reszoo.diagnosis.stopwatch import stopwatch
-from reszoo.diagnosis.trial import FEWEST, Trainee, Trial, sweep
+from reszoo.diagnosis.trial import FEWEST, Trainee, Trial, stopwatch, sweep
 from reszoo.errors import ReszooError
 from reszoo.types import Array, KerasModel
 
@@ -132,6 +129,7 @@ def _read(examination: Examination) -> None:
             examination.skipped.append(("loss", f"it cannot be computed: {_message(error)}"))
     examination.causes += [*regularization_causes(program, baseline=examination.constant), *batch_causes(program)]
     if not examination.works:
+        examination.causes += schedule_causes(program)
         examination.causes += [*scale_causes(program), *activation_causes(program), *contradictions(program)]
         if not program.steps_taken:
             examination.causes += weight_causes(program)
@@ -158,7 +156,7 @@ def _measure(examination: Examination, loss: Any, seed: int) -> None:
             raise ReszooError(f"{network.name}: diagnose", got=reason, expected="a model whose loss can be computed")
         examination.skipped.append(("all measurements", reason))
         return
-    x = tree.map_structure(lambda part: part[rows], program.x)
+    x = program.inputs(rows)
     y = program.outputs[0].y[rows]
     results, skipped = measured(network, x, y, loss=loss, seed=seed, no_blocks=no_blocks)
     examination.results += results
@@ -199,7 +197,7 @@ def _try(examination: Examination, seed: int) -> None:
         if not examination.works:
             examination.causes += rate_causes(program)
     if not examination.works:
-        examination.causes += unrelated_labels(program, seed=seed)
+        examination.causes += relation_causes(program, seed=seed)
 
 
 def _train(examination: Examination, copy: KerasModel, seed: int) -> None:
@@ -239,7 +237,7 @@ def _rates(examination: Examination, trial: Trial, trainee: Trainee) -> Iterator
         causes = []
     yield from causes
     # Where no rate learns anything, only the usual ones are known.
-    if trial.gain(trial.best) == 0 and not causes:
+    if trial.gain(trial.best) < LEAST and not causes:
         yield from rate_causes(examination.program)
 
 
@@ -255,7 +253,13 @@ def _few(examination: Examination, trial: Trial, trainee: Trainee, seed: int) ->
         return Trainee(program, copy, rate=run.rate, loss=loss, seed=seed)
 
     rows = np.array(run.rows)
-    yield from one_batch_causes(program, run, relaxed=relaxed, control=lambda: reference(program, rows, seed))
+    yield from one_batch_causes(
+        program,
+        run,
+        relaxed=relaxed,
+        other=lambda: with_adam(program, Remedies(program).build()[0], seed),
+        control=lambda: reference(program, rows, seed),
+    )
     examination.trial = replace(trial, one_batch=run)
 
 

@@ -1,14 +1,15 @@
-"""The initial weights of a layer: whether it still has them, and their size beside the usual ones."""
+"""Initial weights: whether a layer still has them, their size beside the usual ones, and ordinary ones as a control."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from reszoo.diagnosis.graph import Step
-from reszoo.types import Array, KerasLayer
+from reszoo.types import Array, KerasLayer, KerasVariable
 
 
 @dataclass(frozen=True)
@@ -102,3 +103,23 @@ def _expected(shape: tuple[int, ...], initializer: Any) -> tuple[float, float, f
 def _fans(shape: tuple[int, ...]) -> tuple[int, int]:
     field = int(np.prod(shape[:-2]))
     return max(field * shape[-2], 1), max(field * shape[-1], 1)
+
+
+def fresh_weights(variables: Sequence[KerasVariable], *, seed: int) -> list[Array]:
+    """Returns ordinary initial values for variables: kernels by He (2015), gammas 1, biases 0.
+
+    Args:
+        variables: trainable variables of a model.
+        seed: random seed.
+    """
+    random = np.random.default_rng(seed)
+    return [_value(variable, random).astype("float32") for variable in variables]
+
+
+def _value(variable: KerasVariable, random: np.random.Generator) -> Array:
+    shape = tuple(variable.shape)
+    if "embeddings" in variable.name:
+        return random.uniform(-0.05, 0.05, shape)
+    if len(shape) > 1:
+        return random.normal(0.0, np.sqrt(2 / max(np.prod(shape[:-1]), 1)), shape)
+    return np.ones(shape) if "gamma" in variable.name or "scale" in variable.name else np.zeros(shape)

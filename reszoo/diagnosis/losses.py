@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from keras import ops, tree
+from keras import ops
 
 from reszoo.diagnosis.autodiff import without_gradient
 from reszoo.diagnosis.graph import Slot
@@ -37,7 +37,7 @@ def losses_of(program: Program, rows: Array) -> tuple[float, float]:
 
 def _of_batch(program: Program, outputs: list[Output], rows: Array) -> tuple[float, float, bool]:
     """Returns the compiled losses, what layers add to them, and whether these depend on the size of the batch."""
-    x = tree.map_structure(lambda part: part[rows], program.x)
+    x = program.inputs(rows)
     total, added = 0.0, 0.0
     by_batch = not all(reduces_by_mean(output.loss) for output in outputs)
     for output in outputs:

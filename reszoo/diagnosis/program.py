@@ -13,8 +13,8 @@ from keras import ops, tree
 
 from reszoo.arch.recover import stock_model
 from reszoo.diagnosis.copies import unscaled
-from reszoo.diagnosis.examples import check_counts, inputs_of, rows_of_classes
-from reszoo.diagnosis.flatten import flatten
+from reszoo.diagnosis.examples import check_counts, example_weights, inputs_of, rows_of_classes
+from reszoo.diagnosis.flatten import flatten, functional, own_method
 from reszoo.diagnosis.graph import Graph, Step
 from reszoo.diagnosis.objective import (
     DISTANCES,
@@ -27,15 +27,15 @@ from reszoo.diagnosis.objective import (
     output_names,
     takes_logits,
 )
-from reszoo.diagnosis.trace import functional, own_method
 from reszoo.diagnosis.units import activation_name
-from reszoo.diagnosis.weighting import example_weights
 from reszoo.errors import ReszooError
 from reszoo.training.callbacks import non_finite_weights
 from reszoo.types import Array, KerasLayer, KerasModel, KerasVariable, Tensor
 
 _TRANSPARENT = ("Dropout", "Flatten", "Reshape", "Activation", "Softmax", "ReLU", "LeakyReLU", "ELU", "Identity")
 _NORMS = ("BatchNormalization", "LayerNormalization", "GroupNormalization", "UnitNormalization", "RMSNormalization")
+USUAL_STEPS = 1000
+"""Steps of a training whose length is unknown."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,6 +158,10 @@ class Program:
         """Returns the number of examples."""
         return len(tree.flatten(self.x)[0])
 
+    def inputs(self, rows: Array) -> Tensor:
+        """Returns the inputs of some examples."""
+        return tree.map_structure(lambda part: part[rows], self.x)
+
     @property
     def optimizer(self) -> Any:
         """Returns the compiled optimizer, or None."""
@@ -169,22 +173,30 @@ class Program:
         return int(self.optimizer.iterations.numpy()) if self.optimizer is not None else 0
 
     @property
+    def steps_of_epoch(self) -> int:
+        """Returns the number of training steps of one epoch."""
+        return -(-self.count // (self.batch_size or 32))
+
+    @property
     def updates(self) -> int | None:
         """Returns the number of training steps that `fit` would take; None if it is unknown."""
-        if self.epochs is None:
-            return None
-        return -(-self.count // (self.batch_size or 32)) * self.epochs
+        return None if self.epochs is None else self.steps_of_epoch * self.epochs
+
+    @cached_property
+    def rates(self) -> dict[int, float]:
+        """Returns learning rates of a schedule by step, from 0 to the end of training; empty without a schedule."""
+        schedule = getattr(self.optimizer, "_learning_rate", None)
+        if not isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule):
+            return {}
+        steps = np.unique(np.linspace(0, self.updates or USUAL_STEPS, 41).astype(int)).tolist()
+        return {step: float(ops.convert_to_numpy(schedule(step))) for step in steps}
 
     @cached_property
     def rate(self) -> float | None:
         """Returns the compiled learning rate, the greatest one of a schedule; None without an optimizer."""
         if self.optimizer is None:
             return None
-        schedule = getattr(self.optimizer, "_learning_rate", None)
-        if isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule):
-            steps = np.linspace(0, self.updates or 1000, 11)
-            return max(float(ops.convert_to_numpy(schedule(int(step)))) for step in steps)
-        return float(ops.convert_to_numpy(self.optimizer.learning_rate))
+        return max(self.rates.values()) if self.rates else float(ops.convert_to_numpy(self.optimizer.learning_rate))
 
     @cached_property
     def layers(self) -> list[KerasLayer]:

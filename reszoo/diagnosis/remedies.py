@@ -21,6 +21,7 @@ GROUPS = (
     ("frozen",),
     ("regularization",),
     ("norm_statistics",),
+    ("optimizer",),
 )
 """Kinds of causes that one change of a copy remedies, in the order in which they are applied."""
 _WEIGHTS = frozenset(GROUPS[2])

@@ -15,8 +15,7 @@ from reszoo.diagnosis.causes import Cause
 from reszoo.diagnosis.copies import copy_of, optimizer_of, own_randomness
 from reszoo.diagnosis.program import Program
 from reszoo.diagnosis.remedies import GROUPS, Remedies
-from reszoo.diagnosis.stopwatch import stopwatch
-from reszoo.diagnosis.trial import Trainee, Trial, sweep
+from reszoo.diagnosis.trial import Trainee, Trial, stopwatch, sweep
 from reszoo.errors import ReszooError
 from reszoo.types import KerasModel
 
@@ -121,12 +120,11 @@ def _repaired(program: Program, causes: tuple[Cause, ...], trial: Trial | None, 
     model = trainee.model
     loss = model.loss
     model.compile(optimizer_of(model, rate=best.advised.rate), loss=loss, metrics=_metrics(program))
-    per_epoch = -(-program.count // (program.batch_size or 32))
     short = program.updates is not None and program.updates < UPDATES
     rate = program.rate or best.advised.rate
     changes = [*_changes(remedies, program)]
     changes += [f"learning rate {best.advised.rate:.3g}"] if best.advised.rate != rate else []
-    remedied = remedies.kinds | {"learning_rate", "epochs", "optimizer"}
+    remedied = remedies.kinds | {"learning_rate", "epochs"}
     return Repair(
         model=model,
         changes=tuple(changes),
@@ -134,7 +132,7 @@ def _repaired(program: Program, causes: tuple[Cause, ...], trial: Trial | None, 
         before=before,
         after=after,
         learning_rate=best.advised.rate,
-        epochs=-(-UPDATES // per_epoch) if short else None,
+        epochs=-(-UPDATES // program.steps_of_epoch) if short else None,
         causes=tuple(_with_losses(cause, losses) for cause in causes),
     )
 
@@ -144,7 +142,7 @@ def _tried(program: Program, remedies: Remedies, seed: int) -> tuple[Trainee, Tr
     copy, loss = remedies.build()
     rate = program.rate or 0.001
     optimizer = None
-    if remedies.targets_large and "input_scaling" in remedies.kinds:
+    if "optimizer" in remedies.kinds or (remedies.targets_large and "input_scaling" in remedies.kinds):
         # Squares of large errors make large gradients, whose size Adam divides out.
         rate = 0.01
         optimizer = keras.optimizers.Adam(rate)
@@ -201,6 +199,7 @@ def _changes(remedies: Remedies, program: Program) -> list[str]:
         "frozen": "all layers trainable",
         "regularization": "dropout of at most 0.2, no weight penalty",
         "norm_statistics": "momentum 0.9 for norms",
+        "optimizer": "Adam as the optimizer",
     }
     return [*dict.fromkeys([*changes, *(text for kind, text in texts.items() if kind in remedies.kinds)])]
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from math import isfinite
+from time import perf_counter, process_time
 from typing import Any
 
 import numpy as np
-from keras import ops, tree
+from keras import ops
 
 from reszoo.diagnosis.autodiff import without_gradient
 from reszoo.diagnosis.copies import optimizer_of
@@ -16,7 +17,6 @@ from reszoo.diagnosis.flatten import flatten
 from reszoo.diagnosis.losses import constant_loss
 from reszoo.diagnosis.objective import compiled_loss_weights, compiled_losses
 from reszoo.diagnosis.program import Output, Program
-from reszoo.diagnosis.stopwatch import stopwatch
 from reszoo.types import Array, KerasModel, Tensor
 
 STEPS = 40
@@ -164,7 +164,7 @@ class Trainee:
         elapsed = stopwatch()
         y = [output.y[rows] for output in self._outputs]
         weights = self._weights(rows)
-        result = self.model.train_on_batch(_rows(self._program.x, rows), y if len(y) > 1 else y[0], weights)
+        result = self.model.train_on_batch(self._program.inputs(rows), y if len(y) > 1 else y[0], weights)
         self.seconds = elapsed()
         return float(np.ravel(result)[0])
 
@@ -194,7 +194,7 @@ class Trainee:
         return (total if isfinite(total) else float("inf")), constant
 
     def _values(self, rows: Array) -> Iterator[tuple[Output, Tensor]]:
-        x = _rows(self._program.x, rows)
+        x = self._program.inputs(rows)
         for output in self._outputs:
             if output.loss is not None:
                 graph = output.graph
@@ -203,6 +203,20 @@ class Trainee:
     @staticmethod
     def _loss(output: Output, values: Tensor, rows: Array) -> float:
         return float(ops.convert_to_numpy(output.objective(output.y[rows], values, output.weights_of(rows))))
+
+
+def stopwatch() -> Callable[[], float]:
+    """Returns a function that returns the seconds since now: of the clock or of the processor, whichever are fewer.
+
+    Trials are cut off by it, so that other programs on a busy machine change no verdict.
+
+    Example:
+        >>> seconds = stopwatch()
+        >>> 0 <= seconds() < 60
+        True
+    """
+    wall, processor = perf_counter(), process_time()
+    return lambda: min(perf_counter() - wall, process_time() - processor)
 
 
 def sweep(trainee: Trainee, *, seconds: float = SECONDS) -> Trial:
@@ -240,7 +254,3 @@ def sweep(trainee: Trainee, *, seconds: float = SECONDS) -> Trial:
             break
     ordered = tuple(runs[factor] for factor in sorted(runs))
     return Trial(rate, ordered, start, constant, steps, trainee.batch, trainee.rows(steps))
-
-
-def _rows(x: Tensor, rows: Array) -> Tensor:
-    return tree.map_structure(lambda part: part[rows], x)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from inspect import isfunction
-from typing import Literal
+from typing import Any, Literal
 
 import keras
 import numpy as np
@@ -53,7 +53,8 @@ def units_of(graph: Graph, x: Tensor, weights: Iterable[tuple[KerasVariable, Ten
             continue
 
         def count(value: Tensor, values: Values, step: Step = step, kind: _Kind = kind) -> Tensor:
-            units[step.name] = _units(step, value, _derivative(step, kind, values))
+            output = np.asarray(ops.convert_to_numpy(ops.cast(value, "float32")))
+            units[step.name] = _units(step, output, _derivative(step, kind, values, output))
             return value
 
         change[step.outputs[0]] = count
@@ -98,8 +99,25 @@ def _activation(step: Step) -> _Kind | None:
     return "weighted" if whole and nonlinear and weighted else None
 
 
-def _derivative(step: Step, kind: _Kind, values: dict[Slot, Tensor]) -> Array:
+_OF_OUTPUT: dict[Any, Callable[[Array], Array]] = {
+    keras.activations.relu: lambda output: output > 0,
+    keras.activations.sigmoid: lambda output: output * (1 - output),
+    keras.activations.tanh: lambda output: 1 - output**2,
+}
+"""Activation -> its derivative as a function of its output, which takes no gradient and no second pass."""
+
+
+def _of_output(layer: KerasLayer) -> Callable[[Array], Array] | None:
+    if isinstance(layer, keras.layers.ReLU) and any((layer.max_value, layer.negative_slope, layer.threshold)):
+        return None
+    function = getattr(layer, "activation", None)
+    return _OF_OUTPUT.get(function or getattr(keras.activations, type(layer).__name__.lower(), None))
+
+
+def _derivative(step: Step, kind: _Kind, values: dict[Slot, Tensor], output: Array) -> Array:
     """Returns the derivative of an activation at its input."""
+    if (slope_of := _of_output(step.layer)) is not None:
+        return np.asarray(slope_of(output), "float32")
     value = values[step.inputs[0]]
     if kind == "weighted":
         with _without_activation(step.layer):
@@ -122,9 +140,9 @@ def _without_activation(layer: KerasLayer) -> Iterator[None]:
         layer.activation = activation
 
 
-def _units(step: Step, value: Tensor, slope: Array) -> Units:
+def _units(step: Step, output: Array, slope: Array) -> Units:
     axis = channel_axis(step)
-    rows = np.moveaxis(ops.convert_to_numpy(ops.cast(value, "float32")), axis, 0)
+    rows = np.moveaxis(output, axis, 0)
     rows = rows.reshape(len(rows), -1)
     shut = ~np.moveaxis(slope, axis, 0).reshape(len(rows), -1).any(axis=1)
     zero = ~rows.any(axis=1)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 from reszoo.data.image_folder import ImageFiles, is_passed_over, list_files
-from reszoo.data.pictures import FORMATS, Channels, problem
+from reszoo.data.pictures import FORMATS, Channels, dark_note, problem
 from reszoo.data.ranges import FILES, Range, value_range
 from reszoo.data.table import read_rows
 from reszoo.data.table_files import is_table
@@ -40,7 +40,7 @@ class NewExamples:
     values: Range
     """The range of their values."""
     notes: tuple[str, ...]
-    """Missing values and other oddities of a table."""
+    """Missing values and other oddities of a table; pictures that are nearly black."""
     batches: Callable[[int, list[LeftOut]], Iterator[tuple[list[str], Array]]]
     """Yields names and examples, for a number of examples per batch; adds unreadable files to the list."""
 
@@ -145,7 +145,7 @@ def _files(paths: list[Path], before: list[LeftOut], network: Network, size: int
                 if good:
                     yield [name for name, _ in good], np.stack([image for _, image in good])
 
-    return NewExamples(len(paths), FILES, (), batches)
+    return NewExamples(len(paths), FILES, tuple(filter(None, [dark_note(paths)])), batches)
 
 
 def _taken(images: ImageFiles, index: int) -> Array | str:
@@ -196,8 +196,8 @@ def _arrays(source: Any, network: Network, size: int | None, *, where: str) -> N
     x = _with_axes(x, network)
     if x.ndim != len(network.shape) + 1 or not len(x):
         raise ReszooError(where, got=f"an array of shape {np.shape(source)}", expected=expected)
-    if x.dtype.kind == "f" and not np.isfinite(x).all():
-        raise ReszooError(where, got="x with NaN or infinity", expected="finite numbers")
+    if x.dtype.kind == "f" and not np.abs(x).max() <= np.finfo("float32").max:
+        raise ReszooError(where, got="x with NaN, infinity or larger numbers", expected="numbers, at most 3.4e+38")
     if network.takes_images and x.shape[-1] not in (1, 3, network.shape[-1]):
         hint = "x.transpose(0, 2, 3, 1)" if x.shape[1] in (1, 3) else ""
         raise ReszooError(where, got=f"an array of shape {x.shape}", expected=expected, hint=hint)

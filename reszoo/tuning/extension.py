@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import reduce
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +15,16 @@ from optuna.trial import TrialState
 
 from reszoo.data.digest import ASPECTS
 from reszoo.errors import ReszooError
+from reszoo.training.recipes import recipe
 from reszoo.training.run_folder import BEST, differences
 from reszoo.training.selection import best_of
-from reszoo.tuning.axes import checked_point
+from reszoo.tuning.axes import Axis, Point, all_points, checked_point
 from reszoo.tuning.measures import OBJECTIVE_COSTS, metric
-from reszoo.tuning.proposals import KEY, OUTCOME, PLACE, POINT, distribution
+from reszoo.tuning.proposals import KEY, OUTCOME, PLACE, POINT, SCORE, distribution
 from reszoo.tuning.queue import enqueue
 from reszoo.tuning.results import ENDED, Trial, ranked
 from reszoo.tuning.setup import Setup
-from reszoo.tuning.study import COSTS, NOTE, ORIGIN, ROWS, SCORE, Study, open_study
+from reszoo.tuning.study import COSTS, NOTE, ORIGIN, ROWS, Study, open_study
 
 STATES = {
     **dict.fromkeys(ENDED, TrialState.COMPLETE),
@@ -29,6 +34,8 @@ STATES = {
 MORE_EPOCHS = 3
 """Best trials that go on from their weights where a study has more epochs."""
 SAME = ("recipe", "objective", "folds")
+MOST_POINTS = 10_000
+"""Points of a space that are compared with a trial that lacks the values of some axes."""
 
 
 def extendable(folder: str | Path, setup: Setup) -> Study:
@@ -48,6 +55,9 @@ def extendable(folder: str | Path, setup: Setup) -> Study:
     recorded = {**before, "recipe": other.recipe.model_dump(mode="json"), "objective": before["objective"][:1]}
     now = {**now, "objective": now["objective"][:1]}
     for path, old, new in (pair for name in SAME for pair in differences(recorded.get(name), now.get(name), name)):
+        if path.removeprefix("recipe.") in setup.space.recipe:
+            # The trials that have a value of this axis are taken over.
+            continue
         if path != "recipe.epochs":
             raise ReszooError(f"{where}: {path}", got=repr(new), expected=repr(old), hint=expected)
         if new < old:
@@ -64,15 +74,16 @@ def take_over(engine: optuna.Study, other: Study, setup: Setup, *, folder: Path)
         ReszooError: there is no such trial.
     """
     if other.recipe.epochs < setup.recipe.epochs:
-        chosen = [trial for trial in ranked(other.trials) if trial.weights.exists() and _point(trial, setup)]
-        for trial in chosen[:MORE_EPOCHS]:
+        kept = [trial for trial in ranked(other.trials) if trial.weights.exists()]
+        chosen = [(trial, point) for trial in kept if (point := _point(trial, other, setup)) is not None]
+        for trial, point in chosen[:MORE_EPOCHS]:
             start = str(trial.weights.absolute())
-            enqueue(engine, trial.point, setup.feasible, setup.proposals, start=start)
+            enqueue(engine, point, setup.feasible, setup.proposals, start=start)
         _check_any(len(chosen), other)
         return
     number = 0
     for trial in other.trials:
-        point = _point(trial, setup)
+        point = _point(trial, other, setup)
         state = STATES.get(trial.outcome)
         if point is None or state is None or not {*setup.objectives} & {*OBJECTIVE_COSTS} <= {*trial.costs}:
             continue
@@ -90,18 +101,37 @@ def _check_any(count: int, other: Study) -> None:
         raise ReszooError(f"extends {other.folder}", got="no trial that can be taken over", expected=expected)
 
 
-def _point(trial: Trial, setup: Setup) -> dict[str, Any] | None:
-    """The point of a trial in the space; None where it is not in it, or over budget."""
-    try:
-        point = checked_point(setup.space.axes, trial.point)
-    except ReszooError:
-        return None
-    return point if setup.feasible.has(point) else None
+def _point(trial: Trial, other: Study, setup: Setup) -> Point | None:
+    """The point in the space with a trial's network and recipe; None where there is none, or it is over budget."""
+    before = other.space.candidate(trial.point, other.recipe)
+    assert before is not None
+    if "epochs" not in setup.space.recipe:
+        # A study may give the best more epochs.
+        before = replace(before, recipe=recipe(before.recipe, epochs=setup.recipe.epochs))
+    for values in islice(_completed(trial, setup), MOST_POINTS):
+        try:
+            point = checked_point(setup.space.axes, values)
+        except ReszooError:
+            continue
+        candidate = setup.space.candidate(point, setup.recipe)
+        if candidate is not None and candidate.key == before.key and setup.feasible.has(point):
+            return point
+    return None
 
 
-def _add(
-    engine: optuna.Study, trial: Trial, point: dict[str, Any], state: TrialState, setup: Setup, *, number: int
-) -> None:
+def _completed(trial: Trial, setup: Setup) -> Iterator[Point]:
+    """Points with the values of a trial. An axis that it has no value of takes all, a range that of its recipe."""
+    axes = []
+    for name, axis in setup.space.axes.items():
+        values: tuple[Any, ...] = (trial.point[name],) if name in trial.point else axis.answers or ()
+        if name in setup.space.recipe and axis.answers is None and not values:
+            fields = trial.recipe.model_dump() if trial.recipe else {}
+            values = (reduce(lambda value, field: value[field], name.split("."), fields),)
+        axes.append((name, Axis(values=values, when=axis.when) if values else axis))
+    return all_points(axes, {})
+
+
+def _add(engine: optuna.Study, trial: Trial, point: Point, state: TrialState, setup: Setup, *, number: int) -> None:
     monitor, history = setup.recipe.monitor, [*trial.history]
 
     def value(name: str, epochs: int) -> float:

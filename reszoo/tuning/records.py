@@ -19,11 +19,11 @@ from reszoo.tuning.accelerators import description
 from reszoo.tuning.budget import COUNTED_COSTS
 from reszoo.tuning.job import Outcome
 from reszoo.tuning.measures import OBJECTIVE_COSTS, metric
-from reszoo.tuning.proposals import OUTCOME, PLACE
+from reszoo.tuning.proposals import OUTCOME, PLACE, SCORE
 from reszoo.tuning.results import tidy
 from reszoo.tuning.setup import Setup
 from reszoo.tuning.space import Candidate
-from reszoo.tuning.study import COSTS, NOTE, ORIGIN, ROWS, SCORE, Study
+from reszoo.tuning.study import COSTS, NOTE, ORIGIN, ROWS, Study
 
 MAX_EQUAL_FAILURES = 3
 """The search stops after so many builds in a row that failed with the same error."""

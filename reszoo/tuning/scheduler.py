@@ -6,14 +6,13 @@ import math
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import optuna
 from optuna.distributions import CategoricalDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
 
-from reszoo.errors import ReszooError
 from reszoo.tuning.accelerators import accelerators, environments
 from reszoo.tuning.axes import Answers, Point
 from reszoo.tuning.proposals import (
@@ -32,7 +31,7 @@ from reszoo.tuning.proposals import (
 from reszoo.tuning.queue import adopt, requeue
 from reszoo.tuning.records import Ending, Records, TrialEnd, TrialFailed
 from reszoo.tuning.setup import Setup
-from reszoo.tuning.storage import add_successor, database_errors, requeue_orphans
+from reszoo.tuning.storage import add_successor, database_errors, requeue_orphans, use_of
 from reszoo.tuning.study import Study
 from reszoo.tuning.trial_run import TrialRuns
 from reszoo.tuning.worker_process import Worker
@@ -101,13 +100,8 @@ class Scheduler:
                 worker.stop()
             self._setup.latency.stop()
         if self._errors:
-            error = self._errors[0]
-            causes = [cause for cause in _causes(error) if isinstance(cause, database_errors())]
-            if causes:
-                hint = "make room or repair the connection, and run the same again: the study resumes"
-                got = f"a file or a database that cannot be written ({str(causes[-1]).splitlines()[0]})"
-                raise ReszooError(str(self._study.folder), got=got, hint=hint) from error
-            raise error
+            with use_of(self._study.folder):
+                raise self._errors[0]
 
     def _requeue_failed(self) -> None:
         """Queues failed trials again: the search was restarted, so their cause may have been fixed."""
@@ -240,13 +234,6 @@ class Scheduler:
         if POINT not in self._storage.get_trial(trial._trial_id).user_attrs:
             raise Exhausted
         return self._setup.space.ask(Answers(lambda name, _: _suggested_value(trial, name, proposals)))
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """An error, the one it was raised for, and so on."""
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
 
 
 def _suggested_value(trial: optuna.Trial, name: str, proposals: Proposals) -> Any:

@@ -35,6 +35,7 @@ from reszoo.tuning.storage import (
     create_or_load,
     quiet,
     recorded_settings,
+    use_of,
 )
 from reszoo.tuning.study import Study
 from reszoo.tuning.worker_process import Worker
@@ -200,7 +201,7 @@ class Search(Study):
         self.setup.feasible.check_any()
         other = None if extends is None else extendable(extends, self.setup)
         # Processes that start together must create the tables one after another.
-        with _locked(folder):
+        with _locked(folder), use_of(folder):
             self.storage = connect(storage or folder / DATABASE, heartbeat=heartbeat, grace=grace)
             before = recorded_settings(self.storage, name)
             if before:
@@ -232,7 +233,7 @@ class Search(Study):
         Raises:
             ReszooError: a point outside the space or over budget.
         """
-        with quiet:
+        with quiet, use_of(self.folder):
             enqueue(self.engine, point, self.setup.feasible, self.setup.proposals)
         return self
 

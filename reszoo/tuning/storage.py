@@ -6,8 +6,8 @@ import datetime
 import sqlite3
 import threading
 import warnings
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,10 @@ SETTINGS, DATABASE = "plan", "study.db"
 """The study attribute that holds its settings (version 0.1 called them so), and the name of its SQLite file."""
 HEARTBEAT, GRACE = 10, 60
 """Seconds between signs of life, and until a trial without one is resumed by another process."""
+LOCK_SECONDS = 60
+"""How long an SQLite file may be locked by another process."""
+REMEDY = "make room, repair the connection or wait for a lock, and run the same again: the study resumes"
+"""For a database or a disk that cannot be used."""
 
 
 class _Quiet:
@@ -59,6 +63,14 @@ quiet = _Quiet()
 """Used around every Optuna call that logs or emits ExperimentalWarning: heartbeats, samplers."""
 
 
+class _Storage(optuna.storages.RDBStorage):
+    """A storage of which a missed sign of life ends nothing: the next one may be written."""
+
+    def record_heartbeat(self, trial_id: int) -> None:
+        with suppress(optuna.exceptions.StorageInternalError):
+            super().record_heartbeat(trial_id)
+
+
 def connect(database: str | Path, *, heartbeat: int = HEARTBEAT, grace: int = GRACE) -> optuna.storages.RDBStorage:
     """Returns a storage whose running trials record heartbeats.
 
@@ -74,13 +86,15 @@ def connect(database: str | Path, *, heartbeat: int = HEARTBEAT, grace: int = GR
 
     url = database if isinstance(database, str) else f"sqlite:///{DATABASE}"
     # Several processes may write to one SQLite file: wait for its lock.
-    options: dict[str, Any] = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {"pool_pre_ping": True}
+    options: dict[str, Any] = (
+        {"connect_args": {"timeout": LOCK_SECONDS}} if url.startswith("sqlite") else {"pool_pre_ping": True}
+    )
     if isinstance(database, Path):
         # The path itself, not a URL: that would need `?`, `%` and braces quoted, and Optuna formats it.
-        options = {"creator": lambda: sqlite3.connect(database, timeout=60, check_same_thread=False)}
+        options = {"creator": lambda: sqlite3.connect(database, timeout=LOCK_SECONDS, check_same_thread=False)}
 
-    def storage() -> optuna.storages.RDBStorage:
-        return optuna.storages.RDBStorage(
+    def storage() -> _Storage:
+        return _Storage(
             url,
             engine_kwargs=options,
             heartbeat_interval=heartbeat,
@@ -97,9 +111,8 @@ def connect(database: str | Path, *, heartbeat: int = HEARTBEAT, grace: int = GR
                 return storage()
     except (SQLAlchemyError, ArgumentError, ImportError, RuntimeError) as error:
         message = str(error).splitlines()[0]
-        hint = (
-            "the run folders beside it are intact; restore a backup if there is one" if url.startswith("sqlite") else ""
-        )
+        broken = "malformed" in message or "not a database" in message
+        hint = "the run folders beside it are intact; restore a backup if there is one" if broken else REMEDY
         address = without_password(database) if isinstance(database, str) else str(database)
         raise ReszooError("storage", got=f"{address} ({message})", expected="a database", hint=hint) from None
 
@@ -109,6 +122,32 @@ def database_errors() -> tuple[type[Exception], ...]:
     from sqlalchemy.exc import SQLAlchemyError
 
     return (optuna.exceptions.StorageInternalError, SQLAlchemyError, OSError)
+
+
+@contextmanager
+def use_of(folder: Path) -> Iterator[None]:
+    """Turns errors of a study's disk or database into one that says how to go on.
+
+    Raises:
+        ReszooError: in place of such an error, or of one that it has caused.
+    """
+    try:
+        yield
+    except ReszooError:
+        raise
+    except Exception as error:
+        causes = [cause for cause in _causes(error) if isinstance(cause, database_errors())]
+        if not causes:
+            raise
+        got = f"a file or a database that cannot be used ({str(causes[-1]).splitlines()[0]})"
+        raise ReszooError(str(folder), got=got, hint=REMEDY) from error
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An error, the one it was raised for, and so on."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def without_password(url: str) -> str:

@@ -22,22 +22,12 @@ from reszoo.training.run_folder import HISTORY
 from reszoo.tuning.axes import Point
 from reszoo.tuning.job import Source
 from reszoo.tuning.measures import metric, objectives_of
-from reszoo.tuning.outputs import Outputs
+from reszoo.tuning.outputs import SOURCE, Outputs
 from reszoo.tuning.page import study_page, trials_csv
-from reszoo.tuning.proposals import (
-    OUTCOME,
-    PLACE,
-    POINT,
-    PROCESS,
-    RETRY,
-    SCORE as SCORE,
-    START,
-    derive_seed,
-    is_proposal,
-)
+from reszoo.tuning.proposals import OUTCOME, PLACE, POINT, PROCESS, RETRY, SCORE, START, derive_seed, is_proposal
 from reszoo.tuning.results import Trial, best_of, front, fronts, numbers_to_keep, ranked
 from reszoo.tuning.space import Candidate, Space, space as get_space
-from reszoo.tuning.storage import DATABASE, SETTINGS, connect, foreign_study_error, space_in
+from reszoo.tuning.storage import DATABASE, SETTINGS, connect, foreign_study_error, space_in, use_of
 from reszoo.tuning.trainer import retrain
 from reszoo.tuning.worker_process import Worker
 from reszoo.types import KerasModel
@@ -100,7 +90,9 @@ class Study(Outputs):
     def trials(self) -> list[Trial]:
         """All trials, in the order of their proposals."""
         latest: dict[int, FrozenTrial] = {}
-        for trial in self.engine.get_trials(deepcopy=False):
+        with use_of(self.folder):
+            trials = self.engine.get_trials(deepcopy=False)
+        for trial in trials:
             if POINT in trial.user_attrs and (is_proposal(trial) or RETRY in trial.user_attrs):
                 # Of a trial and those that resume it, the last one has the current state.
                 latest[trial.user_attrs[PLACE]] = trial
@@ -159,24 +151,24 @@ class Study(Outputs):
 
         Args:
             trial: a trial of this study, or its number.
-            data: what `open_data` takes; a study that `reszoo.Search` opened has them.
+            data: what `open_data` takes; by default those of the study, which are recorded for files, folders and named
+                data sets.
 
         Raises:
             ReszooError: no such trial, other data, or a training that fails.
         """
         number = trial if isinstance(trial, int) else trial.number
-        chosen = next((each for each in self.trials if each.number == number), None)
-        if chosen is None:
-            raise ReszooError("retrain", got=number, expected=f"a trial of the study, 0 to {len(self.trials) - 1}")
-        retrain(chosen, self.settings, self._source(data), worker=self._worker())
+        with use_of(self.folder):
+            retrain(self._numbered(number), self.settings, self._source(data), worker=self._worker())
         self.check()
-        return next(each for each in self.trials if each.number == number)
+        return self._numbered(number)
 
     def _source(self, data: Any) -> Source:
-        if data is None:
-            hint = "study.retrain(number, data=...), or on reszoo.Search(space, data, folder=...)"
-            raise ReszooError("retrain", got="no data", expected="the data of the study", hint=hint)
-        return data if isinstance(data, Source) else Source(data, seed=int(self.settings["seed"]))
+        record = {"data": data} if data is not None else self.engine.user_attrs.get(SOURCE, {})
+        if not record:
+            hint = "name them: study.retrain(number, data=...)"
+            raise ReszooError("retrain", got="a study on data in memory", expected="the data of the study", hint=hint)
+        return data if isinstance(data, Source) else Source(**record, seed=int(self.settings["seed"]))
 
     def _worker(self) -> Worker:
         return Worker()
@@ -190,9 +182,11 @@ class Study(Outputs):
 
         Its pictures and `trials.csv` are beside it.
         """
-        file = write(self.page(), folder or self.folder)
-        with atomic_write(file.with_name("trials.csv")) as temporary:
-            temporary.write_text(trials_csv(self.trials), encoding="utf-8")
+        page, folder = self.page(), Path(folder or self.folder)
+        with use_of(folder):
+            file = write(page, folder)
+            with atomic_write(file.with_name("trials.csv")) as temporary:
+                temporary.write_text(trials_csv(self.trials), encoding="utf-8")
         return file
 
     # The methods of keras-tuner's tuners.
@@ -209,9 +203,8 @@ class Study(Outputs):
         """Prints the best trials."""
         for trial in ranked(self.trials)[:num_trials]:
             values = ", ".join(f"{name} {value}" for name, value in trial.point.items())
-            print(
-                f"trial {trial.number}: {trial.score:.4f} ({trial.state}; {trial.costs['params']:,} params; {values})"
-            )
+            text = f"{trial.state}; {trial.costs['params']:,} params; {values}"
+            print(f"trial {trial.number}: {trial.score:.4f} ({text})")
 
     def _trial(self, number: int, trial: FrozenTrial) -> Trial:
         attributes = trial.user_attrs
@@ -292,7 +285,8 @@ def open_study(folder: str | Path, *, storage: str | None = None, name: str = "r
     if storage is None and not (folder / DATABASE).exists():
         raise ReszooError(str(folder), got=f"no {DATABASE}", expected="the folder of a study (reszoo search)")
     try:
-        engine = optuna.load_study(storage=connect(storage or folder / DATABASE), study_name=name)
+        with use_of(folder):
+            engine = optuna.load_study(storage=connect(storage or folder / DATABASE), study_name=name)
     except KeyError:
         raise ReszooError("storage", got=f"no study {name!r}", hint="create it with reszoo.search") from None
     if SETTINGS not in engine.user_attrs:

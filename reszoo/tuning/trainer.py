@@ -167,6 +167,8 @@ def retrain(trial: Trial, settings: Mapping[str, Any], source: Source, *, worker
         raise ReszooError(where, got=f"a trial that is {trial.state}", expected="a trial with a score")
     folder = trial.folder.with_name(f"{trial.folder.name}.again").absolute()
     shutil.rmtree(folder, ignore_errors=True)
+    # A disk that cannot be written is an error before a worker starts.
+    folder.mkdir(parents=True)
     folders = [folder] if folds is None else [folder / f"fold{number}" for number in range(1, folds + 1)]
     seed = derive_seed(settings["seed"], "trial", trial.number)
     recipe, jobs = trial.recipe, []

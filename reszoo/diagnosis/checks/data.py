@@ -52,13 +52,14 @@ def bad_values(program: Program) -> Iterator[Cause]:
 def scale_causes(program: Program) -> Iterator[Cause]:
     """Yields causes in the scale of inputs (unfit for the initial weights, with no norm behind) and true values."""
     rows = program.finite_rows[:ROWS]
-    x = tree.map_structure(lambda part: part[rows], program.x)
+    x = program.inputs(rows)
     readers = [(step, slot) for step, slot in _first_readers(program) if not program.followed_by_norm(step)]
     slots = [*dict.fromkeys(slot for _, slot in readers)]
     values = program.graph.read(x, outputs=slots) if len(rows) and slots else {}
     for slot, value in values.items():
         size = float(np.sqrt(np.mean(np.square(value, dtype="float64"))))
-        if size <= LARGE and not 0 < size < SMALL:
+        # Bags of words are nearly all zeros; what is not zero has to be small.
+        if size <= LARGE and not 0 < size * np.sqrt(value.size / max(np.count_nonzero(value), 1)) < SMALL:
             continue
         flat = value.reshape(-1, value.shape[-1])
         deviations = flat.std(axis=0, dtype="float64")
@@ -126,17 +127,20 @@ def label_causes(program: Program) -> Iterator[Cause]:
             )
 
 
-def unrelated_labels(program: Program, *, seed: int) -> Iterator[Cause]:
-    """Yields labels that two probes predict no better than permuted ones: ridge regression, linear and with a kernel.
+def relation_causes(program: Program, *, seed: int) -> Iterator[Cause]:
+    """Yields what two probes, a linear one and one with a Gaussian kernel, say of inputs and true values.
 
-    Suspected only, and from 200 examples on: a relation that neither probe finds may exist.
+    Labels that neither predicts better than permuted ones are unrelated to the inputs; where only the second one does,
+    a single layer misses what a hidden one would find. Suspected only, and from 200 examples on: a relation that
+    neither probe finds may exist.
     """
     rows = program.finite_rows[:PROBED]
     for output in program.outputs:
         features, target = features_of(program, rows), _target(output.y[rows], output.form)
         if features is None or target is None or len(rows) < FEWEST or (target == target[:1]).all():
             continue
-        score, chance = _probe(features, target, seed)
+        (linear, kernel), (linear_chance, kernel_chance) = _probes(features, target, seed)
+        score, chance = max(linear, kernel), max(linear_chance, kernel_chance)
         if score <= chance:
             yield Cause(
                 "labels",
@@ -147,6 +151,21 @@ def unrelated_labels(program: Program, *, seed: int) -> Iterator[Cause]:
                 certain=False,
                 evidence={"variance explained": score, "permuted labels, greatest": chance},
             )
+        elif len(program.weighted) == 1 and linear <= linear_chance and kernel > 2 * kernel_chance:
+            yield Cause(
+                "layers",
+                f"one weighted layer, and no linear relation between inputs and true values in {len(rows)} examples: a "
+                f"linear probe explains {linear:.1%} of the variance of held-out ones (permuted ones up to "
+                f"{linear_chance:.1%}), one with a Gaussian kernel {kernel:.1%} (up to {kernel_chance:.1%})",
+                "a hidden layer is missing",
+                HIDDEN,
+                certain=False,
+                evidence={"linear probe": linear, "kernel probe": kernel, "permuted labels, greatest": kernel_chance},
+            )
+
+
+HIDDEN = "x = keras.layers.Dense(64, activation='relu', kernel_initializer='he_normal')(x)  # before the last layer"
+"""The remedy for a missing layer."""
 
 
 def features_of(program: Program, rows: Array) -> Array | None:
@@ -180,8 +199,8 @@ def _target(y: Array, form: str) -> Array | None:
     return y
 
 
-def _probe(features: Array, target: Array, seed: int) -> tuple[float, float]:
-    """Returns the greater held-out R2 of two ridge probes, and the greatest one of permuted targets."""
+def _probes(features: Array, target: Array, seed: int) -> tuple[list[float], list[float]]:
+    """Returns the held-out R2 of a linear and a kernel ridge probe, and the greatest ones of permuted targets."""
     random = np.random.default_rng(seed)
     order = random.permutation(len(features))
     half = len(order) // 2
@@ -202,5 +221,4 @@ def _probe(features: Array, target: Array, seed: int) -> tuple[float, float]:
         # The squared correlation does not depend on the penalty's shrinkage.
         products = (predictions * truth).sum(axis=(1, 2))
         scores.append(np.sign(products) * products**2 / np.maximum(norms, 1e-12))
-    best = np.max(scores, axis=0)
-    return float(best[0]), float(best[1:].max())
+    return [float(one[0]) for one in scores], [float(one[1:].max()) for one in scores]

@@ -10,9 +10,8 @@ import numpy as np
 from keras import ops, tree
 
 from reszoo.diagnosis.causes import Cause
-from reszoo.diagnosis.fresh import fresh_weights
 from reszoo.diagnosis.graph import Slot, Step
-from reszoo.diagnosis.initial import Size, looks_initial, size_of
+from reszoo.diagnosis.initial import Size, fresh_weights, looks_initial, size_of
 from reszoo.diagnosis.objective import penalty
 from reszoo.diagnosis.program import Program
 from reszoo.diagnosis.units import activation_name

@@ -7,7 +7,7 @@ from math import isfinite
 
 import keras
 import numpy as np
-from keras import ops, tree
+from keras import ops
 
 from reszoo.diagnosis.causes import Cause
 from reszoo.diagnosis.measures.census import BROKEN, STRAINED, Census, blocked
@@ -107,7 +107,7 @@ def norm_causes(program: Program, rows: Array, *, baseline: float) -> Iterator[C
     output = program.outputs[0]
     if not norms or not program.steps_taken or output.loss is None or not isfinite(baseline):
         return
-    x = tree.map_structure(lambda part: part[rows], program.x)
+    x = program.inputs(rows)
     losses = []
     for statistics in ("batch", "moving"):
         values = graph.run(x, outputs=[graph.output], statistics=statistics)[graph.output]

@@ -6,17 +6,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import zip_longest
 from math import isfinite
+from typing import Any
 
 import keras
 import numpy as np
 from keras import tree
 
 from reszoo.diagnosis.causes import Cause
-from reszoo.diagnosis.checks.data import features_of
+from reszoo.diagnosis.checks.data import HIDDEN, features_of
+from reszoo.diagnosis.examples import class_numbers
 from reszoo.diagnosis.program import Program
-from reszoo.diagnosis.stopwatch import stopwatch
-from reszoo.diagnosis.trial import OneBatch, Trainee, Trial
-from reszoo.diagnosis.weighting import class_numbers
+from reszoo.diagnosis.trial import OneBatch, Trainee, Trial, stopwatch
 from reszoo.types import Array, KerasModel
 
 COUNT = 16
@@ -52,7 +52,12 @@ def one_batch(program: Program, trial: Trial, trainee: Trainee) -> OneBatch | No
 
 
 def one_batch_causes(
-    program: Program, run: OneBatch, *, relaxed: Callable[[], Trainee], control: Callable[[], Trainee | None]
+    program: Program,
+    run: OneBatch,
+    *,
+    relaxed: Callable[[], Trainee],
+    other: Callable[[], Trainee],
+    control: Callable[[], Trainee | None],
 ) -> Iterator[Cause]:
     """Yields why a network cannot fit a few examples.
 
@@ -60,6 +65,7 @@ def one_batch_causes(
         program: the program.
         run: its training on them.
         relaxed: returns the program without dropout and weight penalties.
+        other: returns the program with the optimizer of the control.
         control: returns a network of one hidden layer, for the same examples; None if there is none for such inputs.
     """
     if run.gain >= FAILS:
@@ -81,20 +87,38 @@ def one_batch_causes(
                 evidence={"gain": run.gain, "without": free.gain},
             )
             return
-    other = control()
-    plain = None if other is None else _fit(other, np.arange(len(rows)), other.rate)
+    network = control()
+    plain = None if network is None else _fit(network, np.arange(len(rows)), network.rate)
     if plain is None or plain.gain < FITS:
         return
+    same = other()
+    for rate in (same.rate, same.rate / 10):
+        adam = _fit(same, rows, rate)
+        if adam is not None and adam.gain >= FITS:
+            yield Cause(
+                "optimizer",
+                f"{seen}; with Adam at {rate:g} in place of {_described(program.optimizer)} {adam.gain:.0%}",
+                "the steps are too small or in a useless direction, at every learning rate that was tried",
+                f"optimizer=keras.optimizers.Adam({rate:g})",
+                certain=False,
+                evidence={"gain": run.gain, "with Adam": adam.gain},
+            )
+            return
     shallow = len(program.weighted) < 2
-    remedy = "x = keras.layers.Dense(64, activation='relu', kernel_initializer='he_normal')(x)  # before the last layer"
     yield Cause(
         "layers" if shallow else "layer_properties",
         f"{seen}; a network of one hidden layer of {UNITS} units gets {plain.gain:.0%} below it",
         "a hidden layer is missing" if shallow else "a layer lets too little pass, or the wrong thing",
-        remedy if shallow else "wider layers: the narrowest one decides what the last one can tell apart",
+        HIDDEN if shallow else "wider layers: the narrowest one decides what the last one can tell apart",
         certain=False,
         evidence={"gain": run.gain, "one hidden layer": plain.gain},
     )
+
+
+def with_adam(program: Program, copy: KerasModel, seed: int) -> Trainee:
+    """Returns a copy of a program, or another network in its place, that trains with Adam at 0.01."""
+    optimizer = keras.optimizers.Adam(0.01)
+    return Trainee(program, copy, rate=0.01, loss=program.outputs[0].loss, seed=seed, optimizer=optimizer)
 
 
 def reference(program: Program, rows: Array, seed: int) -> Trainee | None:
@@ -111,7 +135,14 @@ def reference(program: Program, rows: Array, seed: int) -> Trainee | None:
     model = keras.Model(inputs, keras.layers.Activation(output.activation)(x))
     few = replace(output, y=output.y[rows], weights=output.weights_of(rows))
     alone = replace(program, x=features.astype("float32"), outputs=(few,))
-    return Trainee(alone, model, rate=0.01, loss=output.loss, seed=seed, optimizer=keras.optimizers.Adam(0.01))
+    return with_adam(alone, model, seed)
+
+
+def _described(optimizer: Any) -> str:
+    """Returns the class of an optimizer with what limits its steps: `SGD(clipnorm=1e-06)`."""
+    limits = {name: getattr(optimizer, name, None) for name in ("clipnorm", "clipvalue", "global_clipnorm")}
+    text = ", ".join(f"{name}={value:g}" for name, value in limits.items() if value is not None)
+    return f"{type(optimizer).__name__}{f'({text})' if text else ''}"
 
 
 def _fit(trainee: Trainee, rows: Array, rate: float) -> OneBatch | None:

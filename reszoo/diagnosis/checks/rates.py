@@ -1,4 +1,4 @@
-"""Causes that a trial shows: a learning rate that is too high or too low, and training that stops early."""
+"""The settings of training: rates out of the usual ones, and those that a trial shows to be; steps, batches."""
 
 from __future__ import annotations
 
@@ -7,11 +7,17 @@ from itertools import pairwise
 from math import isfinite
 from typing import NamedTuple
 
-from reszoo.diagnosis.causes import Cause
-from reszoo.diagnosis.program import Program
-from reszoo.diagnosis.stopwatch import stopwatch
-from reszoo.diagnosis.trial import Run, Trainee, Trial
+import keras
 
+from reszoo.diagnosis.causes import Cause
+from reszoo.diagnosis.program import USUAL_STEPS, Program
+from reszoo.diagnosis.trial import Run, Trainee, Trial, stopwatch
+
+USUAL = {"SGD": (1e-5, 1.0), "Adadelta": (1e-3, 10.0), "Adagrad": (1e-4, 1.0), "Ftrl": (1e-4, 1.0)}
+"""Optimizer -> usual learning rates; the defaults of Keras and the papers lie inside."""
+ADAPTIVE = (1e-6, 0.1)
+"""Those of optimizers that divide by the size of the gradient (Adam, RMSprop, ...): a step moves every weight by about
+the rate."""
 LEAST = 0.05
 """Gain over the best constant prediction below which no rate counts as learning anything."""
 SHARE = 0.2
@@ -24,8 +30,8 @@ CALMER = 3.0
 LONGEST = 600
 """Steps to which the program's own training is followed."""
 SECONDS = 4.0
-USUAL_STEPS = 1000
-"""Steps of a training whose length is unknown."""
+FADED = 0.01
+"""Share of a schedule's greatest rate below which training goes on in name only."""
 HORIZON = 10
 """Steps over which momentum and Adam average gradients (1 / (1 - 0.9))."""
 
@@ -161,3 +167,63 @@ def _epochs(updates: int, marks: list[Mark], trial: Trial) -> Iterator[Cause]:
         certain=False,
         evidence=evidence,
     )
+
+
+def rate_causes(program: Program) -> Iterator[Cause]:
+    """Yields learning rates outside the usual ones of the optimizer."""
+    rate = program.rate
+    if rate is None:
+        return
+    name = type(program.optimizer).__name__
+    low, high = USUAL.get(name, ADAPTIVE)
+    if low <= rate * (1 + 1e-6) and rate <= high * (1 + 1e-6):
+        return
+    size = "high" if rate > high else "low"
+    usual = 0.01 if name in USUAL else 0.001
+    yield Cause(
+        "learning_rate",
+        f"the learning rate {rate:g} of {name} is unusually {size}",
+        "the weights overshoot" if size == "high" else "the weights hardly move",
+        f"optimizer=keras.optimizers.{name}({usual:g})",
+        certain=False,
+        evidence={
+            "learning rate": rate,
+            f"{'greatest' if size == 'high' else 'least'} usual one": high if size == "high" else low,
+        },
+    )
+
+
+def schedule_causes(program: Program) -> Iterator[Cause]:
+    """Yields a schedule that has faded away within the first epoch and a twentieth of the training, or is always 0."""
+    rates, rate = program.rates, program.rate
+    if not rates or rate is None:
+        return
+    last, end = max((step for step, value in rates.items() if value > FADED * rate), default=0), max(rates)
+    if last > min(end / 20, program.steps_of_epoch):
+        return
+    yield Cause(
+        "learning_rate",
+        f"the schedule begins at {rates[0]:.3g} and is at {rates[end]:.3g} after {end} steps; it is below a hundredth "
+        f"of its greatest rate {'from the start' if rate == 0 else f'after at most {last + end // 40 + 1} steps'}",
+        "the weights stay where they are then",
+        f"keras.optimizers.schedules.CosineDecay({rate or 0.001:.3g}, decay_steps)  # the steps of the whole training",
+        certain=False,
+        evidence={"steps": float(end), "last step above a hundredth": float(last)},
+    )
+
+
+def batch_causes(program: Program) -> Iterator[Cause]:
+    """Yields a batch of one example for a batch norm of vectors, whose variance is then zero."""
+    norms = [
+        layer
+        for layer in program.layers
+        if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable and len(layer.input.shape) == 2
+    ]
+    if program.batch_size == 1 and norms:
+        yield Cause(
+            "batch_size",
+            f"batches of one example and the batch norm {norms[0].name}",
+            "the mean of one example is the example itself: the norm returns its beta whatever the input is",
+            "model.fit(..., batch_size=32)",
+            evidence={"batch size": 1},
+        )

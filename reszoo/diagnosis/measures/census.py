@@ -11,8 +11,8 @@ from keras import ops
 
 from reszoo.diagnosis.anatomy import Anatomy, preserve_variables
 from reszoo.diagnosis.flatten import flatten
-from reszoo.diagnosis.fresh import fresh_weights
 from reszoo.diagnosis.graph import Graph
+from reszoo.diagnosis.initial import fresh_weights
 from reszoo.diagnosis.measures.result import Level, Result
 from reszoo.diagnosis.objective import Loss
 from reszoo.diagnosis.units import Units, channel_axis, units_of
@@ -24,6 +24,8 @@ PASSES = 4
 from the second on, one with a gate from the third."""
 FEW = 1e-4
 """Share of numbers without gradient at which no further gradient is taken."""
+DRAWS = 5
+"""Draws of fresh weights, of which the greatest shares are the control."""
 STEP = 0.02
 """Size of a step relative to that of the variable (root mean squares)."""
 KINDS = ("dead", "saturated", "duplicated")
@@ -91,8 +93,8 @@ def census(model: KerasModel | Anatomy, x: Tensor, y: Tensor, *, loss: Loss | st
     norms use the statistics of the batch, as in training; the model stays unchanged, bit for bit. A unit that is dead
     for these examples may be active for others: pass a few hundred.
 
-    Control: the shares for fresh weights (kernels by He 2015, biases 0) on the same data, taken where there is
-    something to compare; a unit that reads the same number in every example can be dead without any fault.
+    Control: the greatest shares of five draws of fresh weights (kernels by He 2015, biases 0) on the same data, taken
+    where there is something to compare; a unit that reads one number in every example can be dead without any fault.
 
     Example:
         >>> import keras, numpy as np, reszoo
@@ -270,9 +272,17 @@ def _suspect(silent: list[Array], units: Iterable[Units]) -> bool:
 
 
 def _fresh(network: Anatomy, x: Tensor, labels: Array, loss: Loss | str | None) -> dict[str, float]:
-    """Returns the shares for fresh weights, of one draw."""
+    """Returns the shares for fresh weights, the greatest of several draws.
+
+    Numbers without gradient come by whole units: how much they vary by chance only other draws tell.
+    """
+    draws = [_fresh_draw(network, x, labels, loss, seed) for seed in range(DRAWS)]
+    return {name: max(draw[name] for draw in draws) for name in draws[0]}
+
+
+def _fresh_draw(network: Anatomy, x: Tensor, labels: Array, loss: Loss | str | None, seed: int) -> dict[str, float]:
     variables = network.graph.model.trainable_variables
-    values = fresh_weights(variables, seed=0)
+    values = fresh_weights(variables, seed=seed)
     tensors = _tensors(values, variables)
     units = [*units_of(network.graph, x, zip(variables, tensors, strict=True))]
     total = max(sum(layer.count for layer in units), 1)

@@ -100,11 +100,11 @@ def gradient_profile(
         shuffled = np.random.default_rng(seed).permutation(labels)
         _, shuffled_slopes = network.gradients(x, shuffled, **settings)
     count = len(network.trunk)
-    norms, rms = zip(*map(_sizes, slopes[:count]), strict=True)
+    norms, rms = zip(*map(sizes, slopes[:count]), strict=True)
     ratio = ratio_of(rms)
-    control = ratio_of([_sizes(slope)[1] for slope in shuffled_slopes])
+    control = ratio_of([sizes(slope)[1] for slope in shuffled_slopes])
     parts = {part: ratio_of([rms[at[0] + 1], rms[at[-1] + 1]]) for part, at in network.parts.items()}
-    weight_norms = [_sizes(slope)[0] for slope in slopes[count:]]
+    weight_norms = [sizes(slope)[0] for slope in slopes[count:]]
     gain, shape = _fit(rms)
     level, verdict = _verdict(network, rms, ratio, gain)
     return GradientProfile(
@@ -131,7 +131,7 @@ def block_gradients(
     """Returns the gradient at h_0, ..., h_N (root mean square) and no more, for a look while a model trains."""
     with preserve_variables(network.graph.model):
         _, slopes = network.gradients(x, network.targets(y, loss), at=network.trunk, loss=loss, statistics=statistics)
-    return tuple(_sizes(slope)[1] for slope in slopes)
+    return tuple(sizes(slope)[1] for slope in slopes)
 
 
 def _kernels(network: Anatomy) -> list[KerasVariable]:
@@ -144,13 +144,13 @@ def _kernels(network: Anatomy) -> list[KerasVariable]:
     return kernels if len(kernels) == 2 else []
 
 
-def _sizes(slope: Array) -> tuple[float, float]:
+def sizes(value: Array) -> tuple[float, float]:
     """Returns norm and root mean square, scaled first and summed in float64: squares of small gradients underflow."""
-    greatest = float(np.abs(slope).max(initial=0.0))
+    greatest = float(np.abs(value).max(initial=0.0))
     if not np.isfinite(greatest) or greatest == 0:
         return greatest, greatest
-    norm = greatest * float(np.sqrt(((slope / greatest) ** 2).sum(dtype="float64")))
-    return norm, norm / float(np.sqrt(slope.size))
+    norm = greatest * float(np.sqrt(((value / greatest) ** 2).sum(dtype="float64")))
+    return norm, norm / float(np.sqrt(value.size))
 
 
 def ratio_of(values: Sequence[float]) -> float:

@@ -11,7 +11,8 @@ from keras import tree
 
 from reszoo.diagnosis.anatomy import Anatomy, preserve_variables, take_apart
 from reszoo.diagnosis.graph import Statistics
-from reszoo.diagnosis.measures.result import Result
+from reszoo.diagnosis.measures.result import Level, Result
+from reszoo.diagnosis.program import is_norm
 from reszoo.errors import ReszooError
 from reszoo.report.profiles import Panel
 from reszoo.types import Array, KerasModel, Tensor
@@ -51,8 +52,9 @@ class Information(Result):
     title: ClassVar[str] = "information"
     thresholds: ClassVar[str] = (
         "whether a linear probe reads the class at the last block better than probes of shuffled labels do (19 "
-        "permutations, p = 0.05), by a tenth of what the first block is better; broken where it does not. R2 of the "
-        "input has no threshold: a trained classifier loses the input (Alain 2016)"
+        "permutations, p = 0.05), by a tenth of what the first block is better; broken where it does not and no norm "
+        "keeps the inputs apart, so that training could find it again. R2 of the input has no threshold: a trained "
+        "classifier loses the input (Alain 2016)"
     )
 
     control_names: ClassVar[Mapping[str, str]] = {
@@ -136,9 +138,11 @@ def information(
     first = values[network.trunk[indices[0]]].reshape(len(labels), -1)
     advantage = readouts[0].probe - _chance(first, targets, random)
     lost = advantage > 0 and not probe - chance > KEPT * advantage
+    normed = any(is_norm(step.layer) for step in network.graph.steps)
+    level: Level = "healthy" if not lost else "unknown" if normed else "broken"
     return Information(
         model=network.name,
-        level="broken" if lost else "healthy",
+        level=level,
         verdict=f"at the last block a linear model recovers {r2:.2f} of the input's variance and the class of "
         f"{probe:.0%} of held-out examples (from a random projection: {projected.r2:.2f} and {projected.probe:.0%}; by "
         f"chance up to {chance:.0%})",

@@ -11,6 +11,7 @@ from keras import tree
 
 from reszoo.diagnosis.anatomy import Anatomy, preserve_variables, take_apart
 from reszoo.diagnosis.graph import Statistics
+from reszoo.diagnosis.measures.gradient_profile import sizes
 from reszoo.diagnosis.measures.result import Level, Result, level_of
 from reszoo.report.profiles import Panel
 from reszoo.types import Array, KerasModel, Tensor
@@ -83,15 +84,15 @@ def signal_propagation(
         values = network.graph.read(x, outputs=slots, statistics=statistics)
         control = network.graph.read(_noise(x, seed), outputs=network.trunk, statistics=statistics)
     trunk = [values[slot] for slot in network.trunk]
-    sizes = [_rms(value) for value in trunk]
-    noise = [_rms(control[slot]) for slot in (network.trunk[0], network.trunk[-1])]
+    lengths = [sizes(value)[1] for value in trunk]
+    noise = [sizes(control[slot])[1] for slot in (network.trunk[0], network.trunk[-1])]
     channels = [value.reshape(-1, value.shape[-1]).astype("float64") for value in trunk]
     ratio = tuple(
-        _rms(values[block.branch]) / _rms(values[block.shortcut]) if block.residual else float("nan")  # type: ignore[index]
+        sizes(values[block.branch])[1] / sizes(values[block.shortcut])[1] if block.residual else float("nan")  # type: ignore[index]
         for block in network.blocks
     )
-    growth = sizes[-1] / sizes[0] if sizes[0] else float("nan")
-    level, verdict = _signal_verdict(sizes, growth, ratio)
+    growth = lengths[-1] / lengths[0] if lengths[0] else float("nan")
+    level, verdict = _signal_verdict(lengths, growth, ratio)
     return SignalPropagation(
         model=network.name,
         level=level,
@@ -100,7 +101,7 @@ def signal_propagation(
         blocks=tuple(block.name for block in network.blocks),
         squared_mean=tuple(float((value.mean(axis=0) ** 2).mean()) for value in channels),
         variance=tuple(float(value.var(axis=0).mean()) for value in channels),
-        rms=tuple(sizes),
+        rms=tuple(lengths),
         growth=growth,
         responses=tuple(
             float(values[block.branch if block.branch is not None else block.output].std(dtype="float64"))
@@ -271,10 +272,3 @@ def _noise(x: Tensor, seed: int) -> Tensor:
         return random.normal(np.mean(array), np.std(array) or 1.0, array.shape).astype("float32")
 
     return tree.map_structure(noise, x)
-
-
-def _rms(value: Array) -> float:
-    greatest = float(np.abs(value).max(initial=0.0))
-    if not np.isfinite(greatest) or greatest == 0:
-        return greatest
-    return greatest * float(np.sqrt(np.mean((value / greatest) ** 2, dtype="float64")))
