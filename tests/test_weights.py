@@ -156,6 +156,7 @@ FORMS = {
     "torchvision_deep": small(stem={"kernel": 3, "depth": 3}),
     "torchvision_pool": small(shortcut="pool_project"),
     "torchvision_d": small("resnet50d"),
+    "torchvision_linear_gates": small(block={"attention": "se"}),
     "cifar_option_a": small("resnet20_cifar"),
     "cifar_option_b": small("resnet20_cifar", shortcut="project"),
     "resnetv2": small("preact_resnet50"),
@@ -427,7 +428,7 @@ def test_norms_without_statistics_mean_standardized_kernels_in_bit(tmp_path):
 
 CONFIGS = [
     ({"architecture": "resnet50"}, None),
-    ({"architecture": "resnetblur50"}, ["resnetblur50", "another network"]),
+    ({"architecture": "resnetblur50"}, ["resnetblur50", "pad by reflection"]),
     ({"architecture": "ecaresnet50t"}, ["ecaresnet50t"]),
     ({"architectures": ["RegNetModel"]}, ["RegNetModel"]),
     ({"architecture": "resnet50", "model_args": {"num_classes": 3}}, None),
