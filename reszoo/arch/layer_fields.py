@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from itertools import product
 from math import sqrt
 from typing import Any, NamedTuple
 
-from reszoo.arch.parts import Activation, Init, shortest_ratio, squeeze_width
+from reszoo.arch.parts import Activation, Init, shortest_ratio, squeeze_fields
 
 Config = dict[str, Any]
 
@@ -123,23 +122,6 @@ def _ratios(by_width: list[tuple[int, dict[str, Config]]]) -> tuple[list[float],
         [(stage * ratio, unit) for ratio, unit in zip(ratios, units[:-1], strict=False)] for stage, units in widths
     ]
     return ratios, [1.0, *(shortest_ratio(stage) for stage in hidden[1:])]
-
-
-def squeeze_fields(widths: Sequence[tuple[int, int]]) -> Config:
-    """Returns reduction and multiple of squeeze-and-excitation from the widths of blocks and of their squeezes.
-
-    Example:
-        >>> from reszoo.arch.layer_fields import squeeze_fields
-        >>> squeeze_fields([(256, 64), (512, 128)]), squeeze_fields([(64, 4), (128, 8)])
-        ({'reduction': 4, 'multiple': 8}, {'reduction': 16, 'multiple': 1})
-    """
-    options = product((8, 1, 2, 4, 16, 32), (16, 8, 4, 2, *range(1, max(widths, default=(1, 1))[0] + 1)))
-    fitting = (
-        {"reduction": reduction, "multiple": multiple}
-        for multiple, reduction in (options if widths else ())
-        if all(squeeze_width(width, reduction, multiple) == squeeze for width, squeeze in widths)
-    )
-    return next(fitting, {})
 
 
 def _start(layers: Mapping[str, LayerDescription]) -> str:

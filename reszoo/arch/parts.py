@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field, Strict
@@ -75,6 +76,23 @@ def squeeze_width(width: int, reduction: int, multiple: int) -> int:
         (8, 4, 16)
     """
     return max(multiple, int(width / reduction + multiple / 2) // multiple * multiple)
+
+
+def squeeze_fields(widths: Sequence[tuple[int, int]]) -> dict[str, int]:
+    """Returns reduction and multiple of squeeze-and-excitation from the widths of blocks and of their squeezes.
+
+    Example:
+        >>> from reszoo.arch.parts import squeeze_fields
+        >>> squeeze_fields([(256, 64), (512, 128)]), squeeze_fields([(64, 4), (128, 8)])
+        ({'reduction': 4, 'multiple': 8}, {'reduction': 16, 'multiple': 1})
+    """
+    options = product((8, 1, 2, 4, 16, 32), (16, 8, 4, 2, *range(1, max(widths, default=(1, 1))[0] + 1)))
+    fitting = (
+        {"reduction": reduction, "multiple": multiple}
+        for multiple, reduction in (options if widths else ())
+        if all(squeeze_width(width, reduction, multiple) == squeeze for width, squeeze in widths)
+    )
+    return next(fitting, {})
 
 
 class Stage(FrozenModel):

@@ -13,6 +13,7 @@ from optuna.trial import FrozenTrial
 
 from reszoo.atomic import atomic_write
 from reszoo.data.labels import Task
+from reszoo.data.sources import Data, DataSource
 from reszoo.errors import ReszooError
 from reszoo.notebook import html_table
 from reszoo.report.page import Page
@@ -143,7 +144,7 @@ class Study(Outputs):
                 self._damaged[trial.number] = str(file)
         return self._damaged
 
-    def retrain(self, trial: Trial | int, /, *, data: Any = None) -> Trial:
+    def retrain(self, trial: Trial | int, /, *, data: Data | DataSource | Source | None = None) -> Trial:
         """Returns a trial after it was trained again here, from its seed and recipe, because its weights were lost.
 
         On the same machine history and score are the same as before; on another one they may differ by rounding. The
@@ -163,7 +164,7 @@ class Study(Outputs):
         self.check()
         return self._numbered(number)
 
-    def _source(self, data: Any) -> Source:
+    def _source(self, data: Data | DataSource | Source | None) -> Source:
         record = {"data": data} if data is not None else self.engine.user_attrs.get(SOURCE, {})
         if not record:
             hint = "name them: study.retrain(number, data=...)"

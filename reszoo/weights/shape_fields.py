@@ -6,8 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from reszoo.arch.layer_fields import squeeze_fields
-from reszoo.arch.parts import shortest_ratio
+from reszoo.arch.parts import shortest_ratio, squeeze_fields
 from reszoo.errors import ReszooError
 from reszoo.weights.dialects import Dialect
 from reszoo.weights.translated import Translated, network_name
