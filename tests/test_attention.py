@@ -1,11 +1,15 @@
 """Files with gates of channels: squeeze-and-excitation of any reduction, and ECA, beside the code they come from."""
 
+import functools
 import json
 import math
 
+import keras
 import pytest
 from conftest import refused
-from test_open_files import Net, assert_outputs, outputs, save
+from keras import layers as L
+from test_infer import randomise
+from test_open_files import Net, X, assert_outputs, outputs, save
 
 import reszoo
 
@@ -106,6 +110,35 @@ def test_gates_stay_in_saved_and_converted_files(tmp_path, name):
     assert_outputs(reszoo.from_checkpoint(tmp_path / "net.safetensors"), outputs(net))
     reszoo.convert(tmp_path / "net.keras", tmp_path / "again.pth")
     assert_outputs(reszoo.from_checkpoint(tmp_path / "again.pth"), outputs(net))
+
+
+def keras_gate(y, width, *, kind, bias):
+    gate = L.GlobalAveragePooling2D(keepdims=kind == "convolutions")(y)
+    gate = L.Reshape((1, 1, width))(gate) if kind == "reshape first" else gate
+    weighted = functools.partial(L.Conv2D, kernel_size=1) if kind == "convolutions" else L.Dense
+    gate = weighted(width // 2, activation="relu", use_bias=bias)(gate)
+    gate = weighted(width, activation="sigmoid", use_bias=bias)(gate)
+    gate = L.Reshape((1, 1, width))(gate) if kind == "reshape last" else gate
+    return L.Multiply()([gate, y] if kind == "reshape last" else [y, gate])
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("kind", ["convolutions", "reshape first", "reshape last"])
+def test_gates_of_a_keras_graph(tmp_path, kind, bias):
+    image = keras.Input((16, 16, 3))
+    x = L.ReLU()(L.BatchNormalization()(L.Conv2D(8, 3, padding="same", use_bias=False)(image)))
+    for width, stride in ((8, 1), (16, 2)):
+        y = L.Conv2D(width, 3, strides=stride, padding="same", use_bias=False)(x)
+        y = L.Conv2D(width, 3, padding="same", use_bias=False)(L.ReLU()(L.BatchNormalization()(y)))
+        y = keras_gate(L.BatchNormalization()(y), width, kind=kind, bias=bias)
+        if stride > 1:
+            x = L.BatchNormalization()(L.Conv2D(width, 1, strides=stride, use_bias=False)(x))
+        x = L.ReLU()(L.Add()([x, y]))
+    network = randomise(keras.Model(image, L.Dense(5)(L.GlobalAveragePooling2D()(x))))
+    network.save(tmp_path / "net.keras")
+    loaded = reszoo.from_checkpoint(tmp_path / "net.keras")
+    assert loaded.report.spec.block.reduction == 2
+    assert_outputs(loaded, keras.ops.convert_to_numpy(network(X, training=False)))
 
 
 @pytest.mark.parametrize(

@@ -85,7 +85,7 @@ class Export:
         return self
 
 
-def post(model, fold="none", pool=None):
+def post(model, fold="none", pool=None, gate=lambda export, x, block: x):
     export = Export(model, fold)
     x = export.add("Relu", [export.conv("x", "stem_conv", "stem_norm", 2)], "stem_act")
     x = export.add("MaxPool", [x], "stem_pool", kernel_shape=[3, 3], strides=[2, 2], pads=[1] * 4, ceil_mode=0)
@@ -93,7 +93,7 @@ def post(model, fold="none", pool=None):
         block, stride = f"stage{stage}_block1", 1 if stage == 1 else 2
         y = export.conv(x, f"{block}_unit1_conv", f"{block}_unit1_norm", stride)
         y = export.add("Relu", [y], f"{block}_unit1_act")
-        y = export.conv(y, f"{block}_unit2_conv", f"{block}_unit2_norm")
+        y = gate(export, export.conv(y, f"{block}_unit2_conv", f"{block}_unit2_norm"), block)
         if stage > 1 and pool is not None:
             x = export.add("AveragePool", [x], f"{block}_pool", kernel_shape=[2, 2], strides=[2, 2], **pool)
         if stage > 1:
@@ -243,7 +243,7 @@ def with_operation(operation):
         (lambda: changed("Conv", (None, 3, None, None), pads=[2, 2, 3, 3]), ["padding [2, 2, 3, 3]"]),
         (lambda: changed("BatchNormalization", training_mode=1), ["norms in training"]),
         (lambda: relu_as(post(network()), ("Gelu", {"approximate": "tanh"})), ["an approximate Gelu"]),
-        (lambda: relu_as(post(network()), ("Softmax", {}), ("Mul", {})), ["the operation Mul"]),
+        (lambda: relu_as(post(network()), ("Softmax", {}), ("Mul", {})), ["(scale) after stem_norm"]),
         (lambda: onnx.model([onnx.node("Relu", ("x",), "logits")], []), ["no tensors"]),
         (lambda: onnx.model([onnx.node("Relu", ("x",), "y")] * 32769, []), ["more than 32,768 nodes"]),
         (
@@ -288,9 +288,27 @@ def zeros_before(export, x, block, width, *, at_once, behind):
         names = [f"{block}_{word}{number}" for word in values]
         export.arrays += [(name, np.array(each, "int64")) for name, each in zip(names, values.values(), strict=True)]
         x = export.add("Slice", [x, *names], f"{block}_slice{number}")
-    pads = [0, 0 if behind else width // 2, 0, 0, 0, width if behind else width - width // 2, 0, 0]
-    export.arrays.append((f"{block}_pads", np.array(pads, "int64")))
+    before, after = (0, width) if behind else (width // 2, width - width // 2)
+    if not at_once:
+        return export.add("Pad", [x, computed_pads(export, block, before, after)], f"{block}_zeros", mode="constant")
+    export.arrays.append((f"{block}_pads", np.array([0, before, 0, 0, 0, after, 0, 0], "int64")))
     return export.add("Pad", [x, f"{block}_pads"], f"{block}_zeros", mode="constant")
+
+
+def computed_pads(export, block, before, after):
+    """What PyTorch writes for the sizes of a padding: they are turned round by nodes."""
+    constants = {"pads": [0, 0, 0, 0, before, after], "two": [2], "pairs": [-1, 2], "last": [-1], "first": [0]}
+    constants |= {"end": [-(2**63) + 1]}
+    names = {word: f"{block}_{word}" for word in constants}
+    export.arrays += [(names[word], np.array(numbers, "int64")) for word, numbers in constants.items()]
+    rest = export.add("ConstantOfShape", [names["two"]], f"{block}_rest")
+    every = export.add("Concat", [names["pads"], rest], f"{block}_every", axis=0)
+    pairs = export.add("Reshape", [every, names["pairs"]], f"{block}_rows")
+    turned = [pairs, names["last"], names["end"], names["first"], names["last"]]
+    turned = export.add("Slice", turned, f"{block}_turned")
+    turned = export.add("Transpose", [turned], f"{block}_columns", perm=[1, 0])
+    flat = export.add("Reshape", [turned, names["last"]], f"{block}_flat")
+    return export.add("Cast", [flat], f"{block}_whole", to=7)
 
 
 def option_a(model, *, at_once, behind):
@@ -334,3 +352,24 @@ def test_an_array_is_a_bias_by_its_axes(tmp_path, shape, texts):
     (tmp_path / "net.onnx").write_bytes(with_vector(shape))
     with refused(texts):
         reszoo.from_checkpoint(tmp_path / "net.onnx")
+
+
+def gate(export, x, block):
+    """Squeeze-and-excitation of two convolutions with biases."""
+    y = export.add("GlobalAveragePool", [x], f"{block}_se_pool")
+    for word, activation in (("reduce", "Relu"), ("expand", "Sigmoid")):
+        layer = export.model.get_layer(f"{block}_se_{word}_conv")
+        kernel = np.asarray(layer.kernel).transpose(3, 2, 0, 1)
+        weights = [export.keep(f"{block}_{word}_w", kernel), export.keep(f"{block}_{word}_b", np.array(layer.bias))]
+        y = export.add("Conv", [y, *weights], f"{block}_{word}", kernel_shape=[1, 1], pads=[0] * 4, strides=[1, 1])
+        y = export.add(activation, [y], f"{block}_{word}_act")
+    return export.add("Mul", [x, y], f"{block}_scale")
+
+
+def test_squeeze_and_excitation(tmp_path):
+    model = network(block={"attention": "se", "reduction": 4, "multiple": 1})
+    (tmp_path / "net.onnx").write_bytes(post(model, gate=gate).bytes())
+    loaded = reszoo.from_checkpoint(tmp_path / "net.onnx")
+    expected = model.predict(X, verbose=0)
+    np.testing.assert_allclose(loaded.model.predict(X, verbose=0), expected, atol=1e-5 * abs(expected).max())
+    assert loaded.report.spec.block.reduction == 4

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from itertools import product
 from typing import Any, NamedTuple
 
+from reszoo.arch.layer_fields import squeeze_fields
 from reszoo.arch.parts import ORDERS, PADS, shortest_ratio
 from reszoo.arch.spec import NetSpec
 from reszoo.config import valid_name
@@ -159,7 +160,9 @@ def _path(steps: Steps, number: int) -> list[int]:
 def _specs(steps: Steps, head: _Head, regions: list[_Region], name: str, where: str) -> Iterator[NetSpec]:
     """Yields specs with the settings of the graph; what single layers do not determine is tried."""
     first = regions[0]
-    convs = [step for step in steps[: first.add] if step.kind == "conv"]
+    convs = [step for step in steps[: first.add] if step.kind == "conv" and "gate" not in step.settings]
+    squeezes = [step.settings["squeeze"] for step in steps if "squeeze" in step.settings]
+    attention = {"attention": "se", **squeeze_fields(squeezes)} if squeezes else {}
     in_blocks = {step.name for region in regions for step in (*region.units, *region.shortcut)}
     stem = [step for step in convs if step.name not in in_blocks]
     if not stem:
@@ -202,7 +205,7 @@ def _specs(steps: Steps, head: _Head, regions: list[_Region], name: str, where: 
     pads = any(step.kind == "pad" for region in regions for step in region.shortcut)
     shortcuts = ("project", "project_all", "pool_project") if projects else PADS if pads else ("project",)
     for order, shortcut, projection in product(ORDERS, shortcuts, ("norm", "bare")):
-        block = {"body": body, "order": order, "shortcut": shortcut, "projection": projection}
+        block = {"body": body, "order": order, "shortcut": shortcut, "projection": projection, **attention}
         try:
             yield NetSpec.model_validate(fields | {"block": block | {"stride_at": _stride_at(regions)}})
         except ValueError:

@@ -62,7 +62,34 @@ def steps_of(config: Config, where: str) -> tuple[Step, ...]:
     except (KeyError, IndexError, TypeError, ValueError, AttributeError, RecursionError) as error:
         got = f"an invalid configuration of a Keras model ({type(error).__name__}: {error})"
         raise ReszooError(where, got=got) from None
-    return _reachable(reader.steps, output)
+    return _with_gates(_reachable(reader.steps, output))
+
+
+def _with_gates(steps: tuple[Step, ...]) -> tuple[Step, ...]:
+    """Returns the steps with the layers of squeeze-and-excitation as convolutions of 1x1 with a bias.
+
+    A product names the widths of the two layers of its gate, and reads the map first.
+    """
+    result = [*steps]
+    for number, step in enumerate(steps):
+        if step.kind != "scale" or len(step.inputs) != 2:
+            continue
+        source, gate = sorted(step.inputs)
+        layers, place = [], gate
+        while steps[place].kind in ("act", "dense", "conv"):
+            layers += [place] if steps[place].kind != "act" else []
+            place = steps[place].inputs[0]
+        if steps[place].kind != "global_pool" or steps[place].inputs != (source,) or len(layers) != 2:
+            continue
+        for each in layers:
+            result[each] = steps[each]._replace(kind="conv", settings={**_SINGLE, **steps[each].settings, "bias": True})
+        widths = tuple(steps[each].settings["width"] for each in layers)
+        result[number] = step._replace(inputs=(source, gate), settings={"squeeze": widths})
+    return tuple(result)
+
+
+_SINGLE = {"kernel": 1, "stride": 1, "padding": "valid", "dilation": 1, "groups": 1, "gate": True}
+"""Settings of a dense layer in a gate, as those of a convolution; the first ones of a convolution are its own."""
 
 
 def _reachable(steps: list[Step], output: int) -> tuple[Step, ...]:
@@ -151,7 +178,7 @@ class _Reader:
             if inputs:
                 return inputs[0]
             return self._add("input", name, (), shape=config.get("batch_shape") or config["batch_input_shape"])
-        if kind in IDENTITIES or (kind == "Reshape" and _is_flat(config)):
+        if kind in IDENTITIES or (kind == "Reshape" and (_is_flat(config) or self._is_pixel(config, inputs[0]))):
             return inputs[0]
         if kind in NORMALIZERS and self.steps[inputs[0]].kind == "input":
             self.steps[inputs[0]].settings.setdefault("normalizers", []).append(name)
@@ -171,6 +198,13 @@ class _Reader:
         activation = settings.pop("activation", None)
         number = self._add(step, name, tuple(inputs), **settings)
         return number if activation is None else self._activation(activation, name, number)
+
+    def _is_pixel(self, config: Config, number: int) -> bool:
+        """Whether a layer gives features the shape of a map of one pixel."""
+        while self.steps[number].kind == "act":
+            number = self.steps[number].inputs[0]
+        is_single = [*(config.get("target_shape") or ())][:-1] == [1, 1]
+        return is_single and self.steps[number].kind in ("global_pool", "dense")
 
     def _activation(self, activation: Any, name: str, number: int) -> int:
         settings = activation_settings(activation)

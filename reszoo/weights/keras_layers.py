@@ -140,6 +140,7 @@ _LAYERS: dict[str, tuple[str, Any]] = {
     "ZeroPadding2D": ("zero_pad", _zero_pad),
     "Flatten": ("flatten", lambda config: {}),
     "Add": ("add", lambda config: {}),
+    "Multiply": ("scale", lambda config: {}),
     "Merge": ("add", lambda config: {} if config.get("mode") == "sum" else None),
     "TFOpLambda": ("add", lambda config: {} if config.get("function") in ("__operators__.add", "math.add") else None),
 }

@@ -46,6 +46,8 @@ def from_graph(checkpoint: Checkpoint, named: Translated, *, is_known: bool) -> 
             if "HDF5" not in checkpoint.container and layer in read.norms:
                 # Numbered variables were named as if the norm had all of them.
                 variable = dict(zip(_NUMBERED, read.norms[layer], strict=False)).get(variable, variable)
+            if theirs[layer].endswith("_conv") and len(tensor.shape) == 2:
+                tensor = tensor.reshaped((1, 1, *tensor.shape))
             tensors[f"{theirs[layer]}/{variable}"] = NamedTensor(tensor, name)
         elif layer not in head_names:
             unknown.append(name)

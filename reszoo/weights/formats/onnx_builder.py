@@ -148,10 +148,14 @@ class Builder:
         for layer in self.layers:
             for source in {*self._sources(layer)}:
                 readers.setdefault(source, []).append(layer)
+        pooled: set[str] = set()
         for layer in [*self.layers] if norms else []:
             config = layer["config"]
             name = config["name"]
-            if layer["class_name"] != "Conv2D" or not config["use_bias"] or name in normed:
+            if layer["class_name"].startswith("Global") or pooled.issuperset(self._sources(layer) or [""]):
+                # The convolutions of a gate have a bias and no norm.
+                pooled.add(name)
+            if layer["class_name"] != "Conv2D" or not config["use_bias"] or name in normed | pooled:
                 continue
             config["use_bias"] = False
             norm = f"{name}_norm"
@@ -184,6 +188,11 @@ class Builder:
         if value is None and len(node.inputs) > place and node.inputs[place]:
             value = self._array(node.inputs[place]).read().reshape(-1)[0]
         return float(value or 0)
+
+    def zeros(self, array: str, axis: int) -> int:
+        """Returns the length of an array of zeros along an axis of maps; zero if it has other numbers."""
+        tensor = self._array(array)
+        return tensor.shape[axis] if len(tensor.shape) == 4 and not tensor.read().any() else 0
 
     def shape(self, array: str) -> tuple[int, ...]:
         return self._array(array).shape

@@ -11,6 +11,8 @@ from typing import Any
 
 from reszoo.weights.formats.checkpoint import Tensor
 from reszoo.weights.formats.onnx_builder import Builder, Graph, Node, UnreadableGraphError
+from reszoo.weights.formats.onnx_constants import computed
+from reszoo.weights.formats.onnx_zeros import pad, subsampling, zeros_beside
 
 
 def keras_model(graph: Graph) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -45,9 +47,12 @@ def _add_node(builder: Builder, node: Node) -> None:
     if node.operation == "Identity" and node.inputs[0] in builder.arrays:
         builder.arrays[node.outputs[0]] = builder.arrays[node.inputs[0]]
         return
-    if node.operation not in _OPERATIONS:
-        raise UnreadableGraphError(f"the operation {node.operation} ({node.name or node.outputs[0]})")
     try:
+        if (array := computed(node, builder.arrays)) is not None:
+            builder.arrays[node.outputs[0]] = array
+            return
+        if node.operation not in _OPERATIONS:
+            raise UnreadableGraphError(f"the operation {node.operation} ({node.name or node.outputs[0]})")
         _OPERATIONS[node.operation](builder, node)
     except (KeyError, IndexError, TypeError, ValueError) as error:
         raise UnreadableGraphError(f"an invalid node {node.operation} {node.name!r} ({error})") from None
@@ -165,46 +170,6 @@ def _add(builder: Builder, node: Node) -> None:
         builder.layer("Add", node, "", tuple(builder.layer_of(name) for name in node.inputs))
 
 
-def _pad(builder: Builder, node: Node) -> None:
-    pads, axes = builder.numbers(node, 1, "pads"), builder.numbers(node, 3, "axes")
-    if axes and len(pads) == 2 * len(axes):
-        ends = dict(zip([*axes, *(axis + 4 for axis in axes)], pads, strict=True))
-        pads = [ends.get(each, 0) for each in range(8)]
-    if node.attributes.get("mode", "constant") != "constant" or len(pads) != 8:
-        raise UnreadableGraphError(f"a Pad of {pads}")
-    if builder.scalar(node, 2, "value"):
-        raise UnreadableGraphError(f"a Pad of {pads} with another number than zero")
-    channels = builder.channel_axis(node.inputs[0])
-    before_after = [pads[channels], pads[channels + 4]]
-    sides = {pads[axis + end] for axis in range(1, 4) if axis != channels for end in (0, 4)}
-    if pads[0] or pads[4] or len(sides) != 1 or (sides != {0} and any(before_after)):
-        raise UnreadableGraphError(f"a Pad of {pads}")
-    if any(before_after):
-        # Keras pads the last two of three axes.
-        builder.layer("ZeroPadding2D", node, padding=[[0, 0], before_after], data_format="channels_first")
-    else:
-        builder.layer("ZeroPadding2D", node, padding=sides.pop())
-
-
-def _slice(builder: Builder, node: Node) -> None:
-    """Adds a subsampling of a map, of both sides at once or one after the other."""
-    source = node.inputs[0]
-    before, axis_before, step_before = builder.slices.get(source, (source, 0, 1))
-    starts, ends = builder.numbers(node, 1, "starts"), builder.numbers(node, 2, "ends")
-    axes = [axis % 4 for axis in builder.numbers(node, 3, "axes") or range(len(starts))]
-    steps = builder.numbers(node, 4, "steps") or [1] * len(starts)
-    both = {1, 2, 3} - {builder.channel_axis(before)}
-    ends_behind = builder.side(before) or 2**31 - 1
-    is_whole = not any(starts) and min(ends, default=0) >= ends_behind and len({*steps}) == 1 and {*axes} <= both
-    if not is_whole or steps[0] < 1 or (axis_before and (axes == [axis_before] or steps[0] != step_before)):
-        raise UnreadableGraphError(f"a Slice of the axes {axes} from {starts} to {ends} by {steps}")
-    if len(axes) == 1 and not axis_before:
-        builder.slices[node.outputs[0]] = before, axes[0], steps[0]
-        return
-    whole = node._replace(inputs=(before,))
-    builder.layer("AveragePooling2D", whole, pool_size=[1, 1], strides=[steps[0]] * 2, padding="valid")
-
-
 def _transpose(builder: Builder, node: Node) -> None:
     axes = list(node.attributes.get("perm") or [])
     if node.inputs[0] in builder.arrays:
@@ -234,12 +199,15 @@ def _activation(builder: Builder, node: Node, kind: str) -> None:
     builder.layer("Activation", node, activation=kind)
 
 
-def _times_sigmoid(builder: Builder, node: Node) -> None:
-    """Adds SiLU, which exporters write as x times its sigmoid."""
+def _times(builder: Builder, node: Node) -> None:
+    """Adds SiLU, which exporters write as x times its sigmoid, or the product of a map and its gate."""
     gates = [(one, other) for one in node.inputs for other in node.inputs if builder.is_sigmoid_of(other, one)]
-    if not gates or len(node.inputs) != 2:
+    if len(node.inputs) != 2 or any(name in builder.arrays for name in node.inputs):
         raise UnreadableGraphError(f"the operation {node.operation} ({node.name or node.outputs[0]})")
-    builder.layer("Activation", node._replace(inputs=(gates[0][0],)), activation="silu")
+    if gates:
+        builder.layer("Activation", node._replace(inputs=(gates[0][0],)), activation="silu")
+    else:
+        builder.layer("Multiply", node, "", tuple(builder.layer_of(name) for name in node.inputs))
 
 
 def _leak(builder: Builder, node: Node) -> None:
@@ -267,8 +235,9 @@ _OPERATIONS: dict[str, Callable[[Builder, Node], None]] = {
     "Gemm": _dense,
     "MatMul": _dense,
     "Add": _add,
-    "Pad": _pad,
-    "Slice": _slice,
+    "Pad": pad,
+    "Slice": subsampling,
+    "Concat": zeros_beside,
     "Transpose": _transpose,
     "MaxPool": partial(_pool, kind="MaxPooling2D"),
     "AveragePool": partial(_pool, kind="AveragePooling2D"),
@@ -278,7 +247,7 @@ _OPERATIONS: dict[str, Callable[[Builder, Node], None]] = {
     "Relu": partial(_activation, kind="relu"),
     "Softmax": partial(_activation, kind="softmax"),
     "Sigmoid": partial(_activation, kind="sigmoid"),
-    "Mul": _times_sigmoid,
+    "Mul": _times,
     "Gelu": partial(_activation, kind="gelu"),
     "LeakyRelu": _leak,
     **dict.fromkeys(("Flatten", "Reshape", "Squeeze"), _flat),
