@@ -741,7 +741,7 @@ def test_lost_database_is_not_replaced_by_a_new_study(tmp_path):
             search(tmp_path / "s", trials=2)
 
 
-@pytest.mark.parametrize("name", ["quest?ion", "per%20cent", "a{b}", "ümlaut #1&", "100%"])
+@pytest.mark.parametrize("name", ["quest?ion", "per%20cent", "a{b}", "ümlaut #1&", "100%", "a: [b] c"])
 def test_every_folder_name(tmp_path, name):
     study = search(tmp_path / name, trials=2)
     assert {path.name for path in tmp_path.iterdir()} == {name} and (tmp_path / name / "study.db").exists()
@@ -945,13 +945,19 @@ def test_different_failures_do_not_stop_the_search(tmp_path):
     assert len(study.trials) == 8
 
 
-def test_search_resumes_after_ctrl_c(tmp_path):
-    jobs = []
+def test_search_resumes_after_ctrl_c(tmp_path, monkeypatch):
+    """The call ends after the trial under way, of which the database then says that it waits to be resumed."""
+    jobs, early, closed, stopped = [], [], threading.Event(), threading.Event()
+    monkeypatch.setattr(SimulatedWorker, "close", lambda worker: closed.set())
+    monkeypatch.setattr(SimulatedWorker, "stop", lambda worker: stopped.set())
 
     def interrupt(job):
         if not jobs:
             jobs.append(job)
             os.kill(os.getpid(), signal.SIGINT)
+            closed.wait(30)
+            # Workers are stopped once all trials have ended.
+            early.append(stopped.wait(0.3))
 
     SimulatedWorker.at[("0003", 2)] = interrupt
     # Ctrl-C is ignored where the tests run in the background.
@@ -961,6 +967,8 @@ def test_search_resumes_after_ctrl_c(tmp_path):
             search(tmp_path / "s")
     finally:
         signal.signal(signal.SIGINT, before)
+    assert early == [False]
+    assert [trial.state for trial in reszoo.open_study(tmp_path / "s").trials][3:] == ["waiting"]
     assert results(search(tmp_path / "s")) == results(search(tmp_path / "whole"))
 
 

@@ -166,7 +166,7 @@ def scaling_for_range(scaling: Scaling, white: float | None, values: Range, /, *
     if white not in STANDARD and 1 < values.high <= white and values.low >= 0:
         return RangeScaling(scaling, "")
     if values.white is None:
-        expected = f"pixels from 0 to {white:g}, 0 to 1, or 0 to 255"
+        expected = f"pixels from 0 to {' or '.join(f'{largest:g}' for largest in sorted({white, 1.0, 255.0}))}"
         kind = "normalized already?" if values.low < 0 else "more than 8 bits per channel?"
         raise ReszooError(where, got=f"{shown} ({kind})", expected=expected)
     if values.white == white:

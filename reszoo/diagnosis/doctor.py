@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from math import hypot, isfinite, isnan, sqrt
 from threading import Lock
@@ -97,7 +98,8 @@ class Doctor(keras.callbacks.Callback):
             return
         self._spent, self._begun = 0.0, perf_counter()
         self._read = self.model
-        self._program = read_program(self.model, self._x, self._y, loss=None, batch_size=None, epochs=None)
+        settings = {"loss": None, "batch_size": None, "epochs": self.params.get("epochs")}
+        self._program = replace(read_program(self.model, self._x, self._y, **settings), steps=self.params.get("steps"))
         for cause in read_causes(self._program):
             self._add(cause)
         self._dead = self._dead_share()

@@ -147,6 +147,8 @@ class Program:
     """The method with which the model computes its loss in its own way."""
     own_training: str = ""
     """The same for its training."""
+    steps: int | None = None
+    """Training steps of one epoch, where the data are but a part of what `fit` sees."""
 
     @property
     def graph(self) -> Graph:
@@ -175,7 +177,7 @@ class Program:
     @property
     def steps_of_epoch(self) -> int:
         """Returns the number of training steps of one epoch."""
-        return -(-self.count // (self.batch_size or 32))
+        return self.steps or -(-self.count // (self.batch_size or 32))
 
     @property
     def updates(self) -> int | None:
@@ -285,8 +287,8 @@ def read_program(
     rows = zip(names, graphs, losses, targets, weights, loss_weights(model), from_numbers, strict=True)
     outputs = tuple(Output(*row) for row in rows)
     own_loss = own_method(original, "compute_loss", "test_step")
-    own = {"own_loss": own_loss, "own_training": own_method(original, "train_step") or own_loss}
-    return Program(model, x, outputs, batch_size, epochs, class_weight, **own)
+    own_training = own_method(original, "train_step") or own_loss
+    return Program(model, x, outputs, batch_size, epochs, class_weight, own_loss, own_training)
 
 
 def _own_weights(layer: KerasLayer) -> list[KerasVariable]:

@@ -82,20 +82,23 @@ class Scheduler:
             worker = self._setup.worker()
             worker.environment = {**getattr(worker, "environment", {}), **environment}
             workers.append(worker)
-        threads = [threading.Thread(target=self._run_trials, args=(worker,), daemon=True) for worker in workers]
+        # Not joins of the threads: after Ctrl-C during a join, Python 3.11 takes a thread that runs for one that ended.
+        ends: list[threading.Event] = []
         try:
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                # A join without a timeout would block Ctrl-C.
-                while thread.is_alive():
-                    thread.join(POLL_SECONDS)
+            for worker in workers:
+                end = threading.Event()
+                threading.Thread(target=self._run_trials, args=(worker, end), daemon=True).start()
+                ends.append(end)
+            for end in ends:
+                # Without a timeout, Ctrl-C would have to wait.
+                while not end.wait(POLL_SECONDS):
+                    pass
         finally:
             self._stop.set()
             for worker in workers:
                 worker.close()
-            for thread in threads:
-                thread.join()
+            for end in ends:
+                end.wait()
             for worker in workers:
                 worker.stop()
             self._setup.latency.stop()
@@ -110,8 +113,8 @@ class Scheduler:
             if trial.state == TrialState.FAIL and trial.user_attrs.get(OUTCOME) in ("failed", None):
                 add_successor(self._study.engine, trial)
 
-    def _run_trials(self, worker: Worker) -> None:
-        """The loop of one thread: one trial after another, until the search ends."""
+    def _run_trials(self, worker: Worker, end: threading.Event) -> None:
+        """The loop of one thread: one trial after another, until the search ends; sets `end` then."""
         try:
             study = optuna.load_study(
                 study_name=self._study.engine.study_name,
@@ -130,6 +133,8 @@ class Scheduler:
         except BaseException as error:
             self._errors.append(error)
             self._stop.set()
+        finally:
+            end.set()
 
     def _is_over(self) -> bool:
         return self._stop.is_set() or time.monotonic() > self._deadline

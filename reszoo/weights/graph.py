@@ -6,8 +6,7 @@ from collections.abc import Iterator, Mapping
 from itertools import product
 from typing import Any, NamedTuple
 
-from reszoo.arch.layer_fields import squeeze_fields
-from reszoo.arch.parts import ORDERS, PADS, shortest_ratio
+from reszoo.arch.parts import ORDERS, PADS, shortest_ratio, squeeze_fields
 from reszoo.arch.spec import NetSpec
 from reszoo.config import valid_name
 from reszoo.errors import ReszooError
