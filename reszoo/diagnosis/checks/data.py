@@ -59,7 +59,7 @@ def scale_causes(program: Program) -> Iterator[Cause]:
     for slot, value in values.items():
         size = float(np.sqrt(np.mean(np.square(value, dtype="float64"))))
         # Bags of words are nearly all zeros; what is not zero has to be small.
-        if size <= LARGE and not 0 < size * np.sqrt(value.size / max(np.count_nonzero(value), 1)) < SMALL:
+        if size <= LARGE and not 0 < size * np.sqrt(value.size / max(int(np.count_nonzero(value)), 1)) < SMALL:
             continue
         flat = value.reshape(-1, value.shape[-1])
         deviations = flat.std(axis=0, dtype="float64")
