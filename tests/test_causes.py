@@ -13,6 +13,7 @@ import reszoo
 from reszoo.diagnosis.causes import KINDS, Cause, ranked
 from reszoo.diagnosis.checks.data import relation_causes
 from reszoo.diagnosis.copies import copy_of
+from reszoo.diagnosis.doctor import _losses_of_batches
 from reszoo.diagnosis.examination import read_causes
 from reszoo.diagnosis.examples import gather_examples, inputs_of
 from reszoo.diagnosis.losses import losses_of
@@ -477,6 +478,11 @@ def test_the_callback_sees_a_loss_that_is_nan():
     doctor = reszoo.Doctor(report=None)
     model.fit(x, y, epochs=1, verbose=0, callbacks=[doctor])
     assert "NaN" in doctor.history[0][1].seen and "1 cause" in repr(doctor)
+
+
+def test_the_callback_takes_batches_in_any_order():
+    # The means of an epoch after 1, 2 and 4 batches; the loss of the last two was 4 on average.
+    assert _losses_of_batches({2: 2.0, 1: 1.0, 4: 3.0}) == [1.0, 3.0, 4.0]
 
 
 class Poison(keras.callbacks.Callback):

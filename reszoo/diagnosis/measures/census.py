@@ -119,10 +119,11 @@ def census(model: KerasModel | Anatomy, x: Tensor, y: Tensor, *, loss: Loss | st
     with preserve_variables(graph.model):
         silent, values = _without_gradient(network, x, labels, loss)
         units = tuple(units_of(graph, x, zip(variables, values, strict=True)))
-        if _suspect([], units):
+        if max(_shares([], units).values()) > STRAINED:
             units = _lasting(units_of(graph, x, []), units)
-        suspect = _suspect(silent, units)
-        control = _fresh(network, x, labels, loss) if suspect else {}
+        shares = _shares(silent, units)
+        # Only where there is something to compare.
+        control = _fresh(network, x, labels, loss, shares) if max(shares.values()) > STRAINED else {}
         by_path = {variable.path: mask for variable, mask in zip(variables, silent, strict=True)}
         zero_inputs = sum(_zero_inputs(graph, x, by_path))
     layers = {id(step.layer): step.layer for step in graph.steps if getattr(step.layer, "weights", ())}
@@ -263,35 +264,31 @@ def _excess(share: float, control: float, count: int) -> float:
     return excess if excess * count > 3 * np.sqrt(max(control * count, 1.0)) else 0.0
 
 
-def _suspect(silent: list[Array], units: Iterable[Units]) -> bool:
-    """Returns whether there is anything that fresh weights should be compared with."""
-    without, numbers = sum(map(np.count_nonzero, silent)), sum(mask.size for mask in silent)
-    layers = [*units]
-    sick = max(sum(getattr(layer, kind) for layer in layers) for kind in KINDS) if layers else 0
-    return bool(without > STRAINED * numbers or sick > STRAINED * sum(layer.count for layer in layers))
-
-
-def _fresh(network: Anatomy, x: Tensor, labels: Array, loss: Loss | str | None) -> dict[str, float]:
-    """Returns the shares for fresh weights, the greatest of several draws.
-
-    Numbers without gradient come by whole units: how much they vary by chance only other draws tell.
-    """
-    draws = [_fresh_draw(network, x, labels, loss, seed) for seed in range(DRAWS)]
-    return {name: max(draw[name] for draw in draws) for name in draws[0]}
-
-
-def _fresh_draw(network: Anatomy, x: Tensor, labels: Array, loss: Loss | str | None, seed: int) -> dict[str, float]:
+def _fresh(
+    network: Anatomy, x: Tensor, labels: Array, loss: Loss | str | None, observed: Mapping[str, float]
+) -> dict[str, float]:
+    """Returns the shares for fresh weights, the greatest of up to five draws: silent numbers come by whole units."""
     variables = network.graph.model.trainable_variables
-    values = fresh_weights(variables, seed=seed)
-    tensors = _tensors(values, variables)
-    units = [*units_of(network.graph, x, zip(variables, tensors, strict=True))]
-    total = max(sum(layer.count for layer in units), 1)
-    shares = {kind: sum(getattr(layer, kind) for layer in units) / total for kind in KINDS}
-    shares["layers dead"] = len(blocked(units))
-    _, slopes = network.gradients(x, labels, variables=variables, values=tensors, loss=loss, statistics="batch")
-    without = sum(np.count_nonzero(slope == 0) - _padding_taps(slope == 0) for slope in slopes)
-    shares["without gradient"] = without / max(sum(slope.size for slope in slopes), 1)
-    return {f"fresh weights: {name}": float(share) for name, share in shares.items()}
+    control: dict[str, float] = {}
+    for seed in range(DRAWS):
+        tensors = _tensors(fresh_weights(variables, seed=seed), variables)
+        units = [*units_of(network.graph, x, zip(variables, tensors, strict=True))]
+        _, slopes = network.gradients(x, labels, variables=variables, values=tensors, loss=loss, statistics="batch")
+        shares = _shares([slope == 0 for slope in slopes], units) | {"layers dead": float(len(blocked(units)))}
+        control = {name: max(share, control.get(name, 0.0)) for name, share in shares.items()}
+        # More draws only where chance may still explain the rest: a share of n units varies by at most 0.5 / sqrt(n).
+        chance = max(BROKEN, 1.5 / np.sqrt(max(sum(layer.count for layer in units), 1)))
+        if not 0 < max(share - control[name] for name, share in observed.items()) < chance:
+            break
+    return {f"fresh weights: {name}": share for name, share in control.items()}
+
+
+def _shares(silent: list[Array], units: Iterable[Units]) -> dict[str, float]:
+    layers = [*units]
+    total, numbers = sum(layer.count for layer in layers), sum(mask.size for mask in silent)
+    without = sum(int(np.count_nonzero(mask)) - _padding_taps(mask) for mask in silent)
+    shares = {kind: sum(getattr(layer, kind) for layer in layers) / max(total, 1) for kind in KINDS}
+    return shares | {"without gradient": without / max(numbers, 1)}
 
 
 def _listed(names: Iterable[str]) -> str:
