@@ -33,7 +33,7 @@ LUCK = 0.1
 def curve(job):
     """Validation accuracy after every epoch: wider is better, with a little noise that depends on the seed."""
     digest = hashlib.sha256(
-        f"{job.spec.model_dump_json()} {job.recipe.learning_rate.peak} {job.seed}".encode()
+        f"{job.spec.model_dump_json(exclude_defaults=True)} {job.recipe.learning_rate.peak} {job.seed}".encode()
     ).digest()
     end = 0.5 + 0.3 * sum(stage.width for stage in job.spec.stages) / 24 + LUCK * digest[0] / 255
     return [end * (1 - 0.5**epoch) for epoch in range(1, job.recipe.epochs + 1)]

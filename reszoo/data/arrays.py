@@ -159,7 +159,8 @@ def check_inputs(name: str, x: Any) -> Array:
                 # Networks compute in float32, which ends at 3.4e+38.
                 bad = np.argwhere(~np.isfinite(x[start : start + 1024].astype("float32", copy=False)))
             if len(bad):
-                got = f"x of {x[start : start + 1024][tuple(bad[0])]:g} in example {start + bad[0][0]}"
+                value = x[start : start + 1024][tuple(bad[0])]
+                got = f"x of {'NaN' if np.isnan(value) else f'{value:g}'} in example {start + bad[0][0]}"
                 raise ReszooError(name, got=got, expected="finite numbers, at most 3.4e+38")
     if channels_first(x.shape):
         got = f"images of shape {x.shape[1:]}: channels first"

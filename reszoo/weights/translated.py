@@ -235,7 +235,10 @@ _KINDS: tuple[tuple[str, str], ...] = (
     ),
     ("a network with attention modules (ECA)", r"[._]eca\.|[._]se\.conv\.weight"),
     ("a network with global context modules (GCNet)", r"context_block\.|channel_add|[._]gc\.|[._]se\.conv_attn\."),
-    ("a network with squeeze and excitation of another form", r"[._]se(_?(module|layer|block|unit))?\d?\."),
+    (
+        "a network with squeeze and excitation of another form",
+        r"[._]se(_?(module|layer|block|unit))?\d?\.(?!fc\.[02]\.)",
+    ),
     ("a network with blur pooling, which pads by reflection, for which Keras has no layer", r"[._]filt$|[._]blur"),
     ("a YOLO network", r"(^|\.)model\.\d+\.(cv\d|m\.\d|conv)\."),
     ("a diffusion network", r"time_embed|time_embedding"),
