@@ -334,6 +334,9 @@ def search(*arguments, **keywords):
     os.kill(os.getpid(), signal.{name})
 Search.search = search
 signal.signal(signal.SIGINT, signal.default_int_handler)
+if "{name}" == "SIGHUP":
+    # The tests may run under nohup, which is respected.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 sys.argv = ["reszoo", "search", "-d", "digits", "-s", "digits_small", "-o", "study"]
 main()
 """

@@ -1038,7 +1038,7 @@ MISTAKES = {
     "a part twice": ({"train": (PICTURES, KIND), "training": (PICTURES, KIND)}, ["train, training"]),
     "two inputs": (Batches(lambda rows: ((PICTURES[rows], PICTURES[rows]), KIND[rows])), ["(tuple, ndarray)"]),
     "a row": ((np.arange(60), KIND), ["shape (60,)"]),
-    "NaN": ((np.where(np.arange(60)[:, None] == 7, np.nan, 1.0), KIND), ["x of nan in example 7"]),
+    "NaN": ((np.where(np.arange(60)[:, None] == 7, np.nan, 1.0), KIND), ["x of NaN in example 7"]),
     "too large": ((np.where(np.arange(60)[:, None] == 7, -1e300, 1.0), KIND), ["x of -1e+300 in example 7", "3.4e+38"]),
     "complex": ((PICTURES * 1j, KIND), ["complex"]),
     "other shapes later": (
