@@ -61,7 +61,7 @@ class _Candidate(NamedTuple):
     inputs: str
 
 
-class Search:
+class Alternatives:
     """Compares networks on the first example, and those that fit on all."""
 
     def __init__(
@@ -103,8 +103,8 @@ class Search:
         return []
 
     def _alternatives(self) -> list[tuple[Changes, ...]]:
-        asked = questions.still_open(self.translated, self.base, self.changes)
-        alternatives = [question.alternatives for question in asked]
+        questions_left = questions.still_open(self.translated, self.base, self.changes)
+        alternatives = [question.alternatives for question in questions_left]
         if infer.contains_spec(self.translated):
             return alternatives
         specs = [spec for spec in infer.specs(self.translated)[1:] if spec.block.shortcut == self.base.block.shortcut]

@@ -12,7 +12,7 @@ from reszoo.arch.spec import NetSpec
 from reszoo.errors import ReszooError
 from reszoo.types import Array
 from reszoo.weights import questions
-from reszoo.weights.alternatives import NOISE, TOLERANCE, Fit, Search, difference
+from reszoo.weights.alternatives import NOISE, TOLERANCE, Alternatives, Fit, difference
 from reszoo.weights.formats.checkpoint import Tensor
 from reszoo.weights.forward import UNCHANGED, check_shapes
 from reszoo.weights.origin import open_weights
@@ -99,17 +99,17 @@ def settled(
         changes: answers that are known.
         transforms: whether changed inputs are tried too.
     """
-    search = Search(translated, inputs, outputs, changes, transforms=transforms)
-    fits = search.fits()
+    alternatives = Alternatives(translated, inputs, outputs, changes, transforms=transforms)
+    fits = alternatives.fits()
     if not fits:
-        got = f"outputs that none of {search.tried} networks gives; the nearest one differs by {search.nearest:.2g}"
+        got = f"outputs that none of {alternatives.tried} networks gives; nearest: off by {alternatives.nearest:.2g}"
         hint = "other preprocessing of the inputs, or a network that no spec describes"
         raise ReszooError(translated.checkpoint.path.name, got=got, expected=f"at most {TOLERANCE:g}", hint=hint)
     best = fits[0]
     limit = max(DISTINCT * best.difference, NOISE)
     others = [fit for fit in fits[1:] if fit.difference <= limit and not _is_same(fit, best)]
     ties = tuple(_words(fit.answers, fit.inputs) for fit in others)
-    result = Settled(best.spec, best.answers, best.inputs, best.difference, search.tried, ties)
+    result = Settled(best.spec, best.answers, best.inputs, best.difference, alternatives.tried, ties)
     if ties:
         words = " or ".join((_words(best.answers, best.inputs), *ties[:4]))
         message = f"several networks give these outputs: {words}"

@@ -25,7 +25,7 @@ from the second on, one with a gate from the third."""
 FEW = 1e-4
 """Share of numbers without gradient at which no further gradient is taken."""
 DRAWS = 5
-"""Draws of fresh weights, of which the greatest shares are the control."""
+"""Most draws of fresh weights, of which the greatest shares are the control."""
 STEP = 0.02
 """Size of a step relative to that of the variable (root mean squares)."""
 KINDS = ("dead", "saturated", "duplicated")
@@ -93,8 +93,9 @@ def census(model: KerasModel | Anatomy, x: Tensor, y: Tensor, *, loss: Loss | st
     norms use the statistics of the batch, as in training; the model stays unchanged, bit for bit. A unit that is dead
     for these examples may be active for others: pass a few hundred.
 
-    Control: the greatest shares of five draws of fresh weights (kernels by He 2015, biases 0) on the same data, taken
-    where there is something to compare; a unit that reads one number in every example can be dead without any fault.
+    Control: the greatest shares of up to five draws of fresh weights (kernels by He 2015, biases 0) on the same data,
+    taken where there is something to compare; a unit that reads one number in every example can be dead without a
+    fault.
 
     Example:
         >>> import keras, numpy as np, reszoo
