@@ -28,7 +28,7 @@ import numpy as np
 from machine import describe
 
 import reszoo
-from reszoo.atomic import atomic_write
+from reszoo.files import atomic_write
 from reszoo.report.lines import Line, draw_lines
 
 

@@ -34,7 +34,7 @@ import reszoo
 
 PACKAGE = Path(reszoo.__file__).parent
 ORDER = (
-    *("_version", "types", "errors", "atomic", "strict_json", "notebook", "config", "report", "data", "arch"),
+    *("_version", "types", "errors", "files", "notebook", "config", "report", "data", "arch"),
     *("weights", "models", "applications", "surgery", "training", "tuning", "diagnosis", "experiments", "deployment"),
     *("cli", "__main__"),
 )

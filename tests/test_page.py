@@ -15,7 +15,7 @@ from xml.etree import ElementTree
 import pytest
 from scipy.stats import f_oneway
 
-from reszoo import atomic
+from reszoo import files
 from reszoo.report import pictures
 from reszoo.report.costs import Point, Step, best_so_far, draw_front, draw_progress
 from reszoo.report.effects import Sample, draw_effect, draw_interaction, groups, shares
@@ -328,7 +328,7 @@ def test_a_page_of_claims(tmp_path):
 
 def test_page_is_written_atomically(tmp_path, monkeypatch):
     file = write_page(tmp_path / "page.html", title="first", lead="", sections=[])
-    monkeypatch.setattr(atomic.os, "fsync", lambda _: (_ for _ in ()).throw(OSError("no space left")))
+    monkeypatch.setattr(files.os, "fsync", lambda _: (_ for _ in ()).throw(OSError("no space left")))
     with pytest.raises(OSError, match="no space"):
         write_page(file, title="second", lead="", sections=[])
     assert "first" in file.read_text() and list(tmp_path.iterdir()) == [file]

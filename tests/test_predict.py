@@ -23,10 +23,10 @@ from reszoo.data.dataset import range_of
 from reszoo.data.digest import digest
 from reszoo.data.ranges import Range, scaling_for_range, value_range
 from reszoo.data.sources import Data, Scaling
+from reszoo.files import strict_json
 from reszoo.report.evaluation import evaluation_page
 from reszoo.report.tables import table
 from reszoo.report.write import write
-from reszoo.strict_json import strict_json
 from reszoo.training.evaluate import dash
 from reszoo.training.evaluation_data import class_indices, select
 from reszoo.training.metadata import (

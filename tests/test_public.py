@@ -18,34 +18,33 @@ from conftest import python
 import reszoo
 from reszoo import models
 from reszoo.arch import zoo
-from reszoo.atomic import atomic_write
+from reszoo.files import atomic_write
 
 PACKAGE = Path(reszoo.__file__).parent
 
 # Package -> the packages that it may import from.
 PACKAGES = {
     "errors": set(),
-    "atomic": set(),
     "config": {"errors"},
-    "report": {"atomic"},
+    "report": set(),
     "data": {"errors", "config", "report"},
     "arch": {"errors", "config"},
-    "weights": {"errors", "atomic", "config", "arch"},
+    "weights": {"errors", "config", "arch"},
     "models": {"errors", "config", "arch", "weights"},
     "applications": {"errors", "weights", "models"},
     "surgery": {"errors", "arch"},
-    "training": {"errors", "atomic", "config", "report", "data", "arch", "weights", "models"},
-    "tuning": {"errors", "atomic", "config", "data", "arch", "weights", "models", "training", "report"},
+    "training": {"errors", "config", "report", "data", "arch", "weights", "models"},
+    "tuning": {"errors", "config", "data", "arch", "weights", "models", "training", "report"},
     "diagnosis": {"errors", "config", "data", "arch", "surgery", "report", "training"},
-    "deployment": {"errors", "atomic", "config", "report", "data", "arch", "weights", "training"},
+    "deployment": {"errors", "config", "report", "data", "arch", "weights", "training"},
 }
-# Type aliases, notebook tables and strict JSON may be imported everywhere.
-PACKAGES = {"types": set(), "notebook": set(), "strict_json": set()} | {
-    package: above | {"types", "notebook", "strict_json"} for package, above in PACKAGES.items()
+# Type aliases, notebook tables and file writes may be imported everywhere.
+PACKAGES = {"types": set(), "notebook": set(), "files": set()} | {
+    package: above | {"types", "notebook", "files"} for package, above in PACKAGES.items()
 }
 PACKAGES["experiments"] = {*PACKAGES} - {"tuning", "deployment"}
 PACKAGES["cli"] = {*PACKAGES}
-FORMATS = {"errors", "atomic", "weights.formats"}
+FORMATS = {"errors", "files", "weights.formats"}
 """Readers of untrusted files import nothing about networks."""
 PARSERS = {"struct", "zipfile", "pickletools"}
 KERAS_MODULES = {

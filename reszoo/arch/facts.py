@@ -16,7 +16,7 @@ from weakref import WeakKeyDictionary
 
 from reszoo.arch.recover import layers_of
 from reszoo.arch.spec import NetSpec
-from reszoo.strict_json import strict_json
+from reszoo.files import strict_json
 from reszoo.types import KerasLayer, KerasModel
 
 Facts = dict[str, Any]

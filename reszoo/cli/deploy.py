@@ -81,8 +81,8 @@ def bench(
     """Time a network in Keras and in other runtimes on this machine."""
     sizes = _counts("--batch", batch)
     counts = _counts("--threads", threads) if threads else None
-    from reszoo.atomic import atomic_write
     from reszoo.deployment.network import file_of
+    from reszoo.files import write_file
     from reszoo.training.evaluation_data import check_data
 
     # Before the next import loads TensorFlow.
@@ -99,8 +99,7 @@ def bench(
 
     result = run_bench(model, formats=formats, batch=sizes, threads=counts, data=data, seconds=seconds)
     if output is not None:
-        with atomic_write(output) as temporary:
-            temporary.write_text(result.to_json(), encoding="utf-8")
+        write_file(output, result.to_json())
     if as_json:
         print_json(result)
         return

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from reszoo.errors import ReszooError
-from reszoo.strict_json import strict_json
+from reszoo.files import strict_json
 
 app = typer.Typer(
     name="reszoo",

@@ -16,7 +16,7 @@ from typing import Any
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
-from reszoo.atomic import atomic_write
+from reszoo.files import write_file
 from reszoo.notebook import html_table
 from reszoo.report.pictures import Picture, printable
 
@@ -172,9 +172,7 @@ def write_page(
         main.append(_node("footer", foot))
     page = _node("html", _head(title), _node("body", main, _node("script", _source("page.js"))), lang="en")
     text = ElementTree.tostring(page, encoding="unicode", method="html")
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(file) as temporary:
-        temporary.write_bytes(f"<!DOCTYPE html>\n{text}\n".encode())
+    write_file(file, f"<!DOCTYPE html>\n{text}\n")
     return file
 
 

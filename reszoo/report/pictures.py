@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from xml.etree import ElementTree
 
-from reszoo.atomic import atomic_write
+from reszoo.files import write_file
 
 INK = "#0a0b0c"
 """The color of text and axes; the SVG of a page has `currentColor` instead."""
@@ -75,8 +75,7 @@ class Picture:
     def save(self, file: Path) -> None:
         """Writes the picture as SVG or PNG, by the suffix of the file."""
         if file.suffix == ".svg":
-            with atomic_write(file) as temporary:
-                temporary.write_bytes(self.source())
+            write_file(file, self.source())
         else:
             save(self.figure, file)
 
@@ -151,8 +150,7 @@ def save(drawing: Any, file: Path) -> None:
     """Writes a figure as PNG."""
     stream = BytesIO()
     drawing.savefig(stream, dpi=180, format="png", facecolor="white")
-    with atomic_write(file) as temporary:
-        temporary.write_bytes(stream.getvalue())
+    write_file(file, stream.getvalue())
 
 
 def hover(artist: Any, text: str) -> None:

@@ -6,9 +6,8 @@ from abc import abstractmethod
 from importlib import import_module
 from pathlib import Path
 
-from reszoo.atomic import atomic_write
+from reszoo.files import strict_json, write_file
 from reszoo.report.page import Image, Page, write_page
-from reszoo.strict_json import strict_json
 
 
 def write(page: Page, path: str | Path) -> Path:
@@ -21,7 +20,6 @@ def write(page: Page, path: str | Path) -> Path:
     """
     path = Path(path)
     file = path if path.suffix.lower() in (".html", ".htm") else path / page.file
-    file.parent.mkdir(parents=True, exist_ok=True)
     if file != path:
         _write_companions(page, path)
     return write_page(file, title=page.title, lead=page.lead, sections=page.sections, facts=page.facts, foot=page.foot)
@@ -31,13 +29,11 @@ def _write_companions(page: Page, folder: Path) -> None:
     for picture in page.pictures:
         file = folder / f"{picture.name}.png"
         if isinstance(picture, Image):
-            with atomic_write(file) as temporary:
-                temporary.write_bytes(picture.png)
+            write_file(file, picture.png)
         else:
             picture.save(file)
     if page.numbers is not None:
-        with atomic_write(folder / page.numbers_file) as temporary:
-            temporary.write_text(strict_json(page.numbers, indent=2), encoding="utf-8")
+        write_file(folder / page.numbers_file, strict_json(page.numbers, indent=2))
 
 
 class Presentable:

@@ -13,10 +13,9 @@ import keras
 from reszoo.arch.build import build
 from reszoo.arch.facts import write_facts
 from reszoo.arch.spec import NetSpec
-from reszoo.atomic import atomic_write
 from reszoo.data.sources import Data
 from reszoo.errors import ReszooError
-from reszoo.strict_json import strict_json
+from reszoo.files import atomic_write, strict_json, write_file
 from reszoo.training.losses import Targets
 from reszoo.training.metadata import facts_of, metadata_of, write_metadata
 from reszoo.training.optimizers import averaged_weights, current_rate
@@ -58,15 +57,9 @@ def restore(folder: Path, model: KerasModel) -> list[dict[str, float]]:
     return list(history)
 
 
-def write(path: Path, text: str) -> None:
-    """Writes a text file atomically."""
-    with atomic_write(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-
-
 def write_history(folder: Path, history: list[dict[str, float]]) -> None:
     """Writes the metrics of every epoch, a line each."""
-    write(folder / HISTORY, "".join(strict_json(row) + "\n" for row in history))
+    write_file(folder / HISTORY, "".join(strict_json(row) + "\n" for row in history))
 
 
 def save_model(

@@ -15,7 +15,7 @@ from reszoo.data.labels import TASKS
 from reszoo.data.ranges import scaling_for_range
 from reszoo.data.sources import Data, Scaling
 from reszoo.errors import ReszooError
-from reszoo.strict_json import strict_json
+from reszoo.files import strict_json
 from reszoo.weights.catalogue import Preprocessing, Record
 from reszoo.weights.formats.archives import append_member, checked_zip, read_member
 from reszoo.weights.formats.checkpoint import JSON_LIMIT, json_object

@@ -9,11 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, overload
 
-from reszoo.atomic import atomic_write
 from reszoo.data.ranges import scaling_for_range
 from reszoo.errors import ReszooError
+from reszoo.files import atomic_write, strict_json, write_file
 from reszoo.notebook import html_table
-from reszoo.strict_json import strict_json
 from reszoo.training.metadata import warn_of
 from reszoo.training.network import check_size, open_network, outputs_of, probabilities
 from reszoo.training.new_examples import LeftOut, NewSource, check_source, open_new
@@ -188,13 +187,11 @@ def write_predictions(predictions: Predictions, output: str | Path, /, *, every:
     """
     check_output(output)
     path = Path(output).expanduser()
-    with atomic_write(path) as temporary:
-        if path.suffix == ".csv":
-            temporary.write_text(as_csv(predictions, every=every), encoding="utf-8", newline="")
-        elif path.suffix == ".json":
-            temporary.write_text(as_json(predictions, every=every), encoding="utf-8")
-        else:
+    if path.suffix == ".npz":
+        with atomic_write(path) as temporary:
             _write_npz(predictions, temporary)
+    else:
+        write_file(path, (as_csv if path.suffix == ".csv" else as_json)(predictions, every=every))
     return path
 
 

@@ -20,6 +20,7 @@ from reszoo.arch.stacked_optimizers import innermost
 from reszoo.data.digest import combined
 from reszoo.data.sources import Data
 from reszoo.errors import ReszooError
+from reszoo.files import write_file
 from reszoo.training.batches import Batches
 from reszoo.training.callbacks import (
     BeginEpoch,
@@ -29,7 +30,7 @@ from reszoo.training.callbacks import (
     ValidateAverages,
     progress,
 )
-from reszoo.training.checkpointing import Checkpoint, restore, save_model, write
+from reszoo.training.checkpointing import Checkpoint, restore, save_model
 from reszoo.training.defaults import check_class_weights, check_recipe
 from reszoo.training.devices import ONE, Devices
 from reszoo.training.fine_tune import warn_of_batch
@@ -253,7 +254,7 @@ def _finish(
     model = stock_model(model)
     parts.targets.fold(model)
     save_model(model, folder / FINAL, data, spec, digest=checkpoint.digest)
-    write(folder / CARD, card(folder, results))
+    write_file(folder / CARD, card(folder, results))
     write_settings(folder, read_settings(folder) | {"results": results})
     return model, results
 

@@ -12,11 +12,10 @@ from filelock import FileLock, Timeout
 from pydantic import BaseModel
 
 from reszoo.arch.spec import NetSpec
-from reszoo.atomic import atomic_write
 from reszoo.data.digest import difference, digests
 from reszoo.data.sources import Data
 from reszoo.errors import ReszooError
-from reszoo.strict_json import strict_json
+from reszoo.files import strict_json, write_file
 from reszoo.training.recipes import Recipe
 from reszoo.training.selection import stale_epochs
 
@@ -116,8 +115,7 @@ def read_settings(folder: Path) -> Settings:
 
 def write_settings(folder: Path, settings: Settings) -> None:
     """Writes `run.json`."""
-    with atomic_write(folder / SETTINGS) as temporary:
-        temporary.write_text(strict_json(settings, indent=2), encoding="utf-8")
+    write_file(folder / SETTINGS, strict_json(settings, indent=2))
 
 
 def read_history(folder: Path) -> list[dict[str, float]]:

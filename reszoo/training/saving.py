@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from reszoo.arch.facts import Facts, read_facts, write_facts
-from reszoo.atomic import atomic_write
 from reszoo.data.labels import TASKS, Task
 from reszoo.data.sources import Data
 from reszoo.errors import ReszooError
+from reszoo.files import atomic_write
 from reszoo.training.metadata import Metadata, facts_of, metadata_of, write_metadata
 from reszoo.training.network import AS_THEY_ARE
 from reszoo.types import KerasModel

@@ -12,11 +12,11 @@ from typing import Any, Literal
 import yaml
 
 from reszoo.arch.ops import size
-from reszoo.atomic import atomic_write
 from reszoo.data.dataset import Data
 from reszoo.data.examples import Concatenation
 from reszoo.data.sources import open_data
 from reszoo.errors import ReszooError, UnknownNameError
+from reszoo.files import atomic_write, write_file
 from reszoo.training.metadata import warn_of
 from reszoo.training.recipes import Recipe
 from reszoo.training.run_folder import CARD, FINAL, SETTINGS
@@ -77,7 +77,7 @@ def export(trial: Trial, output: Path, board: Leaderboard, settings: Mapping[str
         with atomic_write(output / FINAL) as temporary:
             shutil.copyfile(weights, temporary)
         _write_entries(trial, output, board)
-        _write(output / CARD, _card(trial, board, settings))
+        write_file(output / CARD, _card(trial, board, settings))
     return output / FINAL
 
 
@@ -104,7 +104,7 @@ def refit(trial: Trial, data: Data, output: Path, board: Leaderboard, *, part: P
         before = (output / CARD).read_text(encoding="utf-8")
         title = "## The search"
         if title not in before:
-            _write(output / CARD, f"{before.rstrip()}\n\n{title}\n\n{_origin(trial, board)}\n{_use(trial, board)}")
+            write_file(output / CARD, f"{before.rstrip()}\n\n{title}\n\n{_origin(trial, board)}\n{_use(trial, board)}")
     return trained
 
 
@@ -170,13 +170,8 @@ def _writing(folder: Path) -> Iterator[None]:
 
 def _write_entries(trial: Trial, folder: Path, board: Leaderboard) -> None:
     name = entry_name(trial, board)
-    _write(folder / NETWORK, network_yaml(trial, name))
-    _write(folder / RECIPE, recipe_yaml(trial, name))
-
-
-def _write(file: Path, text: str) -> None:
-    with atomic_write(file) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_file(folder / NETWORK, network_yaml(trial, name))
+    write_file(folder / RECIPE, recipe_yaml(trial, name))
 
 
 def _card(trial: Trial, board: Leaderboard, settings: Mapping[str, Any]) -> str:

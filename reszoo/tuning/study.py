@@ -11,10 +11,10 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial
 
-from reszoo.atomic import atomic_write
 from reszoo.data.labels import Task
 from reszoo.data.sources import Data, DataSource
 from reszoo.errors import ReszooError
+from reszoo.files import write_file
 from reszoo.notebook import html_table
 from reszoo.report.page import Page
 from reszoo.report.write import write
@@ -186,8 +186,7 @@ class Study(Outputs):
         page, folder = self.page(), Path(folder or self.folder)
         with use_of(folder):
             file = write(page, folder)
-            with atomic_write(file.with_name("trials.csv")) as temporary:
-                temporary.write_text(trials_csv(self.trials), encoding="utf-8")
+            write_file(file.with_name("trials.csv"), trials_csv(self.trials))
         return file
 
     # The methods of keras-tuner's tuners.

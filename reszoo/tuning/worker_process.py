@@ -22,9 +22,8 @@ from typing import Any, ClassVar, Literal
 import cloudpickle
 
 from reszoo.arch.spec import NetSpec
-from reszoo.atomic import atomic_write
 from reszoo.errors import ReszooError
-from reszoo.strict_json import strict_json
+from reszoo.files import strict_json, write_file
 from reszoo.tuning.accelerators import GROWTH
 from reszoo.tuning.job import Job, Outcome, Progress, Source, Timing
 
@@ -259,8 +258,7 @@ class Latencies:
                 if outcome.state != "complete":
                     raise ReszooError(f"latency of {spec.name}", got=outcome.note)
                 seconds[key] = outcome.seconds
-                with atomic_write(self._file) as temporary:
-                    temporary.write_text(strict_json(seconds), encoding="utf-8")
+                write_file(self._file, strict_json(seconds))
             return seconds[key]
 
     def stop(self) -> None:

@@ -11,8 +11,8 @@ from typing import Any, Literal, NamedTuple
 
 from reszoo.arch.plan import plan
 from reszoo.arch.spec import NetSpec
-from reszoo.atomic import atomic_write
 from reszoo.errors import ReszooError, UnknownNameError
+from reszoo.files import atomic_write
 from reszoo.notebook import html_table
 from reszoo.types import Array, KerasModel
 from reszoo.weights.dialects import COUNTER, Dialect, dialects, variable_name
