@@ -19,7 +19,7 @@ from reszoo.data.arrays import Arrays
 from reszoo.data.digest import digests
 from reszoo.data.examples import Concatenation
 from reszoo.report.trials import interval
-from reszoo.training.selection import Metric
+from reszoo.training.recipes import Metric
 from reszoo.tuning.page import importances
 from reszoo.tuning.production import SEEN, with_validation
 

@@ -23,11 +23,10 @@ from reszoo.data.sources import Data, Scaling
 from reszoo.training.batches import Batches, mix
 from reszoo.training.defaults import fitted
 from reszoo.training.losses import Targets, loss, metrics
-from reszoo.training.recipes import Augmentation, Plateau
+from reszoo.training.recipes import Augmentation, Plateau, best_of, metric_of, plateau_factor, stale_epochs
 from reszoo.training.remarks import remarks
 from reszoo.training.run import class_weights
 from reszoo.training.run_folder import locked
-from reszoo.training.selection import best_of, metric_of, plateau_factor, stale_epochs
 
 NET = {"depths": 1, "widths": 8}
 RANDOM = np.random.default_rng(0)
@@ -536,7 +535,7 @@ def test_commands_continue_a_run_and_refuse_mistakes(tmp_path):
 def test_balanced_accuracy_is_the_mean_recall_and_can_select_epochs():
     from reszoo.training.defaults import check_recipe
     from reszoo.training.losses import BalancedAccuracy
-    from reszoo.training.selection import best_of
+    from reszoo.training.recipes import best_of
 
     random = np.random.default_rng(0)
     labels, scores = np.array([0] * 8 + [1] * 3 + [3]), random.random((12, 4))

@@ -16,8 +16,7 @@ from reszoo.arch.recover import layers_of
 from reszoo.errors import NotFiniteError
 from reszoo.training.batches import Batches, reseed
 from reszoo.training.optimizers import averaged_weights, current_rate, set_rates, steps_made
-from reszoo.training.recipes import Plateau
-from reszoo.training.selection import plateau_factor
+from reszoo.training.recipes import Plateau, plateau_factor
 from reszoo.types import KerasModel
 
 Logs = dict[str, Any] | None

@@ -19,8 +19,8 @@ from reszoo.files import atomic_write, strict_json, write_file
 from reszoo.training.losses import Targets
 from reszoo.training.metadata import facts_of, metadata_of, write_metadata
 from reszoo.training.optimizers import averaged_weights, current_rate
+from reszoo.training.recipes import best_of
 from reszoo.training.run_folder import BEST, HISTORY, STATE
-from reszoo.training.selection import best_of
 from reszoo.types import KerasModel
 
 

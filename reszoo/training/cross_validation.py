@@ -12,7 +12,7 @@ from reszoo.data.sources import DataSource, open_data
 from reszoo.errors import ReszooError
 from reszoo.notebook import html_table
 from reszoo.training.defaults import arguments_of
-from reszoo.training.selection import metric_of
+from reszoo.training.recipes import metric_of
 from reszoo.training.train import train
 from reszoo.training.trained import Trained
 

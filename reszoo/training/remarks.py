@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from reszoo.data.sources import Data
-from reszoo.training.selection import best_of
+from reszoo.training.recipes import best_of
 from reszoo.types import Array
 
 FEW_PHOTOS = 2000

@@ -16,8 +16,7 @@ from reszoo.data.digest import difference, digests
 from reszoo.data.sources import Data
 from reszoo.errors import ReszooError
 from reszoo.files import strict_json, write_file
-from reszoo.training.recipes import Recipe
-from reszoo.training.selection import stale_epochs
+from reszoo.training.recipes import Recipe, stale_epochs
 
 STATE = "state"
 HISTORY = "history.jsonl"

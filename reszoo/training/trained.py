@@ -20,7 +20,7 @@ from reszoo.report.lines import Line, draw_lines
 from reszoo.report.page import Code, Content, Gallery, Page, Section, Table
 from reszoo.report.pictures import Picture
 from reszoo.report.write import Presentable
-from reszoo.training.recipes import Recipe
+from reszoo.training.recipes import Recipe, best_of, metric_of
 from reszoo.training.run_folder import (
     BEST,
     CARD,
@@ -31,7 +31,6 @@ from reszoo.training.run_folder import (
     read_history,
     read_settings,
 )
-from reszoo.training.selection import best_of, metric_of
 from reszoo.types import KerasModel
 
 

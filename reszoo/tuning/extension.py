@@ -15,9 +15,8 @@ from optuna.trial import TrialState
 
 from reszoo.data.digest import ASPECTS
 from reszoo.errors import ReszooError
-from reszoo.training.recipes import recipe
+from reszoo.training.recipes import best_of, recipe
 from reszoo.training.run_folder import BEST, differences
-from reszoo.training.selection import best_of
 from reszoo.tuning.axes import Axis, Point, all_points, checked_point
 from reszoo.tuning.measures import OBJECTIVE_COSTS, metric
 from reszoo.tuning.proposals import KEY, OUTCOME, PLACE, POINT, SCORE, distribution

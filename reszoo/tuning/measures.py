@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from reszoo.errors import ReszooError, UnknownNameError
-from reszoo.training.recipes import MONITORS
-from reszoo.training.selection import Metric, metric_of
+from reszoo.training.recipes import MONITORS, Metric, metric_of
 from reszoo.tuning.budget import COUNTED_COSTS
 
 OBJECTIVE_COSTS = (*COUNTED_COSTS, "latency")

@@ -14,7 +14,7 @@ from typing import Literal
 import optuna
 
 from reszoo.errors import ReszooError
-from reszoo.training.selection import best_of
+from reszoo.training.recipes import best_of
 from reszoo.tuning.accelerators import description
 from reszoo.tuning.budget import COUNTED_COSTS
 from reszoo.tuning.job import Outcome

@@ -17,9 +17,8 @@ from reszoo.arch.spec import NetSpec
 from reszoo.data.sources import Data, DataSource
 from reszoo.errors import ReszooError, UnknownNameError
 from reszoo.notebook import html_table
-from reszoo.training.recipes import Recipe
+from reszoo.training.recipes import Metric, Recipe
 from reszoo.training.run_folder import BEST, FINAL, STATE
-from reszoo.training.selection import Metric
 from reszoo.training.trained import Trained
 from reszoo.types import KerasModel
 

@@ -13,8 +13,8 @@ from typing import Any
 
 from reszoo.data.digest import difference, digests
 from reszoo.errors import ReszooError
+from reszoo.training.recipes import best_of, metric_of
 from reszoo.training.run_folder import BEST
-from reszoo.training.selection import best_of, metric_of
 from reszoo.tuning.job import Job, Outcome, Progress, Source, runs_of
 from reszoo.tuning.proposals import derive_seed
 from reszoo.tuning.results import Trial
