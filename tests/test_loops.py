@@ -693,7 +693,7 @@ def test_a_killed_process_with_loops_resumes_to_equal_weights(tmp_path):
 )
 def test_runs_use_loops_where_they_pay(name, recipe, pays):
     from reszoo.training.devices import ONE
-    from reszoo.training.loops import loops_pay
+    from reszoo.training.optimizers import loops_pay
     from reszoo.training.train import _with_objects
 
     settings = reszoo.recipe("cifar_he2015", **_with_objects(recipe))

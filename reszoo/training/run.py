@@ -34,9 +34,8 @@ from reszoo.training.checkpointing import Checkpoint, restore, save_model
 from reszoo.training.defaults import check_class_weights, check_recipe
 from reszoo.training.devices import ONE, Devices
 from reszoo.training.fine_tune import warn_of_batch
-from reszoo.training.loops import loops_pay
 from reszoo.training.losses import Targets, data_loss, loss, metrics, targets_of
-from reszoo.training.optimizers import compile_for
+from reszoo.training.optimizers import compile_for, loops_pay
 from reszoo.training.recipes import Recipe
 from reszoo.training.remarks import remarks
 from reszoo.training.run_folder import (
