@@ -7,7 +7,7 @@ gives the gap with its interval.
 from pathlib import Path
 
 import reszoo
-from reszoo.report.profiles import Panel, save_profiles
+from reszoo.report.lines import Panel, save_profiles
 
 comparison = reszoo.compare(
     "resnet20_cifar",

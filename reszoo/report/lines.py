@@ -1,4 +1,4 @@
-"""Line plots: a value per epoch, per block, per depth or per learning rate."""
+"""Line plots: a value per epoch, per block, per depth or per learning rate; and panels of them for a measurement."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
-from reszoo.report.panels import Label, label_ends, panel, scale
-from reszoo.report.pictures import COLORS, INK, KINDS, SIZE, Picture, Style, hover, save, style
+from reszoo.report.panels import Label, label_ends, panel, scale, styled
+from reszoo.report.pictures import COLORS, HEIGHT, INK, KINDS, SIZE, WIDTH, Picture, Style, figure, hover, save, style
 
 WEIGHTS = {"faint": (0.9, 0.3), "normal": (1.7, 1.0), "bold": (2.6, 1.0)}
 REFERENCE = Style(COLORS["gray"], "", (0, (1, 1.5)))
@@ -176,3 +176,60 @@ def draw_rates(rates: Sequence[float], losses: Sequence[float], suggestion: floa
         fontsize=SIZE,
     )
     save(axis.figure, file)
+
+
+class Panel(NamedTuple):
+    """Curves on one pair of axes."""
+
+    title: str
+    xlabel: str
+    ylabel: str
+    curves: Mapping[str, tuple[Sequence[float], Sequence[float]]]
+    """Label -> x and y."""
+    scale: Literal["linear", "log"] = "linear"
+    """Of the y axis; a logarithmic one omits values that are not above 0."""
+    controls: Mapping[str, float] = {}
+    """Label -> the quantity where the answer is known: horizontal lines."""
+
+    @property
+    def lines(self) -> list[Line]:
+        """The curves that have a value to draw."""
+        lines = [Line(label, [*map(float, y)], at=[*map(float, x)]) for label, (x, y) in self.curves.items()]
+        return [line for line in lines if line.is_drawable(self.scale)]
+
+
+def draw_profiles(panels: Sequence[Panel], *, name: str, caption: str) -> list[Picture]:
+    """Returns a picture of every panel that has something to draw; values that are not finite are omitted.
+
+    Args:
+        panels: of one measurement.
+        name: file name of the first picture without a suffix; further ones have a number behind it.
+        caption: one sentence that says what they show.
+    """
+    full = [panel for panel in panels if panel.lines]
+    return [
+        draw_lines(
+            panel.lines,
+            name=f"{name}_{number}" if number > 1 else name,
+            title=panel.title,
+            caption=f"{caption[:1].upper()}{caption[1:].removesuffix('.')}."
+            if number == 1
+            else f"{panel.title[:1].upper()}{panel.title[1:]}: {panel.ylabel} by {panel.xlabel}.",
+            xlabel=panel.xlabel,
+            ylabel=panel.ylabel,
+            yscale=panel.scale,
+            reference=panel.controls,
+        )
+        for number, panel in enumerate(full, 1)
+    ]
+
+
+def save_profiles(panels: Sequence[Panel], file: Path, *, title: str) -> None:
+    """Writes a PNG of panels side by side."""
+    full = [panel for panel in panels if panel.lines] or list(panels[:1])
+    drawing = figure(WIDTH * len(full), HEIGHT)
+    for axis, each in zip(drawing.subplots(1, len(full), squeeze=False)[0], full, strict=True):
+        styled(axis, each.title, xlabel=each.xlabel, ylabel=each.ylabel)
+        plot_lines(axis, each.lines, yscale=each.scale, reference=each.controls)
+    drawing.suptitle(title, fontsize=12)
+    save(drawing, file)

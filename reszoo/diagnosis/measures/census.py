@@ -16,7 +16,7 @@ from reszoo.diagnosis.initial import fresh_weights
 from reszoo.diagnosis.measures.result import Level, Result
 from reszoo.diagnosis.objective import Loss
 from reszoo.diagnosis.units import Units, channel_axis, units_of
-from reszoo.report.profiles import Panel
+from reszoo.report.lines import Panel
 from reszoo.types import Array, KerasLayer, KerasModel, KerasVariable, Tensor
 
 PASSES = 4

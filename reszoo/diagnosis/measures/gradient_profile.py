@@ -12,7 +12,7 @@ from reszoo.diagnosis.anatomy import Anatomy, preserve_variables, take_apart
 from reszoo.diagnosis.graph import Statistics
 from reszoo.diagnosis.measures.result import Level, Result, level_of
 from reszoo.diagnosis.objective import Loss
-from reszoo.report.profiles import Panel
+from reszoo.report.lines import Panel
 from reszoo.types import Array, KerasModel, KerasVariable, Tensor
 
 

@@ -14,7 +14,7 @@ from reszoo.diagnosis.graph import Statistics
 from reszoo.diagnosis.measures.result import Level, Result
 from reszoo.diagnosis.program import is_norm
 from reszoo.errors import ReszooError
-from reszoo.report.profiles import Panel
+from reszoo.report.lines import Panel
 from reszoo.types import Array, KerasModel, Tensor
 
 _PENALTIES = 10.0 ** np.arange(-6, 3)

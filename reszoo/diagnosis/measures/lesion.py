@@ -15,7 +15,7 @@ from reszoo.diagnosis.blocks import Block
 from reszoo.diagnosis.graph import Change, Slot, Statistics
 from reszoo.diagnosis.measures.result import Level, Result, level_from_top
 from reszoo.errors import ReszooError
-from reszoo.report.profiles import Panel
+from reszoo.report.lines import Panel
 from reszoo.types import Array, KerasModel, Tensor
 
 

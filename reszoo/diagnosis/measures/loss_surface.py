@@ -15,7 +15,7 @@ from reszoo.diagnosis.graph import Statistics
 from reszoo.diagnosis.measures.result import Result, level_from_top
 from reszoo.diagnosis.objective import Loss
 from reszoo.errors import ReszooError
-from reszoo.report.profiles import Panel
+from reszoo.report.lines import Panel
 from reszoo.types import Array, KerasModel, KerasVariable, Tensor
 
 

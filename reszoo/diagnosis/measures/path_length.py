@@ -14,7 +14,7 @@ from reszoo.diagnosis.blocks import Block
 from reszoo.diagnosis.graph import Change, Slot, Statistics, Values
 from reszoo.diagnosis.measures.result import Result
 from reszoo.diagnosis.objective import Loss
-from reszoo.report.profiles import Panel
+from reszoo.report.lines import Panel
 from reszoo.types import KerasModel, Tensor
 
 

@@ -11,8 +11,8 @@ from textwrap import shorten
 from typing import Any, ClassVar, Literal
 
 from reszoo.notebook import html_table
+from reszoo.report.lines import Panel, draw_profiles, save_profiles
 from reszoo.report.pictures import Picture
-from reszoo.report.profiles import Panel, draw_profiles, save_profiles
 
 Level = Literal["healthy", "strained", "broken", "unknown"]
 TONES = {"healthy": "good", "strained": "fair", "broken": "bad", "unknown": "muted"}

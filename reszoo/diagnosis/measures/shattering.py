@@ -13,7 +13,7 @@ from reszoo.diagnosis.autodiff import gradient
 from reszoo.diagnosis.graph import Statistics
 from reszoo.diagnosis.measures.result import Result, level_from_top
 from reszoo.errors import ReszooError
-from reszoo.report.profiles import Panel
+from reszoo.report.lines import Panel
 from reszoo.types import Array, KerasModel, Tensor
 
 LAGS = (1, 8, 32)

@@ -13,7 +13,7 @@ from reszoo.diagnosis.anatomy import Anatomy, preserve_variables, take_apart
 from reszoo.diagnosis.graph import Statistics
 from reszoo.diagnosis.measures.gradient_profile import sizes
 from reszoo.diagnosis.measures.result import Level, Result, level_of
-from reszoo.report.profiles import Panel
+from reszoo.report.lines import Panel
 from reszoo.types import Array, KerasModel, Tensor
 
 
