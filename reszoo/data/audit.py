@@ -12,8 +12,8 @@ from reszoo.data.examples import Duplicates, Examples, count_labels, duplicates
 from reszoo.data.image_folder import LeftOut, printable
 from reszoo.data.labels import Task
 from reszoo.notebook import html_table
-from reszoo.report.bars import draw_bars
 from reszoo.report.page import Content, Page, Section, Table
+from reszoo.report.panels import draw_bars
 from reszoo.report.write import Presentable
 
 SAMPLE = 5_000

@@ -25,8 +25,8 @@ from reszoo.deployment.network import file_of, open_network
 from reszoo.deployment.signature import pack_inputs, random_inputs
 from reszoo.errors import ReszooError
 from reszoo.notebook import html_table
-from reszoo.report.bars import draw_bars
 from reszoo.report.page import Gallery, Page, Section, Table
+from reszoo.report.panels import draw_bars
 from reszoo.report.write import Presentable
 from reszoo.types import KerasModel
 
