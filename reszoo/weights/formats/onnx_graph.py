@@ -11,8 +11,7 @@ from typing import Any
 
 from reszoo.weights.formats.checkpoint import Tensor
 from reszoo.weights.formats.onnx_builder import Builder, Graph, Node, UnreadableGraphError
-from reszoo.weights.formats.onnx_constants import computed
-from reszoo.weights.formats.onnx_zeros import pad, subsampling, zeros_beside
+from reszoo.weights.formats.onnx_constants import computed, pad, subsampling, zeros_beside
 
 
 def keras_model(graph: Graph) -> tuple[dict[str, Any], dict[str, Tensor]]:
