@@ -184,7 +184,7 @@ def test_recomputation_saves_memory(backend, monkeypatch):
 CONVOLUTION = """
 import jax, keras, numpy as np
 from keras import ops
-from reszoo.arch.jax_convolution import quicken
+from reszoo.arch.layers import quicken
 
 random = np.random.default_rng(0)
 CASES = [(1, "same", 1), (2, "valid", 1), (2, "same", 2), ((3, 5), "same", 1), (3, "valid", 2)]

@@ -15,8 +15,7 @@ import numpy as np
 from keras import ops
 
 from reszoo.arch.build import channels_first, submodel
-from reszoo.arch.jax_convolution import quicken
-from reszoo.arch.layers import initializer
+from reszoo.arch.layers import initializer, quicken
 from reszoo.arch.ops import Op, Segment
 from reszoo.arch.scan import scan
 from reszoo.arch.stacked_optimizers import check_outer, private
