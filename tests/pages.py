@@ -314,7 +314,7 @@ def quickstart(_):
 
 
 def search(_):
-    return search_page(rows=ROWS, fronts={"params": [0, 4], "macs": [0, 90]}, notes=["Seed 0."], foot="versions")
+    return search_page(rows=ROWS, fronts={"params": [0, 4], "macs": [0, 90]}, foot="versions")
 
 
 PAGES = {

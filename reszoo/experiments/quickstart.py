@@ -159,7 +159,7 @@ def runs() -> Iterator[tuple[str, str]]:
     return ((name, start) for name in NETWORKS for start in RECIPES)
 
 
-def transfer(name: str, start: str, data: Data, *, seed: int = 0, verbose: str | int = "auto") -> Transferred:
+def transfer(name: str, start: str, data: Data, *, seed: int = 0) -> Transferred:
     """Returns the test accuracies of a network trained on digits with `fit()`.
 
     Args:
@@ -167,7 +167,6 @@ def transfer(name: str, start: str, data: Data, *, seed: int = 0, verbose: str |
         start: `pretrained` or `from scratch`.
         data: digits, resized to `SIZE` pixels.
         seed: of weights and data order.
-        verbose: as in `fit()`.
     """
     import keras
 
@@ -178,7 +177,7 @@ def transfer(name: str, start: str, data: Data, *, seed: int = 0, verbose: str |
     spec = zoo.spec(name, input_shape=scaled.shape, classes=len(scaled.classes))
     model = _model(spec, start, classes=len(scaled.classes))
     x, y = scaled.arrays("train")
-    history = _fit(model, x, y, load_recipe(RECIPES[start]), verbose, validation_data=scaled.arrays("test"))
+    history = _fit(model, x, y, load_recipe(RECIPES[start]), "auto", validation_data=scaled.arrays("test"))
     return Transferred(name, start, tuple(history["val_accuracy"]))
 
 

@@ -41,10 +41,10 @@ class Line:
         """The horizontal position of each value."""
         return [*map(float, self.at)] or [float(number) for number in range(1, len(self.values) + 1)]
 
-    def is_drawable(self, yscale: str, xscale: str = "linear") -> bool:
+    def is_drawable(self, yscale: str) -> bool:
         """Returns whether any value can be drawn."""
         return any(
-            _drawable(value, yscale) and _drawable(at, xscale)
+            _drawable(value, yscale) and math.isfinite(at)
             for at, value in zip(self.positions, self.values, strict=True)
         )
 

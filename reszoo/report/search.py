@@ -31,8 +31,6 @@ def search_page(
     score: str = "validation accuracy",
     direction: str = "maximize",
     facts: Mapping[str, str] | None = None,
-    notes: Sequence[str] = (),
-    pair: tuple[str, str] | None = None,
     foot: str = "",
     examples: int | None = None,
     passes: int = 1,
@@ -48,8 +46,6 @@ def search_page(
         score: name of the objective.
         direction: maximize or minimize.
         facts: further key figures at the top: feasible fraction, time, device.
-        notes: paragraphs below the introduction.
-        pair: two dimensions for the heat map; by default the two that explain most of the variance.
         foot: a line at the end, such as versions and machine.
         examples: for validation, where the score is an accuracy: it has 95 % intervals then, and is drawn as error.
         passes: examples that a network is trained on in an epoch, for the compute.
@@ -66,10 +62,10 @@ def search_page(
     fronts = {cost: (fronts or {}).get(cost, ()) for cost in COSTS}
     optimal = {number for numbers in fronts.values() for number in numbers}
     sections = [
-        Section("The study", [*notes] if scored or not rows else [*notes, "No trial has a score."]),
+        Section("The study", [] if scored or not rows else ["No trial has a score."]),
         Section(f"{score.capitalize()} and cost", front_pictures(points, fronts, score=score, examples=examples)),
         Section("The best so far", progress_picture(rows, passes=passes, score=score, examples=examples, sign=sign)),
-        Section("Effects of depth, width and other settings", _effects(scored, importances, score=score, pair=pair)),
+        Section("Effects of depth, width and other settings", _effects(scored, importances, score=score)),
         Section("Learning curves", _curves(scored, score=score)),
         Section(
             "The best network",
@@ -120,14 +116,10 @@ def _facts(rows: Sequence[Row], *, best: Row | None, score: str) -> dict[str, st
     }
 
 
-def _effects(
-    rows: Sequence[Row], importances: Mapping[str, float] | None, *, score: str, pair: tuple[str, str] | None
-) -> list[Content]:
+def _effects(rows: Sequence[Row], importances: Mapping[str, float] | None, *, score: str) -> list[Content]:
     rows, text = scores_at_common_epoch(rows, share=COMPARED)
     if len(rows) < MIN_TRIALS:
-        few = f"Too few trials ({len(rows)}) to tell what matters; from about {MIN_TRIALS} on."
-        chosen = _interaction(samples_of(rows, *pair), dimensions=pair, score=score) if pair else []
-        return [few, *chosen] if rows else []
+        return [f"Too few trials ({len(rows)}) to tell what matters; from about {MIN_TRIALS} on."] if rows else []
     names = dict.fromkeys(name for row in rows for name in row.values)
     samples = {name: samples_of(rows, name) for name in names}
     explained = {name: shares(samples[name]) for name in names}
@@ -149,7 +141,7 @@ def _effects(
         for number, name in enumerate(largest, 1)
     ]
     contents: list[Content] = [text, *_importances(importances), Gallery(pictures)]
-    dimensions = pair or next(iter(combinations(varied, 2)), None)
+    dimensions = next(iter(combinations(varied, 2)), None)
     if dimensions:
         contents += _interaction(samples_of(rows, *dimensions), dimensions=dimensions, score=score)
     return contents
@@ -172,7 +164,7 @@ def _interaction(samples: Sequence[Sample], *, dimensions: tuple[str, str], scor
     if not kinds:
         return [f"No trial has both {' and '.join(dimensions)}."]
     scores = [sample.score for sample in samples]
-    limits = (min(scores), max(scores)) if scores else None
+    limits = (min(scores), max(scores))
     maps = [
         draw_interaction(
             [sample for sample in samples if sample.kind == kind],

@@ -14,7 +14,7 @@ Z = 1.96
 """Standard errors on either side of 95 %."""
 
 
-def interval(share: float, examples: int, *, z: float = Z) -> tuple[float, float]:
+def interval(share: float, examples: int) -> tuple[float, float]:
     """Returns the 95 % interval of a share of independent examples (Wilson 1927).
 
     Example:
@@ -24,13 +24,12 @@ def interval(share: float, examples: int, *, z: float = Z) -> tuple[float, float
     Args:
         share: such as an accuracy, from 0 to 1.
         examples: on which it was measured.
-        z: standard errors on either side.
     """
     if examples < 1:
         return 0.0, 1.0
-    square = z * z / examples
+    square = Z * Z / examples
     center = (share + square / 2) / (1 + square)
-    half = z / (1 + square) * math.sqrt(share * (1 - share) / examples + square / (4 * examples))
+    half = Z / (1 + square) * math.sqrt(share * (1 - share) / examples + square / (4 * examples))
     return max(center - half, 0.0), min(center + half, 1.0)
 
 

@@ -93,10 +93,10 @@ def _preprocessing(metadata: Metadata) -> Preprocessing | None:
     )
 
 
-def write_metadata(path: Path, content: Data | Metadata | Mapping[str, Any], /, *, digest: str = "") -> None:
-    """Adds metadata, or facts, to a `.keras` file; `digest` is that of the data, where it is known."""
+def write_metadata(path: Path, content: Data | Metadata | Mapping[str, Any], /) -> None:
+    """Adds metadata, or facts, to a `.keras` file."""
     if isinstance(content, Data):
-        content = metadata_of(content, digest=digest)
+        content = metadata_of(content)
     facts = facts_of(content) if isinstance(content, Metadata) else content
     append_member(path, MEMBER, strict_json(facts))
 
