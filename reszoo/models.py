@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -39,7 +39,7 @@ class Builder(Protocol):
         prefix: str = "",
         loops: bool = False,
         recompute: bool | int = False,
-        **changes: Any,
+        **changes: object,
     ) -> KerasModel:
         """Returns the Keras model."""
 
@@ -60,7 +60,7 @@ def create(
     prefix: str = "",
     loops: bool = False,
     recompute: bool | int = False,
-    **changes: Any,
+    **changes: object,
 ) -> KerasModel:
     """Returns a Keras model of stock layers, from the name or the spec of a network.
 
@@ -132,7 +132,9 @@ def create(
     else:
         # Without a classifier its arguments are ignored, as in keras.applications.
         settings["pooling"] = pooling
-        changes["head"] = {**changes.get("head", {}), "classes": None, "pooling": "none"}
+        head = changes.get("head", {})
+        head = head.model_dump() if isinstance(head, Head) else head
+        changes["head"] = {**head, "classes": None, "pooling": "none"} if isinstance(head, Mapping) else head
     changes |= {field: value for field, value in settings.items() if value is not None}
     try:
         spec = replace(base, changes, where=base.name, also=_ARGUMENTS)

@@ -9,6 +9,7 @@ from conftest import needs, python, refused
 
 import reszoo
 from reszoo.arch import zoo
+from reszoo.arch.spec import Head
 from reszoo.errors import ReszooError
 
 FLAT = [name for name in zoo.builtin().names if len(reszoo.plan(name).blocks) < 100]
@@ -135,6 +136,14 @@ def test_arguments_match_keras_applications():
     assert resnet18(include_top=False, depths=1).output_shape == (None, None, None, 512)
     assert resnet18(include_top=False, pooling="avg", depths=1).output_shape == (None, 512)
     assert resnet18(include_top=False, pooling="max", classes=5, depths=1).output_shape == (None, 512)
+    assert resnet18(include_top=False, head=Head(classes=7, dropout=0.5), depths=1).output_shape == (
+        None,
+        None,
+        None,
+        512,
+    )
+    with pytest.raises(reszoo.ReszooError, match=r"resnet18.head: got 3"):
+        resnet18(include_top=False, head=3)
     assert resnet18(**small, classes=np.int64(5), depths=1).output_shape == (None, 5)
     assert resnet18(**small, classifier_activation=None).layers[-1].activation is keras.activations.linear
     inputs = keras.Input((40, 48, 3))

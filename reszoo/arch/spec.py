@@ -63,7 +63,7 @@ class NetSpec(FrozenModel):
             total *= stage.stride
         return total
 
-    def replace(self, **changes: Any) -> NetSpec:
+    def replace(self, **changes: object) -> NetSpec:
         """Returns this spec with changes: fields, nested fields, or the words of `reszoo.arch.shorthands`.
 
         Example:

@@ -172,7 +172,7 @@ def entry(name: str) -> Entry:
     return load(file).entry(network) if file else builtin().entry(network)
 
 
-def spec(model: str | NetSpec, /, **changes: Any) -> NetSpec:
+def spec(model: str | NetSpec, /, **changes: object) -> NetSpec:
     """Returns the spec of a network with changes applied.
 
     Example:
@@ -194,7 +194,7 @@ def spec(model: str | NetSpec, /, **changes: Any) -> NetSpec:
     return replace(base, changes, where=base.name) if changes else base
 
 
-def plan(model: str | NetSpec, /, **changes: Any) -> Plan:
+def plan(model: str | NetSpec, /, **changes: object) -> Plan:
     """Returns the plan of a network: its operations in execution order.
 
     Example:
@@ -212,7 +212,7 @@ def plan(model: str | NetSpec, /, **changes: Any) -> Plan:
     return _plan(spec(model, **changes))
 
 
-def cost(model: str | NetSpec, /, **changes: Any) -> Cost:
+def cost(model: str | NetSpec, /, **changes: object) -> Cost:
     """Returns the cost of a network without building it.
 
     Example:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from math import log
 from time import perf_counter
-from typing import Any
 
 import numpy as np
 
@@ -72,7 +71,7 @@ def compare(
     seeds: Sequence[int] | None = None,
     measure: Sequence[str] | None = None,
     watch: Watch = lambda what, done, total: None,
-    **changes: Any,
+    **changes: object,
 ) -> Comparison:
     """Returns the comparison of a network with its plain twin and two controls, at two depths.
 

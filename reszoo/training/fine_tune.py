@@ -6,7 +6,7 @@ import math
 import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import keras
 
@@ -147,7 +147,13 @@ def _rebuild(optimizer: KerasOptimizer, variables: list[KerasVariable]) -> Keras
 
 
 def layer_decay(
-    model: KerasModel, optimizer: Callable[..., KerasOptimizer], rate: float, /, *, decay: float = 0.75, **settings: Any
+    model: KerasModel,
+    optimizer: Callable[..., KerasOptimizer],
+    rate: float,
+    /,
+    *,
+    decay: float = 0.75,
+    **settings: object,
 ) -> KerasOptimizer:
     """Returns an optimizer with smaller learning rates in shallower layers.
 

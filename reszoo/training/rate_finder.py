@@ -68,7 +68,7 @@ def find_rate(
     high: float = 10.0,
     steps: int = 100,
     seed: int = 0,
-    **recipe_changes: Any,
+    **recipe_changes: object,
 ) -> RateCurve:
     """Returns losses at growing learning rates, and a rate to train with; no weights of a model change.
 

@@ -172,7 +172,7 @@ def list_recipes() -> list[str]:
     return [*_entries()]
 
 
-def recipe(name: str | Recipe, /, **changes: Any) -> Recipe:
+def recipe(name: str | Recipe, /, **changes: object) -> Recipe:
     """Returns a recipe by name or from `file.yaml:name`, with changes.
 
     Example:

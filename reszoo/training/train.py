@@ -48,7 +48,7 @@ def train(
     machines: Sequence[str] = (),
     machine: int | None = None,
     opened: tuple[str | Path, Mapping[str, object]] | None = None,
-    **recipe_changes: Any,
+    **recipe_changes: object,
 ) -> Trained:
     """Returns a finished run: the trained network, its history and the run folder.
 
@@ -210,7 +210,7 @@ def checked_spec(
     recipe: str | Recipe | None = None,
     changes: Mapping[str, object] | None = None,
     weights: str | Path | None = None,
-    **recipe_changes: Any,
+    **recipe_changes: object,
 ) -> NetSpec:
     """Returns the network that a run would train, without Keras: the arguments are those of `train`.
 

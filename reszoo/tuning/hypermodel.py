@@ -95,7 +95,7 @@ class HyperResNet(keras_tuner.HyperModel):
         y: Any = None,
         *arguments: Any,
         **options: Any,
-    ) -> Any:
+    ) -> keras.callbacks.History:
         """Returns the history of `model.fit`, with labels of any form turned into one-hot rows."""
         classes = model.output_shape[-1]
         x, y, validation = with_rows(x, y, options.get("validation_data"), classes)

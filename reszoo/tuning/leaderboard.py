@@ -51,7 +51,7 @@ class Leaderboard:
         """Returns the cells of a table, one row per trial."""
         return [self._row(trial) for trial in self.trials]
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Returns the leaderboard as plain data."""
         trials = [
             {

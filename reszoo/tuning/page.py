@@ -110,7 +110,7 @@ def _row(trial: Trial, name: str) -> Row:
         latency=trial.costs.get("latency"),
         score=trial.score,
         epochs=trial.epochs,
-        curve=trial.row()["curve"],
+        curve=trial.curve,
         yaml=network_yaml(trial, entry),
         note=trial.note.splitlines()[-1] if trial.note else "",
         seconds=trial.costs.get("seconds"),
@@ -157,7 +157,7 @@ def importances(trials: Sequence[Trial], space: Space, *, epoch: int) -> dict[st
     axes = {name: axis for name, axis in axes.items() if len({trial.point[name] for trial in measured}) > 1}
     if len(measured) < MIN_TRIALS or not axes:
         return {}
-    scores = [trial.row()["curve"][epoch - 1] for trial in measured]
+    scores = [trial.curve[epoch - 1] for trial in measured]
     if max(scores) == min(scores):
         return {}
     with quiet:

@@ -168,7 +168,12 @@ class Trial:
         settings = {"recipe": self.recipe, "weights": self.start, "seed": self.seed}
         return train(self.spec, data, output=output, **{**settings, **options})
 
-    def row(self) -> dict[str, Any]:
+    @property
+    def curve(self) -> list[float]:
+        """The score after each epoch."""
+        return [row.get(self.measure.name, math.nan) for row in self.history]
+
+    def row(self) -> dict[str, object]:
         """Returns the trial as plain data, for tables and plots."""
         return {
             "number": self.number,
@@ -177,7 +182,7 @@ class Trial:
             **self.costs,
             "score": self.score,
             "epochs": self.epochs,
-            "curve": [row.get(self.measure.name, math.nan) for row in self.history],
+            "curve": self.curve,
             "note": self.note,
         }
 

@@ -172,7 +172,7 @@ class Search(Study):
         stall: float = 300.0,
         heartbeat: int = HEARTBEAT,
         grace: int = GRACE,
-        **recipe_changes: Any,
+        **recipe_changes: object,
     ):
         folder = Path(folder).expanduser()
         _check_numbers(0, retries=retries)

@@ -68,7 +68,7 @@ class Space(FrozenModel):
     ref: str = ""
     """Source of the ranges."""
 
-    def __init__(self, /, **fields: Any) -> None:
+    def __init__(self, /, **fields: object) -> None:
         try:
             super().__init__(**fields)
         except ValidationError as error:
@@ -121,7 +121,7 @@ class Space(FrozenModel):
                 axes |= dict.fromkeys(names, axis)
         return {**axes, **self.recipe, **self.start}
 
-    def fitted(self, **changes: Any) -> Space:
+    def fitted(self, **changes: object) -> Space:
         """Returns this space with further constant changes of its network, such as input_shape and classes."""
         return check(Space, {**self.model_dump(), "changes": {**self.changes, **changes}}, where=self.name)
 
@@ -258,7 +258,7 @@ def list_spaces() -> list[str]:
     return [*_entries()]
 
 
-def space(name: str | Space, /, **changes: Any) -> Space:
+def space(name: str | Space, /, **changes: object) -> Space:
     """Returns a search space, by name or from `file.yaml:name`, with changes.
 
     Example:

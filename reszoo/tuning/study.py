@@ -125,7 +125,7 @@ class Study(Outputs):
         """Returns cost -> Pareto front, for all measured costs: params, macs, activations, depth, latency."""
         return fronts(self.trials)
 
-    def rows(self) -> list[dict[str, Any]]:
+    def rows(self) -> list[dict[str, object]]:
         """Returns all trials as plain data: number, state, values, costs, score, epochs, learning curve."""
         return [trial.row() for trial in self.trials]
 

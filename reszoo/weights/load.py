@@ -101,7 +101,7 @@ def from_checkpoint(
     check: Check | None = None,
     loops: bool = False,
     recompute: bool | int = False,
-    **changes: Any,
+    **changes: object,
 ) -> Loaded:
     """Returns a model of the network in a checkpoint with its weights, and the report of loading them.
 

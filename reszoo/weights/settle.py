@@ -56,7 +56,7 @@ def settle(
     names: LayerNames | None = None,
     key: str | None = None,
     prefix: str | None = None,
-    **changes: Any,
+    **changes: object,
 ) -> Settled:
     """Returns the network of a checkpoint that gives these outputs for these inputs.
 
