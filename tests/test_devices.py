@@ -92,9 +92,9 @@ BACKENDS = {
     "jax": [
         ({"machines": ADDRESSES}, ["machine: got none", "0 to 1"]),
         ({"machines": ADDRESSES, "machine": 2}, ["machine: got 2", "0 to 1"]),
-        ({"machines": ADDRESSES[:1], "machine": 0}, ["got 1 of them", "at least two"]),
+        ({"machines": ADDRESSES[:1], "machine": 0}, ["got one address", "at least two"]),
         ({"machines": ("here", *ADDRESSES), "machine": 0}, ["got 'here'", "host:port"]),
-        ({"machine": 1}, ["got 0 of them", "at least two"]),
+        ({"machine": 1}, ["got no address", "at least two"]),
     ],
 }
 

@@ -143,7 +143,7 @@ def test_leaderboard_with_intervals(tmp_path, study):
     assert board.looks == sum(trial.epochs for trial in study.trials) and board.examples == 4
     result = command("show", tmp_path / "s")
     assert result.exit_code == 0 and "optimistic" in result.output
-    assert f"the largest of {board.looks} looks" in result.output and f"{study.best().score:.4f}" in result.output
+    assert f"the largest of {board.looks} evaluations" in result.output and f"{study.best().score:.4f}" in result.output
     content = json.loads(command("show", tmp_path / "s", "--json").output)
     assert content["trials"][0]["number"] == study.best().number and content["looks"] == board.looks
     low, high = content["trials"][0]["interval"]
@@ -255,7 +255,7 @@ def test_page_of_a_study_has_what_a_decision_needs(tmp_path):
     file = study.write()
     page, best = file.read_text(), study.best()
     looks = sum(trial.epochs for trial in study.trials)
-    assert "95 % interval" in page and f"largest of {looks} looks" in page and "optimistic" in page
+    assert "95 % interval" in page and f"largest of {looks} evaluations" in page and "optimistic" in page
     assert f"reszoo search best {tmp_path / 's'} --output best" in page and str(best.weights) in page
     assert f"peak: {best.recipe.learning_rate.peak}" in page
     for fact in (
@@ -276,7 +276,7 @@ def test_page_of_a_study_has_what_a_decision_needs(tmp_path):
 def test_page_of_few_trials_draws_no_effects(tmp_path):
     page = search(tmp_path / "s", trials=4).page()
     (effects,) = [section.parts for section in page.sections if section.title.startswith("Effects")]
-    assert [*effects] == ["Too few trials (4) to tell what matters; from about 10 on."]
+    assert [*effects] == ["Too few trials (4) to tell what matters; about 10 are needed."]
 
 
 def test_importance_knows_trials_that_ended_early(tmp_path):

@@ -561,7 +561,7 @@ def cut(path):
 DAMAGES = {
     "settings that are a list": (lambda run: (run / "run.json").write_text("[1]"), ["damaged run.json"]),
     "half of the history": (lambda run: cut(run / "history.jsonl"), ["history.jsonl", "damaged history"]),
-    "no state": (lambda run: shutil.rmtree(run / "state-000002"), ["a history, and no state-"]),
+    "no state": (lambda run: shutil.rmtree(run / "state-000002"), ["a history without the state-"]),
     "half of the weights": (lambda run: cut(run / "state-000002" / "model.weights.h5"), ["damaged state"]),
     "half of the state": (lambda run: cut(run / "state-000002" / "history.json"), ["state-000002", "damaged"]),
     "no best network": (lambda run: (run / "best.keras").unlink(), ["best.keras", "no such file"]),

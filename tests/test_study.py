@@ -695,11 +695,11 @@ def test_a_missed_sign_of_life_ends_nothing(tmp_path, monkeypatch):
 def test_study_on_a_disk_that_cannot_be_written_names_the_remedy(tmp_path):
     study = search(tmp_path / "s", trials=2)
     (tmp_path / "file").write_text("")
-    with refused([str(tmp_path / "file"), "make room"]):
+    with refused([str(tmp_path / "file"), "free disk space"]):
         study.write(tmp_path / "file" / "page")
     (tmp_path / "s" / "trials").rename(tmp_path / "away")
     (tmp_path / "s" / "trials").write_text("")
-    with refused([str(tmp_path / "s"), "make room"]):
+    with refused([str(tmp_path / "s"), "free disk space"]):
         study.retrain(0)
 
 
@@ -1154,7 +1154,7 @@ def test_search_command_prints_its_results(tmp_path, monkeypatch):
     command = ["search", *map(str, settings), "--budget", "params=5e4"]
     result = CliRunner().invoke(app, [*command, "--trials", "4"])
     assert result.exit_code == 0, result.output
-    assert "of its random draws are networks within the budget" in result.output
+    assert "of random points in the space are networks within the budget" in result.output
     study = reszoo.open_study(tmp_path / "s")
     for trial in study.pareto("macs"):
         assert f"{trial.score:.2%}" in result.output

@@ -63,7 +63,7 @@ def test_evaluate_encodes_a_table_as_in_training(run, tmp_path):
     same = reszoo.evaluate(folder / "run" / "model.keras", folder / "train.csv", part="validation")
     assert same.accuracy == pytest.approx(trained.history[-1]["val_accuracy"], abs=1e-6)
     assert reszoo.evaluate(folder / "run" / "model.keras", data, part="validation").accuracy == same.accuracy
-    with refused(["new", "encoded by itself", "open_data(..., columns="]):
+    with refused(["new", "an encoding of its own", "open_data(..., columns="]):
         reszoo.evaluate(folder / "run" / "model.keras", reszoo.open_data(file, target="label"))
 
 

@@ -26,16 +26,16 @@ def deploy(
     calibration: Annotated[
         str | None, typer.Option(help="data source for the calibration of int8; by default --data")
     ] = None,
-    preprocessing: Annotated[bool, typer.Option(help="scaling and normalization in the file")] = True,
-    labels: Annotated[bool, typer.Option(help="class names in the file")] = True,
+    preprocessing: Annotated[bool, typer.Option(help="include scaling and normalization in the file")] = True,
+    labels: Annotated[bool, typer.Option(help="include class names in the file")] = True,
     batch: Annotated[int | None, typer.Option(min=1, help="fixed batch size; by default any")] = None,
     size: Annotated[int | None, typer.Option(min=1, help="fixed side of images in pixels")] = None,
     max_loss: Annotated[float, typer.Option(min=0, help="accepted loss of accuracy in int8")] = 0.01,
-    examples: Annotated[int, typer.Option(min=1, help="largest number of examples for the check")] = 1000,
+    examples: Annotated[int, typer.Option(min=1, help="maximum number of examples for the check")] = 1000,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace a file of the same format")] = False,
     as_json: Json = False,
 ) -> None:
-    """Write a network for another runtime, and check the file there against the Keras model."""
+    """Export a network for another runtime, and compare its outputs there with those of the Keras model."""
     from reszoo.deployment.deploy import deploy as run_deployment
 
     settings: dict[str, Any] = {"data": data, "calibration": calibration, "preprocessing": preprocessing}

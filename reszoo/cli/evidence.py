@@ -63,7 +63,7 @@ def compare(
     source = open_data(data)
     from reszoo.experiments.compare import compare as run_comparison
 
-    keep("nothing: a comparison is saved at its end; fewer --steps, --rates or --seeds take less time")
+    keep("nothing was saved: a comparison is written at its end; fewer --steps, --rates or --seeds are faster")
     with progress() as watch:
         comparison = run_comparison(spec, source, shallow=depths, watch=watch, **settings)
     columns, rows = comparison.run_table()
@@ -110,7 +110,7 @@ def evidence(
     source = open_data(data)
     from reszoo.experiments.evidence import KINDS, evidence as run_evidence
 
-    keep("nothing: the evidence is saved at its end; a --claim alone takes less time")
+    keep("nothing was saved: the evidence is written at its end; a single --claim is faster")
     number_of = None if seeds is None else range(seeds)
     with progress() as watch:
         result = run_evidence(source, depths=layers, seeds=number_of, claims=claim, watch=watch)
@@ -154,7 +154,7 @@ def quickstart(
     check_folder(output)
     digits = open_data("digits", seed=seed)
     specs = experiment.specs(depths, digits)
-    keep("nothing: the results are saved at the end; run it again")
+    keep("nothing was saved: the results are written at the end")
     results = []
     for index, spec in enumerate(specs, 1):
         console.print(f"\n[bold]{spec.name}[/bold] ({index} of {len(specs)}): {zoo.cost(spec).params:,} parameters")

@@ -39,7 +39,7 @@ def list_(
     bench: Annotated[bool, typer.Option("--bench", help="measure time and memory of the listed networks here")] = False,
     as_json: Json = False,
 ) -> None:
-    """List networks with their parameters, multiply-accumulates and weighted layers; or what an option names."""
+    """List networks with their size and cost; options list weights, recipes, spaces or data sets instead."""
     choices = {"weights": weights, "recipes": recipes, "spaces": spaces, "data": data}
     chosen = [name for name, choice in choices.items() if choice]
     limits = {"family": family, "max_params": max_params, "max_macs": max_macs}

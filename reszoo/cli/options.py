@@ -77,7 +77,7 @@ Weights = Annotated[
 Epochs = Annotated[
     int | None, typer.Option("--epochs", "-e", min=1, help="passes over the data; by default as in the recipe")
 ]
-Size = Annotated[int | None, typer.Option(min=1, help="side in pixels that images are resized to")]
+Size = Annotated[int | None, typer.Option(min=1, help="resize images to this side, in pixels")]
 Target = Annotated[str | None, typer.Option(help="class column of a table")]
 Validation = Annotated[str | None, typer.Option(help="data source for validation; by default a part of --data")]
 Test = Annotated[str | None, typer.Option(help="data source for one test at the end")]

@@ -103,7 +103,9 @@ def search(
     task: Task = None,
     validation: Validation = None,
     test: Annotated[str | None, typer.Option(help="data source on which the best network is measured once")] = None,
-    folds: Annotated[int | None, typer.Option(min=2, help="the score is the median over so many folds")] = None,
+    folds: Annotated[
+        int | None, typer.Option(min=2, help="score each trial by the median over this many folds")
+    ] = None,
     extends: Annotated[Path | None, typer.Option(help="folder of a study whose finished trials are reused")] = None,
     as_json: Json = False,
 ) -> None:
@@ -142,7 +144,7 @@ def search(
     )
     if study.setup.note:
         say(study.setup.note)
-    say(f"{study.space.name}: {study.fraction:.0%} of its random draws are networks within the budget")
+    say(f"{study.space.name}: {study.fraction:.0%} of random points in the space are networks within the budget")
     start = time.monotonic()
     before = len(ranked(study.trials))
     keep(f"finished trials and epochs are saved in {output}; the same command resumes")
@@ -230,7 +232,7 @@ def _show(study: Study) -> None:
         say(f"\nThe best network, as YAML for a zoo file:\n{as_yaml({name: fields})}")
         say(f"Its weights: {best.location}")
         say(f"\nIts recipe, as YAML for a recipe file:\n{recipe_yaml(best, name)}")
-        say(f"Its files for use: reszoo search best {study.folder} --output best")
+        say(f"To export it: reszoo search best {study.folder} --output best")
 
 
 def _score(trial: Trial) -> str:

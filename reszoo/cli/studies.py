@@ -42,15 +42,17 @@ def best(
     output: Annotated[Path, options.output("folder for network.yaml, recipe.yaml, model.keras and README.md")],
     trial: Annotated[int | None, typer.Option(help="number of the trial; by default the best one")] = None,
     refit: Annotated[bool, typer.Option("--refit", help="train it again from the start; rerun to resume")] = False,
-    part: Annotated[str, typer.Option(help="with --refit: all examples, or train, as in the search")] = "all",
+    part: Annotated[
+        str, typer.Option(help="with --refit: train on all examples (all), or on those of the search (train)")
+    ] = "all",
     epochs: Epochs = None,
     data: Annotated[str | None, options.data("with --refit: by default the data of the study")] = None,
     size: Size = None,
     target: Annotated[str | None, typer.Option(help="with --data: class column of a .csv")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the files of an earlier call")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the files of an earlier export")] = False,
     storage: Annotated[str | None, typer.Option(help="address of the database if it is not in the folder")] = None,
 ) -> None:
-    """Write the best network of a study for use: network, recipe, weights and card.
+    """Export the best network of a study: network, recipe, weights and model card.
 
     With --refit it is trained again, longer or on all examples, in an ordinary run folder.
     """

@@ -39,7 +39,8 @@ def train(
     data: Annotated[str | None, options.data()] = None,
     output: Annotated[Path | None, options.output("run folder; rerun the same command to resume")] = None,
     run_folder: Annotated[
-        Path | None, typer.Option("--continue", help="run folder to continue, with more --epochs; the rest is recorded")
+        Path | None,
+        typer.Option("--continue", help="run folder to continue, also to more --epochs; it records all other settings"),
     ] = None,
     recipe: RecipeName = None,
     epochs: Epochs = None,
@@ -121,7 +122,7 @@ def train(
         return
     arguments = arguments_of(model, data, opening, output=output, weights=weights)
     source = open_data(data, seed=seed, **arguments)
-    # A finished run needs its pretrained weights no more.
+    # A finished run no longer needs its pretrained weights.
     start = None if (output.expanduser() / SETTINGS).exists() else weights
     checked_spec(model, source, recipe=recipe, changes=settings["changes"], weights=start, **overrides)
     say(source.audit().text())
@@ -131,7 +132,7 @@ def train(
         "devices": devices,
         "machines": machines.split(",") if machines else (),
         "machine": machine,
-        # Several machines draw their examples in step: none of them does more than the others.
+        # Several machines train in lockstep: none of them may do extra work.
         "callbacks": [] if machines else [_doctor],
     }
     run = run_training(model, source, output=output, opened=(data, opening), **settings, **placement, **overrides)
@@ -147,7 +148,7 @@ def _keep(folder: Path) -> None:
 
 
 def _doctor(data: Data) -> Doctor:
-    """Returns a callback that prints one line when training turns ill.
+    """Returns a callback that prints one line when training goes wrong.
 
     It looks at one in fifteen of the training examples, 16 to 64, for at most a fiftieth of the time.
     """

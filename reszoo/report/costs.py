@@ -87,7 +87,7 @@ def front_pictures(
     return [
         "The line is the Pareto front: the finished trials that no other one beats in both score and cost. "
         "Pruned trials fell behind the others and were ended early; they are drawn hollow and on no front, because "
-        f"nobody knows what they would have reached. Scores are of validation examples{_spans(examples)}.",
+        f"their final scores are unknown. Scores are of validation examples{_spans(examples)}.",
         Gallery(pictures),
     ]
 

@@ -152,7 +152,7 @@ def reliability_picture(bins: Sequence[Point], *, error: float) -> Picture:
     """
     axis = panel("calibration", xlabel="confidence", ylabel="accuracy")
     axis.plot([0, 1], [0, 1], color=INK, alpha=0.5, linewidth=1, linestyle="--")
-    axis.text(0.03, 0.95, "above the line: too modest\nbelow: too sure", color=INK, fontsize=SIZE, va="top")
+    axis.text(0.03, 0.95, "above the line: underconfident\nbelow: overconfident", color=INK, fontsize=SIZE, va="top")
     most = max((count for count, _, _ in bins), default=1)
     axis.plot([each[1] for each in bins], [each[2] for each in bins], color=COLORS["blue"], alpha=0.5)
     for count, confidence, accuracy in bins:
@@ -161,7 +161,7 @@ def reliability_picture(bins: Sequence[Point], *, error: float) -> Picture:
         hover(point, f"{count:,} examples: confidence {confidence:.3f}, accuracy {accuracy:.3f}")
     axis.set(xlim=(0, 1.02), ylim=(-0.02, 1.02))
     caption = (
-        f"Accuracy by confidence; on the dashed line a network is as sure as it is right. Larger points hold more "
+        f"Accuracy by confidence; on the dashed line confidence equals accuracy. Larger points hold more "
         f"examples. Expected calibration error {error:.4f}."
     )
     return Picture("reliability", caption, axis.figure)

@@ -100,8 +100,8 @@ def _lead(rows: Sequence[Row], *, best: Row | None, score: str, examples: int | 
     low, high = interval(best.score, examples)
     looks = sum(row.epochs for row in rows)
     return (
-        f"{text}, 95 % interval {low:.3f} to {high:.3f} ({examples:,} examples). It is the largest of {looks:,} looks "
-        "at these examples, and therefore optimistic."
+        f"{text}, 95 % interval {low:.3f} to {high:.3f} ({examples:,} examples). It is the largest of {looks:,} "
+        "evaluations on these examples, and therefore optimistic."
     )
 
 
@@ -119,7 +119,7 @@ def _facts(rows: Sequence[Row], *, best: Row | None, score: str) -> dict[str, st
 def _effects(rows: Sequence[Row], importances: Mapping[str, float] | None, *, score: str) -> list[Content]:
     rows, text = scores_at_common_epoch(rows, share=COMPARED)
     if len(rows) < MIN_TRIALS:
-        return [f"Too few trials ({len(rows)}) to tell what matters; from about {MIN_TRIALS} on."] if rows else []
+        return [f"Too few trials ({len(rows)}) to tell what matters; about {MIN_TRIALS} are needed."] if rows else []
     names = dict.fromkeys(name for row in rows for name in row.values)
     samples = {name: samples_of(rows, name) for name in names}
     explained = {name: shares(samples[name]) for name in names}

@@ -33,9 +33,9 @@ def restore(folder: Path, model: KerasModel) -> list[dict[str, float]]:
     for unfinished in folder.glob(f".{STATE}-*"):
         shutil.rmtree(unfinished, ignore_errors=True)
     states = sorted(folder.glob(f"{STATE}-*"))
-    hint = "copy the folder back from where it is whole, or choose another folder"
+    hint = "restore the folder from a complete copy, or choose another folder"
     if not states and (folder / HISTORY).exists():
-        raise ReszooError(str(folder), got=f"a history, and no {STATE}-... of its last epoch", hint=hint)
+        raise ReszooError(str(folder), got=f"a history without the {STATE}-... of its last epoch", hint=hint)
     if not states:
         return []
     state = states[-1]

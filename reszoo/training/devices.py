@@ -188,12 +188,12 @@ def _connect(backend: str, machines: Sequence[str], machine: int | None) -> None
         reason = " (on TensorFlow, fit() of Keras 3 does not support it: keras issue 20585)"
         hint = "set KERAS_BACKEND=jax" + (reason if backend == "tensorflow" else "")
         got = f"{len(machines)} on the {backend} backend"
-        raise ReszooError("machines", got=got, expected="several on jax", hint=hint)
+        raise ReszooError("machines", got=got, expected="KERAS_BACKEND=jax for several machines", hint=hint)
     invalid = [
         address for address in machines if not address.rpartition(":")[0] or not address.rpartition(":")[2].isdecimal()
     ]
     if len(machines) < 2 or invalid:
-        got = repr(invalid[0]) if invalid else f"{len(machines)} of them"
+        got = repr(invalid[0]) if invalid else "one address" if machines else "no address"
         raise ReszooError("machines", got=got, expected="host:port of every machine, at least two")
     if machine is None or not 0 <= machine < len(machines):
         expected = f"the index of this machine, 0 to {len(machines) - 1}"

@@ -187,7 +187,9 @@ def check_columns(data: Data, columns: Columns | None) -> str:
         return "the network's file names no columns: those of this table are taken in their order"
     if not data.columns.same_features(columns):
         hint = "give the file itself, or the result of open_data(..., columns=...) with the columns of training"
-        raise ReszooError(data.name, got="a table encoded by itself", expected="the columns of training", hint=hint)
+        raise ReszooError(
+            data.name, got="a table with an encoding of its own", expected="the columns of training", hint=hint
+        )
     return ""
 
 

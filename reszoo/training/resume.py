@@ -52,7 +52,7 @@ def resume(
     source = dict(record.get("source", {}))
     recorded = source.pop("data", None)
     if data is None and recorded is None:
-        expected, hint = "where the data are", "name them again: data=, --data"
+        expected, hint = "data that can be opened again", "pass them: data=, --data"
         raise ReszooError(str(folder), got="a run on data in memory", expected=expected, hint=hint)
     options = source if not isinstance(data, Data) else {}
     settings = {"seed": record["seed"], "weights": record["weights"], **options, **settings}

@@ -31,7 +31,7 @@ class Leaderboard:
         extreme = "smallest" if self.trials and self.trials[0].measure.sign < 0 else "largest"
         return (
             f"{self.measure} of {self.examples:,} validation examples; the best is the {extreme} of {self.looks:,} "
-            "looks at them, and therefore optimistic"
+            "evaluations on them, and therefore optimistic"
         )
 
     def interval(self, trial: Trial) -> tuple[float, float] | None:

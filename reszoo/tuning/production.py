@@ -1,4 +1,4 @@
-"""From a trial to files for use: its network, recipe, weights and card, as they are or after a longer training."""
+"""Export of a trial: its network, recipe, weights and card, as they are or after longer training."""
 
 from __future__ import annotations
 
@@ -132,8 +132,10 @@ def open_again(record: Mapping[str, Any], settings: Mapping[str, Any], data: Any
         source = arguments.pop("data", None) if data is None else data
         arguments.pop("data", None)
         if source is None:
-            hint = "name them again: data=, --data"
-            raise ReszooError("refit", got="a study on data in memory", expected="where the data are", hint=hint)
+            hint = "pass them: data=, --data"
+            raise ReszooError(
+                "refit", got="a study on data in memory", expected="data that can be opened again", hint=hint
+            )
         if len(about["shape"]) == 3 and "size" not in arguments and isinstance(source, (str, Path)):
             arguments |= {"size": about["shape"][0]} if Path(source).expanduser().is_dir() else {}
         data = open_data(source, seed=settings["seed"], **arguments)

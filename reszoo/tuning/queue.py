@@ -51,7 +51,9 @@ def extendable(folder: str | Path, setup: Setup) -> Study:
     where, expected = f"extends {folder}", "the same in both studies"
     before, now = other.settings, setup.settings
     if "digest" not in before:
-        raise ReszooError(where, got="a study of an earlier version", expected="one that knows the digest of its data")
+        raise ReszooError(
+            where, got="a study of an earlier version", expected="one that recorded the digest of its data"
+        )
     for aspect in ASPECTS:
         if before["digest"].get(aspect) != now["digest"][aspect]:
             raise ReszooError(f"{where}: data.{aspect}", got=f"other {ASPECTS[aspect]}", expected=expected)

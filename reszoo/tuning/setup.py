@@ -76,7 +76,7 @@ class Setup:
     """Creates the workers that train."""
     latency: Latencies
     folds: int | None = None
-    """The score is the median over so many folds."""
+    """The score is the median over this many folds."""
     stall: float = 300.0
     """Seconds without a message, at least, after which a worker counts as hanging."""
     note: str = ""

@@ -27,7 +27,7 @@ HEARTBEAT, GRACE = 10, 60
 """Seconds between signs of life, and until a trial without one is resumed by another process."""
 LOCK_SECONDS = 60
 """How long an SQLite file may be locked by another process."""
-REMEDY = "make room, repair the connection or wait for a lock, and run the same again: the study resumes"
+REMEDY = "free disk space, restore the connection or wait for the lock, then rerun: the study resumes"
 """For a database or a disk that cannot be used."""
 
 

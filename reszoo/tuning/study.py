@@ -167,7 +167,7 @@ class Study(Outputs):
     def _source(self, data: Data | DataSource | Source | None) -> Source:
         record = {"data": data} if data is not None else self.engine.user_attrs.get(SOURCE, {})
         if not record:
-            hint = "name them: study.retrain(number, data=...)"
+            hint = "pass them: study.retrain(number, data=...)"
             raise ReszooError("retrain", got="a study on data in memory", expected="the data of the study", hint=hint)
         return data if isinstance(data, Source) else Source(**record, seed=int(self.settings["seed"]))
 
