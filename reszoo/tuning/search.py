@@ -18,10 +18,11 @@ from reszoo.training.evaluate import Evaluation, evaluate
 from reszoo.training.recipes import Recipe
 from reszoo.tuning.axes import Point
 from reszoo.tuning.budget import Budget
+from reszoo.tuning.extension import extendable, take_over
 from reszoo.tuning.job import Source
 from reszoo.tuning.measures import directions
 from reszoo.tuning.outputs import SOURCE
-from reszoo.tuning.queue import enqueue, extendable, take_over
+from reszoo.tuning.queue import enqueue
 from reszoo.tuning.results import Trial, tidy
 from reszoo.tuning.scheduler import Scheduler
 from reszoo.tuning.setup import prepare
