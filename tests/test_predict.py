@@ -19,8 +19,7 @@ import reszoo
 from reszoo.arch.facts import facts_in, read_facts
 from reszoo.cli import app, screen
 from reszoo.cli.screen import escaped, say
-from reszoo.data.dataset import range_of
-from reszoo.data.digest import digest
+from reszoo.data.dataset import digest, range_of
 from reszoo.data.ranges import Range, scaling_for_range, value_range
 from reszoo.data.sources import Data, Scaling
 from reszoo.files import strict_json

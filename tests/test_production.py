@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 import reszoo
 from reszoo.cli.screen import app
 from reszoo.data.arrays import Arrays
-from reszoo.data.digest import digests
+from reszoo.data.dataset import digests
 from reszoo.data.examples import Concatenation
 from reszoo.report.trials import interval
 from reszoo.training.recipes import Metric

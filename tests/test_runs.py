@@ -18,7 +18,7 @@ from PIL import Image
 
 import reszoo
 from reszoo.data.arrays import Arrays
-from reszoo.data.digest import difference, digest, digests
+from reszoo.data.dataset import difference, digest, digests
 from reszoo.data.sources import Data, Scaling
 from reszoo.training.batches import Batches, mix
 from reszoo.training.defaults import fitted

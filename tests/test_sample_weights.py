@@ -6,7 +6,7 @@ import pytest
 from conftest import refused
 
 import reszoo
-from reszoo.data.digest import digests
+from reszoo.data.dataset import digests
 from reszoo.training.batches import Batches
 from reszoo.training.recipes import Augmentation
 

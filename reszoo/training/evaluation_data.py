@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from reszoo.data.digest import digest
+from reszoo.data.dataset import digest
 from reszoo.data.examples import Concatenation
 from reszoo.data.ranges import value_range
 from reszoo.data.sources import Data, Examples

@@ -45,7 +45,7 @@ class Metadata:
     white: float | None = None
     """The value of white in the training images; None for tables and for values that are no pixels."""
     digest: str = ""
-    """Of the training data (`reszoo.data.digest.digest`); empty if it is unknown."""
+    """Of the training data (`reszoo.data.dataset.digest`); empty if it is unknown."""
     size: int | None = None
     """Side of the images of the training, in pixels."""
     columns: Columns | None = None

@@ -17,7 +17,7 @@ from reszoo.arch.loops import Looped
 from reszoo.arch.recover import stock_model
 from reszoo.arch.spec import NetSpec
 from reszoo.arch.stacked_optimizers import innermost
-from reszoo.data.digest import combined
+from reszoo.data.dataset import combined
 from reszoo.data.sources import Data
 from reszoo.errors import ReszooError
 from reszoo.files import write_file

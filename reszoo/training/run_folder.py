@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 from pydantic import BaseModel
 
 from reszoo.arch.spec import NetSpec
-from reszoo.data.digest import difference, digests
+from reszoo.data.dataset import difference, digests
 from reszoo.data.sources import Data
 from reszoo.errors import ReszooError
 from reszoo.files import strict_json, write_file

@@ -13,7 +13,7 @@ from typing import Any
 import optuna
 from optuna.trial import TrialState
 
-from reszoo.data.digest import ASPECTS
+from reszoo.data.dataset import ASPECTS
 from reszoo.errors import ReszooError
 from reszoo.training.recipes import best_of, recipe
 from reszoo.training.run_folder import BEST, differences

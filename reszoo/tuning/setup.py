@@ -15,7 +15,7 @@ from typing import Any
 import optuna
 
 from reszoo.config import check
-from reszoo.data.digest import digests
+from reszoo.data.dataset import digests
 from reszoo.data.sources import Data
 from reszoo.errors import ReszooError, UnknownNameError
 from reszoo.training.defaults import MIN_UPDATES, check_recipe, default_recipe, fitted

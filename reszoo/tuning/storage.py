@@ -14,7 +14,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from reszoo.data.digest import ASPECTS
+from reszoo.data.dataset import ASPECTS
 from reszoo.errors import ReszooError
 from reszoo.training.recipes import Recipe
 from reszoo.training.run_folder import differences, with_defaults

@@ -11,7 +11,7 @@ from dataclasses import replace
 from statistics import median
 from typing import Any
 
-from reszoo.data.digest import difference, digests
+from reszoo.data.dataset import difference, digests
 from reszoo.errors import ReszooError
 from reszoo.training.recipes import best_of, metric_of
 from reszoo.training.run_folder import BEST
