@@ -95,7 +95,7 @@ def in_keras_layout(tensors: Mapping[str, NamedTensor]) -> dict[str, NamedTensor
         if target == "predictions/kernel" and tensor.shape[2:] == (1, 1):
             # A classifier may be stored as a 1x1 convolution.
             tensor = tensor.reshaped(tensor.shape[:2])
-        axes = {4: (2, 3, 1, 0), 3: (2, 1, 0), 2: (1, 0)}.get(len(tensor.shape))
+        axes = KERAS_AXES.get(len(tensor.shape))
         tensor = tensor.permuted(axes) if axes else tensor
         if target.endswith("_conv/kernel") and len(tensor.shape) == 2:
             # Layers that read single pixels, as those of squeeze-and-excitation, may be linear ones.
@@ -112,6 +112,8 @@ def in_torch_layout(tensor: Tensor) -> Tensor:
 
 TORCH_AXES = {4: (3, 2, 0, 1), 3: (2, 1, 0), 2: (1, 0)}
 """Number of axes of a kernel in Keras' layout -> the order of these axes in PyTorch."""
+KERAS_AXES = {count: tuple(map(axes.index, range(count))) for count, axes in TORCH_AXES.items()}
+"""The inverse: number of axes of a kernel in PyTorch's layout -> the order of these axes in Keras."""
 
 
 def with_constants(translated: Translated) -> Translated:
