@@ -53,9 +53,14 @@ class Presentable:
 
 
 def versions() -> str:
-    """Returns the versions that results depend on."""
+    """Returns the versions that results depend on, as one line."""
+    return ", ".join(f"{name} {version}" for name, version in library_versions().items())
+
+
+def library_versions(*further: str) -> dict[str, str]:
+    """Returns the versions of reszoo, Keras, its backend and further libraries, all of which it imports."""
     import keras
 
-    names = ("reszoo", "keras", keras.backend.backend())
     # Of the modules: TensorFlow also comes in distributions of other names, such as tensorflow-cpu.
-    return ", ".join(f"{name} {import_module(name).__version__}" for name in names)
+    names = ("reszoo", "keras", keras.backend.backend(), *further)
+    return {name: str(import_module(name).__version__) for name in names}

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
@@ -21,6 +20,7 @@ from reszoo.data.dataset import combined
 from reszoo.data.sources import Data
 from reszoo.errors import ReszooError
 from reszoo.files import write_file
+from reszoo.report.write import library_versions
 from reszoo.training.batches import Batches
 from reszoo.training.callbacks import (
     BeginEpoch,
@@ -119,10 +119,7 @@ def run(
     devices.check(batch=recipe.batch, examples=len(data.train))
     if devices.count > 1 and any(getattr(part, "weights", None) is not None for part in data.parts().values()):
         raise ReszooError(f"data {data.name}", got="sample weights and several devices", expected="one device")
-    backend = keras.backend.backend()
-    # Of the modules: TensorFlow also comes in distributions of other names, such as tensorflow-cpu.
-    versions = {name: str(import_module(name).__version__) for name in ("reszoo", "keras", backend, "numpy")}
-    settings |= {"backend": backend, "versions": versions, "devices": devices.count}
+    settings |= {"backend": keras.backend.backend(), "versions": library_versions("numpy"), "devices": devices.count}
     settings |= {"callbacks": [type(each).__name__ for each in callbacks]} if callbacks else {}
     # Outside the devices' scope: augmentation stays on this machine.
     parts = _parts(data, recipe, seed, devices)

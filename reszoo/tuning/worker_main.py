@@ -72,7 +72,7 @@ class Connection:
 class _Reporter(keras.callbacks.Callback):
     """Sends the history to the study before every epoch but the first, and ends the run if it answers `stop`."""
 
-    # The module is `__main__` in a worker: see reszoo.training.defaults.
+    # The module is `__main__` in a worker: see `reszoo.training.optimizers.loops_pay`.
     reads_layers = False
 
     def __init__(self, connection: Connection, folder: Path):
