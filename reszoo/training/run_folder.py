@@ -134,19 +134,30 @@ def read_history(folder: Path) -> list[dict[str, float]]:
         raise ReszooError(str(folder / HISTORY), got=f"a damaged history ({error})", hint=hint) from None
 
 
+@contextmanager
+def usable(folder: Path, *, hint: str = "") -> Iterator[None]:
+    """Turns errors of the disk into one about a folder.
+
+    Raises:
+        ReszooError: the folder cannot be read or written.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise ReszooError(str(folder), got=f"an unusable folder ({error})", hint=hint) from None
+
+
 def prepare(folder: Path) -> Path:
     """Returns a run folder, which exists then; a folder with other files is refused.
 
     Raises:
         ReszooError: the folder cannot be used.
     """
-    try:
+    with usable(folder):
         folder.mkdir(parents=True, exist_ok=True)
         if not (folder / SETTINGS).exists() and any(path.name != LOCK for path in folder.iterdir()):
             expected = "an empty folder, or that of a run"
             raise ReszooError(str(folder), got="a folder with other files", expected=expected)
-    except OSError as error:
-        raise ReszooError(str(folder), got=f"an unusable folder ({error})") from None
     return folder
 
 
@@ -161,7 +172,7 @@ def begin(folder: Path, settings: Settings, *, extends: bool = True) -> None:
     Raises:
         ReszooError: the folder cannot be used, or holds another run or a run on other data.
     """
-    try:
+    with usable(folder):
         before = read_settings(prepare(folder))
         if not before:
             write_settings(folder, settings)
@@ -171,8 +182,6 @@ def begin(folder: Path, settings: Settings, *, extends: bool = True) -> None:
             write_settings(folder, _with_leg(before, settings, saved_epochs(folder)))
         elif "digest" not in before:
             write_settings(folder, {**before, "digest": settings["digest"]})
-    except OSError as error:
-        raise ReszooError(str(folder), got=f"an unusable folder ({error})") from None
 
 
 def check_same(folder: Path, before: Settings, settings: Settings, *, extends: bool = True) -> None:

@@ -11,6 +11,7 @@ import optuna
 
 from reszoo.data.sources import Data, DataSource
 from reszoo.errors import ReszooError
+from reszoo.training.run_folder import usable
 from reszoo.training.trained import Trained
 from reszoo.tuning.leaderboard import Leaderboard, leaderboard
 from reszoo.tuning.production import Part, export, open_again, refit
@@ -133,7 +134,7 @@ def write_logs(trials: Sequence[Trial], folder: Path) -> Path:
     from tensorboard.plugins.hparams.summary_v2 import hparams_pb
     from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
-    try:
+    with usable(folder):
         folder.mkdir(parents=True, exist_ok=True)
         if any(folder.iterdir()):
             raise ReszooError(str(folder), got="a folder with files", expected="a new or an empty folder")
@@ -149,6 +150,4 @@ def write_logs(trials: Sequence[Trial], folder: Path) -> Path:
                 values = [Summary.Value(tag=name, simple_value=value) for name, value in row.items() if name != "epoch"]
                 writer.add_event(Event(summary=Summary(value=values), step=int(row["epoch"])))
             writer.close()
-    except OSError as error:
-        raise ReszooError(str(folder), got=f"an unusable folder ({error})") from None
     return folder

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -19,7 +18,7 @@ from reszoo.errors import ReszooError, UnknownNameError
 from reszoo.files import atomic_write, write_file
 from reszoo.training.metadata import warn_of
 from reszoo.training.recipes import Recipe
-from reszoo.training.run_folder import CARD, FINAL, SETTINGS
+from reszoo.training.run_folder import CARD, FINAL, SETTINGS, usable
 from reszoo.training.trained import Trained
 from reszoo.tuning.leaderboard import Leaderboard
 from reszoo.tuning.results import Trial
@@ -72,7 +71,7 @@ def export(trial: Trial, output: Path, board: Leaderboard, settings: Mapping[str
         hint = f"train the network again: --refit --trial {trial.number}, or study.refit(...)"
         expected = "a trial on a front, or one of the three best, whose weights are kept"
         raise ReszooError(f"trial {trial.number}", got=got, expected=expected, hint=hint)
-    with _writing(output):
+    with usable(output):
         _check_new(output, overwrite=overwrite)
         with atomic_write(output / FINAL) as temporary:
             shutil.copyfile(weights, temporary)
@@ -99,7 +98,7 @@ def refit(trial: Trial, data: Data, output: Path, board: Leaderboard, *, part: P
         raise UnknownNameError("refit.part", got=part, known=["all", "train"])
     source = with_validation(data) if part == "all" else data
     trained = trial.train(source, output=output, **options)
-    with _writing(output):
+    with usable(output):
         _write_entries(trial, output, board)
         before = (output / CARD).read_text(encoding="utf-8")
         title = "## The search"
@@ -159,15 +158,6 @@ def _check_new(path: Path, *, overwrite: bool) -> None:
     if files and not overwrite:
         hint = "--overwrite (overwrite=True) replaces them"
         raise ReszooError(str(path), got="the files of an earlier call", expected="a new or empty folder", hint=hint)
-
-
-@contextmanager
-def _writing(folder: Path) -> Iterator[None]:
-    """Turns errors of the disk into clear ones."""
-    try:
-        yield
-    except OSError as error:
-        raise ReszooError(str(folder), got=f"an unusable folder ({error})", expected="a folder to write to") from None
 
 
 def _write_entries(trial: Trial, folder: Path, board: Leaderboard) -> None:

@@ -16,6 +16,7 @@ from reszoo.data.sources import Data, DataSource
 from reszoo.errors import ReszooError
 from reszoo.training.evaluate import Evaluation, evaluate
 from reszoo.training.recipes import Recipe
+from reszoo.training.run_folder import usable
 from reszoo.tuning.axes import Point
 from reszoo.tuning.budget import Budget
 from reszoo.tuning.extension import extendable, take_over
@@ -95,13 +96,10 @@ def _locked(folder: Path) -> FileLock:
     Raises:
         ReszooError: the folder cannot be written.
     """
-    try:
+    with usable(folder, hint="reszoo.open_study reads a study in such a folder"):
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / "begin.lock")
         lock.acquire()
-    except OSError as error:
-        hint = "reszoo.open_study reads a study in such a folder"
-        raise ReszooError(str(folder), got=f"an unusable folder ({error})", hint=hint) from None
     return lock
 
 
