@@ -91,10 +91,10 @@ class HyperResNet(keras_tuner.HyperModel):
         self,
         hp: keras_tuner.HyperParameters,
         model: keras.Model,
-        x: Any,
-        y: Any = None,
-        *arguments: Any,
-        **options: Any,
+        x: object,
+        y: object = None,
+        *arguments: object,
+        **options: object,
     ) -> keras.callbacks.History:
         """Returns the history of `model.fit`, with labels of any form turned into one-hot rows."""
         classes = model.output_shape[-1]
