@@ -1,4 +1,4 @@
-"""The pruner: asynchronous successive halving, once it is seen that early results tell late ones."""
+"""The pruner: asynchronous successive halving, once early results are seen to predict late ones."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ LEAST_COMPLETE, AGREEMENT = 3, 0.75
 
 
 class Halving(optuna.pruners.BasePruner):
-    """Asynchronous successive halving that ends runs and never pauses them, where early results tell late ones.
+    """Asynchronous successive halving that ends runs and never pauses them, where early results predict late ones.
 
     Runs are judged after an eighth, a quarter and half of their epochs, but not after the first epoch where they have
     four or more: most are still warming up then. A run continues while it is in the better half of all runs so far,
     including those that ended earlier. Li et al. 2020, algorithm 2, compare the surviving runs only: where proposals
     improve with time, that ends good runs by chance.
 
-    Nothing ends while the study does not show that such an epoch tells who wins: of all pairs of complete runs, three
+    Nothing ends until the study shows that such an epoch predicts who wins: of all pairs of complete runs, three
     at least, it must have ranked three quarters as their ends do (a Kendall correlation of a half).
 
     Args:
@@ -52,10 +52,10 @@ class Halving(optuna.pruners.BasePruner):
         curves = [other.intermediate_values for other in others]
         judged = 1 + sum(min(self.rungs) in values for values in curves)
         better = sum(sign * values.get(step, -sign * math.inf) > value for values in curves)
-        return better >= max(judged // self.factor, 1) and _tells(step, others)
+        return better >= max(judged // self.factor, 1) and _predicts(step, others)
 
 
-def _tells(step: int, trials: Sequence[FrozenTrial]) -> bool:
+def _predicts(step: int, trials: Sequence[FrozenTrial]) -> bool:
     """Whether the values after an epoch rank complete runs as their ends do."""
     complete = [trial for trial in trials if trial.state == TrialState.COMPLETE and step in trial.intermediate_values]
     changes = [

@@ -126,7 +126,7 @@ def database_errors() -> tuple[type[Exception], ...]:
 
 @contextmanager
 def use_of(folder: Path) -> Iterator[None]:
-    """Turns errors of a study's disk or database into one that says how to go on.
+    """Turns errors of a study's disk or database into one that says how to continue.
 
     Raises:
         ReszooError: in place of such an error, or of one that it has caused.
