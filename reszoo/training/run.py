@@ -226,7 +226,7 @@ def _fit(model: KerasModel, parts: Parts, checkpoint: Checkpoint, recipe: Recipe
 
 @contextmanager
 def _writing(checkpoint: Checkpoint) -> Iterator[None]:
-    """Turns errors of the disk into one that says how to go on."""
+    """Turns errors of the disk into one that says how to continue."""
     try:
         yield
     except OSError as error:

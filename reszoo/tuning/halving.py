@@ -12,6 +12,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 FIRST_RUNG = 2
 """Epochs before a run is judged, where it has at least twice as many."""
+FACTOR = 2
+"""One in so many runs continues."""
 LEAST_COMPLETE, AGREEMENT = 3, 0.75
 """Complete runs before any run is ended, and pairs of them that an epoch must rank as their ends do."""
 
@@ -29,12 +31,10 @@ class Halving(optuna.pruners.BasePruner):
 
     Args:
         epochs: of a complete run.
-        factor: one in `factor` runs continues.
     """
 
-    def __init__(self, *, epochs: int, factor: int = 2):
-        self.factor = factor
-        shares = (epochs / factor**power for power in range(1, 4))
+    def __init__(self, *, epochs: int):
+        shares = (epochs / FACTOR**power for power in range(1, 4))
         self.rungs = {round(share) for share in shares if share >= FIRST_RUNG} or {1}
 
     def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
@@ -52,7 +52,7 @@ class Halving(optuna.pruners.BasePruner):
         curves = [other.intermediate_values for other in others]
         judged = 1 + sum(min(self.rungs) in values for values in curves)
         better = sum(sign * values.get(step, -sign * math.inf) > value for values in curves)
-        return better >= max(judged // self.factor, 1) and _predicts(step, others)
+        return better >= max(judged // FACTOR, 1) and _predicts(step, others)
 
 
 def _predicts(step: int, trials: Sequence[FrozenTrial]) -> bool:

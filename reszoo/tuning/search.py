@@ -130,7 +130,7 @@ class Search(Study):
         folds: number of folds; the score is the median over the runs of all folds, whose validation parts are the
             folds. Runs are compared by the first fold.
         extends: folder of another study on the same data whose finished trials are taken over, those whose points are
-            in this space and within this budget; with more epochs, its best three go on from their weights instead.
+            in this space and within this budget; with more epochs, its best three continue from their weights instead.
         callbacks: additional Keras callbacks; those of a script or a notebook are pickled by value.
         retries: attempts after the first, where a worker process dies.
         stall: seconds without a message, at least, after which a worker counts as hanging; an epoch may also last ten
