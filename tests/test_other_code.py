@@ -153,9 +153,24 @@ def test_norms_before_the_convolutions_under_the_names_of_others(tmp_path):
     assert reszoo.settle(path, X, outputs(unshared)).spec.block.order == "pre_unshared"
     loaded.model.save(tmp_path / "net.keras")
     assert_outputs(reszoo.from_checkpoint(tmp_path / "net.keras"), outputs(unshared))
-    bare = started(Wide(final=False))
-    with refused(["norms before the convolutions and none after the last block"]):
-        reszoo.from_checkpoint(save(tmp_path, in_order(bare.state_dict())))
+
+
+@pytest.mark.parametrize("names", ["kuangliu's", "unknown"])
+def test_no_norm_after_the_last_block(tmp_path, names):
+    net = started(Wide(final=False))
+    state = net.state_dict()
+    if names == "unknown":
+        state = {name.replace("layer", "group"): one for name, one in state.items()}
+    loaded = reszoo.from_checkpoint(save(tmp_path, state))
+    assert reszoo.spec_of(loaded.model).block.order == "pre_bare"
+    assert_outputs(loaded, outputs(net))
+    assert any("projections read" in note for note in loaded.report.notes) == (names == "unknown")
+
+
+def test_no_norm_in_the_stem_of_blocks_that_end_with_norms(tmp_path):
+    state = {name: one for name, one in Net().state_dict().items() if not name.startswith("bn1.")}
+    with refused(["no norm in the stem", "whether an activation follows the additions", "'inner'"]):
+        reszoo.from_checkpoint(save(tmp_path, state))
 
 
 @pytest.mark.parametrize("kernel", [1, 3])

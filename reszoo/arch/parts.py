@@ -34,11 +34,12 @@ class Block(FrozenModel):
 
     body: Annotated[tuple[Unit, ...], Strict(False), Field(min_length=1)]
     """The weighted layers of the branch."""
-    order: Literal["post", "pre", "pre_unshared", "pre_raw", "inner", "norm_first"] = "post"
+    order: Literal["post", "pre", "pre_unshared", "pre_raw", "pre_bare", "inner", "norm_first"] = "post"
     """Positions of norms and activations: `post` He 2015; `pre` He 2016; `pre_unshared` as pre, but projections read
     the input of the block in place of the pre-activation (bearpaw/pytorch-classification); `pre_raw` as pre_unshared,
-    and norm and activation of the first block end the stem (Keras' example ResNet v2); `inner` as post, nothing after
-    the addition; `norm_first` Gorishniy 2021."""
+    and norm and activation of the first block end the stem (Keras' example ResNet v2); `pre_bare` as pre, nothing after
+    the last block (kuangliu/pytorch-cifar's PreActResNet); `inner` as post, nothing after the addition; `norm_first`
+    Gorishniy 2021."""
     shortcut: Shortcut = "project"
     """`none` gives the plain twin; `pad`, `project`, `project_all` are options A, B, C of He 2015, 3.3; `pool_project`
     is ResNet-D's. `pad` takes every second pixel and adds half of the zero channels before and half behind;
@@ -234,6 +235,13 @@ ORDERS = {
         between=("norm", "act", "dropout"),
         final=("norm", "act"),
         first_lead=False,
+        between_belongs_to="unit after",
+    ),
+    # kuangliu/pytorch-cifar's PreActResNet: as pre, and the last addition is pooled as it is
+    "pre_bare": Order(
+        lead=("norm", "act"),
+        between=("norm", "act", "dropout"),
+        projection_reads="lead",
         between_belongs_to="unit after",
     ),
     # Gorishniy 2021, 3.2: x -> norm linear act -> linear -> add

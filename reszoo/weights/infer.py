@@ -222,6 +222,7 @@ def _candidates(fields: dict[str, Any], shapes: Shapes, translated: Translated) 
     )
     for order, shortcut, stride_at in product(orders, shortcuts, strided_units):
         block = fields["block"] | {"order": order, "shortcut": shortcut, "stride_at": stride_at}
+        block |= {} if ORDERS[order].trail else {"projection": "norm"}
         window = body[stride_at - 1]["kernel"]
         stages = [
             stage | {"stride": stage_stride(i, window, translated)} for i, stage in enumerate(fields["stages"], 1)

@@ -10,7 +10,7 @@ from fnmatch import fnmatch
 from itertools import product
 from typing import Any, NamedTuple
 
-from reszoo.arch.parts import PADS
+from reszoo.arch.parts import ORDERS, PADS
 from reszoo.arch.plan import plan
 from reszoo.arch.shorthands import SHORTHANDS, WORDS
 from reszoo.arch.spec import NetSpec
@@ -68,10 +68,7 @@ def questions(translated: Translated, spec: NetSpec) -> tuple[Question, ...]:
     if spec.norm.kind != "none" and (translated.dialect.epsilon is None or translated.dialect.layout == "torch"):
         others = [value for value in (1e-5, 1e-3, 1e-6, 1e-4, 2e-5, 1e-2) if value != spec.norm.epsilon]
         result += [Question("norm.epsilon", "epsilon", tuple({"norm": {"epsilon": value}} for value in others))]
-    if translated.is_inferred and spec.block.order not in ("post", "inner"):
-        words = dict.fromkeys((spec.block.order, "pre", "pre_unshared"))
-        orders = tuple(each for word in words if _has_weights(spec, each := {"block": {"order": word}}))
-        result += [Question("block.order", "what the projections read", orders, is_usual=False)]
+    result += [*_order_questions(translated, spec)]
     result += [Question("activation.kind", "activation", _ACTIVATIONS)]
     return tuple(question for question in result if question.alternatives)
 
@@ -89,6 +86,20 @@ def _norm_questions(translated: Translated, spec: NetSpec, variables: set[str]) 
         yield Question("norm.groups", "groups of the norms", others, is_usual=False)
     if spec.norm.kind == "none" and not spec.dense and not spec.bias:
         yield Question("norm.kind", "whether it has norms without weights", ({"norm": "none"},), is_usual=False)
+
+
+def _order_questions(translated: Translated, spec: NetSpec) -> Iterator[Question]:
+    dialect = translated.dialect
+    is_known = not translated.is_inferred and (dialect.order is not None or dialect.layout == "keras")
+    if is_known or spec.norm.kind == "none":
+        return
+    orders = tuple(each for word in ORDERS if _has_weights(spec, each := {"block": {"order": word}}))
+    if len(orders) > 1 or spec.block.order == "inner":
+        yield Question("block.order", "what the projections read", orders, is_usual=False)
+    elif translated.is_inferred and spec.block.order == "pre_bare":
+        # Without a norm after the last block one network is known, so that its answer is the usual one.
+        subject = "whether the projections read the first activation of the block, as assumed, or its input"
+        yield Question("block.order", subject, orders, warns=True)
 
 
 def _groups_of_instances(spec: NetSpec) -> int:
@@ -245,6 +256,9 @@ def refuse(translated: Translated, spec: NetSpec, unanswered: Iterable[Question]
         elif question.field == "block.order":
             got = "norms before the convolutions, and nothing in the file that tells what the projections read"
             expected = f"{question.choices()}: they read the first norm and activation of the block, or its input"
+            if spec.block.order == "inner":
+                got = "no norm in the stem, and nothing in the file that tells whether an activation follows the additions"
+                expected = f"{question.choices()}, if none follows them"
         else:
             got = f"nothing in the file that tells {question.subject}"
             expected = f"one of {as_text({'shortcut': spec.block.shortcut})}, {question.choices()}"

@@ -61,9 +61,9 @@ def _attention(layers: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
 
 
 def _projection(shapes: Shapes) -> str:
-    """Returns `bare` if the projections have no norm although branches end with one."""
+    """Returns `bare` if the projections have no norm although the network has norms."""
     layers = {re.sub(r"\d+", "", name.partition("/")[0]) for name in shapes}
-    has_norms = "stage_block_unit_norm" in layers and "final_norm" not in layers
+    has_norms = "stage_block_unit_norm" in layers
     projects = "stage_block_shortcut_conv" in layers or "stage_block_shortcut_dense" in layers
     return "bare" if has_norms and projects and "stage_block_shortcut_norm" not in layers else "norm"
 

@@ -148,9 +148,6 @@ def _refuse(reading: Reading, where: str) -> None:
     if wide:
         got = f"{unknown} projections of {wide[0].kernel}x{wide[0].kernel} ({wide[0].name})"
         raise NoSpecError(where, got=got, expected="projections of 1x1")
-    if reading.order == "pre" and reading.final is None:
-        got = f"{unknown} norms before the convolutions and none after the last block"
-        raise NoSpecError(where, got=got, expected="a norm after the last block")
     for block in reading.blocks:
         if len(block.units) == 2 and block.units[0].width != block.units[1].width and block.units[0].kernel > 1:
             got = f"{unknown} a block that widens in its last convolution ({block.units[1].name})"
