@@ -257,7 +257,7 @@ def refuse(translated: Translated, spec: NetSpec, unanswered: Iterable[Question]
             got = "norms before the convolutions, and nothing in the file that tells what the projections read"
             expected = f"{question.choices()}: they read the first norm and activation of the block, or its input"
             if spec.block.order == "inner":
-                got = "no norm in the stem, and nothing in the file that tells whether an activation follows the additions"
+                got = "no norm in the stem, and nothing that tells whether an activation follows the additions"
                 expected = f"{question.choices()}, if none follows them"
         else:
             got = f"nothing in the file that tells {question.subject}"
