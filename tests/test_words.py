@@ -10,7 +10,7 @@ import reszoo
 from reszoo.arch.plan import plan
 from reszoo.errors import ReszooError
 
-ORDERS = ("post", "pre", "pre_unshared", "pre_raw", "pre_bare", "inner", "norm_first")
+ORDERS = ("post", "post_bare", "pre", "pre_unshared", "pre_raw", "pre_bare", "inner", "norm_first")
 ZEROS = ("pad", "pad_behind", "pool_pad", "pool_pad_behind")
 SMALL = {"widths": [8, 16], "depths": [1, 2], "stem": {"width": 8}, "input_shape": (8, 8, 3), "classes": 4}
 

@@ -34,12 +34,12 @@ class Block(FrozenModel):
 
     body: Annotated[tuple[Unit, ...], Strict(False), Field(min_length=1)]
     """The weighted layers of the branch."""
-    order: Literal["post", "pre", "pre_unshared", "pre_raw", "pre_bare", "inner", "norm_first"] = "post"
-    """Positions of norms and activations: `post` He 2015; `pre` He 2016; `pre_unshared` as pre, but projections read
-    the input of the block in place of the pre-activation (bearpaw/pytorch-classification); `pre_raw` as pre_unshared,
-    and norm and activation of the first block end the stem (Keras' example ResNet v2); `pre_bare` as pre, nothing after
-    the last block (kuangliu/pytorch-cifar's PreActResNet); `inner` as post, nothing after the addition; `norm_first`
-    Gorishniy 2021."""
+    order: Literal["post", "post_bare", "pre", "pre_unshared", "pre_raw", "pre_bare", "inner", "norm_first"] = "post"
+    """Positions of norms and activations: `post` He 2015; `post_bare` as post, nothing after the addition (Gross 2016);
+    `pre` He 2016; `pre_unshared` as pre, but projections read the input of the block in place of the pre-activation
+    (bearpaw/pytorch-classification); `pre_raw` as pre_unshared, and norm and activation of the first block end the stem
+    (Keras' example ResNet v2); `pre_bare` as pre, nothing after the last block (kuangliu/pytorch-cifar's PreActResNet);
+    `inner` as post_bare, nothing after the stem; `norm_first` Gorishniy 2021."""
     shortcut: Shortcut = "project"
     """`none` gives the plain twin; `pad`, `project`, `project_all` are options A, B, C of He 2015, 3.3; `pool_project`
     is ResNet-D's. `pad` takes every second pixel and adds half of the zero channels before and half behind;
@@ -211,7 +211,9 @@ class Order(NamedTuple):
 ORDERS = {
     # He 2015, Fig. 2: x -> conv norm act -> conv norm -> add -> act
     "post": Order(stem=("norm", "act"), between=("norm", "act", "dropout"), trail=("norm",), after=("act",)),
-    # The same with a free identity path: x -> conv norm act -> conv norm -> add
+    # Gross 2016, "Training and investigating residual nets": x -> conv norm act -> conv norm -> add
+    "post_bare": Order(stem=("norm", "act"), between=("norm", "act", "dropout"), trail=("norm",)),
+    # The same with a free identity path from the stem's convolution on
     "inner": Order(between=("norm", "act", "dropout"), trail=("norm",)),
     # He 2016, Fig. 1b: x -> norm act conv -> norm act conv -> add
     "pre": Order(

@@ -166,9 +166,9 @@ def _block_problems(spec: NetSpec) -> Iterator[ReszooError]:
 def _word_problems(spec: NetSpec) -> Iterator[ReszooError]:
     """Words that would have no effect, or another one than their name."""
     block, activation = spec.block, spec.activation
-    has_norm = spec.norm.kind != "none" and block.order in ("post", "inner")
+    has_norm = spec.norm.kind != "none" and "norm" in ORDERS[block.order].trail
     if block.projection == "bare" and not (has_norm and "project" in block.shortcut):
-        expected = "norm: only the orders post and inner have norms in their projections"
+        expected = "norm: only the orders post, post_bare and inner have norms in their projections"
         yield ReszooError("block.projection", got="bare", expected=expected)
     for field in ("reduction", "multiple"):
         value, default = getattr(block, field), Block.model_fields[field].default

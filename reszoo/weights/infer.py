@@ -104,6 +104,8 @@ def _nearest(candidates: list[NetSpec], translated: Translated, shapes: Shapes) 
     nearest = min(in_networks, key=lambda in_network: len(in_network ^ in_file), default=in_file)
     if pruned := _pruned(nearest, in_file, translated):
         return pruned
+    if obstacle := _obstacle(shapes, translated):
+        return obstacle
     torch = translated.dialect.layout == "torch"
     lines = [f"\n  - {name} {as_in_file(shape, torch=torch)}" for name, shape in sorted(nearest - in_file)[:3]]
     lines += [
@@ -111,6 +113,27 @@ def _nearest(candidates: list[NetSpec], translated: Translated, shapes: Shapes) 
         for name, shape in sorted(in_file - nearest)[:3]
     ]
     return f"the nearest one differs:{''.join(lines)}" if lines else "all blocks must have the same kind of units"
+
+
+def _obstacle(shapes: Shapes, translated: Translated) -> str:
+    """Returns a hint if a unit reads other channels than the one before it gives, or groups differ between blocks."""
+    units = sorted(
+        (*map(int, match.groups()), name)
+        for name in shapes
+        if (match := re.fullmatch(r"stage(\d+)_block(\d+)_unit(\d+)_conv/kernel", name))
+    )
+    groups: dict[int, int] = {}
+    for (*_, unit, name), before in zip(units[1:], [each[-1] for each in units], strict=False):
+        reads, gives, source = shapes[name][2], shapes[before][3], translated.tensors[name].source
+        if reads > gives or gives % reads:
+            return (
+                f"{source} reads {reads} channels, and the layer before it gives {gives}: no chain of residual blocks"
+            )
+        if groups.setdefault(unit, gives // reads) != gives // reads:
+            return (
+                f"{source} has {gives // reads} groups, where other blocks have {groups[unit]}: no spec describes that"
+            )
+    return ""
 
 
 def as_in_file(shape: tuple[int, ...], *, torch: bool) -> tuple[int, ...]:

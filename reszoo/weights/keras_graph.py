@@ -193,6 +193,8 @@ class _Reader:
             got = f"layer {name!r} with {unusual}, which no network of the zoo has"
             raise UnsupportedLayerError(self.where, got=got) from None
         if step is None:
+            if kind == "Activation":
+                return self._activation(config.get("activation"), name, inputs[0])
             got = f"layer {name!r} of class {kind}{_detail(config)}, which no network of the zoo has"
             raise UnsupportedLayerError(self.where, got=got)
         activation = settings.pop("activation", None)
@@ -251,8 +253,6 @@ def _detail(config: Config) -> str:
     function = config.get("function")
     if config.get("max_value") is not None:
         return f" (at most {config['max_value']})"
-    if config.get("activation") is not None:
-        return f" ({_text(config['activation'])!r})"
     return f" ({function})" if isinstance(function, str) and len(function) < 40 else ""
 
 
