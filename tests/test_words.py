@@ -7,10 +7,10 @@ from test_build import images, predict, randomise
 from test_living import ALLOWED, share_without_gradient
 
 import reszoo
+from reszoo.arch.parts import ORDERS
 from reszoo.arch.plan import plan
 from reszoo.errors import ReszooError
 
-ORDERS = ("post", "post_bare", "pre", "pre_unshared", "pre_raw", "pre_bare", "inner", "norm_first")
 ZEROS = ("pad", "pad_behind", "pool_pad", "pool_pad_behind")
 SMALL = {"widths": [8, 16], "depths": [1, 2], "stem": {"width": 8}, "input_shape": (8, 8, 3), "classes": 4}
 

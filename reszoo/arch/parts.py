@@ -14,6 +14,21 @@ Count = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(ge=0, lt=1)]
 Init = Literal["he", "glorot", "orthogonal", "looks_linear"]
 Shortcut = Literal["none", "pad", "project", "project_all", "pool_project", "pad_behind", "pool_pad", "pool_pad_behind"]
+OrderName = Literal[
+    "post",
+    "post_bare",
+    "inner",
+    "norm_first",
+    "pre",
+    "pre_bare",
+    "pre_normed",
+    "pre_normed_bare",
+    "pre_unshared",
+    "pre_unshared_bare",
+    "pre_unshared_normed",
+    "pre_unshared_normed_bare",
+    "pre_raw",
+]
 PADS = ("pad", "pad_behind", "pool_pad", "pool_pad_behind")
 """Shortcuts without weights that add channels of zeros."""
 
@@ -34,12 +49,13 @@ class Block(FrozenModel):
 
     body: Annotated[tuple[Unit, ...], Strict(False), Field(min_length=1)]
     """The weighted layers of the branch."""
-    order: Literal["post", "post_bare", "pre", "pre_unshared", "pre_raw", "pre_bare", "inner", "norm_first"] = "post"
+    order: OrderName = "post"
     """Positions of norms and activations: `post` He 2015; `post_bare` as post, nothing after the addition (Gross 2016);
-    `pre` He 2016; `pre_unshared` as pre, but projections read the input of the block in place of the pre-activation
-    (bearpaw/pytorch-classification); `pre_raw` as pre_unshared, and norm and activation of the first block end the stem
-    (Keras' example ResNet v2); `pre_bare` as pre, nothing after the last block (kuangliu/pytorch-cifar's PreActResNet);
-    `inner` as post_bare, nothing after the stem; `norm_first` Gorishniy 2021."""
+    `inner` as post_bare, nothing after the stem; `pre` He 2016; `pre_raw` as pre_unshared, and norm and activation of
+    the first block end the stem (Keras' example ResNet v2); `norm_first` Gorishniy 2021. Endings of `pre`: `_unshared`,
+    projections read the input of the block in place of the pre-activation (bearpaw/pytorch-classification); `_normed`,
+    norm and activation end the stem, too (weiaicunzai/pytorch-cifar100); `_bare`, nothing after the last block
+    (kuangliu/pytorch-cifar)."""
     shortcut: Shortcut = "project"
     """`none` gives the plain twin; `pad`, `project`, `project_all` are options A, B, C of He 2015, 3.3; `pool_project`
     is ResNet-D's. `pad` takes every second pixel and adds half of the zero channels before and half behind;
@@ -208,6 +224,15 @@ class Order(NamedTuple):
     """The unit that gives the layers between two units their names."""
 
 
+# He 2016, Fig. 1b: x -> norm act conv -> norm act conv -> add
+_PRE = Order(
+    lead=("norm", "act"),
+    between=("norm", "act", "dropout"),
+    final=("norm", "act"),
+    projection_reads="lead",
+    between_belongs_to="unit after",
+)
+
 ORDERS = {
     # He 2015, Fig. 2: x -> conv norm act -> conv norm -> add -> act
     "post": Order(stem=("norm", "act"), between=("norm", "act", "dropout"), trail=("norm",), after=("act",)),
@@ -215,37 +240,17 @@ ORDERS = {
     "post_bare": Order(stem=("norm", "act"), between=("norm", "act", "dropout"), trail=("norm",)),
     # The same with a free identity path from the stem's convolution on
     "inner": Order(between=("norm", "act", "dropout"), trail=("norm",)),
-    # He 2016, Fig. 1b: x -> norm act conv -> norm act conv -> add
-    "pre": Order(
-        lead=("norm", "act"),
-        between=("norm", "act", "dropout"),
-        final=("norm", "act"),
-        projection_reads="lead",
-        between_belongs_to="unit after",
-    ),
-    # The same, but the shortcut of a block that changes the shape is x -> conv
-    "pre_unshared": Order(
-        lead=("norm", "act"),
-        between=("norm", "act", "dropout"),
-        final=("norm", "act"),
-        between_belongs_to="unit after",
-    ),
+    # He 2016, with other ends of the trunk, and with a shortcut x -> conv of the blocks that change the shape
+    **{
+        f"pre{unshared}{normed}{bare}": _PRE._replace(
+            stem=("norm", "act") if normed else (),
+            final=() if bare else ("norm", "act"),
+            projection_reads="input" if unshared else "lead",
+        )
+        for unshared, normed, bare in product(("", "_unshared"), ("", "_normed"), ("", "_bare"))
+    },
     # Keras' example ResNet v2: stem -> norm act -> conv -> norm act conv -> add, and so on
-    "pre_raw": Order(
-        stem=("norm", "act"),
-        lead=("norm", "act"),
-        between=("norm", "act", "dropout"),
-        final=("norm", "act"),
-        first_lead=False,
-        between_belongs_to="unit after",
-    ),
-    # kuangliu/pytorch-cifar's PreActResNet: as pre, and the last addition is pooled as it is
-    "pre_bare": Order(
-        lead=("norm", "act"),
-        between=("norm", "act", "dropout"),
-        projection_reads="lead",
-        between_belongs_to="unit after",
-    ),
+    "pre_raw": _PRE._replace(stem=("norm", "act"), first_lead=False, projection_reads="input"),
     # Gorishniy 2021, 3.2: x -> norm linear act -> linear -> add
     "norm_first": Order(lead=("norm",), between=("act", "dropout"), final=("norm", "act")),
 }

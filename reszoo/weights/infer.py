@@ -104,15 +104,15 @@ def _nearest(candidates: list[NetSpec], translated: Translated, shapes: Shapes) 
     nearest = min(in_networks, key=lambda in_network: len(in_network ^ in_file), default=in_file)
     if pruned := _pruned(nearest, in_file, translated):
         return pruned
-    if obstacle := _obstacle(shapes, translated):
-        return obstacle
     torch = translated.dialect.layout == "torch"
     lines = [f"\n  - {name} {as_in_file(shape, torch=torch)}" for name, shape in sorted(nearest - in_file)[:3]]
     lines += [
         f"\n  + {translated.tensors[name].source} {as_in_file(shape, torch=torch)}"
         for name, shape in sorted(in_file - nearest)[:3]
     ]
-    return f"the nearest one differs:{''.join(lines)}" if lines else "all blocks must have the same kind of units"
+    if lines:
+        return f"the nearest one differs:{''.join(lines)}"
+    return _obstacle(shapes, translated) or "all blocks must have the same kind of units"
 
 
 def _obstacle(shapes: Shapes, translated: Translated) -> str:

@@ -96,11 +96,10 @@ def _order_questions(translated: Translated, spec: NetSpec) -> Iterator[Question
         bare = tuple(each for each in orders if each["block"]["order"] == "post_bare" and translated.is_inferred)
         yield Question("block.order", "whether an activation follows the additions", bare, warns=True)
     elif len(orders) > 1 or spec.block.order == "inner":
-        yield Question("block.order", "what the projections read", orders, is_usual=False)
-    elif translated.is_inferred and spec.block.order == "pre_bare":
-        # Without a norm after the last block one network is known, so that its answer is the usual one.
-        subject = "whether the projections read the first activation of the block, as assumed, or its input"
-        yield Question("block.order", subject, orders, warns=True)
+        # kuangliu/pytorch-cifar, whose names these are, is the usual network without a norm after the last block.
+        is_usual = spec.block.order == "pre_bare" or (not translated.is_inferred and spec.block.order != "inner")
+        orders = tuple(each for each in orders if not is_usual or each["block"]["order"] != spec.block.order)
+        yield Question("block.order", "what the projections read", orders, is_usual=is_usual, warns=True)
 
 
 def groups_of_instances(spec: NetSpec) -> int:
