@@ -413,7 +413,7 @@ def test_the_unit_with_the_stride_is_asked_for(tmp_path):
 @pytest.mark.parametrize(
     ("reads", "words"),
     [
-        ((6, 2, 8, 2), "layer2.0.conv2.weight has 4 groups, where other blocks have 3"),
+        ((6, 2, 6, 2), "layer2.0.conv2.weight has 4 groups, where other blocks have 3"),
         ((6, 2, 9, 2), "reads 9 channels"),
     ],
     ids=["groups of one width (RegNet)", "maps that grow (DPN)"],

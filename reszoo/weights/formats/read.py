@@ -91,11 +91,18 @@ def _read_zip(path: Path) -> Checkpoint:
     if any(name.endswith(torch_export.LIST) for name in names):
         return torch_export.read_exported(path)
     if not any(name.rpartition("/")[2] == "data.pkl" for name in names):
-        got = f"a zip archive without a checkpoint ({', '.join(sorted(names)[:4])})"
-        weights = [name for name in names if name.endswith((".pth", ".pt", ".h5", ".safetensors", ".bin", ".keras"))]
+        is_exported = any(map(_EXPORTED.search, names))
+        what = "a program of torch.export before 2.9" if is_exported else "a zip archive without a checkpoint"
+        got = f"{what} ({', '.join(sorted(names)[:4])})"
+        weights = sorted(name for name in names if name.endswith(_WEIGHTS))
+        weights.sort(key=lambda name: "constants" in name or "inputs" in name)
         hint = f"unpack it and load {weights[0]!r}" if weights else ""
         raise BrokenFileError(path, got, expected=KNOWN, hint=hint)
     return torch_files.read_zip(path)
+
+
+_WEIGHTS = (".pth", ".pt", ".h5", ".safetensors", ".bin", ".keras")
+_EXPORTED = re.compile(r"(^|/)(serialized_exported_program\.json|archive_format)$")
 
 
 def _tensorflow_index(path: Path) -> Path | None:
