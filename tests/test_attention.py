@@ -46,10 +46,10 @@ class LinearSqueeze(nn.Module):
 class AlongChannels(nn.Module):
     """Wang 2020: a convolution along the channels."""
 
-    def __init__(self, width):
+    def __init__(self, width, kernel=None):
         super().__init__()
-        kernel = int(abs(math.log2(width) + 1) / 2)
-        kernel = max(3, kernel if kernel % 2 else kernel + 1)
+        grown = int(abs(math.log2(width) + 1) / 2)
+        kernel = kernel or max(3, grown if grown % 2 else grown + 1)
         self.conv = nn.Conv1d(1, 1, kernel, padding=kernel // 2, bias=False)
 
     def forward(self, x):
@@ -86,6 +86,10 @@ NETS = {
     "linear layers without bias": (lambda: gated(LinearSqueeze), {"reduction": 2, "multiple": 1}),
     "along the channels": (lambda: gated(AlongChannels), {"attention": "eca"}),
     "along the channels, by another name": (lambda: gated(AlongChannels, "eca"), {"attention": "eca"}),
+    "along other channels in each stage": (
+        lambda: gated(lambda width: AlongChannels(width, {8: 3, 16: 5, 24: 7}[width]), "eca"),
+        {"attention": "eca"},
+    ),
 }
 
 

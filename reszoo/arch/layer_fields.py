@@ -87,6 +87,7 @@ def _stage(blocks: dict[int, dict[str, Config]]) -> Config:
         "width": _width(units[-1]),
         "stride": max(unit.get("strides", [1])[0] for unit in units),
         "dilation": 2 * dilation if pooled else dilation,
+        "reach": blocks[1].get("eca_conv", {}).get("kernel_size", [None])[0],
     }
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import product
 from typing import Annotated, Literal, NamedTuple
 
-from pydantic import Field, Strict
+from pydantic import Field, Strict, ValidationInfo, field_validator
 
 from reszoo.config import FrozenModel
 
@@ -71,7 +72,7 @@ class Block(FrozenModel):
     blocks (Hanin 2018; De 2020). `random`: full scale."""
     attention: Literal["none", "se", "eca"] = "none"
     """Gates of the channels at the end of the branch: `se`, squeeze-and-excitation (Hu 2018), or `eca`, a convolution
-    along the channels whose kernel grows with their number (Wang 2020)."""
+    along the channels (Wang 2020)."""
     reduction: Count = 16
     """Width of the block over that of the squeeze in `se` (Hu 2018, 6.1)."""
     multiple: Count = 8
@@ -112,6 +113,18 @@ def squeeze_fields(widths: Sequence[tuple[int, int]]) -> dict[str, int]:
     return next(fitting, {})
 
 
+def usual_reach(width: int) -> int:
+    """Returns the channels that a gate of `eca` reads in a block (Wang 2020, eq. 12; gamma is 2, b is 1).
+
+    Example:
+        >>> from reszoo.arch.parts import usual_reach
+        >>> usual_reach(64), usual_reach(256), usual_reach(2048)
+        (3, 5, 7)
+    """
+    reach = int((math.log2(width) + 1) / 2)
+    return max(3, reach + 1 - reach % 2)
+
+
 class Stage(FrozenModel):
     """Blocks of one width."""
 
@@ -126,6 +139,15 @@ class Stage(FrozenModel):
     inner: Annotated[float, Field(gt=0)] = 1.0
     """Factor on the width of every unit but the last of a block; 1.0 in the first stage (Li 2017, 3.2: filters pruned
     stage by stage)."""
+
+    reach: Count | None = None
+    """Channels that a gate of `eca` reads, odd; None where it grows with the width (Wang 2020, eq. 12)."""
+
+    @field_validator("reach")
+    @classmethod
+    def _usual_reach(cls, reach: int | None, info: ValidationInfo) -> int | None:
+        """The usual number has one notation."""
+        return None if "width" in info.data and reach == usual_reach(info.data["width"]) else reach
 
     def unit_widths(self, body: tuple[Unit, ...]) -> tuple[int, ...]:
         """Returns the output channels of each unit of a block of this stage."""

@@ -210,7 +210,10 @@ def _stage_problems(spec: NetSpec) -> Iterator[ReszooError]:
     if spec.stages[0].inner != 1.0:
         hint = "set the ratio of block.body instead"
         yield ReszooError("stages.0.inner", got=spec.stages[0].inner, expected="1.0 in the first stage", hint=hint)
-    for stage in spec.stages:
+    for number, stage in enumerate(spec.stages):
+        if stage.reach is not None and (spec.block.attention != "eca" or stage.reach % 2 == 0):
+            expected = "odd numbers" if spec.block.attention == "eca" else "None where block.attention is not eca"
+            yield ReszooError(f"stages.{number}.reach", got=stage.reach, expected=expected)
         before = stage.width
         for i, (unit, width) in enumerate(zip(body, stage.unit_widths(body), strict=True)):
             where = f"block.body.{i}"

@@ -62,7 +62,8 @@ def steps_of(config: Config, where: str) -> tuple[Step, ...]:
     except (KeyError, IndexError, TypeError, ValueError, AttributeError, RecursionError) as error:
         got = f"an invalid configuration of a Keras model ({type(error).__name__}: {error})"
         raise ReszooError(where, got=got) from None
-    return _with_gates(_reachable(reader.steps, output))
+    steps = _with_gates(_reachable(reader.steps, output))
+    return _reachable([*steps], len(steps) - 1)
 
 
 def _with_gates(steps: tuple[Step, ...]) -> tuple[Step, ...]:
@@ -76,13 +77,15 @@ def _with_gates(steps: tuple[Step, ...]) -> tuple[Step, ...]:
             continue
         source, gate = sorted(step.inputs)
         layers, place = [], gate
-        while steps[place].kind in ("act", "dense", "conv"):
-            layers += [place] if steps[place].kind != "act" else []
+        while steps[place].kind in ("act", "dense", "conv", "flatten"):
+            layers += [place] if steps[place].kind in ("dense", "conv") else []
             place = steps[place].inputs[0]
         if steps[place].kind != "global_pool" or steps[place].inputs != (source,) or len(layers) != 2:
             continue
         for each in layers:
-            result[each] = steps[each]._replace(kind="conv", settings={**_SINGLE, **steps[each].settings, "bias": True})
+            inputs = tuple(place if steps[one].kind == "flatten" else one for one in steps[each].inputs)
+            settings = {**_SINGLE, **steps[each].settings, "bias": True}
+            result[each] = steps[each]._replace(kind="conv", inputs=inputs, settings=settings)
         widths = tuple(steps[each].settings["width"] for each in layers)
         result[number] = step._replace(inputs=(source, gate), settings={"squeeze": widths})
     return tuple(result)

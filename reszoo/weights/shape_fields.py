@@ -101,7 +101,10 @@ def _stages(layers: Mapping[str, tuple[int, ...]]) -> tuple[list[Any], list[Any]
     first = [[shape for _, shape in sorted(blocks[stage][min(blocks[stage])])] for stage in sorted(blocks)]
     widths = [units[-1][-1] for units in first]
     dense = len(first[0][0]) == 2
-    stages = [{"depth": len(blocks[stage]), "width": w} for stage, w in zip(sorted(blocks), widths, strict=True)]
+    stages = [
+        {"depth": len(blocks[stage]), "width": width, "reach": layers.get(f"stage{stage}_block1_eca_conv", (None,))[0]}
+        for stage, width in zip(sorted(blocks), widths, strict=True)
+    ]
     units = []
     for number in range(min(len(units) for units in first)):
         kernel = 0 if dense else first[0][number][0]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -63,7 +63,8 @@ def _open(path: Path) -> Checkpoint:
         raise ReszooError(str(path), got="no such file", expected=KNOWN)
     try:
         if index is not None:
-            return _check(tensorflow_files.read_tensorflow(index), tensorflow_files.shards_of(index))
+            files = tuple(tensorflow_files.shards_of(index))
+            return _check(replace(tensorflow_files.read_tensorflow(index), files=files))
         reader = _reader(path)
         checkpoint = _read_shards(path) if reader is _read_shards else _check(reader(path))
         return _with_config(checkpoint, path.parent) if path.name in _IN_FOLDER else checkpoint
@@ -120,7 +121,7 @@ _NAME = 1000
 """Longest name of a tensor, in characters."""
 
 
-def _check(checkpoint: Checkpoint, files: Sequence[Path] = ()) -> Checkpoint:
+def _check(checkpoint: Checkpoint) -> Checkpoint:
     """Returns the checkpoint after its names and sizes were checked; reading a tensor names it in every error."""
     path, tensors = checkpoint.path, checkpoint.tensors
     check_count(path, len(tensors))
@@ -132,7 +133,7 @@ def _check(checkpoint: Checkpoint, files: Sequence[Path] = ()) -> Checkpoint:
                 path, f"a tensor with the name {name[:100]!r}", expected=f"up to {_NAME} printable characters"
             )
     claimed = sum(tensor.nbytes for tensor in tensors.values())
-    size = sum(file.stat().st_size for file in (path, *files))
+    size = sum(file.stat().st_size for file in (path, *checkpoint.files))
     # Tensors may share storage, but not this much of it.
     if claimed > 64 * size:
         raise BrokenFileError(path, f"tensors of {claimed:,} bytes in a file of {size:,}")
