@@ -117,13 +117,10 @@ def _nearest(candidates: list[NetSpec], translated: Translated, shapes: Shapes) 
 
 def _obstacle(shapes: Shapes, translated: Translated) -> str:
     """Returns a hint if a unit reads other channels than the one before it gives, or groups differ between blocks."""
-    units = sorted(
-        (*map(int, match.groups()), name)
-        for name in shapes
-        if (match := re.fullmatch(r"stage(\d+)_block(\d+)_unit(\d+)_conv/kernel", name))
-    )
+    matches = (re.fullmatch(r"stage(\d+)_block(\d+)_unit(\d+)_conv/kernel", name) for name in shapes)
+    units = sorted(([*map(int, match.groups())], match[0]) for match in matches if match)
     groups: dict[int, int] = {}
-    for (*_, unit, name), before in zip(units[1:], [each[-1] for each in units], strict=False):
+    for ((*_, unit), name), (_, before) in zip(units[1:], units, strict=False):
         reads, gives, source = shapes[name][2], shapes[before][3], translated.tensors[name].source
         if reads > gives or gives % reads:
             return (
