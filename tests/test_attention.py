@@ -46,10 +46,10 @@ class LinearSqueeze(nn.Module):
 class AlongChannels(nn.Module):
     """Wang 2020: a convolution along the channels."""
 
-    def __init__(self, width):
+    def __init__(self, width, kernel=None):
         super().__init__()
-        kernel = int(abs(math.log2(width) + 1) / 2)
-        kernel = max(3, kernel if kernel % 2 else kernel + 1)
+        grown = int(abs(math.log2(width) + 1) / 2)
+        kernel = kernel or max(3, grown if grown % 2 else grown + 1)
         self.conv = nn.Conv1d(1, 1, kernel, padding=kernel // 2, bias=False)
 
     def forward(self, x):
@@ -86,6 +86,10 @@ NETS = {
     "linear layers without bias": (lambda: gated(LinearSqueeze), {"reduction": 2, "multiple": 1}),
     "along the channels": (lambda: gated(AlongChannels), {"attention": "eca"}),
     "along the channels, by another name": (lambda: gated(AlongChannels, "eca"), {"attention": "eca"}),
+    "along other channels in each stage": (
+        lambda: gated(lambda width: AlongChannels(width, {8: 3, 16: 5, 24: 7}[width]), "eca"),
+        {"attention": "eca"},
+    ),
 }
 
 
@@ -114,6 +118,9 @@ def test_gates_stay_in_saved_and_converted_files(tmp_path, name):
 
 def keras_gate(y, width, *, kind, bias):
     gate = L.GlobalAveragePooling2D(keepdims=kind == "convolutions")(y)
+    if kind == "along the channels":
+        gate = L.Conv1D(1, 5, padding="same", use_bias=False)(L.Reshape((-1, 1))(gate))
+        return L.Multiply()([y, L.Reshape((1, 1, width))(L.Activation("sigmoid")(gate))])
     gate = L.Reshape((1, 1, width))(gate) if kind == "reshape first" else gate
     weighted = functools.partial(L.Conv2D, kernel_size=1) if kind == "convolutions" else L.Dense
     gate = weighted(width // 2, activation="relu", use_bias=bias)(gate)
@@ -123,7 +130,7 @@ def keras_gate(y, width, *, kind, bias):
 
 
 @pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("kind", ["convolutions", "reshape first", "reshape last"])
+@pytest.mark.parametrize("kind", ["convolutions", "reshape first", "reshape last", "along the channels"])
 def test_gates_of_a_keras_graph(tmp_path, kind, bias):
     image = keras.Input((16, 16, 3))
     x = L.ReLU()(L.BatchNormalization()(L.Conv2D(8, 3, padding="same", use_bias=False)(image)))
@@ -137,7 +144,9 @@ def test_gates_of_a_keras_graph(tmp_path, kind, bias):
     network = randomise(keras.Model(image, L.Dense(5)(L.GlobalAveragePooling2D()(x))))
     network.save(tmp_path / "net.keras")
     loaded = reszoo.from_checkpoint(tmp_path / "net.keras")
-    assert loaded.report.spec.block.reduction == 2
+    spec = loaded.report.spec
+    width = [stage.reach for stage in spec.stages] if kind == "along the channels" else spec.block.reduction
+    assert width == ([5, 5] if kind == "along the channels" else 2)
     assert_outputs(loaded, keras.ops.convert_to_numpy(network(X, training=False)))
 
 

@@ -1,5 +1,6 @@
 """ONNX files: graph and weights, as PyTorch exports them with and without norms, and what no network of the zoo has."""
 
+import functools
 import re
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from conftest import needs, refused
 
 import reszoo
+from reszoo.weights.formats.read import read
 
 SMALL = {
     "depths": 1,
@@ -40,7 +42,8 @@ class Export:
         return name
 
     def keep(self, name, value):
-        self.arrays.append((name, np.ascontiguousarray(value, "float32")))
+        kind = "int64" if np.asarray(value).dtype.kind == "i" else "float32"
+        self.arrays.append((name, np.array(value, kind, order="C")))
         return name
 
     def conv(self, x, layer, norm=None, stride=1):
@@ -161,6 +164,11 @@ def test_arrays_beside_the_file(tmp_path):
         np.array(reszoo.from_checkpoint(tmp_path / "net.onnx").model.get_layer("stem_conv").kernel),
         kernel.transpose(2, 3, 1, 0),
     )
+    # Only the file beside it is large.
+    wide = onnx.array("w", np.zeros((64, 3, 40, 40), "f4"), *((13, each) for each in entry), (14, 1))
+    (tmp_path / "wide.onnx").write_bytes(onnx.model([onnx.node("Conv", ("x", "w"), "logits")], [wide]))
+    (tmp_path / "net.data").write_bytes(bytes(16 + 4 * 64 * 3 * 1600))
+    assert [each.shape for each in read(tmp_path / "wide.onnx").tensors.values()] == [(40, 40, 3, 64)]
     export.arrays[0] = beside.replace(b"net.data", b"../t.dat")
     (tmp_path / "net.onnx").write_bytes(export.bytes())
     with refused(["'../t.dat'", "same folder"]):
@@ -366,9 +374,51 @@ def gate(export, x, block):
     return export.add("Mul", [x, y], f"{block}_scale")
 
 
-def test_squeeze_and_excitation(tmp_path):
+def linear_gate(export, x, block, *, ends):
+    """Squeeze-and-excitation of two linear layers, whose number of examples is computed or not."""
+    y = export.add("GlobalAveragePool", [x], f"{block}_se_pool")
+    if ends == "computed":
+        export.add("Shape", [x], f"{block}_shape")
+        places = [export.keep(f"{block}_{each}", np.array(each)) for each in (0, 1)]
+        sizes = [export.add("Gather", [f"{block}_shape", each], f"{block}_size_{each}") for each in places]
+        sizes = [
+            export.add("Unsqueeze", [each, export.keep(f"{each}_axis", np.array([0]))], f"{each}_1") for each in sizes
+        ]
+        one = export.keep(f"{block}_one", np.array([1]))
+        flat = export.add("Concat", sizes, f"{block}_flat_shape", axis=0)
+        pixel = export.add("Concat", [*sizes, one, one], f"{block}_pixel_shape", axis=0)
+    else:
+        flat = export.keep(
+            f"{block}_flat_shape", np.array([-1, export.model.get_layer(f"{block}_se_pool").output.shape[-1]])
+        )
+    y = export.add("Reshape", [y, flat], f"{block}_flat")
+    for word, activation in (("reduce", "Relu"), ("expand", "Sigmoid")):
+        layer = export.model.get_layer(f"{block}_se_{word}_conv")
+        kernel = export.keep(f"{block}_{word}_w", np.asarray(layer.kernel)[0, 0].T.copy())
+        bias = export.keep(f"{block}_{word}_b", np.array(layer.bias))
+        y = export.add("Gemm", [y, kernel, bias], f"{block}_{word}", transB=1)
+        y = export.add(activation, [y], f"{block}_{word}_act")
+    if ends == "computed":
+        y = export.add("Reshape", [y, pixel], f"{block}_pixel")
+        y = export.add("Expand", [y, f"{block}_shape"], f"{block}_expanded")
+    else:
+        for axis in (2, 3):
+            axes = export.keep(f"{block}_axes_{axis}", np.array([axis]))
+            y = export.add("Unsqueeze", [y, axes], f"{block}_unsqueezed_{axis}")
+    return export.add("Mul", [x, y], f"{block}_scale")
+
+
+GATES = {
+    "convolutions": gate,
+    "linear layers": functools.partial(linear_gate, ends="known"),
+    "linear layers and computed shapes": functools.partial(linear_gate, ends="computed"),
+}
+
+
+@pytest.mark.parametrize("layers", GATES)
+def test_squeeze_and_excitation(tmp_path, layers):
     model = network(block={"attention": "se", "reduction": 4, "multiple": 1})
-    (tmp_path / "net.onnx").write_bytes(post(model, gate=gate).bytes())
+    (tmp_path / "net.onnx").write_bytes(post(model, gate=GATES[layers]).bytes())
     loaded = reszoo.from_checkpoint(tmp_path / "net.onnx")
     expected = model.predict(X, verbose=0)
     np.testing.assert_allclose(loaded.model.predict(X, verbose=0), expected, atol=1e-5 * abs(expected).max())

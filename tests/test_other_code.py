@@ -1,5 +1,6 @@
 """Checkpoints of other people's code: names of a library with layers in another place, other containers of tensors."""
 
+import functools
 import pickle
 import re
 import warnings
@@ -113,17 +114,20 @@ class Before(nn.Module):
 class Wide(nn.Module):
     """A pre-activation network with the names of the CIFAR nets."""
 
-    def __init__(self, *, final=True, shared=True):
+    def __init__(self, *, final=True, shared=True, normed=False, block=Before):
         super().__init__()
         self.conv1 = nn.Conv2d(3, 8, 3, 1, 1, bias=False)
+        if normed:
+            self.bn1 = nn.BatchNorm2d(8)
         for stage, (inputs, width) in enumerate(((8, 8), (8, 16), (16, 24)), 1):
-            setattr(self, f"layer{stage}", nn.Sequential(Before(inputs, width, 1 if stage == 1 else 2, shared=shared)))
+            setattr(self, f"layer{stage}", nn.Sequential(block(inputs, width, 1 if stage == 1 else 2, shared=shared)))
         if final:
             self.bn = nn.BatchNorm2d(24)
         self.linear = nn.Linear(24, 5)
 
     def forward(self, x):
-        x = self.layer3(self.layer2(self.layer1(self.conv1(x))))
+        x = F.relu(self.bn1(self.conv1(x))) if hasattr(self, "bn1") else self.conv1(x)
+        x = self.layer3(self.layer2(self.layer1(x)))
         return self.linear((F.relu(self.bn(x)) if hasattr(self, "bn") else x).mean((2, 3)))
 
 
@@ -153,9 +157,54 @@ def test_norms_before_the_convolutions_under_the_names_of_others(tmp_path):
     assert reszoo.settle(path, X, outputs(unshared)).spec.block.order == "pre_unshared"
     loaded.model.save(tmp_path / "net.keras")
     assert_outputs(reszoo.from_checkpoint(tmp_path / "net.keras"), outputs(unshared))
-    bare = started(Wide(final=False))
-    with refused(["norms before the convolutions and none after the last block"]):
-        reszoo.from_checkpoint(save(tmp_path, in_order(bare.state_dict())))
+
+
+@pytest.mark.parametrize("names", ["kuangliu's", "unknown"])
+def test_no_norm_after_the_last_block(tmp_path, names):
+    net, unshared = started(Wide(final=False)), started(Wide(final=False, shared=False))
+    paths = []
+    for number, each in enumerate((net, unshared)):
+        state = each.state_dict()
+        if names == "unknown":
+            state = {name.replace("layer", "group"): one for name, one in state.items()}
+        paths.append(save(tmp_path, state, f"{number}.pth"))
+    with pytest.warns(UserWarning, match="what the projections read \\(pre_unshared_bare\\)"):
+        loaded = reszoo.from_checkpoint(paths[0])
+    assert reszoo.spec_of(loaded.model).block.order == "pre_bare"
+    assert_outputs(loaded, outputs(net))
+    assert reszoo.settle(paths[1], X, outputs(unshared)).spec.block.order == "pre_unshared_bare"
+
+
+class Gated(Before):
+    """The same with squeeze-and-excitation of layers of the block itself."""
+
+    def __init__(self, inputs, width, stride, **settings):
+        super().__init__(inputs, width, stride, **settings)
+        self.fc1, self.fc2 = nn.Conv2d(width, width // 4, 1), nn.Conv2d(width // 4, width, 1)
+
+    def forward(self, x):
+        y = F.relu(self.bn1(x))
+        x = self.shortcut(y) if hasattr(self, "shortcut") else x
+        y = self.conv2(F.relu(self.bn2(self.conv1(y))))
+        return x + y * self.fc2(self.fc1(y.mean((2, 3), keepdim=True)).relu()).sigmoid()
+
+
+@pytest.mark.parametrize("block", [Before, Gated], ids=["bare", "gated"])
+def test_norms_in_the_stem_and_before_the_convolutions(tmp_path, block):
+    net = started(Wide(final=False, normed=True, block=block))
+    assert_outputs(reszoo.from_checkpoint(save(tmp_path, net.state_dict())), outputs(net))
+    if block is Before:
+        state = {name.replace("layer", "group"): one for name, one in net.state_dict().items()}
+        path = save(tmp_path, state)
+        with refused(["'pre_normed_bare'", "'pre_unshared_normed_bare'"]):
+            reszoo.from_checkpoint(path)
+        assert_outputs(reszoo.from_checkpoint(path, block={"order": "pre_normed_bare"}), outputs(net))
+
+
+def test_no_norm_in_the_stem_of_blocks_that_end_with_norms(tmp_path):
+    state = {name: one for name, one in Net().state_dict().items() if not name.startswith("bn1.")}
+    with refused(["no norm in the stem", "whether an activation follows the additions", "'inner'"]):
+        reszoo.from_checkpoint(save(tmp_path, state))
 
 
 @pytest.mark.parametrize("kernel", [1, 3])
@@ -325,3 +374,61 @@ def test_pooled_shortcuts_of_blocks_in_a_list(tmp_path):
         warnings.simplefilter("ignore")
         loaded = reszoo.from_checkpoint(path, shortcut="pool_pad")
     assert_outputs(loaded, logits(net))
+
+
+def test_additions_without_an_activation_are_settled(tmp_path):
+    class Bare(Net):
+        def __init__(self):
+            super().__init__()
+            for stage in (self.layer1, self.layer2, self.layer3):
+                stage[0].forward = functools.partial(self.block, stage[0])
+
+        def block(self, block, x):
+            y = block.bn2(block.conv2(self.act(block.bn1(block.conv1(x)))))
+            return y + (block.downsample(x) if hasattr(block, "downsample") else x)
+
+    net = Bare()
+    path = save(tmp_path, {name.replace("layer", "group"): one for name, one in net.state_dict().items()})
+    with pytest.warns(UserWarning, match="whether an activation follows the additions \\(post_bare\\)"):
+        reszoo.from_checkpoint(path)
+    assert_outputs(reszoo.from_checkpoint(path, check=(X, outputs(net))), outputs(net))
+
+
+class Second(Before):
+    """The stride is in the second convolution (meliketoy/wide-resnet.pytorch)."""
+
+    def __init__(self, inputs, width, stride, **settings):
+        super().__init__(inputs, width, stride, **settings)
+        self.conv1.stride, self.conv2.stride = (1, 1), (stride, stride)
+
+
+def test_the_unit_with_the_stride_is_asked_for(tmp_path):
+    net = started(Wide(block=Second))
+    path = save(tmp_path, in_order(net.state_dict()))
+    with pytest.warns(UserWarning, match="unit with the stride \\(2\\)"):
+        reszoo.from_checkpoint(path, block={"order": "pre"})
+    assert_outputs(reszoo.from_checkpoint(path, check=(X, outputs(net))), outputs(net))
+
+
+@pytest.mark.parametrize(
+    ("reads", "words"),
+    [
+        ((6, 2, 6, 2), "layer2.0.conv2.weight has 4 groups, where other blocks have 3"),
+        ((6, 2, 9, 2), "reads 9 channels"),
+    ],
+    ids=["groups of one width (RegNet)", "maps that grow (DPN)"],
+)
+def test_blocks_of_other_forms_are_named(tmp_path, reads, words):
+    state = {"conv1.weight": torch.ones(6, 3, 3, 3)}
+    for number, (inputs, width) in enumerate(zip(reads, (6, 6, 8, 8), strict=True)):
+        state[f"layer{number // 2 + 1}.0.conv{number % 2 + 1}.weight"] = torch.ones(width, inputs, 3, 3)
+    with refused([words]):
+        reszoo.from_checkpoint(save(tmp_path, state | {"linear.weight": torch.ones(5, 8)}))
+
+
+def test_auxiliary_heads_are_called_so(tmp_path):
+    net = Net()
+    state = {**net.state_dict(), "aux.weight": torch.ones(5, 16), "aux.bias": torch.ones(5)}
+    loaded = reszoo.from_checkpoint(save(tmp_path, state))
+    assert_outputs(loaded, outputs(net))
+    assert "auxiliary heads, which only training uses: aux.weight, aux.bias" in " ".join(loaded.report.notes)

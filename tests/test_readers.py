@@ -236,6 +236,16 @@ def some(*names):
     }
 
 
+def test_a_program_of_an_earlier_torch_export_is_named(tmp_path):
+    inner = zipped(tmp_path / "inner.pth", {"w": parameter(row())}, {"0": ROW}).read_bytes()
+    with zipfile.ZipFile(tmp_path / "net.pt2", "w") as archive:
+        archive.writestr("serialized_exported_program.json", "{}")
+        for name in ("serialized_constants.pt", "serialized_example_inputs.pt", "serialized_state_dict.pt"):
+            archive.writestr(name, inner)
+    with refused(["a program of torch.export", "unpack it and load 'serialized_state_dict.pt'"]):
+        read(tmp_path / "net.pt2")
+
+
 def test_safetensors_shards_and_folders(tmp_path):
     from safetensors.numpy import save_file
 
@@ -781,8 +791,22 @@ def fuzz(seed, times):
 
 SEEDS = [
     *("a.pth", "b.pth", "c.safetensors", "d.h5", "e.weights.h5", "f.weights.h5", "g.keras", "h.index.json"),
-    *("i.pth", "j.npz", "k.msgpack", "l.pkl", "m.npy", "n.onnx", "o.pkl"),
+    *("i.pth", "j.npz", "k.msgpack", "l.pkl", "m.npy", "n.onnx", "o.pkl", "p.pt2"),
 ]
+
+
+def exported(path):
+    """An archive of torch.export with two weights."""
+    meta = {"dtype": 7, "sizes": [{"as_int": 3}], "strides": [{"as_int": 1}], "storage_offset": {"as_int": 0}}
+    listed = {
+        name: {"path_name": f"weight_{number}", "use_pickle": False, "tensor_meta": meta}
+        for number, name in enumerate(("conv.weight", "conv.bias"))
+    }
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("net/archive_format", "pt2")
+        archive.writestr("net/data/weights/model_weights_config.json", json.dumps({"config": listed}))
+        for number in range(2):
+            archive.writestr(f"net/data/weights/weight_{number}", ROW)
 
 
 def whole(value):
@@ -837,6 +861,7 @@ def test_damaged_files_are_read_or_refused(tmp_path, name):
     (tmp_path / "l.pkl").write_bytes(array_pickle())
     np.save(tmp_path / "m.npy", np.ones((2, 3), "f4"))
     (tmp_path / "o.pkl").write_bytes(tensor_pickle(tmp_path / "storage.pth"))
+    exported(tmp_path / "p.pt2")
     conv = onnx_bytes.node("Conv", ("x", "w"), "c", kernel_shape=[1, 1])
     nodes = [conv, onnx_bytes.node("BatchNormalization", ("c", *"abcd"), "logits", epsilon=1e-3)]
     stored = [("w", np.ones((3, 3, 1, 1), "f4")), *((name, np.ones(3, "f4")) for name in "abcd")]

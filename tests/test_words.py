@@ -7,10 +7,10 @@ from test_build import images, predict, randomise
 from test_living import ALLOWED, share_without_gradient
 
 import reszoo
+from reszoo.arch.parts import ORDERS
 from reszoo.arch.plan import plan
 from reszoo.errors import ReszooError
 
-ORDERS = ("post", "pre", "pre_unshared", "pre_raw", "inner", "norm_first")
 ZEROS = ("pad", "pad_behind", "pool_pad", "pool_pad_behind")
 SMALL = {"widths": [8, 16], "depths": [1, 2], "stem": {"width": 8}, "input_shape": (8, 8, 3), "classes": 4}
 
@@ -29,6 +29,9 @@ NETWORKS = [
     small(block={"projection": "bare", "shortcut": "project_all"}, norm="group", padding="same", bias=True),
     small(block={"order": "pre_raw", "shortcut": "pool_project"}, norm="none", activation="gelu"),
     small(block={"attention": "se", "reduction": 3, "multiple": 2}, widths=[8, 18]),
+    small(
+        block={"attention": "eca"}, stages=[{"depth": 1, "width": 8, "reach": 5}, {"depth": 2, "width": 16, "reach": 3}]
+    ),
     small(block={"attention": "eca", "order": "pre_unshared", "shortcut": "pool_project"}, widths=[8, 128]),
     small(
         stem={"width": 8, "kernel": 7, "stride": 2, "pool": "max"},
@@ -107,6 +110,8 @@ WRONG = [
     ({"block": {"projection": "bare", "shortcut": "pad"}}, "block.projection"),
     ({"block": {"reduction": 4}}, "block.reduction"),
     ({"block": {"attention": "eca", "multiple": 1}}, "block.multiple"),
+    ({"stages": [{"depth": 1, "width": 8, "reach": 5}]}, "stages.0.reach"),
+    ({"block": {"attention": "eca"}, "stages": [{"depth": 1, "width": 8, "reach": 4}]}, "stages.0.reach"),
     ({"activation": {"slope": 0.2}}, "activation.slope"),
     ({"activation": "swish"}, "activation"),
     ({"activation": "gelu", "init": "looks_linear"}, "init"),

@@ -87,6 +87,7 @@ def _stage(blocks: dict[int, dict[str, Config]]) -> Config:
         "width": _width(units[-1]),
         "stride": max(unit.get("strides", [1])[0] for unit in units),
         "dilation": 2 * dilation if pooled else dilation,
+        "reach": blocks[1].get("eca_conv", {}).get("kernel_size", [None])[0],
     }
 
 
@@ -173,11 +174,11 @@ def _padding(layers: Mapping[str, LayerDescription]) -> str:
 
 
 def _projection(layers: Mapping[str, LayerDescription]) -> str:
-    """`bare` if the projections have no norm although branches end with one: only such orders have no final norm."""
+    """`bare` if the projections have no norm although the network has norms."""
     projects = any(re.fullmatch(r"stage\d+_block\d+_shortcut_(conv|dense)", name) for name in layers)
     normed = {re.sub(r"\d+", "", name) for name in layers if name.endswith("_norm")}
-    ends_with_norm = "stage_block_unit_norm" in normed and "final_norm" not in layers
-    return "bare" if projects and ends_with_norm and "stage_block_shortcut_norm" not in normed else "norm"
+    is_bare = "stage_block_unit_norm" in normed and "stage_block_shortcut_norm" not in normed
+    return "bare" if projects and is_bare else "norm"
 
 
 def _head(layers: Mapping[str, LayerDescription], *, dense: bool) -> Config:

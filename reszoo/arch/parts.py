@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import product
 from typing import Annotated, Literal, NamedTuple
 
-from pydantic import Field, Strict
+from pydantic import Field, Strict, ValidationInfo, field_validator
 
 from reszoo.config import FrozenModel
 
@@ -14,6 +15,21 @@ Count = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(ge=0, lt=1)]
 Init = Literal["he", "glorot", "orthogonal", "looks_linear"]
 Shortcut = Literal["none", "pad", "project", "project_all", "pool_project", "pad_behind", "pool_pad", "pool_pad_behind"]
+OrderName = Literal[
+    "post",
+    "post_bare",
+    "inner",
+    "norm_first",
+    "pre",
+    "pre_bare",
+    "pre_normed",
+    "pre_normed_bare",
+    "pre_unshared",
+    "pre_unshared_bare",
+    "pre_unshared_normed",
+    "pre_unshared_normed_bare",
+    "pre_raw",
+]
 PADS = ("pad", "pad_behind", "pool_pad", "pool_pad_behind")
 """Shortcuts without weights that add channels of zeros."""
 
@@ -34,11 +50,13 @@ class Block(FrozenModel):
 
     body: Annotated[tuple[Unit, ...], Strict(False), Field(min_length=1)]
     """The weighted layers of the branch."""
-    order: Literal["post", "pre", "pre_unshared", "pre_raw", "inner", "norm_first"] = "post"
-    """Positions of norms and activations: `post` He 2015; `pre` He 2016; `pre_unshared` as pre, but projections read
-    the input of the block in place of the pre-activation (bearpaw/pytorch-classification); `pre_raw` as pre_unshared,
-    and norm and activation of the first block end the stem (Keras' example ResNet v2); `inner` as post, nothing after
-    the addition; `norm_first` Gorishniy 2021."""
+    order: OrderName = "post"
+    """Positions of norms and activations: `post` He 2015; `post_bare` as post, nothing after the addition (Gross 2016);
+    `inner` as post_bare, nothing after the stem; `pre` He 2016; `pre_raw` as pre_unshared, and norm and activation of
+    the first block end the stem (Keras' example ResNet v2); `norm_first` Gorishniy 2021. Endings of `pre`: `_unshared`,
+    projections read the input of the block in place of the pre-activation (bearpaw/pytorch-classification); `_normed`,
+    norm and activation end the stem, too (weiaicunzai/pytorch-cifar100); `_bare`, nothing after the last block
+    (kuangliu/pytorch-cifar)."""
     shortcut: Shortcut = "project"
     """`none` gives the plain twin; `pad`, `project`, `project_all` are options A, B, C of He 2015, 3.3; `pool_project`
     is ResNet-D's. `pad` takes every second pixel and adds half of the zero channels before and half behind;
@@ -54,7 +72,7 @@ class Block(FrozenModel):
     blocks (Hanin 2018; De 2020). `random`: full scale."""
     attention: Literal["none", "se", "eca"] = "none"
     """Gates of the channels at the end of the branch: `se`, squeeze-and-excitation (Hu 2018), or `eca`, a convolution
-    along the channels whose kernel grows with their number (Wang 2020)."""
+    along the channels (Wang 2020)."""
     reduction: Count = 16
     """Width of the block over that of the squeeze in `se` (Hu 2018, 6.1)."""
     multiple: Count = 8
@@ -95,6 +113,18 @@ def squeeze_fields(widths: Sequence[tuple[int, int]]) -> dict[str, int]:
     return next(fitting, {})
 
 
+def usual_reach(width: int) -> int:
+    """Returns the channels that a gate of `eca` reads in a block (Wang 2020, eq. 12; gamma is 2, b is 1).
+
+    Example:
+        >>> from reszoo.arch.parts import usual_reach
+        >>> usual_reach(64), usual_reach(256), usual_reach(2048)
+        (3, 5, 7)
+    """
+    reach = int((math.log2(width) + 1) / 2)
+    return max(3, reach + 1 - reach % 2)
+
+
 class Stage(FrozenModel):
     """Blocks of one width."""
 
@@ -109,6 +139,15 @@ class Stage(FrozenModel):
     inner: Annotated[float, Field(gt=0)] = 1.0
     """Factor on the width of every unit but the last of a block; 1.0 in the first stage (Li 2017, 3.2: filters pruned
     stage by stage)."""
+
+    reach: Count | None = None
+    """Channels that a gate of `eca` reads, odd; None where it grows with the width (Wang 2020, eq. 12)."""
+
+    @field_validator("reach")
+    @classmethod
+    def _usual_reach(cls, reach: int | None, info: ValidationInfo) -> int | None:
+        """The usual number has one notation."""
+        return None if "width" in info.data and reach == usual_reach(info.data["width"]) else reach
 
     def unit_widths(self, body: tuple[Unit, ...]) -> tuple[int, ...]:
         """Returns the output channels of each unit of a block of this stage."""
@@ -207,35 +246,33 @@ class Order(NamedTuple):
     """The unit that gives the layers between two units their names."""
 
 
+# He 2016, Fig. 1b: x -> norm act conv -> norm act conv -> add
+_PRE = Order(
+    lead=("norm", "act"),
+    between=("norm", "act", "dropout"),
+    final=("norm", "act"),
+    projection_reads="lead",
+    between_belongs_to="unit after",
+)
+
 ORDERS = {
     # He 2015, Fig. 2: x -> conv norm act -> conv norm -> add -> act
     "post": Order(stem=("norm", "act"), between=("norm", "act", "dropout"), trail=("norm",), after=("act",)),
-    # The same with a free identity path: x -> conv norm act -> conv norm -> add
+    # Gross 2016, "Training and investigating residual nets": x -> conv norm act -> conv norm -> add
+    "post_bare": Order(stem=("norm", "act"), between=("norm", "act", "dropout"), trail=("norm",)),
+    # The same with a free identity path from the stem's convolution on
     "inner": Order(between=("norm", "act", "dropout"), trail=("norm",)),
-    # He 2016, Fig. 1b: x -> norm act conv -> norm act conv -> add
-    "pre": Order(
-        lead=("norm", "act"),
-        between=("norm", "act", "dropout"),
-        final=("norm", "act"),
-        projection_reads="lead",
-        between_belongs_to="unit after",
-    ),
-    # The same, but the shortcut of a block that changes the shape is x -> conv
-    "pre_unshared": Order(
-        lead=("norm", "act"),
-        between=("norm", "act", "dropout"),
-        final=("norm", "act"),
-        between_belongs_to="unit after",
-    ),
+    # He 2016, with other ends of the trunk, and with a shortcut x -> conv of the blocks that change the shape
+    **{
+        f"pre{unshared}{normed}{bare}": _PRE._replace(
+            stem=("norm", "act") if normed else (),
+            final=() if bare else ("norm", "act"),
+            projection_reads="input" if unshared else "lead",
+        )
+        for unshared, normed, bare in product(("", "_unshared"), ("", "_normed"), ("", "_bare"))
+    },
     # Keras' example ResNet v2: stem -> norm act -> conv -> norm act conv -> add, and so on
-    "pre_raw": Order(
-        stem=("norm", "act"),
-        lead=("norm", "act"),
-        between=("norm", "act", "dropout"),
-        final=("norm", "act"),
-        first_lead=False,
-        between_belongs_to="unit after",
-    ),
+    "pre_raw": _PRE._replace(stem=("norm", "act"), first_lead=False, projection_reads="input"),
     # Gorishniy 2021, 3.2: x -> norm linear act -> linear -> add
     "norm_first": Order(lead=("norm",), between=("act", "dropout"), final=("norm", "act")),
 }

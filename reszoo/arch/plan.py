@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from reszoo.arch.ops import Op, Piece, Plan, RepeatedSegments, Shape
-from reszoo.arch.parts import ORDERS, PADS, Activation, Block, Head, Norm, Stem, Unit, squeeze_width
+from reszoo.arch.parts import ORDERS, PADS, Activation, Block, Head, Norm, Stem, Unit, squeeze_width, usual_reach
 from reszoo.arch.spec import NetSpec
 
 
@@ -46,6 +46,7 @@ class _BlockPosition(NamedTuple):
     rate: float
     lead: bool
     """Whether it has the layers before the first unit."""
+    reach: int | None
 
 
 @lru_cache(maxsize=256)
@@ -74,7 +75,8 @@ def lower(spec: NetSpec) -> Plan:
             before = piece
             lead = first_lead or (number, index) != (1, 1)
             position = _BlockPosition(
-                piece.shape, piece.output_sign, stage.width, widths, stride, dilation, stage.dilation, rate, lead
+                *(piece.shape, piece.output_sign, stage.width, widths, stride),
+                *(dilation, stage.dilation, rate, lead, stage.reach),
             )
             piece = _block(context, position)
             # The second and later blocks of a stage are equal, unless drop path gives each its own rate.
@@ -206,7 +208,7 @@ def _block(context: _BlockContext, position: _BlockPosition) -> Piece:
             x = builder.sequence(order.between, f"unit{owner}_", x)
     x = builder.sequence(order.trail, f"unit{len(block.body)}_", x, scale="zero" if zero else "one", gain=gain)
     if block.attention != "none":
-        x = {"se": _squeeze_excite, "eca": _channel_attention}[block.attention](builder, x)
+        x = _squeeze_excite(builder, x) if block.attention == "se" else _channel_attention(builder, x, position.reach)
     x = builder.dropout("dropout", "residual_dropout", x, block.residual_dropout)
     branch = x = builder.dropout("drop_path", "drop_path", x, position.rate)
     if block.shortcut != "none":
@@ -270,12 +272,11 @@ def _squeeze_excite(builder: _SegmentBuilder, x: str) -> str:
     return builder.emit("scale", "se_scale", x, gate)
 
 
-def _channel_attention(builder: _SegmentBuilder, x: str) -> str:
-    """Wang et al. 2020, Fig. 2: a gate for every channel that depends on its neighbors; gamma is 2, b is 1."""
+def _channel_attention(builder: _SegmentBuilder, x: str, reach: int | None) -> str:
+    """Wang et al. 2020, Fig. 2: a gate for every channel that depends on its neighbors."""
     width = builder.shape(x)[-1] or 0
-    reach = int((math.log2(width) + 1) / 2)
     gate = builder.emit("global_pool", "eca_pool", x, shape=(1, 1, width), variant="avg")
-    gate = builder.emit("channel_conv", "eca_conv", gate, kernel=max(3, reach + 1 - reach % 2), init="glorot")
+    gate = builder.emit("channel_conv", "eca_conv", gate, kernel=reach or usual_reach(width), init="glorot")
     gate = builder.emit("act", "eca_gate", gate, variant="sigmoid")
     return builder.emit("scale", "eca_scale", x, gate)
 

@@ -62,6 +62,7 @@ def spec_of_layers(name: str, layers: Mapping[str, LayerDescription]) -> NetSpec
     shortcuts = ("none", "project", "pad", "project_all", "pool_project", *PADS[1:])
     for order, shortcut, stride_at in product(ORDERS, shortcuts, range(1, len(fields["block"]["body"]) + 1)):
         block = fields["block"] | {"order": order, "shortcut": shortcut, "stride_at": stride_at}
+        block |= {} if ORDERS[order].trail else {"projection": "norm"}
         try:
             spec = NetSpec.model_validate(fields | {"block": block})
         except ValueError:

@@ -166,9 +166,9 @@ def _block_problems(spec: NetSpec) -> Iterator[ReszooError]:
 def _word_problems(spec: NetSpec) -> Iterator[ReszooError]:
     """Words that would have no effect, or another one than their name."""
     block, activation = spec.block, spec.activation
-    has_norm = spec.norm.kind != "none" and block.order in ("post", "inner")
+    has_norm = spec.norm.kind != "none" and "norm" in ORDERS[block.order].trail
     if block.projection == "bare" and not (has_norm and "project" in block.shortcut):
-        expected = "norm: only the orders post and inner have norms in their projections"
+        expected = "norm: only the orders post, post_bare and inner have norms in their projections"
         yield ReszooError("block.projection", got="bare", expected=expected)
     for field in ("reduction", "multiple"):
         value, default = getattr(block, field), Block.model_fields[field].default
@@ -210,7 +210,10 @@ def _stage_problems(spec: NetSpec) -> Iterator[ReszooError]:
     if spec.stages[0].inner != 1.0:
         hint = "set the ratio of block.body instead"
         yield ReszooError("stages.0.inner", got=spec.stages[0].inner, expected="1.0 in the first stage", hint=hint)
-    for stage in spec.stages:
+    for number, stage in enumerate(spec.stages):
+        if stage.reach is not None and (spec.block.attention != "eca" or stage.reach % 2 == 0):
+            expected = "odd numbers" if spec.block.attention == "eca" else "None where block.attention is not eca"
+            yield ReszooError(f"stages.{number}.reach", got=stage.reach, expected=expected)
         before = stage.width
         for i, (unit, width) in enumerate(zip(body, stage.unit_widths(body), strict=True)):
             where = f"block.body.{i}"

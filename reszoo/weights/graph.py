@@ -128,6 +128,8 @@ class _Region(NamedTuple):
     units: tuple[Step, ...]
     shortcut: tuple[Step, ...]
     add: int
+    reach: int | None
+    """Channels that its gate reads, if that is a convolution along them."""
 
 
 def _regions(steps: Steps) -> list[_Region]:
@@ -142,7 +144,8 @@ def _regions(steps: Steps) -> list[_Region]:
         sides = [[steps[each] for each in path if each > common] for path in paths]
         sides.sort(key=lambda side: (sum(each.kind == "conv" for each in side), len(side)))
         convs = tuple(each for each in reversed(sides[1]) if each.kind == "conv")
-        result.append(_Region(convs, tuple(reversed(sides[0])), number))
+        reach = next((each.settings["reach"] for each in sides[1] if "reach" in each.settings), None)
+        result.append(_Region(convs, tuple(reversed(sides[0])), number, reach))
     return [region for region in result if region.units]
 
 
@@ -162,6 +165,7 @@ def _specs(steps: Steps, head: _Head, regions: list[_Region], name: str, where: 
     convs = [step for step in steps[: first.add] if step.kind == "conv" and "gate" not in step.settings]
     squeezes = [step.settings["squeeze"] for step in steps if "squeeze" in step.settings]
     attention = {"attention": "se", **squeeze_fields(squeezes)} if squeezes else {}
+    attention |= {"attention": "eca"} if any(region.reach for region in regions) else {}
     in_blocks = {step.name for region in regions for step in (*region.units, *region.shortcut)}
     stem = [step for step in convs if step.name not in in_blocks]
     if not stem:
@@ -184,6 +188,7 @@ def _specs(steps: Steps, head: _Head, regions: list[_Region], name: str, where: 
         },
         "stages": [
             {"depth": len(stage), "width": stage[0].units[-1].settings["width"], "inner": factor, **_window(stage)}
+            | {"reach": stage[0].reach}
             for stage, factor in zip(stages, inner, strict=True)
         ],
         "norm": _norm(norms),

@@ -84,6 +84,8 @@ def is_same(op: Op, step: Step) -> bool:
         return op.variant == "flatten" == step.kind
     if op.kind != step.kind:
         return False
+    if op.kind == "channel_conv":
+        return bool(op.kernel == theirs["kernel"])
     if op.kind in ("conv", "pool"):
         fields = ("width", "kernel", "stride", "dilation", "groups", "bias", *(("variant",) if op.kernel > 1 else ()))
         return all(getattr(op, field) == theirs[field] for field in fields if field in theirs) and _pads(op, theirs)

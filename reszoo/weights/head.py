@@ -10,7 +10,16 @@ from typing import Any
 
 from reszoo.types import KerasModel
 from reszoo.weights.formats.checkpoint import Checkpoint, Tensor
-from reszoo.weights.translated import Linear, NamedTensor, Translated, foreign, grouped, is_beside, is_normalizer
+from reszoo.weights.translated import (
+    Linear,
+    NamedTensor,
+    Translated,
+    foreign,
+    grouped,
+    is_auxiliary,
+    is_beside,
+    is_normalizer,
+)
 
 NORMALIZES = "the network in the file normalizes images itself"
 """The beginning of a note that is also a warning."""
@@ -104,8 +113,12 @@ def with_notes(translated: Translated, whole: Checkpoint) -> Checkpoint:
         beside = [name for name in beside if name not in normalizers]
     if beside:
         start = max((f"{one}." for one in whole.keys if one and label.startswith(one)), key=len, default="")
-        within_dict = [name.removeprefix(start) for name in beside]
-        notes.append(f"no part of the network: {grouped(within_dict)}")
+        auxiliary = [name for name in beside if is_auxiliary(name)]
+        for what, names in (
+            ("auxiliary heads, which only training uses", auxiliary),
+            ("no part of the network", [name for name in beside if name not in auxiliary]),
+        ):
+            notes += [f"{what}: {grouped(name.removeprefix(start) for name in names)}"] if names else []
     if translated.head:
         is_open = any(one.activation for one in translated.head) and not translated.checkpoint.attributes
         assumed = f"; {ASSUMES}" if is_open else ""

@@ -110,7 +110,27 @@ def _nearest(candidates: list[NetSpec], translated: Translated, shapes: Shapes) 
         f"\n  + {translated.tensors[name].source} {as_in_file(shape, torch=torch)}"
         for name, shape in sorted(in_file - nearest)[:3]
     ]
-    return f"the nearest one differs:{''.join(lines)}" if lines else "all blocks must have the same kind of units"
+    if lines:
+        return f"the nearest one differs:{''.join(lines)}"
+    return _obstacle(shapes, translated) or "all blocks must have the same kind of units"
+
+
+def _obstacle(shapes: Shapes, translated: Translated) -> str:
+    """Returns a hint if a unit reads other channels than the one before it gives, or groups differ between blocks."""
+    matches = (re.fullmatch(r"stage(\d+)_block(\d+)_unit(\d+)_conv/kernel", name) for name in shapes)
+    units = sorted(([*map(int, match.groups())], match[0]) for match in matches if match)
+    groups: dict[int, int] = {}
+    for ((*_, unit), name), (_, before) in zip(units[1:], units, strict=False):
+        reads, gives, source = shapes[name][2], shapes[before][3], translated.tensors[name].source
+        if reads > gives or gives % reads:
+            return (
+                f"{source} reads {reads} channels, and the layer before it gives {gives}: no chain of residual blocks"
+            )
+        if groups.setdefault(unit, gives // reads) != gives // reads:
+            return (
+                f"{source} has {gives // reads} groups, where other blocks have {groups[unit]}: no spec describes that"
+            )
+    return ""
 
 
 def as_in_file(shape: tuple[int, ...], *, torch: bool) -> tuple[int, ...]:
@@ -222,6 +242,7 @@ def _candidates(fields: dict[str, Any], shapes: Shapes, translated: Translated) 
     )
     for order, shortcut, stride_at in product(orders, shortcuts, strided_units):
         block = fields["block"] | {"order": order, "shortcut": shortcut, "stride_at": stride_at}
+        block |= {} if ORDERS[order].trail else {"projection": "norm"}
         window = body[stride_at - 1]["kernel"]
         stages = [
             stage | {"stride": stage_stride(i, window, translated)} for i, stage in enumerate(fields["stages"], 1)

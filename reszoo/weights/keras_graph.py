@@ -29,7 +29,7 @@ class Step(NamedTuple):
     """One operation of the graph."""
 
     kind: str
-    """In the words of `Op.kind`; besides them `flatten` and `zero_pad`, and `input`."""
+    """In the words of `Op.kind`; besides them `flatten`, `sequence` and `zero_pad`, and `input`."""
     name: str
     """Name of the layer, under which its weights are stored."""
     inputs: tuple[int, ...]
@@ -62,13 +62,15 @@ def steps_of(config: Config, where: str) -> tuple[Step, ...]:
     except (KeyError, IndexError, TypeError, ValueError, AttributeError, RecursionError) as error:
         got = f"an invalid configuration of a Keras model ({type(error).__name__}: {error})"
         raise ReszooError(where, got=got) from None
-    return _with_gates(_reachable(reader.steps, output))
+    steps = _with_gates(_reachable(reader.steps, output))
+    return _reachable([*steps], len(steps) - 1)
 
 
 def _with_gates(steps: tuple[Step, ...]) -> tuple[Step, ...]:
-    """Returns the steps with the layers of squeeze-and-excitation as convolutions of 1x1 with a bias.
+    """Returns the steps with the layers of gates in the form of the plan, which changes no shape between them.
 
-    A product names the widths of the two layers of its gate, and reads the map first.
+    Those of squeeze-and-excitation are convolutions of 1x1 with a bias. A product names the widths of these, or the
+    kernel of a convolution along the channels, and reads the map first.
     """
     result = [*steps]
     for number, step in enumerate(steps):
@@ -76,17 +78,28 @@ def _with_gates(steps: tuple[Step, ...]) -> tuple[Step, ...]:
             continue
         source, gate = sorted(step.inputs)
         layers, place = [], gate
-        while steps[place].kind in ("act", "dense", "conv"):
-            layers += [place] if steps[place].kind != "act" else []
+        while steps[place].kind in _IN_GATES:
+            layers += [place] if steps[place].kind in _WEIGHTED else []
             place = steps[place].inputs[0]
-        if steps[place].kind != "global_pool" or steps[place].inputs != (source,) or len(layers) != 2:
+        kinds = [steps[each].kind == "channel_conv" for each in layers]
+        if steps[place].kind != "global_pool" or steps[place].inputs != (source,) or kinds not in ([True], [False] * 2):
             continue
         for each in layers:
-            result[each] = steps[each]._replace(kind="conv", settings={**_SINGLE, **steps[each].settings, "bias": True})
-        widths = tuple(steps[each].settings["width"] for each in layers)
-        result[number] = step._replace(inputs=(source, gate), settings={"squeeze": widths})
+            inputs = tuple(place if steps[one].kind in _SHAPES else one for one in steps[each].inputs)
+            result[each] = steps[each]._replace(inputs=inputs)
+            if not any(kinds):
+                settings = {**_SINGLE, **steps[each].settings, "bias": True}
+                result[each] = result[each]._replace(kind="conv", settings=settings)
+        widths = tuple(steps[each].settings.get("width") for each in layers)
+        settings = {"reach": steps[layers[0]].settings["kernel"]} if any(kinds) else {"squeeze": widths}
+        result[number] = step._replace(inputs=(source, gate), settings=settings)
     return tuple(result)
 
+
+_SHAPES = ("flatten", "sequence")
+_WEIGHTED = ("dense", "conv", "channel_conv")
+_IN_GATES = ("act", *_SHAPES, *_WEIGHTED)
+"""Kinds of steps between the pool and the product of a gate."""
 
 _SINGLE = {"kernel": 1, "stride": 1, "padding": "valid", "dilation": 1, "groups": 1, "gate": True}
 """Settings of a dense layer in a gate, as those of a convolution; the first ones of a convolution are its own."""
@@ -180,6 +193,8 @@ class _Reader:
             return self._add("input", name, (), shape=config.get("batch_shape") or config["batch_input_shape"])
         if kind in IDENTITIES or (kind == "Reshape" and (_is_flat(config) or self._is_pixel(config, inputs[0]))):
             return inputs[0]
+        if kind == "Reshape" and [*config["target_shape"]][1:] == [1] and self.steps[inputs[0]].kind == "global_pool":
+            return self._add("sequence", name, tuple(inputs))
         if kind in NORMALIZERS and self.steps[inputs[0]].kind == "input":
             self.steps[inputs[0]].settings.setdefault("normalizers", []).append(name)
             return inputs[0]
@@ -193,6 +208,8 @@ class _Reader:
             got = f"layer {name!r} with {unusual}, which no network of the zoo has"
             raise UnsupportedLayerError(self.where, got=got) from None
         if step is None:
+            if kind == "Activation":
+                return self._activation(config.get("activation"), name, inputs[0])
             got = f"layer {name!r} of class {kind}{_detail(config)}, which no network of the zoo has"
             raise UnsupportedLayerError(self.where, got=got)
         activation = settings.pop("activation", None)
@@ -204,7 +221,7 @@ class _Reader:
         while self.steps[number].kind == "act":
             number = self.steps[number].inputs[0]
         is_single = [*(config.get("target_shape") or ())][:-1] == [1, 1]
-        return is_single and self.steps[number].kind in ("global_pool", "dense")
+        return is_single and self.steps[number].kind in ("global_pool", "dense", "channel_conv")
 
     def _activation(self, activation: Any, name: str, number: int) -> int:
         settings = activation_settings(activation)
@@ -251,8 +268,6 @@ def _detail(config: Config) -> str:
     function = config.get("function")
     if config.get("max_value") is not None:
         return f" (at most {config['max_value']})"
-    if config.get("activation") is not None:
-        return f" ({_text(config['activation'])!r})"
     return f" ({function})" if isinstance(function, str) and len(function) < 40 else ""
 
 

@@ -56,6 +56,15 @@ def _conv(config: Config) -> dict[str, Any]:
     }
 
 
+def _channel_conv(config: Config) -> dict[str, Any] | None:
+    """Settings of a convolution along the channels (ECA); None for one along anything else."""
+    usual = {"strides": 1, "dilation_rate": 1, "groups": 1, "filters": 1}
+    is_plain = all(_square(config.get(name, 1)) == value for name, value in usual.items())
+    if not is_plain or config.get("padding") != "same" or config.get("use_bias", True):
+        return None
+    return {"kernel": _square(config["kernel_size"]), "activation": config.get("activation")}
+
+
 def _norm(config: Config) -> dict[str, Any]:
     axis = config.get("axis", -1)
     axis = axis[0] if isinstance(axis, list) else axis
@@ -124,6 +133,7 @@ def _dense(config: Config) -> dict[str, Any]:
 _LAYERS: dict[str, tuple[str, Any]] = {
     "Conv2D": ("conv", _conv),
     "Convolution2D": ("conv", _conv),
+    "Conv1D": ("channel_conv", _channel_conv),
     "Dense": ("dense", _dense),
     "BatchNormalization": ("norm", _norm),
     "GroupNormalization": ("norm", _norm),

@@ -15,7 +15,7 @@ from reszoo.arch.spec import NetSpec
 from reszoo.config import boolean
 from reszoo.errors import ReszooError
 from reszoo.types import Array, KerasModel, Tensor as KerasTensor
-from reszoo.weights import infer, questions
+from reszoo.weights import infer, messages, questions
 from reszoo.weights.formats.checkpoint import Tensor
 from reszoo.weights.head import with_head
 from reszoo.weights.match import Match, Strict, match
@@ -82,7 +82,7 @@ def load_weights(
     opened = open_weights(source, spec, names=names, key=key, prefix=prefix)
     matching = match(spec, opened.translated, strict=strict, verified=check is not None)
     if check is None:
-        questions.warn_of_groups(opened.translated, spec)
+        messages.warn_of_groups(opened.translated, spec)
     else:
         check_outputs(spec, matching.tensors, check, where=matching.report.file)
     place(model, matching)
@@ -144,10 +144,10 @@ def from_checkpoint(
     spec = zoo.spec(inferred, **changes)
     strict: Strict = "trunk" if {"classes", "head"} & {*changes} else True
     still_open = () if check is not None else questions.still_open(opened.translated, spec, changes)
-    questions.refuse(opened.translated, spec, still_open)
-    notes += questions.notes(spec, still_open)
+    messages.refuse(opened.translated, spec, still_open)
+    notes += messages.notes(spec, still_open)
     matching = match(spec, opened.translated, strict=strict, inferred=True, notes=notes)
-    questions.warn_of(opened.translated, spec, still_open)
+    messages.warn_of(opened.translated, spec, still_open)
     from reszoo.arch.build import build
     from reszoo.arch.loops import build_with_loops
 
@@ -206,7 +206,7 @@ def pretrained(
     """
     opened = open_weights(weights, spec)
     matching = match(spec, opened.translated, strict=strict)
-    questions.warn_of_groups(opened.translated, spec)
+    messages.warn_of_groups(opened.translated, spec)
     from reszoo.arch.build import build
 
     model = builder(spec) if builder else build(spec, input_tensor=input_tensor, prefix=prefix)

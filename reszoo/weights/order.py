@@ -153,9 +153,9 @@ def _forms(*, has_norms: bool) -> Iterator[_Form]:
 
 
 def _stems(trunk: Sequence[Layer], *, order: str) -> Iterator[tuple[Layer, ...]]:
-    """Yields a convolution, and, where units end with norms, one or three convolutions with their norms."""
+    """Yields a convolution, one with a norm, and, where units end with norms, three with their norms."""
     yield (trunk[0],)
-    for depth in (1, 3) if order == "post" else ():
+    for depth in (1, 3) if order == "post" else (1,):
         stem = tuple(trunk[: 2 * depth])
         kinds, widths = [layer.kind for layer in stem], [layer.width for layer in stem]
         is_normed = kinds == ["conv", "norm"] * depth and widths[::2] == widths[1::2]

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-import sys
-import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from fnmatch import fnmatch
 from itertools import product
 from typing import Any, NamedTuple
 
-from reszoo.arch.parts import PADS
+from reszoo.arch.parts import ORDERS, PADS
 from reszoo.arch.plan import plan
 from reszoo.arch.shorthands import SHORTHANDS, WORDS
 from reszoo.arch.spec import NetSpec
@@ -60,7 +58,7 @@ def questions(translated: Translated, spec: NetSpec) -> tuple[Question, ...]:
     result = [*_norm_questions(translated, spec, variables)]
     result += [*_shortcut_questions(translated, spec, shapes)]
     if not spec.dense:
-        result += [*_stride_questions(spec)]
+        result += [*_stride_questions(spec, is_inferred=translated.is_inferred)]
     if spec.stem.pool == "max" and attributes.layer_settings(translated):
         # A pool may be a function in the code of the network, which its objects do not show.
         pools: tuple[Changes, ...] = ({"stem": {"pool": "none"}},)
@@ -68,10 +66,7 @@ def questions(translated: Translated, spec: NetSpec) -> tuple[Question, ...]:
     if spec.norm.kind != "none" and (translated.dialect.epsilon is None or translated.dialect.layout == "torch"):
         others = [value for value in (1e-5, 1e-3, 1e-6, 1e-4, 2e-5, 1e-2) if value != spec.norm.epsilon]
         result += [Question("norm.epsilon", "epsilon", tuple({"norm": {"epsilon": value}} for value in others))]
-    if translated.is_inferred and spec.block.order not in ("post", "inner"):
-        words = dict.fromkeys((spec.block.order, "pre", "pre_unshared"))
-        orders = tuple(each for word in words if _has_weights(spec, each := {"block": {"order": word}}))
-        result += [Question("block.order", "what the projections read", orders, is_usual=False)]
+    result += [*_order_questions(translated, spec)]
     result += [Question("activation.kind", "activation", _ACTIVATIONS)]
     return tuple(question for question in result if question.alternatives)
 
@@ -84,14 +79,30 @@ _ACTIVATIONS: tuple[Changes, ...] = (
 
 def _norm_questions(translated: Translated, spec: NetSpec, variables: set[str]) -> Iterator[Question]:
     if spec.norm.kind == "group" and groups_in(translated) is None:
-        numbers = dict.fromkeys([32, 16, 8, 4, 2, 1, _groups_of_instances(spec)])
+        numbers = dict.fromkeys([32, 16, 8, 4, 2, 1, groups_of_instances(spec)])
         others = tuple({"norm": {"groups": number}} for number in numbers if number != spec.norm.groups)
         yield Question("norm.groups", "groups of the norms", others, is_usual=False)
     if spec.norm.kind == "none" and not spec.dense and not spec.bias:
         yield Question("norm.kind", "whether it has norms without weights", ({"norm": "none"},), is_usual=False)
 
 
-def _groups_of_instances(spec: NetSpec) -> int:
+def _order_questions(translated: Translated, spec: NetSpec) -> Iterator[Question]:
+    dialect = translated.dialect
+    is_known = not translated.is_inferred and (dialect.order is not None or dialect.layout == "keras")
+    if is_known or spec.norm.kind == "none":
+        return
+    orders = tuple(each for word in ORDERS if _has_weights(spec, each := {"block": {"order": word}}))
+    if spec.block.order == "post":
+        bare = tuple(each for each in orders if each["block"]["order"] == "post_bare" and translated.is_inferred)
+        yield Question("block.order", "whether an activation follows the additions", bare, warns=True)
+    elif len(orders) > 1 or spec.block.order == "inner":
+        # kuangliu/pytorch-cifar, whose names these are, is the usual network without a norm after the last block.
+        is_usual = spec.block.order == "pre_bare" or (not translated.is_inferred and spec.block.order != "inner")
+        orders = tuple(each for each in orders if not is_usual or each["block"]["order"] != spec.block.order)
+        yield Question("block.order", "what the projections read", orders, is_usual=is_usual, warns=True)
+
+
+def groups_of_instances(spec: NetSpec) -> int:
     """Returns the number of groups that gives every channel its own: an instance norm."""
     return math.lcm(*(shape[0] for name, shape in plan(spec).variables.items() if name.endswith("/gamma")))
 
@@ -132,7 +143,7 @@ def _has_weights(spec: NetSpec, changes: Changes) -> bool:
         return False
 
 
-def _stride_questions(spec: NetSpec) -> Iterator[Question]:
+def _stride_questions(spec: NetSpec, *, is_inferred: bool) -> Iterator[Question]:
     stem = {"stride": spec.stem.stride, "pool": spec.stem.pool}
     stems = [{"stride": stride, "pool": pool} for stride, pool in product((1, 2), ("none", "max"))]
     yield Question(
@@ -151,7 +162,7 @@ def _stride_questions(spec: NetSpec) -> Iterator[Question]:
         # Before and behind a unit of 1x1 a stride gives the same outputs.
         if not any(_strides_equally(spec, *sorted((number, other))) for other in strided):
             strided.append(number)
-    if len({unit.kernel for unit in spec.block.body}) > 1:
+    if is_inferred or len({unit.kernel for unit in spec.block.body}) > 1:
         units = tuple({"block": {"stride_at": number}} for number in strided[1:])
         yield Question("block.stride_at", "unit with the stride", units)
 
@@ -219,82 +230,3 @@ def _fields(changes: Mapping[str, Any]) -> Iterator[str]:
 
 _FIELD_OF = {"stages": "stages", "stride_at": "block.stride_at"}
 """Name of a change, also of those in `attributes.spec_changes` -> field of a question."""
-
-
-def refuse(translated: Translated, spec: NetSpec, unanswered: Iterable[Question]) -> None:
-    """Refuses a file whose network has an open question without a usual answer.
-
-    Raises:
-        ReszooError: there is such a question.
-    """
-    for question in unanswered:
-        if question.is_usual:
-            continue
-        where = translated.checkpoint.path.name
-        hint = "check=(inputs, outputs) or reszoo.settle(file, inputs, outputs) finds the answer"
-        if question.field == "norm.groups":
-            instance = as_text({"norm": {"groups": _groups_of_instances(spec)}})
-            got = "norms without running statistics: nothing in the file says how they normalise"
-            expected = (
-                f"norm={{'groups': n}} for a group norm, {instance} for an instance norm; a batch norm without "
-                "tracking depends on the other examples of a batch and cannot be loaded"
-            )
-        elif question.field == "norm.kind":
-            got = "convolutions without bias and without norms: norms without weights leave no trace in a file"
-            expected = "norm='none' if there are none; an instance norm without weights cannot be loaded"
-        elif question.field == "block.order":
-            got = "norms before the convolutions, and nothing in the file that tells what the projections read"
-            expected = f"{question.choices()}: they read the first norm and activation of the block, or its input"
-        else:
-            got = f"nothing in the file that tells {question.subject}"
-            expected = f"one of {as_text({'shortcut': spec.block.shortcut})}, {question.choices()}"
-        raise ReszooError(where, got=got, expected=expected, hint=hint)
-
-
-def notes(spec: NetSpec, unanswered: Iterable[Question]) -> tuple[str, ...]:
-    """Returns the open questions as notes of a report."""
-    result, others = [], []
-    for question in unanswered:
-        if question.field == "block.shortcut":
-            words = " or ".join([spec.block.shortcut, *(each["shortcut"] for each in question.alternatives)])
-            result.append(f"the shortcut is not stored in the file ({words}); assuming {spec.block.shortcut}")
-        else:
-            others.append(f"{question.subject} ({'; '.join(map(_short, question.alternatives))})")
-    return (*result, *([f"not stored in the file; alternatives: {', '.join(others)}"] if others else []))
-
-
-def _short(changes: Any) -> str:
-    """Returns the values in changes, such as `2 max` or `1-1-2`."""
-    if isinstance(changes, list):
-        return "-".join(map(str, changes))
-    if isinstance(changes, Mapping):
-        return " ".join(map(_short, changes.values()))
-    return f"{changes:g}" if isinstance(changes, float) else str(changes)
-
-
-def warn_of(translated: Translated, spec: NetSpec, unanswered: tuple[Question, ...]) -> None:
-    """Warns of open questions with several common answers, and of all where the network is none of the zoo."""
-    is_named = infer.zoo_name(spec) is not None or bool(translated.checkpoint.config)
-    listed = [question for question in unanswered if question.warns or not is_named]
-    if listed:
-        subjects = ", ".join(f"{one.subject} ({'; '.join(map(_short, one.alternatives))})" for one in listed)
-        advice = "check=(inputs, outputs) or reszoo.settle() finds the answer"
-        warn(f"{translated.checkpoint.path.name}: the file does not tell {subjects}; {advice}")
-
-
-def warn_of_groups(translated: Translated, spec: NetSpec) -> None:
-    """Warns of norms without statistics where the model's groups need not be those of the file."""
-    variables = {name.rpartition("/")[2] for name in translated.tensors}
-    if spec.norm.kind != "group" or "moving_mean" in variables or translated.dialect.title.startswith("reszoo"):
-        return
-    if groups_in(translated) is None and not infer.contains_spec(translated):
-        got = f"the model normalises in {spec.norm.groups} groups, and the file does not say whether its network does"
-        warn(f"{translated.checkpoint.path.name}: norms without running statistics: {got}")
-
-
-def warn(message: str) -> None:
-    """Warns on behalf of the code that called this package."""
-    level, frame = 1, sys._getframe(0)
-    while frame.f_back is not None and str(frame.f_globals.get("__name__", "")).split(".")[0] == "reszoo":
-        level, frame = level + 1, frame.f_back
-    warnings.warn(message, stacklevel=level)

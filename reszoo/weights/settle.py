@@ -11,7 +11,7 @@ from reszoo.arch.plan import plan
 from reszoo.arch.spec import NetSpec
 from reszoo.errors import ReszooError
 from reszoo.types import Array
-from reszoo.weights import questions
+from reszoo.weights import messages, questions
 from reszoo.weights.alternatives import NOISE, TOLERANCE, Alternatives, Fit, difference
 from reszoo.weights.formats.checkpoint import Tensor
 from reszoo.weights.forward import UNCHANGED, check_shapes
@@ -113,7 +113,7 @@ def settled(
     if ties:
         words = " or ".join((_words(best.answers, best.inputs), *ties[:4]))
         message = f"several networks give these outputs: {words}"
-        questions.warn(f"{translated.checkpoint.path.name}: {message}; more different examples decide")
+        messages.warn(f"{translated.checkpoint.path.name}: {message}; more different examples decide")
     return result
 
 

@@ -61,9 +61,9 @@ def _attention(layers: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
 
 
 def _projection(shapes: Shapes) -> str:
-    """Returns `bare` if the projections have no norm although branches end with one."""
+    """Returns `bare` if the projections have no norm although the network has norms."""
     layers = {re.sub(r"\d+", "", name.partition("/")[0]) for name in shapes}
-    has_norms = "stage_block_unit_norm" in layers and "final_norm" not in layers
+    has_norms = "stage_block_unit_norm" in layers
     projects = "stage_block_shortcut_conv" in layers or "stage_block_shortcut_dense" in layers
     return "bare" if has_norms and projects and "stage_block_shortcut_norm" not in layers else "norm"
 
@@ -101,7 +101,10 @@ def _stages(layers: Mapping[str, tuple[int, ...]]) -> tuple[list[Any], list[Any]
     first = [[shape for _, shape in sorted(blocks[stage][min(blocks[stage])])] for stage in sorted(blocks)]
     widths = [units[-1][-1] for units in first]
     dense = len(first[0][0]) == 2
-    stages = [{"depth": len(blocks[stage]), "width": w} for stage, w in zip(sorted(blocks), widths, strict=True)]
+    stages = [
+        {"depth": len(blocks[stage]), "width": width, "reach": layers.get(f"stage{stage}_block1_eca_conv", (None,))[0]}
+        for stage, width in zip(sorted(blocks), widths, strict=True)
+    ]
     units = []
     for number in range(min(len(units) for units in first)):
         kernel = 0 if dense else first[0][number][0]

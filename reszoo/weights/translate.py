@@ -88,7 +88,9 @@ def translate(
         raise ReszooError(where, got=f"weights of {dialect.title}", hint=dialect.refuse)
     result = placed(with_constants(best), part)
     result = replace(result, dialect=_apply_config(checkpoint, dialect), checkpoint=with_notes(result, part))
-    if names is None and dialect.layout == "torch" and not _is_network(result):
+    # A norm behind the last block may be one of the network that its library's networks do not have.
+    ends_with_norm = any(name.endswith(".running_mean") for name in result.foreign.head)
+    if names is None and dialect.layout == "torch" and (ends_with_norm or not _is_network(result)):
         return _by_order(best, part) or result
     return result
 

@@ -149,6 +149,8 @@ _TRAINING = re.compile(
     r"|queue|queue_ptr|center|centers|ema_counter|decay|num_updates|step|steps|epoch|temperature|logit_scale|class_weights?)([._\d]|$)"
 )
 
+_AUXILIARY = re.compile(r"(^|[._])aux(iliary)?\d*([._]|$)")
+
 _NORMALIZER = re.compile(r"(^|[._])(pixel_|image_|input_)?(mean|std)$")
 
 
@@ -180,9 +182,20 @@ def foreign(checkpoint: Checkpoint, unknown: Iterable[str], tensors: Mapping[str
 
 
 def is_beside(name: str, tensor: Tensor) -> bool:
-    """Returns whether a tensor belongs to a loss or a metric, counts something, or is empty."""
+    """Returns whether a tensor belongs to a loss, a metric or an auxiliary head, counts something, or is empty."""
     counts = tensor.size <= 1 and not tensor.dtype.startswith(("float", "bfloat"))
-    return bool(_TRAINING.search(name.lower())) or counts or not tensor.size or is_normalizer(name, tensor)
+    is_of_training = bool(_TRAINING.search(name.lower())) or is_auxiliary(name)
+    return is_of_training or counts or not tensor.size or is_normalizer(name, tensor)
+
+
+def is_auxiliary(name: str) -> bool:
+    """Returns whether a tensor belongs to an auxiliary head, which only training uses.
+
+    Example:
+        >>> is_auxiliary("aux_classifier.0.weight"), is_auxiliary("module.aux2.fc.bias"), is_auxiliary("auxin.weight")
+        (True, True, False)
+    """
+    return bool(_AUXILIARY.search(name.lower()))
 
 
 def is_normalizer(name: str, tensor: Tensor) -> bool:
@@ -225,7 +238,8 @@ _KINDS: tuple[tuple[str, str], ...] = (
     ("a RegNet", r"trunk_output\.|(^|\.)s\d\.b\d+\.conv"),
     ("an EfficientNet or a MobileNet", r"(_depthwise_conv|conv_dw|conv_pwl|_project_conv|inverted_residual)"),
     ("a MobileNet", r"features\.\d+\.conv\.\d+\.\d+\.weight"),
-    ("a DenseNet", r"denseblock\d|denselayer\d"),
+    ("a DenseNet", r"denseblock\d|denselayer\d|(^|\.)dense\d\.\d+\.(bn|conv)\d"),
+    ("a network of deep layer aggregation (DLA)", r"(^|\.)(left|right)_(node|tree)\.|tree\d\.root\."),
     ("an Inception network", r"Mixed_\d\w|inception\d\w|branch\d+x\d+"),
     ("a Res2Net", r"\.(convs|bns)\.\d"),
     ("a ResNeSt", r"conv2\.(fc1|bn0|conv\.weight)|radix"),
@@ -239,7 +253,7 @@ _KINDS: tuple[tuple[str, str], ...] = (
     ("a network with global context modules (GCNet)", r"context_block\.|channel_add|[._]gc\.|[._]se\.conv_attn\."),
     (
         "a network with squeeze and excitation of another form",
-        r"[._]se(_?(module|layer|block|unit))?\d?\.(?!fc\.[02]\.)",
+        r"[._]se(_?(module|layer|block|unit))?\d?\.(?!fc\.[02]\.)|[._]excitation\.",
     ),
     ("a network with blur pooling, which pads by reflection, for which Keras has no layer", r"[._]filt$|[._]blur"),
     ("a YOLO network", r"(^|\.)model\.\d+\.(cv\d|m\.\d|conv)\."),

@@ -99,11 +99,15 @@ def _read_order(checkpoint: Checkpoint) -> dict[str, str]:
     """
     where = str(checkpoint.path)
     layers = layers_of(checkpoint, where)
+    convs = [layer for layer in layers if layer.kind == "conv"]
+    if depthwise := [conv for conv in convs[1:] if conv.width_in == 1 < conv.width and conv.kernel > 1]:
+        got = f"a network with a convolution of every channel by itself ({depthwise[0].name})"
+        raise NoSpecError(where, got=got, expected="a residual network", hint="the zoo has no such network")
     options = [*readings(layers)]
     if not options:
         kinds = [layer.kind for layer in layers]
         count = ", ".join(f"{kinds.count(kind)} {word}" for kind, word in _KINDS.items())
-        got = f"names of no known library ({layers[0].name}, ...), and no known order of layers: {count}"
+        got = f"names of no known library ({layers[0].name}, ...), and no known order of its layers: {count}"
         raise ReszooError(where, got=got, expected="stem, blocks of equal kind, classifier", hint=BY_HAND)
     best = max(_fit(reading) for reading in options)
     chosen = [reading for reading in options if _fit(reading) == best]
@@ -122,7 +126,7 @@ def _described(reading: Reading) -> str:
     return f"{len(reading.blocks)} blocks of {kernels}, norms {place} the convolutions, widths {widths}"
 
 
-_KINDS = {"conv": "convolutions", "norm": "norms", "dense": "linear layers"}
+_KINDS = {"conv": "of convolution", "norm": "of normalization", "dense": "linear"}
 
 
 def _fit(reading: Reading) -> tuple[int, int, int]:
@@ -140,17 +144,10 @@ def _refuse(reading: Reading, where: str) -> None:
         NoSpecError: it is one of these.
     """
     unknown = "by the order of its tensors, a network with"
-    units = [unit for block in reading.blocks for unit in block.units]
-    if depthwise := [unit for unit in units if unit.width_in == 1 < unit.width]:
-        got = f"{unknown} a convolution of every channel by itself ({depthwise[0].name})"
-        raise NoSpecError(where, got=got, expected="a residual network", hint="the zoo has no such network")
     wide = [block.shortcut for block in reading.blocks if block.shortcut is not None and block.shortcut.kernel > 1]
     if wide:
         got = f"{unknown} projections of {wide[0].kernel}x{wide[0].kernel} ({wide[0].name})"
         raise NoSpecError(where, got=got, expected="projections of 1x1")
-    if reading.order == "pre" and reading.final is None:
-        got = f"{unknown} norms before the convolutions and none after the last block"
-        raise NoSpecError(where, got=got, expected="a norm after the last block")
     for block in reading.blocks:
         if len(block.units) == 2 and block.units[0].width != block.units[1].width and block.units[0].kernel > 1:
             got = f"{unknown} a block that widens in its last convolution ({block.units[1].name})"

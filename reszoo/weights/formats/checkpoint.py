@@ -95,6 +95,8 @@ class Checkpoint:
     """Files of whole models: path of a module -> its class (`class`) and settings, such as `stride` and `eps`."""
     aside: Mapping[str, str] = field(default_factory=dict)
     """Path -> class of the objects beside the tensors that were not read, such as an optimizer."""
+    files: tuple[Path, ...] = ()
+    """The other files that hold its tensors."""
 
     @property
     def dtypes(self) -> str:

@@ -47,6 +47,11 @@ class Builder:
         self._channels_last: set[str] = set()
         self.slices: dict[str, tuple[str, int, int]] = {}
         """Value -> what it is a slice of, along one side, with which step."""
+        self.sizes: set[str] = set()
+        """Values that are shapes of maps."""
+        self.unsqueezed: dict[str, tuple[str, int]] = {}
+        """Value -> features that it is, with how many more axes of one."""
+        self._read_otherwise = {name for node in graph.nodes if node.operation != "Mul" for name in node.inputs}
         self._readers: dict[str, int] = {}
         for node in graph.nodes:
             for name in node.inputs:
@@ -84,6 +89,14 @@ class Builder:
         """Returns whether a value is the sigmoid of another one."""
         layer = self._layers[self.layer_of(value)]
         return layer["config"].get("activation") == "sigmoid" and self._sources(layer) == [self.layer_of(source)]
+
+    def is_factor(self, value: str) -> bool:
+        """Returns whether only products read a value."""
+        return value not in self._read_otherwise
+
+    def pixel(self, node: Node, width: int = -1) -> None:
+        """Gives features the shape of a map of one pixel."""
+        self.layer("Reshape", node, target_shape=[1, 1, width])
 
     def layer_of(self, value: str) -> str:
         """Returns the layer whose output a value is."""

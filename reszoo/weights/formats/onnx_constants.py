@@ -42,6 +42,12 @@ def _joined(attributes: Mapping[str, Any], *arrays: Any) -> Any:
     return np.concatenate(arrays, axis=attributes["axis"])
 
 
+def _unsqueezed(attributes: Mapping[str, Any], array: Any, axes: Any = None) -> Any:
+    import numpy as np
+
+    return np.expand_dims(array, tuple(attributes["axes"] if axes is None else axes.tolist()))
+
+
 def _part(
     attributes: Mapping[str, Any], array: Any, starts: Any, ends: Any, axes: Any = None, steps: Any = None
 ) -> Any:
@@ -56,6 +62,7 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "ConstantOfShape": _filled,
     "Concat": _joined,
     "Slice": _part,
+    "Unsqueeze": _unsqueezed,
     "Reshape": lambda attributes, array, shape: array.reshape(shape.tolist()),
     "Transpose": lambda attributes, array: array.transpose(attributes.get("perm")),
     "Cast": lambda attributes, array: array.astype({1: "float32", 6: "int32", 7: "int64"}[attributes["to"]]),

@@ -35,7 +35,8 @@ def read_onnx(path: Path) -> Checkpoint:
     with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
         data = memoryview(content)
         try:
-            graph = _model(_File(path, data))
+            file = _File(path, data, {})
+            graph = _model(file)
         except (DamagedMessageError, RecursionError) as error:
             raise BrokenFileError(path, f"a damaged or truncated ONNX model ({error})") from None
         finally:
@@ -44,12 +45,14 @@ def read_onnx(path: Path) -> Checkpoint:
         config, tensors = keras_model(graph)
     except UnreadableGraphError as error:
         raise BrokenFileError(path, f"an ONNX model with {error}", expected="a residual network of images") from None
-    return Checkpoint(path, "ONNX", tensors, config=config)
+    return Checkpoint(path, "ONNX", tensors, config=config, files=tuple(file.outside))
 
 
 class _File(NamedTuple):
     path: Path
     data: memoryview
+    outside: dict[Path, None]
+    """The files beside it that hold arrays."""
 
     @property
     def whole(self) -> Span:
@@ -158,7 +161,7 @@ def _tensor(file: _File, span: Span) -> tuple[str, Tensor]:
         raise DamagedMessageError(f"{what} of type {header.type} and shape {str(shape)[:60]}")
     size = math.prod(shape) * ITEM_SIZES[dtype]
     if header.outside:
-        return header.name, Tensor(shape, dtype, _outside(file.path, header, shape, dtype, size))
+        return header.name, Tensor(shape, dtype, _outside(file, header, shape, dtype, size))
     if header.halves and dtype in ("float16", "bfloat16"):
         return header.name, Tensor(shape, dtype, _halves(file.path, header.halves, shape, dtype))
     place = header.raw
@@ -195,8 +198,9 @@ def _read_field(file: _File, part: Field, header: _Header) -> None:
         header.outside[entry.get(1, "")] = entry.get(2, "")
 
 
-def _outside(path: Path, header: _Header, shape: tuple[int, ...], dtype: str, size: int) -> Callable[[], Any]:
+def _outside(model: _File, header: _Header, shape: tuple[int, ...], dtype: str, size: int) -> Callable[[], Any]:
     """Returns a reader of an array that is kept in a file beside the model."""
+    path = model.path
     place = header.outside.get("location", "")
     offset, length = header.outside.get("offset", "0"), header.outside.get("length", str(size))
     if Path(place).name != place or not place.isprintable() or not place or place in (".", ".."):
@@ -204,6 +208,7 @@ def _outside(path: Path, header: _Header, shape: tuple[int, ...], dtype: str, si
     if not (offset.isdecimal() and length.isdecimal() and int(length) == size):
         raise DamagedMessageError(f"array {header.name[:80]!r} of {length[:20]} bytes at {offset[:20]}")
     file = path.parent / place
+    model.outside[file] = None
     if not file.is_file() or file.stat().st_size < int(offset) + size:
         raise BrokenFileError(path, f"arrays in {place!r}, which is not beside it or too short", hint="copy it there")
     return stored_array(file, shape, dtype, int(offset))

@@ -12,6 +12,7 @@ from typing import Any
 from reszoo.weights.formats.checkpoint import Tensor
 from reszoo.weights.formats.onnx_builder import Builder, Graph, Node, UnreadableGraphError
 from reszoo.weights.formats.onnx_constants import computed, pad, subsampling, zeros_beside
+from reszoo.weights.formats.onnx_gates import expanded, one_size, sizes, unsqueezed
 
 
 def keras_model(graph: Graph) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -221,6 +222,9 @@ def _flat(builder: Builder, node: Node) -> None:
         if array is not None:
             builder.arrays[node.outputs[0]] = array.reshaped(tuple(shape))
             return
+        if len(shape) == 4 and shape[2:] == [1, 1] and shape[0] in (-1, 0, 1):
+            builder.pixel(node, shape[1])
+            return
         if len(shape) != 2 or (-1 not in shape and shape[0] not in (0, 1)):
             raise UnreadableGraphError(f"a Reshape to {shape}")
     if node.operation == "Flatten" and node.attributes.get("axis", 1) != 1:
@@ -250,6 +254,10 @@ _OPERATIONS: dict[str, Callable[[Builder, Node], None]] = {
     "Gelu": partial(_activation, kind="gelu"),
     "LeakyRelu": _leak,
     **dict.fromkeys(("Flatten", "Reshape", "Squeeze"), _flat),
+    "Unsqueeze": unsqueezed,
+    "Expand": expanded,
+    "Shape": sizes,
+    "Gather": one_size,
     **dict.fromkeys(("Identity", "Dropout", "Cast"), Builder.same),
 }
 """Operation -> what adds its layer."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -63,7 +63,8 @@ def _open(path: Path) -> Checkpoint:
         raise ReszooError(str(path), got="no such file", expected=KNOWN)
     try:
         if index is not None:
-            return _check(tensorflow_files.read_tensorflow(index), tensorflow_files.shards_of(index))
+            files = tuple(tensorflow_files.shards_of(index))
+            return _check(replace(tensorflow_files.read_tensorflow(index), files=files))
         reader = _reader(path)
         checkpoint = _read_shards(path) if reader is _read_shards else _check(reader(path))
         return _with_config(checkpoint, path.parent) if path.name in _IN_FOLDER else checkpoint
@@ -91,11 +92,18 @@ def _read_zip(path: Path) -> Checkpoint:
     if any(name.endswith(torch_export.LIST) for name in names):
         return torch_export.read_exported(path)
     if not any(name.rpartition("/")[2] == "data.pkl" for name in names):
-        got = f"a zip archive without a checkpoint ({', '.join(sorted(names)[:4])})"
-        weights = [name for name in names if name.endswith((".pth", ".pt", ".h5", ".safetensors", ".bin", ".keras"))]
+        is_exported = any(map(_EXPORTED.search, names))
+        what = "a program of torch.export before 2.9" if is_exported else "a zip archive without a checkpoint"
+        got = f"{what} ({', '.join(sorted(names)[:4])})"
+        weights = sorted(name for name in names if name.endswith(_WEIGHTS))
+        weights.sort(key=lambda name: "constants" in name or "inputs" in name)
         hint = f"unpack it and load {weights[0]!r}" if weights else ""
         raise BrokenFileError(path, got, expected=KNOWN, hint=hint)
     return torch_files.read_zip(path)
+
+
+_WEIGHTS = (".pth", ".pt", ".h5", ".safetensors", ".bin", ".keras")
+_EXPORTED = re.compile(r"(^|/)(serialized_exported_program\.json|archive_format)$")
 
 
 def _tensorflow_index(path: Path) -> Path | None:
@@ -113,7 +121,7 @@ _NAME = 1000
 """Longest name of a tensor, in characters."""
 
 
-def _check(checkpoint: Checkpoint, files: Sequence[Path] = ()) -> Checkpoint:
+def _check(checkpoint: Checkpoint) -> Checkpoint:
     """Returns the checkpoint after its names and sizes were checked; reading a tensor names it in every error."""
     path, tensors = checkpoint.path, checkpoint.tensors
     check_count(path, len(tensors))
@@ -125,7 +133,7 @@ def _check(checkpoint: Checkpoint, files: Sequence[Path] = ()) -> Checkpoint:
                 path, f"a tensor with the name {name[:100]!r}", expected=f"up to {_NAME} printable characters"
             )
     claimed = sum(tensor.nbytes for tensor in tensors.values())
-    size = sum(file.stat().st_size for file in (path, *files))
+    size = sum(file.stat().st_size for file in (path, *checkpoint.files))
     # Tensors may share storage, but not this much of it.
     if claimed > 64 * size:
         raise BrokenFileError(path, f"tensors of {claimed:,} bytes in a file of {size:,}")
