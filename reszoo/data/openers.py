@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from reszoo.data.arrays import Arrays, check_inputs, check_weights, shrink_images, to_channels
+from reszoo.data.arrays import Arrays, axes_notes, check_inputs, check_weights, shrink_images, to_channels
 from reszoo.data.columns import Columns
 from reszoo.data.dataset import Data
 from reszoo.data.examples import copies, digests
@@ -113,7 +113,7 @@ def arrays_data(
         expected = f"for {name}: a number for every example"
         raise ReszooError("sample_weight", got=repr(sample_weight), expected=expected)
     weights = check_weights(name, sample_weight, len(x))
-    notes = [*labels.notes]
+    notes = [*labels.notes, *axes_notes(name, x)]
     notes += [] if weights is None else [f"{name}: sample weights from {weights.min():g} to {weights.max():g}"]
     if white is None and x.ndim == 4:
         values = values or value_range(x)

@@ -125,7 +125,7 @@ def _findings(data: Data) -> Iterable[str]:
     if data.task == "classification" and sum(any(pair) for pair in data.counts().values()) == 1:
         yield "examples of one class only"
     if data.task == "regression" and not data.train.labels.std(axis=0).all():
-        yield "a number that is the same in every training example"
+        yield "a number to predict that is the same in every example"
     if len(data.shape) == 3:
         yield from duplicates(data.parts()).notes()
 
@@ -186,11 +186,12 @@ _EXPECTED = f"a folder of class folders, a .npz, a .csv or .tsv, digits, {', '.j
 
 HINTS = {
     ".npy": "np.savez('data.npz', x=x, y=y)",
-    **dict.fromkeys((".zip", ".tar", ".gz", ".tgz", ".7z", ".rar"), "unpack it first"),
+    **dict.fromkeys((".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar"), "unpack it first"),
     **dict.fromkeys(
-        (".xlsx", ".xls", ".ods", ".parquet", ".feather", ".json", ".jsonl"),
+        (".xlsx", ".xls", ".ods", ".parquet", ".feather", ".json", ".jsonl", ".pkl", ".arff", ".dta", ".sav"),
         "save it as .csv, or give the data frame that pandas reads from it",
     ),
+    **dict.fromkeys((".txt", ".data", ".dat", ".tab"), "a table is named .csv or .tsv"),
     **dict.fromkeys((".jpg", ".jpeg", ".png", ".webp", ".gif", ".tif"), "a prediction for one picture: predict"),
 }
 """For files that are no data source."""
