@@ -524,6 +524,7 @@ def two_spellings_of_a_class(folder):
 
 REFUSED_FOLDERS = [
     (parts_beside_annotations, ["train2017, val2017, without class folders"]),
+    (lambda folder: folder.mkdir() or (folder / "a.csv").write_text("a,b"), ["0 folders in it", "a table: ", "a.csv"]),
     (two_spellings_of_a_class, ["two folders of the class 'caf\u00e9'", "rename one"]),
     (parts_without_class_folders, ["test1, train, without class folders", "predict"]),
     (no_training_part, ["parts test, val", "for training"]),
@@ -1242,6 +1243,33 @@ class OneHot:
 
     def __array__(self, dtype=None, copy=None):
         return np.eye(2, dtype=bool)[[0, 1] * 10]
+
+
+@pytest.mark.parametrize("train", [1.0, 255.0])
+def test_parts_of_one_type_may_have_other_ranges(train):
+    x, labels = np.random.default_rng(0).random((20, 4, 4, 3)).astype("float32"), [0, 1] * 10
+    data = reszoo.open_data(((x * train, labels), (x * (256 - train), labels)))
+    assert data.white == train and any("converted" in note for note in data.notes)
+    np.testing.assert_allclose(data.test.x / train, x, atol=1e-6)
+    black = reszoo.open_data(((x * 255, labels), (np.round(x), labels)))
+    assert black.test.x.max() == 1 and not any("converted" in note for note in black.notes)
+
+
+def test_classes_that_are_several_others_are_noted():
+    x = np.random.default_rng(0).random((20, 3))
+    note = (
+        "classes: 'cat|dog' is read as a class of its own; for several classes at once: columns of 0 and 1, multilabel"
+    )
+    assert note in reszoo.open_data((x, ["cat", "dog", "cat|dog", "dog"] * 5)).notes
+    assert not reszoo.open_data((x, ["cat", "a/b", "b", "dog"] * 5)).notes
+
+
+def test_groups_that_cannot_be_used(tmp_path):
+    two_classes(tmp_path / "all")
+    with refused(["groups", "ValueError for", ".png", "returns a group"]):
+        reszoo.open_data(tmp_path / "all", groups=lambda path: int(str(path)))
+    with refused(["groups", "[1]", "a word or a number"]):
+        reszoo.open_data((PICTURES, KIND), groups=[[1]] * len(KIND))
 
 
 def test_one_hot_columns_keep_their_names():

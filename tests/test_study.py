@@ -825,7 +825,9 @@ def test_extension_takes_over_finished_trials(tmp_path):
         within = search(tmp_path / "c", trials=6, budget={"params": 2500}, extends=tmp_path / "a")
     assert all(trial.costs["params"] <= 2500 for trial in within.trials) and len(within.trials) == 6
     longer = {"extends": tmp_path / "a", **SETTINGS, "epochs": 6, "budget": {}}
-    with pytest.warns(UserWarning, match="3 of 6 trials .* left out: 2 not trained to their end, 1 whose weights are not here"):
+    with pytest.warns(
+        UserWarning, match="3 of 6 trials .* left out: 2 not trained to their end, 1 whose weights are not here"
+    ):
         more = SimulatedSearch(SPACE, DATA, folder=tmp_path / "d", **longer)
     more.search(trials=4)
     best = sorted((trial for trial in before.trials if trial.is_ended), key=lambda trial: -trial.score)[:3]

@@ -263,6 +263,9 @@ def test_groups_are_a_column_or_an_array(clean):
         open_table(clean, first_group, groups="label")
     with refused(["groups", "39 groups of 40 rows"]):
         open_table(clean, first_group, groups=np.arange(39))
+    gaps = write(clean.with_name("gaps.csv"), rows=cell("color", ""))
+    with refused(["gaps.csv, row 5, column color", "a group for every row"]):
+        open_table(gaps, first_group, groups="color")
 
 
 def test_features_of_a_network_for_another_target(tmp_path, clean):
@@ -668,6 +671,13 @@ def test_one_hot_columns_of_floats_are_no_quantities():
     assert data.task == "multilabel" and any("exactly one 1" in note for note in data.notes)
     targets[0, 1] = 1
     assert not any("exactly one 1" in note for note in reszoo.open_data((features, targets)).notes)
+
+
+def test_the_audit_names_the_target(clean):
+    assert "classification of column label, 2 classes" in reszoo.open_data(clean).audit().text()
+    audit = reszoo.open_data(clean, target=["height", "age"]).audit()
+    assert "regression of column height, age, 2 outputs" in audit.text()
+    assert audit.page().facts["target"] == "height, age"
 
 
 ODD_NUMBERS = [

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from reszoo.data.labels import plain
 from reszoo.data.pictures import FORMATS as FORMATS, Channels, dark_note, decode, problem
+from reszoo.data.table_files import is_table_file
 from reszoo.errors import ReszooError, nearest
 from reszoo.types import Array
 
@@ -174,7 +175,9 @@ def index_folder(folder: Path, classes: Sequence[str] | None = None) -> FolderIn
             raise ReszooError(str(folder), got=got, expected="one folder for every class", hint=hint)
         present[name] = path
     if classes is None and len(present) < 2:
-        got, hint = f"{len(present)} folders in it", "" if present else "pictures without classes: predict"
+        tables = [path for path in entries if is_table_file(path)]
+        hint = f"a table: {tables[0]}" if tables else "" if present else "pictures without classes: predict"
+        got = f"{len(present)} folders in it"
         raise ReszooError(str(folder), got=got, expected="a folder for every class, at least two", hint=hint)
     unknown = [name for name in present if classes is not None and name not in classes]
     if unknown:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Sequence
 from typing import Any, Literal, NamedTuple, TypeAlias
 from unicodedata import normalize
@@ -82,6 +83,18 @@ def case_notes(words: Collection[str]) -> list[str]:
         spellings.setdefault(word.casefold(), []).append(word)
     pairs = [" and ".join(map(repr, same)) for same in spellings.values() if len(same) > 1]
     return [f"{pairs[0]} differ in upper and lower case alone: two words"] if pairs else []
+
+
+def combination_notes(words: Collection[str]) -> list[str]:
+    """Returns a note on a class that is several other ones: rows with several classes at once."""
+    known = {*words}
+    for word in sorted(words):
+        parts = [part.strip() for part in re.split(r"[|;,/+&]", word)]
+        if len(parts) > 1 and known.issuperset(parts):
+            return [
+                f"{word!r} is read as a class of its own; for several classes at once: columns of 0 and 1, multilabel"
+            ]
+    return []
 
 
 def _as_array(name: str, y: Any) -> Array:

@@ -131,7 +131,10 @@ def _groups(table: Table, groups: str | Sequence[Any] | Array | None) -> Array |
         if groups not in table.columns:
             hint = nearest(groups, table.columns)
             raise ReszooError("groups", got=repr(groups), expected=listing(table.columns, most=10), hint=hint)
-        return table.columns[groups].words
+        cells = table.columns[groups]
+        for index in np.flatnonzero(cells.missing)[:1]:
+            raise ReszooError(table.cell(groups, index), got=repr(cells.words[index]), expected="a group for every row")
+        return cells.words
     values = series_cells(groups).words
     if len(values) != len(table):
         got = f"{counted(len(values), 'group')} of {counted(len(table), 'row')}"
