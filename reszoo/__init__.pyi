@@ -114,6 +114,7 @@ from .training.saving import save as save
 from .training.train import train as train
 from .training.trained import Trained as Trained
 from .tuning.budget import Budget as Budget
+from .tuning.ensemble import Ensemble as Ensemble
 from .tuning.hypermodel import HyperResNet as HyperResNet
 from .tuning.leaderboard import Leaderboard as Leaderboard
 from .tuning.results import Trial as Trial

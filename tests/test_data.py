@@ -427,10 +427,18 @@ def detection(folder):
 
 def runs_beside_the_classes(folder):
     two_classes(folder)
-    for name, file in (("run", "run.json"), ("study", "study.db")):
+    for name, file in (("run", "run.json"), ("study", "study.db"), ("measured", "evaluation.json")):
         put(folder / name, 1)
         (folder / name / file).write_text("{}")
-    return ("bus", "car"), "study: the folder of a run or a study"
+    return ("bus", "car"), "study: the folder of a run, a study or an evaluation"
+
+
+def runs_inside_a_class(folder):
+    two_classes(folder)
+    for path in (folder / "car" / "run", folder / "folds" / "fold1", folder / "folds" / "fold2"):
+        put(path, 1, BLUE)
+        (path / "run.json").write_text("{}")
+    return ("bus", "car"), f"skipped {folder / 'car' / 'run'}: the folder of a run"
 
 
 def twelve_bits_in_sixteen(folder):
@@ -439,6 +447,13 @@ def twelve_bits_in_sixteen(folder):
         for number in range(3):
             Image.fromarray((RAMP // 16).astype("uint16")).save(folder / name / f"{number}.png")
     return ("bus", "car"), "nearly black: no value above 16 of 255, as where 12-bit values"
+
+
+def blanks_around_names(folder):
+    two_classes(folder / "train")
+    put(folder / "val" / "car ", 2)
+    put(folder / "val" / "bus", 2)
+    return ("bus", "car"), ""
 
 
 def odd_names(folder):
@@ -451,7 +466,7 @@ LAYOUTS = [train_beside_others, words_in_names, named_train, named_test, two_hal
 LAYOUTS += [one_folder_deeper, hidden_folders, system_folders, empty_class, beside_the_classes, beside_the_parts]
 LAYOUTS += [odd_names, other_files_beside_the_class_folders, a_part_unpacked_into_its_name, decomposed_letters]
 LAYOUTS += [several_folders_deeper, names_that_differ_in_case, a_link_to_itself, twelve_bits_in_sixteen]
-LAYOUTS += [segmentation, detection, runs_beside_the_classes]
+LAYOUTS += [segmentation, detection, runs_beside_the_classes, runs_inside_a_class, blanks_around_names]
 
 
 @pytest.mark.parametrize("write", LAYOUTS, ids=lambda write: write.__name__)
@@ -460,7 +475,7 @@ def test_classes_and_notes_of_a_folder(tmp_path, write):
     data = reszoo.open_data(tmp_path / "all", size=8)
     assert data.classes == classes
     assert note in "\n".join(data.notes)
-    assert not any("/." in str(path) or "MACOSX" in str(path) for path in data.train.paths)
+    assert not any(word in str(path) for path in data.train.paths for word in ("/.", "MACOSX", "run"))
 
 
 def no_training_part(folder):
@@ -494,7 +509,23 @@ def parts_without_class_folders(folder):
     put(folder / "test1")
 
 
+def parts_beside_annotations(folder):
+    put(folder / "train2017")
+    put(folder / "val2017")
+    (folder / "annotations").mkdir()
+    (folder / "annotations" / "instances.json").write_text("{}")
+
+
+def two_spellings_of_a_class(folder):
+    two_classes(folder)
+    put(folder / "caf\u00e9")
+    put(folder / "cafe\u0301", color=BLUE)
+
+
 REFUSED_FOLDERS = [
+    (parts_beside_annotations, ["train2017, val2017, without class folders"]),
+    (lambda folder: folder.mkdir() or (folder / "a.csv").write_text("a,b"), ["0 folders in it", "a table: ", "a.csv"]),
+    (two_spellings_of_a_class, ["two folders of the class 'caf\u00e9'", "rename one"]),
     (parts_without_class_folders, ["test1, train, without class folders", "predict"]),
     (no_training_part, ["parts test, val", "for training"]),
     (two_validation_parts, ["two folders for validation: val, valid"]),
@@ -979,7 +1010,7 @@ def test_options_for_other_sources_are_refused(tmp_path):
 
 def test_a_regression_of_one_number_is_noted():
     data = reszoo.open_data((PICTURES, np.ones(60)), task="regression")
-    assert "a number that is the same in every training example" in data.notes
+    assert "a number to predict that is the same in every example" in data.notes
 
 
 def test_splits_that_cannot_start():
@@ -1184,6 +1215,68 @@ def test_a_folder_by_way_of_keras_is_the_folder(tmp_path, mode):
             reszoo.open_data(found.repeat())
 
 
+@pytest.mark.parametrize(
+    ("shape", "note"),
+    [
+        ((50, 6), "read as gray images, 50 high and 6 wide"),
+        ((2, 8, 8), "read as images of 8 channels, 2 high and 8 wide"),
+        ((8, 8), ""),
+        ((8, 9, 3), ""),
+    ],
+    ids=shown,
+)
+def test_axes_that_leave_doubts_are_named(shape, note):
+    notes = reszoo.open_data((np.random.default_rng(0).random((20, *shape)), [0, 1] * 10)).notes
+    assert [text for text in notes if "read as" in text] == ([f"arrays: {note}"] if note else [])
+
+
+def test_many_numbers_as_labels_are_noted():
+    x = np.random.default_rng(0).random((60, 3))
+    assert any("30 different labels of 60" in note for note in reszoo.open_data((x, [*range(30)] * 2)).notes)
+    assert not reszoo.open_data((x, [0, 1, 2] * 20)).notes
+
+
+class OneHot:
+    """Stands for `pandas.get_dummies(...)`."""
+
+    columns = ("ant ", "bee")
+
+    def __array__(self, dtype=None, copy=None):
+        return np.eye(2, dtype=bool)[[0, 1] * 10]
+
+
+@pytest.mark.parametrize("train", [1.0, 255.0])
+def test_parts_of_one_type_may_have_other_ranges(train):
+    x, labels = np.random.default_rng(0).random((20, 4, 4, 3)).astype("float32"), [0, 1] * 10
+    data = reszoo.open_data(((x * train, labels), (x * (256 - train), labels)))
+    assert data.white == train and any("converted" in note for note in data.notes)
+    np.testing.assert_allclose(data.test.x / train, x, atol=1e-6)
+    black = reszoo.open_data(((x * 255, labels), (np.round(x), labels)))
+    assert black.test.x.max() == 1 and not any("converted" in note for note in black.notes)
+
+
+def test_classes_that_are_several_others_are_noted():
+    x = np.random.default_rng(0).random((20, 3))
+    note = (
+        "classes: 'cat|dog' is read as a class of its own; for several classes at once: columns of 0 and 1, multilabel"
+    )
+    assert note in reszoo.open_data((x, ["cat", "dog", "cat|dog", "dog"] * 5)).notes
+    assert not reszoo.open_data((x, ["cat", "a/b", "b", "dog"] * 5)).notes
+
+
+def test_groups_that_cannot_be_used(tmp_path):
+    two_classes(tmp_path / "all")
+    with refused(["groups", "ValueError for", ".png", "returns a group"]):
+        reszoo.open_data(tmp_path / "all", groups=lambda path: int(str(path)))
+    with refused(["groups", "[1]", "a word or a number"]):
+        reszoo.open_data((PICTURES, KIND), groups=[[1]] * len(KIND))
+
+
+def test_one_hot_columns_keep_their_names():
+    data = reszoo.open_data((np.random.default_rng(0).random((20, 3)), OneHot()))
+    assert data.classes == ("ant", "bee") and data.counts() == {"ant": (9, 1), "bee": (9, 1)}
+
+
 @needs("torch")
 def test_a_data_loader_is_channels_first():
     torch = pytest.importorskip("torch")
@@ -1196,6 +1289,9 @@ def test_a_data_loader_is_channels_first():
     assert found == {picture.tobytes() for picture in PICTURES.astype("float32") / 255}
     with refused(["single examples", "DataLoader(dataset, batch_size=32)"]):
         reszoo.open_data(rows)
+    for shape, read in (((2, 8, 8), (8, 8, 2)), ((3, 4, 4), (4, 4, 3)), ((13, 8, 8), (8, 8, 13)), ((9, 8, 3),) * 2):
+        rows = TensorDataset(torch.rand(len(KIND), *shape), torch.tensor(KIND))
+        assert reszoo.open_data(DataLoader(rows, batch_size=7)).shape == read
     half = torch.tensor(PICTURES).bfloat16().requires_grad_()
     assert reszoo.open_data((half, torch.tensor(KIND))).white == 255
 

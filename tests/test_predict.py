@@ -544,6 +544,16 @@ print("tensorflow" in sys.modules or "jax" in sys.modules)
 """
 
 
+def test_rows_of_another_width_are_refused(tmp_path):
+    rows = np.random.default_rng(0).random((20, 3)), [0, 1] * 10
+    model = reszoo.create("residual_mlp18", depths=1, widths=8, input_shape=(3,), classes=2)
+    file = reszoo.save(model, tmp_path / "rows.keras", classes=["0", "1"], preprocessing=reszoo.open_data(rows))
+    assert len(reszoo.predict(file, rows[0])) == 20
+    for call in (lambda x: reszoo.predict(file, x), lambda x: reszoo.evaluate(file, (x, rows[1]))):
+        with refused(["examples of shape (2,)", "(3,)"]):
+            call(rows[0][:, :2])
+
+
 def test_a_missing_file_is_named_before_keras_is_imported(network):
     *lines, imported = python(f"FILE = {str(network[0])!r}\n{MISSING}").splitlines()
     assert imported == "False" and len(lines) == 7

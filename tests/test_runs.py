@@ -392,7 +392,10 @@ def test_keras_objects_are_recorded_by_their_configuration(tmp_path):
 def test_class_weights():
     data = reszoo.open_data((X[:80], np.repeat([0, 1], [60, 20])))
     assert class_weights(reszoo.recipe("fast", class_weights="balanced"), data).tolist() == pytest.approx([2 / 3, 2.0])
-    assert class_weights(reszoo.recipe("fast", class_weights={"1": 3.0}), data).tolist() == [1, 3]
+    for weights in ({"1": 3.0}, {1: 3}):
+        assert class_weights(reszoo.recipe("fast", class_weights=weights), data).tolist() == [1, 3]
+    with refused(["recipe fast.class_weights.1: got 0", "greater than 0"]):
+        reszoo.recipe("fast", class_weights={1: 0})
     assert class_weights(reszoo.recipe("fast"), data) is None
     with refused(["class_weights", "'dog'", "0, 1"]):
         class_weights(reszoo.recipe("fast", class_weights={"dog": 3.0}), data)

@@ -41,7 +41,7 @@ from reszoo.tuning.proposals import PROCESS, derive_seed, process_identity
 from reszoo.tuning.records import TrialEnd, TrialFailed
 from reszoo.tuning.results import Trial, front, fronts, numbers_to_keep
 from reszoo.tuning.storage import fail_and_requeue, quiet as quietly, requeue_orphans
-from reszoo.tuning.worker_main import damaged_file, resident_memory
+from reszoo.tuning.worker_main import damaged_file, resident_memory, start_record
 from reszoo.tuning.worker_process import Latencies, Worker, check_callbacks
 
 
@@ -815,19 +815,34 @@ def test_memory_that_a_neighbor_took_is_not_the_networks_fault(tmp_path):
 
 def test_extension_takes_over_finished_trials(tmp_path):
     before = search(tmp_path / "a", trials=6, budget={})
+    assert (sum(trial.is_ended for trial in before.trials), len(before.trials)) == (4, 6)
     grown = reszoo.space(SPACE, size={"widths": (2, 4, 6, 8, 10)})
     after = search(tmp_path / "b", trials=8, budget={}, space=grown, extends=tmp_path / "a")
     assert results(after)[:6] == results(before) and len(after.trials) == 8
     assert before.best().weights.read_bytes() == after.trials[before.best().number].weights.read_bytes()
-    within = search(tmp_path / "c", trials=6, budget={"params": 2500}, extends=tmp_path / "a")
+    over = sum(trial.costs["params"] > 2500 for trial in before.trials)
+    with pytest.warns(UserWarning, match=f"{6 - over} of 6 trials are taken over; left out: {over} over budget"):
+        within = search(tmp_path / "c", trials=6, budget={"params": 2500}, extends=tmp_path / "a")
     assert all(trial.costs["params"] <= 2500 for trial in within.trials) and len(within.trials) == 6
-    more = SimulatedSearch(
-        SPACE, DATA, folder=tmp_path / "d", extends=tmp_path / "a", **SETTINGS | {"epochs": 6, "budget": {}}
-    )
+    longer = {"extends": tmp_path / "a", **SETTINGS, "epochs": 6, "budget": {}}
+    with pytest.warns(
+        UserWarning, match="3 of 6 trials .* left out: 2 not trained to their end, 1 whose weights are not here"
+    ):
+        more = SimulatedSearch(SPACE, DATA, folder=tmp_path / "d", **longer)
     more.search(trials=4)
     best = sorted((trial for trial in before.trials if trial.is_ended), key=lambda trial: -trial.score)[:3]
     assert [trial.point for trial in more.trials[: len(best)]] == [trial.point for trial in best]
-    assert [trial.start for trial in more.trials[: len(best)]] == [str(trial.weights) for trial in best]
+    # They are found wherever the study is, and without the other one.
+    kept = [trial.weights.read_bytes() for trial in best]
+    (tmp_path / "d").rename(tmp_path / "e")
+    shutil.rmtree(tmp_path / "a")
+    again = SimulatedSearch(SPACE, DATA, folder=tmp_path / "e", **longer).search(trials=5)
+    assert [Path(trial.start).read_bytes() for trial in again.trials[: len(best)]] == kept
+    assert {Path(trial.start).parent for trial in again.trials[: len(best)]} == {tmp_path / "e" / "start"}
+
+
+def test_what_does_not_fit_a_study_is_not_taken_over(tmp_path):
+    search(tmp_path / "a", trials=2)
     for change, words in (
         ({"data": (DATA[0], np.maximum(DATA[1], 1) - 1)}, ["extends", "data.classes"]),
         ({"loss": "binary_cross_entropy"}, ["extends", "recipe.loss"]),
@@ -836,6 +851,19 @@ def test_extension_takes_over_finished_trials(tmp_path):
         with refused(words):
             search(tmp_path / "e", extends=tmp_path / "a", **change)
     assert not (tmp_path / "e").exists()
+    wider = reszoo.space(SPACE, size={"depths": (4, 5), "widths": (20, 24)})
+    with refused(["no trial that can be taken over (2 outside the space)"]):
+        search(tmp_path / "f", extends=tmp_path / "a", space=wider, budget={})
+
+
+def test_weights_in_the_folder_of_a_study_are_recorded_by_their_place(tmp_path):
+    job = Job(tmp_path / "s" / "trials" / "0003", None, None, None, 0)
+    start = str(tmp_path / "s" / "start" / "0001.keras")
+    assert start_record(replace(job, weights=start)) == {"weights": "../../start/0001.keras"}
+    folds = replace(job, folder=job.folder / "fold1", weights=start)
+    assert start_record(folds) == {"weights": "../../../start/0001.keras"}
+    for other in (None, "resnet50.a1_in1k", str(tmp_path / "b" / "trials" / "0001" / "best.keras")):
+        assert start_record(replace(job, weights=other)) == {}
 
 
 RATE = "learning_rate.peak"

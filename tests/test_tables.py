@@ -263,6 +263,9 @@ def test_groups_are_a_column_or_an_array(clean):
         open_table(clean, first_group, groups="label")
     with refused(["groups", "39 groups of 40 rows"]):
         open_table(clean, first_group, groups=np.arange(39))
+    gaps = write(clean.with_name("gaps.csv"), rows=cell("color", ""))
+    with refused(["gaps.csv, row 5, column color", "a group for every row"]):
+        open_table(gaps, first_group, groups="color")
 
 
 def test_features_of_a_network_for_another_target(tmp_path, clean):
@@ -460,7 +463,7 @@ def test_numbers_among_words_are_matched_by_value(tmp_path):
 
 def test_true_and_false_in_any_case(tmp_path):
     train = write(
-        tmp_path / "a.csv", rows=column("label", ["true", "false"] * 20, column("color", ["True", "False"] * 20))
+        tmp_path / "a.csv", rows=column("label", ["true", "false"] * 20, column("color", ["True", *["False"] * 3] * 10))
     )
     other = write(
         tmp_path / "b.csv", rows=column("label", ["TRUE", "FALSE"] * 20, column("color", ["TRUE", "false"] * 20))
@@ -495,6 +498,7 @@ def test_values_far_from_those_of_training_are_noted(tmp_path, clean):
         ({"rows": cell("height", "tall")}, ["row 5, column height", "'tall'", "as in training"]),
         ({"rows": cell("label", "maybe")}, ["row 5, column label", "class 'maybe'", "'n', 'y'"]),
         ({"names": ROWS[0], "rows": ROWS[1:]}, ["no such column", "is its first line a row"]),
+        ({"names": (*(name.title() for name in NAMES[:3]), "label")}, ["column height", "did you mean 'Height'"]),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
@@ -648,6 +652,49 @@ def test_the_target_among_the_features_is_noted_or_refused():
         reszoo.open_data(Frame({"a": [], "label": []}))
     with refused(["the table, row 3, column height", "'inf'"]):
         reszoo.open_data(frame(height=[float("inf") if i == 3 else i / 7 for i in range(40)]))
+
+
+def test_another_name_for_the_target_is_noted():
+    codes = [{"y": "7", "n": "3"}.get(row[3], row[3]) for row in ROWS]
+    notes = reszoo.open_data(frame(code=codes), target="label").notes
+    assert [note for note in notes if "name for each value of the target" in note] == [
+        "column code: another name for each value of the target; leave it out if it is not known before"
+    ]
+    some = ["0", *codes[1:]]
+    assert not any("of the target" in note for note in reszoo.open_data(frame(code=some), target="label").notes)
+
+
+def test_one_hot_columns_of_floats_are_no_quantities():
+    targets = np.eye(3)[[0, 1, 2, 0] * 10]
+    features = Frame({"height": [float(row[0]) for row in ROWS]})
+    data = reszoo.open_data((features, targets))
+    assert data.task == "multilabel" and any("exactly one 1" in note for note in data.notes)
+    targets[0, 1] = 1
+    assert not any("exactly one 1" in note for note in reszoo.open_data((features, targets)).notes)
+
+
+def test_the_audit_names_the_target(clean):
+    assert "classification of column label, 2 classes" in reszoo.open_data(clean).audit().text()
+    audit = reszoo.open_data(clean, target=["height", "age"]).audit()
+    assert "regression of column height, age, 2 outputs" in audit.text()
+    assert audit.page().facts["target"] == "height, age"
+
+
+ODD_NUMBERS = [
+    (lambda i: f"1.{200 + i}" if i % 2 else str(i * 20), "'1.201' is read as 1.201; write thousands without a sign"),
+    (lambda i: f"1.{200 + i}", ""),
+    (lambda i: f"{i}.125" if i % 2 else str(i), ""),
+    (lambda i: "-999" if i % 8 == 1 else str(i % 6), "'-999' in 5 rows is far from all other values"),
+    (lambda i: str(90 + i), ""),
+]
+
+
+@pytest.mark.parametrize(("cell", "note"), ODD_NUMBERS)
+def test_numbers_that_may_mean_something_else_are_noted(tmp_path, cell, note):
+    rows = "\n".join(f"{cell(i)};{i % 5};{'ny'[i // 3 % 2]}" for i in range(40))
+    (tmp_path / "odd.csv").write_text(f"height;width;label\n{rows}\n")
+    found = [text for text in reszoo.open_data(tmp_path / "odd.csv").notes if "thousands" in text or "far" in text]
+    assert len(found) == bool(note) and all(note in text for text in found)
 
 
 def test_cells():

@@ -19,6 +19,9 @@ from reszoo.report.tables import table
 def show(
     folder: Annotated[Path, typer.Argument(help="folder of a finished or unfinished study")],
     top: Annotated[int, typer.Option(min=1, help="number of trials, best first")] = 20,
+    ensemble: Annotated[
+        int | None, typer.Option(min=2, help="measure the average of so many of the best networks, too")
+    ] = None,
     as_json: Json = False,
     storage: Annotated[str | None, typer.Option(help="address of the database if it is not in the folder")] = None,
 ) -> None:
@@ -27,13 +30,17 @@ def show(
 
     study = open_study(folder, storage=storage)
     board = study.leaderboard()
+    together = None if ensemble is None else study.ensemble(ensemble)
     if as_json:
-        print_json({"study": str(study.folder), **board.to_dict()})
+        further = {} if together is None else {"ensemble": together.to_dict()}
+        print_json({"study": str(study.folder), **board.to_dict(), **further})
         return
     rows = board.rows()
     title = f"{board.space}: {len(rows)} of {len(study.trials)} trials were trained to their end"
     console.print(table(title, board.columns(), rows[:top]))
     say(f"\n{board.note}" if rows else "no trial was trained to its end")
+    if together is not None:
+        say(str(together))
 
 
 @searching.command()

@@ -187,6 +187,7 @@ def lr(
     weights: Weights = None,
     size: Size = None,
     target: Target = None,
+    task: Task = None,
     steps: Annotated[int, typer.Option(min=2, help="steps from the lowest to the highest rate")] = 100,
     seed: Annotated[int, options.seed("split, initial weights, shuffling")] = 0,
     change: RecipeChanges = None,
@@ -199,7 +200,7 @@ def lr(
 
     check_file(output, ".png")
     overrides, changes = nested(changes_of(change or [], "--set")), changes_of(net or [])
-    source = open_data(data, size=size, target=target, seed=seed)
+    source = open_data(data, size=size, target=target, task=task, seed=seed)  # type: ignore[arg-type]
     # Before the next import loads TensorFlow.
     spec = checked_spec(model, source, recipe=recipe, changes=changes, weights=weights, **overrides)
     from reszoo.report.lines import draw_rates

@@ -191,11 +191,29 @@ def check_weights(name: str, weights: Any, count: int) -> Array | None:
     return values.astype("float32")
 
 
-def channels_first(shape: tuple[int, ...]) -> bool:
-    """Returns whether a shape of images looks like `(n, channels, height, width)`."""
-    if len(shape) != 4 or shape[3] <= max(shape[1], 4):
+def channels_first(shape: tuple[int, ...], *, torch: bool = False) -> bool:
+    """Returns whether a shape of images looks like `(n, channels, height, width)`.
+
+    Args:
+        shape: of the images.
+        torch: whether PyTorch made them, whose images are, unless the last axis alone can be that of the channels.
+    """
+    if len(shape) != 4:
+        return False
+    if torch:
+        return shape[1] <= 4 or shape[3] > 4
+    if shape[3] <= max(shape[1], 4):
         return False
     return shape[1] in (1, 3, 4) or (shape[1] < 16 <= shape[2] == shape[3])
+
+
+def axes_notes(name: str, x: Array) -> list[str]:
+    """Returns how the axes of images are read, where their shape leaves doubts."""
+    if x.ndim != 4 or (x.shape[3] in (3, 4) or (x.shape[3] == 1 and max(x.shape[1:3]) <= 4 * min(x.shape[1:3]))):
+        return []
+    height, width, channels = x.shape[1:]
+    kind = "gray images" if channels == 1 else f"images of {channels} channels"
+    return [f"{name}: read as {kind}, {height} high and {width} wide"]
 
 
 def to_channels(name: str, x: Array, channels: Channels | None, white: float | None) -> Array:

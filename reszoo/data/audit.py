@@ -57,6 +57,8 @@ class Audit(Presentable):
     left_out: tuple[LeftOut, ...]
     duplicates: Duplicates
     notes: tuple[str, ...]
+    targets: tuple[str, ...] = ()
+    """Names of the columns that are learned, for a table."""
 
     @property
     def imbalance(self) -> float:
@@ -79,7 +81,8 @@ class Audit(Presentable):
         """Returns the audit in lines of text."""
         kind = "outputs" if self.task == "regression" else "classes"
         parts = ", ".join(f"{count:,} {part}" for part, count in self.examples.items())
-        lines = [f"{self.name}: {self.task}, {len(self.counts):,} {kind}", f"examples: {parts}"]
+        goal = f" of column {', '.join(self.targets)}" if self.targets else ""
+        lines = [f"{self.name}: {self.task}{goal}, {len(self.counts):,} {kind}", f"examples: {parts}"]
         lines += [f"pictures: {self.sizes}"] if self.sizes else []
         if self.task != "regression":
             name, share = self.majority
@@ -98,6 +101,7 @@ class Audit(Presentable):
         groups = _by_reason(self.left_out).items()
         reasons = [(reason, len(paths), _listed(paths)) for reason, paths in groups]
         facts = {"task": self.task, "outputs" if self.task == "regression" else "classes": f"{len(self.counts):,}"}
+        facts |= {"target": ", ".join(self.targets)} if self.targets else {}
         facts |= {"pictures": str(self.sizes)} if self.sizes else {}
         if self.task != "regression":
             facts["largest class"] = "{}, {:.1%}".format(*self.majority)
@@ -147,6 +151,7 @@ def audit(
     classes: Sequence[str],
     left_out: Sequence[LeftOut] = (),
     notes: Sequence[str] = (),
+    targets: Sequence[str] = (),
 ) -> Audit:
     """Returns what a source holds; files are compared by their contents.
 
@@ -157,6 +162,7 @@ def audit(
         classes: names of the classes or outputs.
         left_out: files that are not read.
         notes: of the source.
+        targets: names of the columns that are learned, for a table.
     """
     columns = [count_labels(part.labels, len(classes)) for part in parts.values()]
     return Audit(
@@ -168,6 +174,7 @@ def audit(
         left_out=tuple(left_out),
         duplicates=duplicates(parts),
         notes=tuple(notes),
+        targets=tuple(targets),
     )
 
 

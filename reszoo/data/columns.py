@@ -208,10 +208,10 @@ class Columns:
     def missing_column(self, name: str, table: Table) -> ReszooError:
         """Returns the error for a table without a column of training."""
         hint = nearest(name, table.columns)
-        if name in self.targets:
-            hint = "for rows without a target: predict"
         if not {*self.names} & {*table.columns}:
-            hint = "is its first line a row? Write the names of the columns above it"
+            hint = hint or "is its first line a row? Write the names of the columns above it"
+        elif name in self.targets:
+            hint = "for rows without a target: predict"
         expected = f"the columns of the training table; here: {listing(table.columns, most=8)}"
         return ReszooError(f"{table.place}, column {name}", got="no such column", expected=expected, hint=hint)
 

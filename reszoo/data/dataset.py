@@ -92,6 +92,7 @@ class Data:
             classes=self.classes,
             left_out=self.left_out,
             notes=[note for note in self.notes if not note.startswith(("skipped ", "exact copies"))],
+            targets=() if self.columns is None else self.columns.targets,
         )
 
     def check_trainable(self) -> None:

@@ -8,17 +8,19 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
-from unicodedata import normalize
 
+from reszoo.data.labels import plain
 from reszoo.data.pictures import FORMATS as FORMATS, Channels, dark_note, decode, problem
+from reszoo.data.table_files import is_table_file
 from reszoo.errors import ReszooError, nearest
 from reszoo.types import Array
 
 SYSTEM_FOLDERS = frozenset({"__macosx", "@eadir", "$recycle.bin", "system volume information", "lost+found"})
 """What systems leave beside people's folders, in lower case."""
 
-OUTPUTS = ("run.json", "study.db")
-"""Files of a run folder and of that of a study."""
+OUTPUTS = ("run.json", "study.db", "evaluation.json")
+"""Files of a run folder, of that of a study, and of the page of an evaluation."""
+OUTPUT = "the folder of a run, a study or an evaluation"
 
 FULL_CHECK = 20_000
 """Up to this many files are decoded once before training starts; in larger folders only the headers are checked."""
@@ -58,7 +60,20 @@ def is_passed_over(name: str) -> bool:
 
 
 def is_output(folder: Path) -> bool:
-    """Returns whether a folder is that of a run or of a study, which may be written beside class folders."""
+    """Returns whether a folder is that of a run, of a study or of an evaluation, or holds nothing but such folders.
+
+    They may be written beside class folders, and into them; their pictures are no examples.
+    """
+    if _has_outputs(folder):
+        return True
+    try:
+        inside = [name for name in os.listdir(folder) if not is_passed_over(name)]
+    except OSError:
+        return False
+    return bool(inside) and all(_has_outputs(folder / name) for name in inside)
+
+
+def _has_outputs(folder: Path) -> bool:
     return any((folder / name).is_file() for name in OUTPUTS)
 
 
@@ -92,6 +107,8 @@ def _walk(folder: Path, above: tuple[str, ...], left_out: list[LeftOut]) -> Iter
             if is_passed_over(entry.name):
                 if entry.is_dir():
                     left_out.append(LeftOut(path, "a hidden folder, or one of the system"))
+            elif entry.is_dir() and is_output(path):
+                left_out.append(LeftOut(path, OUTPUT))
             elif entry.is_dir():
                 yield from _walk(path, (*above, here), left_out)
             elif entry.is_file():
@@ -147,11 +164,20 @@ def index_folder(folder: Path, classes: Sequence[str] | None = None) -> FolderIn
         entries = sorted(folder.iterdir())
     except OSError as error:
         raise ReszooError(str(folder), got=f"an unreadable folder ({error.strerror})") from None
-    # Archives of macOS decompose letters with accents.
-    folders = [path for path in entries if path.is_dir() and not _beside(path)]
-    present = {normalize("NFC", printable(path.name)): path for path in folders}
+    present: dict[str, Path] = {}
+    for path in entries:
+        if not path.is_dir() or _beside(path):
+            continue
+        # Archives of macOS decompose letters with accents.
+        name = plain(printable(path.name))
+        if name in present:
+            got, hint = f"two folders of the class {name!r}", "rename one of them, or join them"
+            raise ReszooError(str(folder), got=got, expected="one folder for every class", hint=hint)
+        present[name] = path
     if classes is None and len(present) < 2:
-        got, hint = f"{len(present)} folders in it", "" if present else "pictures without classes: predict"
+        tables = [path for path in entries if is_table_file(path)]
+        hint = f"a table: {tables[0]}" if tables else "" if present else "pictures without classes: predict"
+        got = f"{len(present)} folders in it"
         raise ReszooError(str(folder), got=got, expected="a folder for every class, at least two", hint=hint)
     unknown = [name for name in present if classes is not None and name not in classes]
     if unknown:
@@ -177,7 +203,7 @@ def _beside(path: Path) -> str:
     """Why something beside the class folders is not read; hidden files are not worth a word."""
     if path.is_dir():
         passed_over = "a hidden folder, or one of the system" if is_passed_over(path.name) else ""
-        return passed_over or ("the folder of a run or a study" if is_output(path) else "")
+        return passed_over or (OUTPUT if is_output(path) else "")
     if is_passed_over(path.name):
         return ""
     return "in no class folder" if path.exists() else "a link that leads nowhere"

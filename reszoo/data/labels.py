@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Sequence
 from typing import Any, Literal, NamedTuple, TypeAlias
 from unicodedata import normalize
@@ -51,7 +52,11 @@ def read_labels(name: str, y: Any, /, *, task: Task | None = None, classes: Sequ
     """
     if task is not None and task not in TASKS:
         raise ReszooError("task", got=repr(task), expected=", ".join(TASKS))
+    columns = getattr(y, "columns", None)
     y = _as_array(name, y)
+    if classes is None and columns is not None and y.ndim == 2 and y.shape[1] == len(columns) > 1:
+        # A data frame, as of pandas.get_dummies.
+        classes = tuple(plain(str(column)) for column in columns)
     if not y.size:
         raise ReszooError(name, got="no labels", expected="a label for every example")
     if task == "regression":
@@ -78,6 +83,18 @@ def case_notes(words: Collection[str]) -> list[str]:
         spellings.setdefault(word.casefold(), []).append(word)
     pairs = [" and ".join(map(repr, same)) for same in spellings.values() if len(same) > 1]
     return [f"{pairs[0]} differ in upper and lower case alone: two words"] if pairs else []
+
+
+def combination_notes(words: Collection[str]) -> list[str]:
+    """Returns a note on a class that is several other ones: rows with several classes at once."""
+    known = {*words}
+    for word in sorted(words):
+        parts = [part.strip() for part in re.split(r"[|;,/+&]", word)]
+        if len(parts) > 1 and known.issuperset(parts):
+            return [
+                f"{word!r} is read as a class of its own; for several classes at once: columns of 0 and 1, multilabel"
+            ]
+    return []
 
 
 def _as_array(name: str, y: Any) -> Array:
@@ -210,10 +227,11 @@ def _integers(name: str, y: Array, classes: Sequence[str] | None, *, sure: bool)
             raise ReszooError(where, got=got, expected=f"0 to {len(classes) - 1}: {', '.join(classes[:10])}")
         return Labels(y, tuple(classes), "classification")
     values, indices = np.unique(y, return_inverse=True)
-    if low == 0 and 2 * len(values) >= high + 1:
-        return Labels(y, tuple(map(str, range(high + 1))), "classification")
-    examples = ", ".join(map(str, values[:5])) + (", ..." if len(values) > 5 else "")
-    notes = [f"labels {examples} are read as {len(values)} classes with these names"]
+    notes = []
     if not sure and len(values) > max(MANY, len(y) / 10):
         notes.append(f"{len(values)} different labels of {len(y)} examples: for quantities, task='regression'")
+    if low == 0 and 2 * len(values) >= high + 1:
+        return Labels(y, tuple(map(str, range(high + 1))), "classification", tuple(notes))
+    examples = ", ".join(map(str, values[:5])) + (", ..." if len(values) > 5 else "")
+    notes.insert(0, f"labels {examples} are read as {len(values)} classes with these names")
     return Labels(indices.reshape(-1).astype("int64"), tuple(map(str, values)), "classification", tuple(notes))

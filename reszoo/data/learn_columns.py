@@ -15,6 +15,10 @@ from reszoo.types import Array
 
 MOST_WORDS = 1000
 """A column with more words is left out."""
+THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}\.\d{3}")
+"""A number whose point may divide its thousands."""
+MARK = re.compile(r"-?9{2,}(\.0+)?")
+"""A number that stands for a missing value in many tables: -999, 9999."""
 MANY_WORDS = 100
 """A column with more words is noted."""
 LIKE_A_NUMBER = re.compile(r"[^\w\s]{0,3}\s*[+-]?\d[\d.,_'\s]*\s*([^\W\d_]{1,4}|%|°\w?|€|£|¥)?\.?")
@@ -149,6 +153,16 @@ def _number_notes(cells: Cells, column: Column) -> list[str]:
     # Without the rows that are held out, an index has gaps.
     if len(numbers) > 2 and (numbers % 1 == 0).all() and (steps >= 1).all() and steps.sum() < 2 * len(numbers):
         notes.append("numbers the rows one by one; leave it out if it is an index")
+    pointed = [word for word in cells.words if "." in word]
+    whole = len(pointed) + int(cells.missing.sum()) < len(cells.words)
+    if whole and len({word[-3:] for word in pointed}) > 2 and all(map(THOUSANDS.fullmatch, pointed)):
+        notes.append(f"{pointed[0]!r} is read as {float(pointed[0]):g}; write thousands without a sign")
+    for word in sorted({word for word in cells.words if MARK.fullmatch(word)}):
+        value = float(word)
+        others = numbers[numbers != value]
+        count = len(numbers) - len(others)
+        if count > 1 and len(others) and np.abs(others - value).min() > np.ptp(others):
+            notes.append(f"{word!r} in {count:,} rows is far from all other values; write NA if it marks missing ones")
     if dates.all() and column.high > column.low:
         notes.append(f"read as numbers, though they look like dates ({column.low:.0f})")
     if column.spread != 1:

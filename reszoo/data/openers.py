@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from reszoo.data.arrays import Arrays, check_inputs, check_weights, shrink_images, to_channels
+from reszoo.data.arrays import Arrays, axes_notes, check_inputs, check_weights, shrink_images, to_channels
 from reszoo.data.columns import Columns
 from reszoo.data.dataset import Data
 from reszoo.data.examples import copies, digests
@@ -113,7 +113,7 @@ def arrays_data(
         expected = f"for {name}: a number for every example"
         raise ReszooError("sample_weight", got=repr(sample_weight), expected=expected)
     weights = check_weights(name, sample_weight, len(x))
-    notes = [*labels.notes]
+    notes = [*labels.notes, *axes_notes(name, x)]
     notes += [] if weights is None else [f"{name}: sample weights from {weights.min():g} to {weights.max():g}"]
     if white is None and x.ndim == 4:
         values = values or value_range(x)
@@ -194,7 +194,7 @@ def folder_data(
     if validation is None:
         if groups is not None and not callable(groups):
             raise ReszooError("groups", got="an array", expected="for a folder: a function of the path")
-        numbers = [groups(path) for path in train.paths] if groups else None
+        numbers = [_group(groups, path) for path in train.paths] if groups else None
         rest, held, remarks = divide(train.labels, copies=copies(digests([train])[0]), groups=numbers, **division)
         train, validation, notes = train.subset(rest), train.subset(held), (*notes, *remarks)
     # ImageNet's channel statistics; of gray pictures those of its luminance.
@@ -212,3 +212,12 @@ def folder_data(
         white=255.0,
         left_out=left_out,
     )
+
+
+def _group(groups: Callable[[Path], object], path: Path) -> object:
+    """The group of a picture, by a function of the user."""
+    try:
+        return groups(path)
+    except Exception as error:
+        got = f"{type(error).__name__} for {path} ({error})"
+        raise ReszooError("groups", got=got, expected="a function of the path that returns a group") from error

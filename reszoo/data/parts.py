@@ -89,8 +89,10 @@ def layout(folder: Path) -> Layout:
         return result._replace(notes=(f"{inner} is read: nothing else is in {folder}", *result.notes))
     inside = {name: _contents(folder / name) for name in contents.folders}
     nested = {name for name, inner in inside.items() if inner.folders and not inner.pictures}
-    if len(inside) > 1 and all(map(_loose_part_of, inside)) and not any(item.folders for item in inside.values()):
-        got = f"{', '.join(inside)}, without class folders in them"
+    # Beside annotations, for example.
+    full = [name for name, item in inside.items() if item.pictures or item.folders]
+    if len(full) > 1 and all(map(_loose_part_of, full)) and not any(item.folders for item in inside.values()):
+        got = f"{', '.join(full)}, without class folders in them"
         hint = "pictures without classes: predict"
         raise ReszooError(str(folder), got=got, expected="a folder for every class in each of them", hint=hint)
     alike = len({contents.folders for contents in inside.values()}) == 1 and nested == set(inside)

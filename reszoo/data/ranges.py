@@ -73,6 +73,16 @@ def value_range(x: Any, /) -> Range:
     return Range(low, high, None, _no_pixels("floats", low, high))
 
 
+def is_fraction(x: Array, values: Range) -> bool:
+    """Returns whether images are floats of which white is 1, though in their source as a whole it is 255.
+
+    Whole numbers alone, such as those of black images, do not tell.
+    """
+    if values.white != 255 or x.dtype.kind != "f" or not x.size or x.min() < 0 or x.max() > 1:
+        return False
+    return bool((x % 1 != 0).any())
+
+
 def _integers(low: float, high: float, *, boolean: bool) -> Range:
     if boolean:
         return Range(low, high, 1.0)

@@ -13,12 +13,12 @@ from reszoo.data.columns import Columns
 from reszoo.data.dataset import Data as Data
 from reszoo.data.examples import Examples as Examples, duplicates
 from reszoo.data.image_folder import ImageFiles
-from reszoo.data.labels import Task, case_notes
+from reszoo.data.labels import Task, case_notes, combination_notes
 from reszoo.data.openers import arrays_data, folder_data, table_data
 from reszoo.data.pairs import Parts, parts_of, read_npz
 from reszoo.data.parts import with_part
 from reszoo.data.pictures import Channels, check_channels
-from reszoo.data.ranges import Scaling as Scaling, value_range
+from reszoo.data.ranges import Scaling as Scaling, is_fraction, value_range
 from reszoo.data.splits import refuse_own_validation
 from reszoo.data.streams import is_hugging_face, read_columns, read_stream
 from reszoo.data.table_files import is_table
@@ -110,7 +110,7 @@ def open_data(
 
 def _findings(data: Data) -> Iterable[str]:
     """Notes on the source as a whole."""
-    yield from (f"classes: {note}" for note in case_notes(data.classes))
+    yield from (f"classes: {note}" for note in (*case_notes(data.classes), *combination_notes(data.classes)))
     if not len(data.validation):
         yield "no example for validation"
     elif data.task != "regression":
@@ -125,7 +125,7 @@ def _findings(data: Data) -> Iterable[str]:
     if data.task == "classification" and sum(any(pair) for pair in data.counts().values()) == 1:
         yield "examples of one class only"
     if data.task == "regression" and not data.train.labels.std(axis=0).all():
-        yield "a number that is the same in every training example"
+        yield "a number to predict that is the same in every example"
     if len(data.shape) == 3:
         yield from duplicates(data.parts()).notes()
 
@@ -186,11 +186,12 @@ _EXPECTED = f"a folder of class folders, a .npz, a .csv or .tsv, digits, {', '.j
 
 HINTS = {
     ".npy": "np.savez('data.npz', x=x, y=y)",
-    **dict.fromkeys((".zip", ".tar", ".gz", ".tgz", ".7z", ".rar"), "unpack it first"),
+    **dict.fromkeys((".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar"), "unpack it first"),
     **dict.fromkeys(
-        (".xlsx", ".xls", ".ods", ".parquet", ".feather", ".json", ".jsonl"),
+        (".xlsx", ".xls", ".ods", ".parquet", ".feather", ".json", ".jsonl", ".pkl", ".arff", ".dta", ".sav"),
         "save it as .csv, or give the data frame that pandas reads from it",
     ),
+    **dict.fromkeys((".txt", ".data", ".dat", ".tab"), "a table is named .csv or .tsv"),
     **dict.fromkeys((".jpg", ".jpeg", ".png", ".webp", ".gif", ".tif"), "a prediction for one picture: predict"),
 }
 """For files that are no data source."""
@@ -210,7 +211,9 @@ def _from_pairs(name: str, parts: Parts, **settings: Any) -> Data:
     for part, pair in parts.sources.items():
         options = settings | (WHOLE if "validation" in parts.sources or part != "train" else {})
         options |= {} if part == "train" else {"sample_weight": None}
-        own = values if x[part].dtype == x["train"].dtype else None
+        # Of floats, those from 0 to 1 are as they are beside others from 0 to 255.
+        shares = x[part].dtype == x["train"].dtype and not (values and is_fraction(x[part], values))
+        own = values if shares else None
         options = _with_weights(names[part], options, *pair[2:])
         opened[part] = arrays_data(names[part], x[part], pair[1], values=own, **options)
     return _joined(parts, opened)

@@ -179,7 +179,10 @@ def _numbered(groups: Any, count: int) -> Array:
             "groups", got=f"{values[missing]} for example {missing}", expected="a group for every example"
         )
     numbers: dict[Any, int] = {}
-    return np.array([numbers.setdefault(value, len(numbers)) for value in values])
+    try:
+        return np.array([numbers.setdefault(value, len(numbers)) for value in values])
+    except TypeError:
+        raise ReszooError("groups", got=f"{values[0]!r}", expected="a word or a number for every example") from None
 
 
 def _joined(groups: Array | None, copies: Array | None) -> Array | None:

@@ -82,7 +82,7 @@ def read_stream(name: str, batches: Any, /) -> Stream:
         raise ReszooError(name, got="no batches", expected=BATCHES)
     x, y, *weights = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     notes = [f"{readable_size(size)} were read into memory"] if size >= NOTEWORTHY else []
-    if _is_torch(batches) and channels_first(x.shape):
+    if _is_torch(batches) and channels_first(x.shape, torch=True):
         x = np.ascontiguousarray(x.transpose(0, 2, 3, 1))
         notes.append("images of PyTorch, channels first, were transposed")
     names = getattr(batches, "class_names", None) or getattr(getattr(batches, "dataset", None), "classes", None)

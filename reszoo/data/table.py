@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 from reszoo.data.arrays import Arrays, check_weights
-from reszoo.data.cells import Table, counted, listing
+from reszoo.data.cells import Cells, Table, counted, listing
 from reszoo.data.columns import Columns
 from reszoo.data.labels import Task
 from reszoo.data.learn_columns import learn_columns
@@ -131,7 +131,10 @@ def _groups(table: Table, groups: str | Sequence[Any] | Array | None) -> Array |
         if groups not in table.columns:
             hint = nearest(groups, table.columns)
             raise ReszooError("groups", got=repr(groups), expected=listing(table.columns, most=10), hint=hint)
-        return table.columns[groups].words
+        cells = table.columns[groups]
+        for index in np.flatnonzero(cells.missing)[:1]:
+            raise ReszooError(table.cell(groups, index), got=repr(cells.words[index]), expected="a group for every row")
+        return cells.words
     values = series_cells(groups).words
     if len(values) != len(table):
         got = f"{counted(len(values), 'group')} of {counted(len(table), 'row')}"
@@ -204,12 +207,13 @@ def _with_targets(frame: Any, targets: Any) -> Table:
         further = {name: series_cells(values) for name, values in zip(names, columns, strict=True)}
     _refuse_another_order(frame, targets)
     for name, cells in further.items():
+        hint = "a second table: test=..." if {*further} & {*table.columns} else ""
         if len(cells.words) != len(table):
             got = f"{counted(len(table), 'row')} and {counted(len(cells.words), 'value')} of {name}"
-            raise ReszooError("the table", got=got, expected="equal numbers of both")
+            raise ReszooError("the table", got=got, expected="equal numbers of both", hint=hint)
         if name in table.columns and not table.columns[name].same(cells):
             got = f"column {name!r} both in the frame and as the target, with different values"
-            raise ReszooError("the table", got=got, expected="another name for one of them")
+            raise ReszooError("the table", got=got, expected="another name for one of them", hint=hint)
     return replace(table, columns={**table.columns, **further}, targets=tuple(further))
 
 
@@ -232,9 +236,18 @@ def _named_as_in_training(table: Table, columns: Columns) -> Table:
 
 def _copies(table: Table, targets: Sequence[str]) -> list[str]:
     """Notes on columns that hold the target: with one of them, a network has nothing to learn."""
-    goals = [table.columns[name] for name in targets]
-    copies = [name for name, cells in table.columns.items() if name not in targets and any(map(cells.same, goals))]
-    return [
-        f"column {name}: the values of the target in every row; leave it out if it is not known before"
-        for name in copies
-    ]
+    goals, notes = [table.columns[name] for name in targets], []
+    for name, cells in table.columns.items():
+        if name in targets:
+            continue
+        same = any(map(cells.same, goals))
+        if same or any(_renames(cells, goal) for goal in goals):
+            what = "the values of the target in every row" if same else "another name for each value of the target"
+            notes.append(f"column {name}: {what}; leave it out if it is not known before")
+    return notes
+
+
+def _renames(cells: Cells, goal: Cells) -> bool:
+    """Whether each value of one column stands for one of another, as codes stand for names, in at least two rows."""
+    pairs = {*zip(cells.words, goal.words, strict=True)}
+    return 1 < len(pairs) <= len(goal.words) / 2 and len(pairs) == len({*cells.words}) == len({*goal.words})

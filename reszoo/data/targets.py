@@ -111,7 +111,9 @@ def read_targets(table: Table, names: Sequence[str], task: Task | None) -> Targe
         if (targets.labels[:, place] == targets.labels[0, place]).all():
             got = f"{targets.labels[0, place]:g} in every row"
             raise ReszooError(f"{table.place}, target {name}", got=got, expected="at least two different values")
-    notes = () if task else (f"task {choice}, from the values of {listing(names)}",)
+    notes = [] if task else [f"task {choice}, from the values of {listing(names)}"]
+    if not task and choice == "multilabel" and (targets.labels.sum(axis=1, dtype="int64") == 1).all():
+        notes.append("each row has exactly one 1: classes that exclude each other are words of one column")
     return targets._replace(notes=(*notes, *targets.notes))
 
 
@@ -120,11 +122,17 @@ SEVERAL_TASKS = 'task="regression" for numbers, task="multilabel" for columns of
 
 def _task_of(table: Table, names: Sequence[str]) -> Task:
     columns = [table.columns[name] for name in names]
-    if all({word.casefold() for word in cells.words[~cells.missing]} <= {*YES} for cells in columns):
+    if all(_are_binary(cells) for cells in columns):
         return "multilabel"
     if all(not len(cells.others) for cells in columns):
         return "regression"
     raise ReszooError("target", got=listing(names, most=5), expected="columns of numbers", hint=SEVERAL_TASKS)
+
+
+def _are_binary(cells: Cells) -> bool:
+    """Whether all values are 0 or 1, as numbers or as words for them."""
+    pairs = zip(cells.words, cells.numbers, cells.missing, strict=True)
+    return all(empty or value in (0, 1) or word.casefold() in YES for word, value, empty in pairs)
 
 
 def _classes(table: Table, name: str, task: Task | None) -> Targets:

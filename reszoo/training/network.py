@@ -183,13 +183,13 @@ def outputs_of(
     import numpy as np
     from keras import ops
 
-    x = scaling(fit_channels(network, x))
+    x = fit_channels(network, x)
     fits = x.ndim == len(network.shape) + 1 and all(
         side in (None, actual) for side, actual in zip(network.shape, x.shape[1:], strict=True)
     )
     if not fits:
         raise ReszooError(network.name, got=f"examples of shape {x.shape[1:]}", expected=f"{network.shape}")
-    count = len(x)
+    x, count = scaling(x), len(x)
     if count < rows:
         x = np.concatenate([x, np.repeat(x[-1:], rows - count, axis=0)])
     outputs = model.predict_on_batch(x)

@@ -5,12 +5,12 @@ A resumed run makes the same decisions: the best epoch, early stopping, and the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import Field, Strict
+from pydantic import BeforeValidator, Field, Strict
 
 from reszoo.arch.spec import Count, Rate
 from reszoo.config import FrozenModel, check, configs, inherit, merge, read_yaml
@@ -31,6 +31,19 @@ MONITORS = {
 
 HEADS = {"binary_cross_entropy": "sigmoid"}
 """Loss of one class an example -> activation of the outputs; softmax for the others."""
+
+
+def _by_name(weights: Any) -> Any:
+    """Weights of classes by name: a number is a name, as in `class_weight` of Keras."""
+    if not isinstance(weights, Mapping):
+        return weights
+    for name, weight in weights.items():
+        if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight < float("inf"):
+            raise ReszooError(str(name), got=repr(weight), expected="a number, greater than 0")
+    return {str(name): float(weight) for name, weight in weights.items()}
+
+
+ClassWeights = Annotated[Literal["none", "balanced"] | dict[str, Positive], BeforeValidator(_by_name)]
 
 
 class Optimizer(FrozenModel):
@@ -132,7 +145,7 @@ class Recipe(FrozenModel):
     plateau: Plateau = Plateau()
     accumulate: Count = 1
     """Batches whose gradients are averaged for one step: `batch: 64, accumulate: 4` steps as batches of 256 do."""
-    class_weights: Literal["none", "balanced"] | dict[str, Positive] = "none"
+    class_weights: ClassWeights = "none"
     """Weights of the training examples by class name; `balanced`: examples / (classes * examples of the class)."""
     metrics: Annotated[tuple[Literal["top5", "f1_macro", "auc", "balanced_accuracy"], ...], Strict(False)] = ()
     """Further metrics of classes in the history, for training and validation."""

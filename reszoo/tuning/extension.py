@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import reduce
@@ -64,58 +65,81 @@ def extendable(folder: str | Path, setup: Setup) -> Study:
     return other
 
 
-def take_over(engine: optuna.Study, other: Study, setup: Setup, *, folder: Path) -> None:
+def take_over(engine: optuna.Study, other: Study, setup: Setup, *, folder: Path) -> str:
     """Adds the finished trials of another study whose points are in the space and within the budget.
 
-    With more epochs, its best trials are queued instead, to go on from their weights.
+    With more epochs, its best trials are queued instead, to go on from copies of their weights.
+
+    Returns:
+        How many trials were left out and why; nothing where all were taken over.
 
     Raises:
-        ReszooError: there is no such trial.
+        ReszooError: there is no trial that can be taken over.
     """
-    if other.recipe.epochs < setup.recipe.epochs:
-        kept = [trial for trial in ranked(other.trials) if trial.weights.exists()]
-        chosen = [(trial, point) for trial in kept if (point := _point(trial, other, setup)) is not None]
-        for trial, point in chosen[:MORE_EPOCHS]:
-            start = str(trial.weights.absolute())
-            enqueue(engine, point, setup.feasible, setup.proposals, start=start)
-        _check_any(len(chosen), other)
-        return
-    number = 0
-    for trial in other.trials:
-        point = _point(trial, other, setup)
-        state = STATES.get(trial.outcome)
-        if point is None or state is None or not {*setup.objectives} & {*OBJECTIVE_COSTS} <= {*trial.costs}:
+    longer = other.recipe.epochs < setup.recipe.epochs
+    trials, reasons, taken = ranked(other.trials) if longer else other.trials, Counter[str](), 0
+    reasons["not trained to their end"] = len(other.trials) - len(trials)
+    for trial in trials:
+        point, reason = _point(trial, other, setup)
+        reason = reason or _obstacle(trial, setup, longer=longer)
+        if longer and taken == MORE_EPOCHS:
+            reason = reason or f"beyond the best {MORE_EPOCHS}"
+        if point is None or reason:
+            reasons[reason] += 1
             continue
-        _add(engine, trial, point, state, setup, number=number)
-        if trial.weights.exists():
-            (target := folder / "trials" / f"{number:04d}").mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(trial.weights, target / BEST)
-        number += 1
-    _check_any(number, other)
-
-
-def _check_any(count: int, other: Study) -> None:
-    if not count:
+        if longer:
+            start = _copied(trial, folder, Path("start") / f"{trial.number:04d}.keras")
+            enqueue(engine, point, setup.feasible, setup.proposals, start=start)
+        else:
+            _add(engine, trial, point, STATES[trial.outcome], setup, number=taken)
+            if trial.weights.exists():
+                _copied(trial, folder, Path("trials") / f"{taken:04d}" / BEST)
+        taken += 1
+    listed = ", ".join(f"{count} {reason}" for reason, count in reasons.items() if count)
+    if not taken:
         expected = "at least one in the space and within the budget; with more epochs, one whose weights are here"
-        raise ReszooError(f"extends {other.folder}", got="no trial that can be taken over", expected=expected)
+        got = f"no trial that can be taken over ({listed or 'there is none'})"
+        raise ReszooError(f"extends {other.folder}", got=got, expected=expected)
+    count = f"{taken} of {len(other.trials)} trials"
+    return f"extends {other.folder}: {count} are taken over; left out: {listed}" if listed else ""
 
 
-def _point(trial: Trial, other: Study, setup: Setup) -> Point | None:
-    """The point in the space with a trial's network and recipe; None where there is none, or it is over budget."""
+def _obstacle(trial: Trial, setup: Setup, *, longer: bool) -> str:
+    """Why a trial whose point fits cannot be taken over, or nothing."""
+    if trial.outcome not in STATES:
+        return trial.outcome
+    if not {*setup.objectives} & {*OBJECTIVE_COSTS} <= {*trial.costs}:
+        return "without a cost of the objective"
+    return "whose weights are not here" if longer and not trial.weights.exists() else ""
+
+
+def _copied(trial: Trial, folder: Path, place: Path) -> str:
+    """Copies the weights of a trial into a study's folder; returns their place in it, which survives a move."""
+    (folder / place).parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(trial.weights, folder / place)
+    return place.as_posix()
+
+
+def _point(trial: Trial, other: Study, setup: Setup) -> tuple[Point | None, str]:
+    """The point in the space with a trial's network and recipe; where there is none within the budget, why."""
     before = other.space.candidate(trial.point, other.recipe)
     assert before is not None
     if "epochs" not in setup.space.recipe:
         # A study may give the best more epochs.
         before = replace(before, recipe=recipe(before.recipe, epochs=setup.recipe.epochs))
+    reason = "outside the space"
     for values in islice(_completed(trial, setup), MOST_POINTS):
         try:
             point = checked_point(setup.space.axes, values)
         except ReszooError:
             continue
         candidate = setup.space.candidate(point, setup.recipe)
-        if candidate is not None and candidate.key == before.key and setup.feasible.has(point):
-            return point
-    return None
+        if candidate is None or candidate.key != before.key:
+            continue
+        if setup.feasible.has(point):
+            return point, ""
+        reason = "over budget"
+    return None, reason
 
 
 def _completed(trial: Trial, setup: Setup) -> Iterator[Point]:
@@ -139,7 +163,8 @@ def _add(engine: optuna.Study, trial: Trial, point: Point, state: TrialState, se
     attributes: dict[str, Any] = {PLACE: number, POINT: point, KEY: setup.proposals.candidate(point).key}
     attributes |= {COSTS: trial.costs, NOTE: trial.note or f"taken over from {trial.folder}"}
     if trial.score is not None:
-        attributes |= {ROWS: history, SCORE: trial.score, ORIGIN: [trial.host, str(trial.origin or trial.folder)]}
+        origin = str((trial.origin or trial.folder).absolute())
+        attributes |= {ROWS: history, SCORE: trial.score, ORIGIN: [trial.host, origin]}
     if trial.outcome not in ("complete", "pruned"):
         attributes[OUTCOME] = trial.outcome
     single = len(setup.objectives) == 1

@@ -13,9 +13,10 @@ from reszoo.data.sources import Data, DataSource
 from reszoo.errors import ReszooError
 from reszoo.training.run_folder import usable
 from reszoo.training.trained import Trained
+from reszoo.tuning.ensemble import Ensemble, average
 from reszoo.tuning.leaderboard import Leaderboard, leaderboard
 from reszoo.tuning.production import Part, export, open_again, refit
-from reszoo.tuning.results import Trial
+from reszoo.tuning.results import Trial, ranked
 
 SOURCE = "source"
 """The study attribute that says how its data were opened."""
@@ -39,6 +40,22 @@ class Outputs(ABC):
     def leaderboard(self) -> Leaderboard:
         """Returns the finished trials, best first, with 95 % intervals of their scores."""
         return leaderboard(self.trials, self.settings)
+
+    def ensemble(self, size: int = 3, /, *, data: Data | DataSource | None = None) -> Ensemble:
+        """Returns the average of the best networks, and whether it is better than the best one on validation examples.
+
+        `study.ensemble(3).save("ensemble.keras")` writes it as one ordinary Keras model.
+
+        Args:
+            size: number of networks; the weights of the three best are kept.
+            data: by default those of the study.
+
+        Raises:
+            ReszooError: fewer than two networks, missing weights, data without classes, or a study with folds.
+        """
+        if self.settings.get("folds"):
+            raise ReszooError("ensemble", got="a study with folds", expected="one validation part")
+        return average(ranked(self.trials)[:size], self._data(data, {}))
 
     def write_logs(self, folder: str | Path, /) -> Path:
         """Returns a folder after writing a TensorBoard log of every trial, with its values as hyperparameters.

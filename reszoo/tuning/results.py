@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import shutil
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -237,7 +238,8 @@ def best_of(trials: Sequence[Trial], limits: dict[str, float]) -> Trial:
     for trial in ranked(trials):
         if all(trial.costs.get(name, float("inf")) <= limit for name, limit in most.items()):
             return trial
-    got = f"no finished trial within {limits}" if limits else "no finished trial"
+    states = ", ".join(f"{count} {state}" for state, count in Counter(trial.state for trial in trials).items())
+    got = f"no finished trial within {limits}" if limits else f"no finished trial ({states or 'no trials'})"
     raise ReszooError("best", got=got, expected="a trial that was trained to its end")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from numbers import Integral
@@ -34,6 +35,7 @@ from reszoo.tuning.storage import (
     HEARTBEAT,
     connect,
     create_or_load,
+    has_trials,
     quiet,
     recorded_settings,
     use_of,
@@ -197,7 +199,9 @@ class Search(Study):
             worker=self.worker,
         )
         self.setup.feasible.check_any()
-        other = None if extends is None else extendable(extends, self.setup)
+        # A study that has begun has what it took over: the other one may be gone.
+        begun = extends is None or has_trials(storage or folder / DATABASE, name)
+        other = None if begun or extends is None else extendable(extends, self.setup)
         # Processes that start together must create the tables one after another.
         with _locked(folder), use_of(folder):
             self.storage = connect(storage or folder / DATABASE, heartbeat=heartbeat, grace=grace)
@@ -211,7 +215,9 @@ class Search(Study):
             if record and SOURCE not in engine.user_attrs:
                 engine.set_user_attr(SOURCE, record)
             if other is not None and not engine.get_trials(deepcopy=False):
-                take_over(engine, other, self.setup, folder=folder)
+                left_out = take_over(engine, other, self.setup, folder=folder)
+                if left_out:
+                    warnings.warn(left_out, stacklevel=2)
         super().__init__(engine, folder)
         for preset in self.space.presets:
             if self.setup.feasible.has(preset):

@@ -213,6 +213,21 @@ def recorded_settings(storage: optuna.storages.RDBStorage, name: str) -> dict[st
         return {}
 
 
+def has_trials(database: str | Path, name: str) -> bool:
+    """Returns whether there is a study of a name, and a trial in it.
+
+    Raises:
+        ReszooError: the database cannot be reached or read.
+    """
+    if isinstance(database, Path) and not database.exists():
+        return False
+    storage = connect(database)
+    try:
+        return bool(storage.get_all_trials(storage.get_study_id_from_name(name), deepcopy=False))
+    except KeyError:
+        return False
+
+
 def check_same(before: Mapping[str, Any], settings: Mapping[str, Any], *, where: str) -> None:
     """Checks that the settings of a study are those of a call.
 

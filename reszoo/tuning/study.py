@@ -216,6 +216,7 @@ class Study(Outputs):
         candidate = self._candidate(point)
         folder = self.folder / "trials" / f"{number:04d}"
         history = attributes.get(ROWS) or _read_history(folder / HISTORY)
+        start = attributes.get(START)
         host, origin = attributes.get(ORIGIN) or ((attributes.get(PROCESS) or [""])[0], None)
         return Trial(
             number=number,
@@ -233,7 +234,7 @@ class Study(Outputs):
             measure=metric(self.objectives[0]),
             task=self.task,
             steps=candidate.recipe.epochs * -(-int(self.settings["data"]["train"]) // candidate.recipe.batch),
-            start=attributes.get(START) or candidate.weights,
+            start=str((self.folder / start).absolute()) if start else candidate.weights,
             host=host,
             origin=None if origin is None else Path(origin),
         )

@@ -98,7 +98,7 @@ class TrialRuns:
                 recipe=candidate.recipe,
                 source=source,
                 seed=derive_seed(self._setup.seed, "trial", number),
-                weights=start or candidate.weights,
+                weights=str((self._root / start).absolute()) if start else candidate.weights,
                 callbacks=self._setup.callbacks,
                 stall=self._setup.stall,
             )

@@ -160,10 +160,18 @@ def _train(job: Job, connection: Connection, cache: list[Data]) -> Outcome:
                 weights=job.weights,
                 callbacks=callbacks,
                 verbose=0,
+                record=start_record(job),
             )
         except RunStopped:
             return Outcome("pruned", history_in(job.folder), note)
     return Outcome("complete", trained.history, note)
+
+
+def start_record(job: Job) -> dict[str, str]:
+    """Returns how `run.json` names weights in the study's folder: by their place, so that a moved study resumes."""
+    weights = Path(job.weights or "")
+    inside = weights.is_absolute() and weights.parent.parent in job.folder.parents
+    return {"weights": Path(os.path.relpath(weights, job.folder)).as_posix()} if inside else {}
 
 
 def set_aside_if_damaged(folder: Path) -> str:
