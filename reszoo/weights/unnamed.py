@@ -99,6 +99,11 @@ def _read_order(checkpoint: Checkpoint) -> dict[str, str]:
     """
     where = str(checkpoint.path)
     layers = layers_of(checkpoint, where)
+    # The first convolution of grey images has one input channel, too.
+    convs = [layer for layer in layers[1:] if layer.kind == "conv"]
+    if depthwise := [layer for layer in convs if layer.kernel > 1 and layer.width_in == 1 < layer.width]:
+        got = f"names of no known library, and a convolution of every channel by itself ({depthwise[0].name})"
+        raise NoSpecError(where, got=got, expected="a residual network", hint="the zoo has no such network")
     options = [*readings(layers)]
     if not options:
         kinds = [layer.kind for layer in layers]
@@ -140,10 +145,6 @@ def _refuse(reading: Reading, where: str) -> None:
         NoSpecError: it is one of these.
     """
     unknown = "by the order of its tensors, a network with"
-    units = [unit for block in reading.blocks for unit in block.units]
-    if depthwise := [unit for unit in units if unit.width_in == 1 < unit.width]:
-        got = f"{unknown} a convolution of every channel by itself ({depthwise[0].name})"
-        raise NoSpecError(where, got=got, expected="a residual network", hint="the zoo has no such network")
     wide = [block.shortcut for block in reading.blocks if block.shortcut is not None and block.shortcut.kernel > 1]
     if wide:
         got = f"{unknown} projections of {wide[0].kernel}x{wide[0].kernel} ({wide[0].name})"
