@@ -60,6 +60,7 @@ def test_build_matches_cost_and_spec(name):
 
 CHANGES = [
     ("resnet18", {"stem": "cifar", "input_shape": (16, 16, 1), "classes": 3, "width_multiplier": 0.25}),
+    ("resnet50d", {"stem": {"first_widths": [24, 40]}, "width_multiplier": 0.125, "depths": 1}),
     ("resnet50", {"output_stride": 8, "width_multiplier": 0.125, "norm": "group"}),
     ("resnet50", {"drop_path": 0.2, "dropout": 0.3, "width_multiplier": 0.125, "depths": 2}),
     ("resnet20_cifar", {"norm": "group", "classifier_activation": None}),

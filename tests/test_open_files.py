@@ -672,6 +672,21 @@ def test_pruned_blocks_are_named(tmp_path):
         reszoo.from_checkpoint(save(tmp_path, {**SD, **deeper}))
 
 
+def test_stems_whose_widths_grow(tmp_path):
+    net, act = Net(), nn.ReLU()
+    first = [nn.Conv2d(3, 3, 3, 2, 1, bias=False), nn.BatchNorm2d(3), act]
+    second = [nn.Conv2d(3, 5, 3, 1, 1, bias=False), nn.BatchNorm2d(5), act]
+    net.conv1 = nn.Sequential(*first, *second, nn.Conv2d(5, 8, 3, 1, 1, bias=False)).eval()
+    net.bn1 = nn.Sequential(net.bn1, act, nn.MaxPool2d(3, 2, 1), nn.Identity())
+    names = {name.replace("bn1.0.", "bn1.") if name.startswith("bn1.") else name: name for name in net.state_dict()}
+    state = {name: net.state_dict()[theirs] for name, theirs in names.items()}
+    with pytest.warns(UserWarning, match="the file does not tell"):
+        loaded = reszoo.from_checkpoint(save(tmp_path, state))
+    assert_outputs(loaded, outputs(net))
+    stem = reszoo.spec_of(loaded.model).stem
+    assert (stem.width, stem.depth, stem.first_widths) == (8, 3, (3, 5))
+
+
 def test_a_classifier_without_bias(tmp_path):
     net = Net()
     net.fc = nn.Linear(24, 5, bias=False)
@@ -689,6 +704,13 @@ KINDS = {
     "a vision transformer": {"cls_token": torch.ones(1, 1, 8), "blocks.0.attn.qkv.weight": torch.ones(24, 8)},
     "a ConvNeXt": {"stages.0.0.dwconv.weight": torch.ones(8, 1, 7, 7), "stages.0.0.pwconv1.weight": torch.ones(8, 8)},
     "a DenseNet": {"features.denseblock1.denselayer1.conv1.weight": torch.ones(8, 8, 1, 1)},
+    "BiT": {"bit.embedder.convolution.weight": torch.ones(8, 3, 7, 7)},
+    "pretrainedmodels": {
+        "layer0.conv1.weight": torch.ones(8, 3, 7, 7),
+        "layer1.0.se_module.fc1.weight": torch.ones(2, 8, 1, 1),
+    },
+    "NFNet": {"stem.conv1.gain": torch.ones(8, 1, 1, 1)},
+    "depthwise convolutions": {"blocks.0.0.conv_dw.weight": torch.ones(8, 1, 3, 3)},
 }
 
 
@@ -698,6 +720,18 @@ def test_other_kinds_of_networks_are_named(tmp_path, kind):
     with refused([kind]):
         translate(read(path))
     assert kind in summary(path)
+
+
+def test_layers_of_timm_that_many_kinds_have_are_no_kind():
+    # A convolution with its norm in one module, as in CSPNet, DarkNet, TResNet and others.
+    assert not likely_kind(["stages.0.blocks.0.conv2.conv.weight", "stages.0.blocks.0.conv2.bn.weight"])
+
+
+def test_depthwise_convolutions_are_named_in_any_order(tmp_path):
+    sides = (3, 3, 5, 3, 5, 3, 5)
+    kernels = {f"features.{i}.0.weight": torch.ones(8, i % 2 or 8, side, side) for i, side in enumerate(sides)}
+    with refused(["every channel by itself (features.1.0)"]):
+        reszoo.from_checkpoint(save(tmp_path, kernels))
 
 
 def test_no_supported_library_is_taken_for_another_kind():

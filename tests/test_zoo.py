@@ -299,3 +299,13 @@ def test_notebook_tables_are_well_formed(name):
         table = fromstring(f"<div>{result._repr_html_()}</div>")
         assert len(table.findall(".//tr")) > 3
     assert f"{reszoo.cost(name).params:,}" in reszoo.cost(name)._repr_html_()
+
+
+def test_widths_within_the_stem():
+    tiered = reszoo.spec("resnet50d", stem={"first_widths": [24, 32]})
+    assert tiered.stem.widths == (24, 32, 64)
+    assert tiered.replace(width_multiplier=0.5).stem.widths == (12, 16, 32)
+    assert tiered.replace(stem="imagenet").stem.widths == (64,)
+    assert tiered.replace(stem="deep").stem.widths == (32, 32, 64)
+    with refused(["first_widths: got [24]", "2 widths for a stem of depth 3"]):
+        reszoo.spec("resnet50d", stem={"first_widths": [24]})

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from math import sqrt
 from typing import Any, NamedTuple
 
-from reszoo.arch.parts import Activation, Init, shortest_ratio, squeeze_fields
+from reszoo.arch.parts import Activation, Init, shortest_ratio, squeeze_fields, stem_widths
 
 Config = dict[str, Any]
 
@@ -39,7 +39,7 @@ def fields_of(
         blocks: stage -> block -> name within the block -> settings of the layer.
         stem: names of the weighted layers of the stem.
     """
-    settings, last = layers[stem[0]].config, layers[stem[-1]].config
+    settings = layers[stem[0]].config
     shape = layers.get(f"{stem[0]}_pad", layers[stem[0]]).input_shape
     if settings.get("data_format") == "channels_first":
         shape = (*shape[1:], shape[0])
@@ -51,9 +51,8 @@ def fields_of(
         "input_shape": shape,
         "stem": {
             "kernel": settings.get("kernel_size", [0])[0],
-            "width": _width(last),
+            **stem_widths([_width(layers[layer].config) for layer in stem]),
             "stride": settings.get("strides", [1])[0],
-            "depth": len(stem),
             "pool": "max" if "stem_pool" in layers else "none",
         },
         "stages": [stage | {"inner": inner} for stage, inner in zip(stages, _ratios(by_width)[1], strict=True)],

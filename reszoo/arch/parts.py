@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import product
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field, Strict, ValidationInfo, field_validator
 
@@ -173,6 +173,19 @@ def shortest_ratio(widths: Sequence[tuple[float, int]]) -> float:
     return next((ratio for ratio in decimals if all(round(w * ratio) == u for w, u in widths)), unit / stage)
 
 
+def stem_widths(widths: Sequence[int]) -> dict[str, Any]:
+    """Returns the fields of a stem whose convolutions have these output channels.
+
+    Example:
+        >>> from reszoo.arch.parts import stem_widths
+        >>> stem_widths([32, 32, 64])
+        {'width': 64, 'depth': 3, 'first_widths': ()}
+    """
+    *first, width = widths
+    usual = all(each == width // 2 for each in first)
+    return {"width": width, "depth": len(widths), "first_widths": () if usual else tuple(first)}
+
+
 class Stem(FrozenModel):
     """The layers before the first block."""
 
@@ -184,8 +197,15 @@ class Stem(FrozenModel):
     """Stride of the first convolution."""
     depth: Count = 1
     """Number of convolutions; those before the last are half as wide (He T. 2019, ResNet-C)."""
+    first_widths: Annotated[tuple[Count, ...], Strict(False)] = ()
+    """Output channels of the convolutions before the last where they are not half as wide, as in timm's `resnet26t`."""
     pool: Literal["none", "max"] = "none"
     """`max`: a 3x3 max pool of stride 2 at the end."""
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Output channels of all convolutions, in order."""
+        return (*(self.first_widths or (self.width // 2,) * (self.depth - 1)), self.width)
 
 
 class Norm(FrozenModel):

@@ -173,9 +173,7 @@ def _stem(context: _BlockContext, stem: Stem, shape: Shape) -> Piece:
         # stem_conv where there is one layer, stem_unit2_conv where there are more.
         owner, last = (f"unit{layer}_" if stem.depth > 1 else ""), layer == stem.depth
         window: dict[str, Any] = {"stride": stem.stride if layer == 1 else 1} if stem.kernel else {}
-        x = builder.add_weighted_layer(
-            owner, x, stem.kernel, stem.width if last else stem.width // 2, init=context.init, **window
-        )
+        x = builder.add_weighted_layer(owner, x, stem.kernel, stem.widths[layer - 1], init=context.init, **window)
         x = builder.sequence(order.stem if last else ("norm", "act"), owner, x)
     if stem.pool == "max":
         shape = (*_strided(builder.shape(x), 2), stem.width)

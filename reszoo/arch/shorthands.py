@@ -33,9 +33,9 @@ SHORTHANDS = {
 
 WORDS: dict[str, dict[str | None, dict[str, Any]]] = {
     "stem": {
-        "imagenet": {"stem": {"kernel": 7, "stride": 2, "depth": 1, "pool": "max"}},
-        "cifar": {"stem": {"kernel": 3, "stride": 1, "depth": 1, "pool": "none"}},
-        "deep": {"stem": {"kernel": 3, "stride": 2, "depth": 3, "pool": "max"}},
+        "imagenet": {"stem": {"kernel": 7, "stride": 2, "depth": 1, "first_widths": [], "pool": "max"}},
+        "cifar": {"stem": {"kernel": 3, "stride": 1, "depth": 1, "first_widths": [], "pool": "none"}},
+        "deep": {"stem": {"kernel": 3, "stride": 2, "depth": 3, "first_widths": [], "pool": "max"}},
     },
     "norm": {kind: {"norm": {"kind": kind}} for kind in ("batch", "group", "none")},
     "activation": {kind: {"activation": {"kind": kind}} for kind in ("relu", "leaky_relu", "silu", "gelu")},
@@ -129,7 +129,11 @@ def _scale_widths(value: Any, data: dict[str, Any], where: str) -> dict[str, Any
     if not isinstance(value, (int, float)) or isinstance(value, bool) or value <= 0:
         raise ReszooError(where, got=repr(value), expected="a number above 0")
     stages = [{**stage, "width": max(1, round(stage["width"] * value))} for stage in data["stages"]]
-    return {"stem": {"width": max(1, round(data["stem"]["width"] * value))}, "stages": stages}
+    stem = {
+        "width": max(1, round(data["stem"]["width"] * value)),
+        "first_widths": [max(1, round(width * value)) for width in data["stem"]["first_widths"]],
+    }
+    return {"stem": stem, "stages": stages}
 
 
 def _limit_stride(value: Any, data: dict[str, Any], where: str) -> dict[str, Any]:

@@ -129,7 +129,10 @@ def _kernel_problems(spec: NetSpec) -> Iterator[ReszooError]:
 
 def _shape_problems(spec: NetSpec) -> Iterator[ReszooError]:
     shape, dense, stride = spec.input_shape, spec.dense, spec.stride
-    if spec.stem.depth > 1 and spec.stem.width < 2:
+    if spec.stem.first_widths and len(spec.stem.first_widths) != spec.stem.depth - 1:
+        expected = f"{spec.stem.depth - 1} widths for a stem of depth {spec.stem.depth}, or none"
+        yield ReszooError("stem.first_widths", got=list(spec.stem.first_widths), expected=expected)
+    if min(spec.stem.widths) < 1:
         expected = "at least 2 where the stem has several layers, since the first ones are half as wide"
         yield ReszooError("stem.width", got=spec.stem.width, expected=expected)
     if len(shape) != (1 if dense else 3) or shape[-1] is None:

@@ -162,8 +162,10 @@ def resize(base: NetSpec, size: Size) -> NetSpec:
     )
     changes: dict[str, Any] = {"stages": stages}
     if size.widths[0] != base.stages[0].width:
-        width = multiple(base.stem.width * size.widths[0] / base.stages[0].width, size.grain)
-        changes["stem"] = base.stem.model_copy(update={"width": width})
+        factor = size.widths[0] / base.stages[0].width
+        *first, width = (multiple(each * factor, size.grain) for each in base.stem.widths)
+        first_widths = tuple(first) if base.stem.first_widths else ()
+        changes["stem"] = base.stem.model_copy(update={"width": width, "first_widths": first_widths})
     if size.ratio is not None:
         *inner, last = base.block.body
         inner = [Unit(kernel=unit.kernel, ratio=size.ratio, groups=unit.groups) for unit in inner]

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from itertools import product
 from typing import Any, NamedTuple
 
-from reszoo.arch.parts import ORDERS, PADS, shortest_ratio, squeeze_fields
+from reszoo.arch.parts import ORDERS, PADS, shortest_ratio, squeeze_fields, stem_widths
 from reszoo.arch.spec import NetSpec
 from reszoo.config import valid_name
 from reszoo.errors import ReszooError
@@ -181,9 +181,8 @@ def _specs(steps: Steps, head: _Head, regions: list[_Region], name: str, where: 
         "input_shape": (None, None, steps[0].settings["shape"][-1]),
         "stem": {
             "kernel": stem[0].settings["kernel"],
-            "width": stem[-1].settings["width"],
+            **stem_widths([step.settings["width"] for step in stem]),
             "stride": stem[0].settings["stride"],
-            "depth": len(stem),
             "pool": "max" if any(step.settings.get("variant") == "max" for step in steps[: first.add]) else "none",
         },
         "stages": [

@@ -30,7 +30,7 @@ def refuse(translated: Translated, spec: NetSpec, unanswered: Iterable[Question]
             got = "norms without running statistics: nothing in the file says how they normalise"
             expected = (
                 f"norm={{'groups': n}} for a group norm, {instance} for an instance norm; a batch norm without "
-                "tracking depends on the other examples of a batch and cannot be loaded"
+                "tracking depends on the other examples of a batch, and standardized kernels (BiT) are not of the zoo"
             )
         elif question.field == "norm.kind":
             got = "convolutions without bias and without norms: norms without weights leave no trace in a file"

@@ -39,7 +39,7 @@ class Layer:
         return self.variables["weight"].shape[2]
 
 
-BY_HAND = "pass the names in the file: names={'stem_conv': 'conv_1', ...}"
+BY_HAND = "if the zoo can describe it, pass the names in the file: names={'stem_conv': 'conv_1', ...}"
 """The hint for files whose names and order are unknown."""
 
 

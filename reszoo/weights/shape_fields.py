@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from reszoo.arch.parts import shortest_ratio, squeeze_fields
+from reszoo.arch.parts import shortest_ratio, squeeze_fields, stem_widths
 from reszoo.errors import ReszooError
 from reszoo.weights.dialects import Dialect
 from reszoo.weights.translated import Translated, network_name
@@ -33,9 +33,8 @@ def shape_fields(shapes: Shapes, translated: Translated) -> dict[str, Any]:
         "input_shape": (stem[0][0],) if dense else (None, None, stem[0][2]),
         "stem": {
             "kernel": kernel,
-            "width": stem[-1][-1],
+            **stem_widths([shape[-1] for shape in stem]),
             "stride": 2 if reduces else 1,
-            "depth": len(stem),
             "pool": "max" if pools else "none",
         },
         "stages": stages,

@@ -137,7 +137,7 @@ def _in_words(data: dict[str, Any]) -> Iterator[str]:
         f"shortcut {shortcuts}, stride in unit {spec.block.stride_at}"
     )
     yield (
-        f"  stem {spec.stem.kernel}x{spec.stem.kernel}, {spec.stem.depth} deep, {spec.stem.width} wide; "
+        f"  stem {spec.stem.kernel}x{spec.stem.kernel}, widths {'-'.join(map(str, spec.stem.widths))}; "
         f"{spec.input_shape[-1]} channels in; {spec.head.classes or 'no'} classes"
     )
     assumed = " (assumed)" if "norm.epsilon" in network["open"] else ""

@@ -99,6 +99,7 @@ def _read_order(checkpoint: Checkpoint) -> dict[str, str]:
     """
     where = str(checkpoint.path)
     layers = layers_of(checkpoint, where)
+    # The first convolution of grey images has one input channel, too.
     convs = [layer for layer in layers if layer.kind == "conv"]
     if depthwise := [conv for conv in convs[1:] if conv.width_in == 1 < conv.width and conv.kernel > 1]:
         got = f"a network with a convolution of every channel by itself ({depthwise[0].name})"
