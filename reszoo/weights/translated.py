@@ -233,10 +233,10 @@ _KINDS: tuple[tuple[str, str], ...] = (
     ("CLIP", r"(^|\.)(visual|text_model|vision_model)\..*(attn|self_attn)|token_embedding\.weight"),
     ("a language model", r"(^|\.)(wte|wpe|word_embeddings|embed_tokens|lm_head|tok_embeddings)\."),
     ("a ConvNeXt", r"(^|\.)(dwconv|pwconv1)\.|layer_scale(_parameter)?$|blocks\.\d+\.gamma$"),
-    ("a vision transformer", r"(^|\.)(cls_token|class_token|pos_embed|patch_embed)|self_attention"),
+    ("a vision transformer", r"(^|\.)(cls_token|class_token|patch_embed)|^((model|module|backbone)\.)?pos_embed"),
     (
         "a network with self-attention (a transformer or the like)",
-        r"attn\.qkv|(self_attn|attention|attn)\.(q|k|v|qkv|query|in_proj|out_proj|q_proj)",
+        r"attn\.qkv|self_attention|(self_attn|attention|attn)\.(q|k|v|qkv|query|in_proj|out_proj|q_proj)",
     ),
     ("Big Transfer (BiT), whose kernels are standardized", r"(^|\.)bit\."),
     ("a RegNet", r"trunk_output\.|(^|\.)s\d\.b\d+\.conv|(^|\.)regnet\."),
