@@ -249,7 +249,7 @@ _KINDS: tuple[tuple[str, str], ...] = (
     ("a ShuffleNet", r"stage\d\.\d+\.branch[12]\."),
     ("an HRNet", r"stage\d\.\d+\.(branches|fuse_layers)\."),
     ("a network of deep layer aggregation (DLA)", r"(^|\.)(left|right)_(node|tree)\.|(tree\d|level\d)\.root\."),
-    ("a SqueezeNet", r"\.(squeeze|expand[13]x[13])\."),
+    ("a SqueezeNet", r"\.expand[13]x[13]\."),
     ("a Res2Net", r"\.(convs|bns)\.\d"),
     ("a ResNeSt", r"conv2\.(fc1|bn0)|radix"),
     ("a network with selective kernels (SKNet)", r"conv2\.(attn|paths|conv\.\d)|(^|[._])sk(conv|unit)?\d?\."),
