@@ -444,6 +444,9 @@ def test_a_head_with_norms_behind_a_network_of_unknown_names(tmp_path):
     with refused(["other layers behind the last block", "head.0.weight"]):
         reszoo.from_checkpoint(path)
     assert_outputs(reszoo.from_checkpoint(path, include_top=False), outputs(Net().trunk))
+    # Known names stay known.
+    path = save(tmp_path, {**BODY, **head})
+    assert not reszoo.from_checkpoint(path, include_top=False).report.is_inferred
 
 
 def test_a_module_of_unknown_names_beside_other_convolutions(tmp_path):

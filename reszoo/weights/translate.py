@@ -88,10 +88,14 @@ def translate(
         raise ReszooError(where, got=f"weights of {dialect.title}", hint=dialect.refuse)
     result = placed(with_constants(best), part)
     result = replace(result, dialect=_apply_config(checkpoint, dialect), checkpoint=with_notes(result, part))
-    # A norm behind the last block may be one of the network that its library's networks do not have.
-    ends_with_norm = any(name.endswith(".running_mean") for name in result.foreign.head)
-    if names is None and dialect.layout == "torch" and (ends_with_norm or not _is_network(result)):
+    if names is not None or dialect.layout != "torch":
+        return result
+    if not _is_network(result):
         return _by_order(best, part) or result
+    if any(name.endswith(".running_mean") for name in result.foreign.head):
+        # A norm behind the last block may be one of the network that its library's networks do not have.
+        other = _by_order(best, part)
+        return other if other is not None and "final_norm/gamma" in other.tensors else result
     return result
 
 
