@@ -463,3 +463,12 @@ def test_a_module_of_unknown_names_beside_other_convolutions(tmp_path):
     inside = {f"blocks.{name}" if name.startswith("group") else name: one for name, one in apart.items()}
     with refused(["no known order"]):
         reszoo.from_checkpoint(save(tmp_path, {**inside, "neck.weight": torch.ones(8, 24, 3, 3)}))
+
+
+def test_statistics_behind_all_parameters(tmp_path):
+    net = Net()
+    state = {name.replace("layer", "group"): one for name, one in net.state_dict().items()}
+    parts = [{name: one for name, one in state.items() if ("running" in name) == last} for last in (False, True)]
+    loaded = reszoo.from_checkpoint(save(tmp_path, parts[0] | parts[1]))
+    assert loaded.report.is_inferred
+    assert_outputs(loaded, outputs(net))

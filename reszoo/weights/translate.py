@@ -15,7 +15,7 @@ from reszoo.weights.formats.checkpoint import Checkpoint, Tensor
 from reszoo.weights.graph import NoResidualGraphError
 from reszoo.weights.head import placed, with_notes
 from reszoo.weights.select import Network, by_dicts, chosen, inner_networks, networks, restricted
-from reszoo.weights.state_dicts import check_parts, in_order, in_torch_words, restored
+from reszoo.weights.state_dicts import by_layers, check_parts, in_order, in_torch_words, restored
 from reszoo.weights.translated import (
     NamedTensor as NamedTensor,
     Translated as Translated,
@@ -52,7 +52,7 @@ def translate(
             networks and nothing tells which one is meant.
     """
     _check_file(checkpoint)
-    checkpoint = in_torch_words(restored(checkpoint))
+    checkpoint = in_torch_words(restored(by_layers(checkpoint)))
     part = restricted(checkpoint, key=key, prefix=prefix)
     known = candidates(checkpoint, names)
     located = networks(part, known) or by_dicts(part)
