@@ -391,7 +391,7 @@ def test_unknown_names_that_tell_too_little_are_refused(tmp_path):
         "sorted by name": dict(sorted(state.items())),
         "belongs to no layer": {re.sub("conv(.).weight", r"conv\1.other", name): state[name] for name in state},
         "AdderNet": {re.sub("conv(.).weight", r"conv\1.adder", name): state[name] for name in state},
-        "no known order": {**state, "group1.0.bn3.weight": state["group1.0.bn1.weight"]},
+        "other layers: group1.0.bn3.weight": {**state, "group1.0.bn3.weight": state["group1.0.bn1.weight"]},
         "projections of 3x3": {
             name: tensor.repeat(1, 1, 3, 3) if "downsample.0" in name else tensor for name, tensor in state.items()
         },

@@ -432,3 +432,44 @@ def test_auxiliary_heads_are_called_so(tmp_path):
     loaded = reszoo.from_checkpoint(save(tmp_path, state))
     assert_outputs(loaded, outputs(net))
     assert "auxiliary heads, which only training uses: aux.weight, aux.bias" in " ".join(loaded.report.notes)
+
+
+UNKNOWN = {name.replace("layer", "group"): one for name, one in BODY.items()}
+
+
+def test_a_head_with_norms_behind_a_network_of_unknown_names(tmp_path):
+    norm = nn.BatchNorm1d(24).state_dict()
+    head = {f"head.0.{name}": one for name, one in norm.items()} | {"head.1.weight": torch.ones(5, 24)}
+    path = save(tmp_path, {**UNKNOWN, **head})
+    with refused(["other layers behind the last block", "head.0.weight"]):
+        reszoo.from_checkpoint(path)
+    assert_outputs(reszoo.from_checkpoint(path, include_top=False), outputs(Net().trunk))
+    # Known names stay known.
+    path = save(tmp_path, {**BODY, **head})
+    assert not reszoo.from_checkpoint(path, include_top=False).report.is_inferred
+
+
+def test_a_module_of_unknown_names_beside_other_convolutions(tmp_path):
+    backbone = {f"model.backbone.bottom_up.{name}": one for name, one in UNKNOWN.items()}
+    others = {
+        "model.backbone.lateral.weight": torch.ones(8, 24, 1, 1),
+        "model.proposals.weight": torch.ones(8, 8, 3, 3),
+    }
+    loaded = reszoo.from_checkpoint(save(tmp_path, {**others, **backbone}))
+    assert_outputs(loaded, outputs(Net().trunk))
+    assert "no part of the network: model.backbone, model.proposals" in " ".join(loaded.report.notes)
+    # The blocks alone are no network.
+    apart = {name if name.startswith("group") else f"stem.{name}": one for name, one in UNKNOWN.items()}
+    inside = {f"blocks.{name}" if name.startswith("group") else name: one for name, one in apart.items()}
+    with refused(["no known order"]):
+        reszoo.from_checkpoint(save(tmp_path, {**inside, "neck.weight": torch.ones(8, 24, 3, 3)}))
+
+
+def test_statistics_behind_all_parameters(tmp_path):
+    net = Net()
+    state = {name.replace("layer", "group"): one for name, one in net.state_dict().items()}
+    buffers = {name: one for name, one in state.items() if name.endswith(("running_mean", "running_var", "tracked"))}
+    parameters = {name: one for name, one in state.items() if name not in buffers}
+    loaded = reszoo.from_checkpoint(save(tmp_path, parameters | buffers))
+    assert loaded.report.is_inferred
+    assert_outputs(loaded, outputs(net))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -159,6 +160,21 @@ def by_dicts(checkpoint: Checkpoint) -> list[Network]:
     most = max(kernels.values(), default=0)
     keys = [key for key, number in kernels.items() if number and 2 * number >= most] or [""]
     return [Network(_common(checkpoint, key, inner.get(key, [*checkpoint.tensors]))) for key in keys]
+
+
+def inner_networks(checkpoint: Checkpoint, network: Network) -> Iterator[Network]:
+    """Yields the modules of a network that hold most of its kernels, the outermost first."""
+    prefix = network.prefix
+    kernels = [name for name, tensor in checkpoint.tensors.items() if len(tensor.shape) == 4]
+    most = sum(name.startswith(prefix) for name in kernels) / 2
+    while True:
+        inner = (name.removeprefix(prefix).partition(".") for name in kernels if name.startswith(prefix))
+        children = Counter(first for first, dot, _ in inner if dot).most_common(1)
+        if not children or children[0][1] <= most:
+            return
+        child = children[0][0]
+        prefix += f"{child}."
+        yield Network(prefix)
 
 
 def _names_of(checkpoint: Checkpoint, key: str) -> list[str]:

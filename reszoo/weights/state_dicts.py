@@ -17,6 +17,19 @@ from reszoo.weights.formats.tensorflow_files import CONTAINER
 from reszoo.weights.translated import in_torch_layout
 
 
+def by_layers(checkpoint: Checkpoint) -> Checkpoint:
+    """Returns a checkpoint with the tensors of each layer beside each other.
+
+    Programs of torch.export, and dicts of `named_parameters()` and `named_buffers()`, list all statistics at the end.
+    """
+    if "Keras" in checkpoint.container:
+        return checkpoint
+    layers: dict[str, dict[str, Tensor]] = {}
+    for name, tensor in checkpoint.tensors.items():
+        layers.setdefault(name.rpartition(".")[0], {})[name] = tensor
+    return replace(checkpoint, tensors={name: one for tensors in layers.values() for name, one in tensors.items()})
+
+
 def restored(checkpoint: Checkpoint) -> Checkpoint:
     """Returns a checkpoint with the products of masks (pruning) and of norms and directions (weight normalization)."""
     tensors = dict(checkpoint.tensors)

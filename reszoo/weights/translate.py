@@ -14,8 +14,8 @@ from reszoo.weights.dialects import IGNORED, Dialect, LayerNames as LayerNames, 
 from reszoo.weights.formats.checkpoint import Checkpoint, Tensor
 from reszoo.weights.graph import NoResidualGraphError
 from reszoo.weights.head import placed, with_notes
-from reszoo.weights.select import Network, by_dicts, chosen, networks, restricted
-from reszoo.weights.state_dicts import check_parts, in_order, in_torch_words, restored
+from reszoo.weights.select import Network, by_dicts, chosen, inner_networks, networks, restricted
+from reszoo.weights.state_dicts import by_layers, check_parts, in_order, in_torch_words, restored
 from reszoo.weights.translated import (
     NamedTensor as NamedTensor,
     Translated as Translated,
@@ -52,7 +52,7 @@ def translate(
             networks and nothing tells which one is meant.
     """
     _check_file(checkpoint)
-    checkpoint = in_torch_words(restored(checkpoint))
+    checkpoint = in_torch_words(restored(by_layers(checkpoint)))
     part = restricted(checkpoint, key=key, prefix=prefix)
     known = candidates(checkpoint, names)
     located = networks(part, known) or by_dicts(part)
@@ -82,16 +82,20 @@ def translate(
         raise ReszooError(where, got=kind, expected="a residual network", hint="the zoo has no such network")
     if names is None and not is_known:
         _check_types(checkpoint)
-        best = from_order(replace(best, checkpoint=in_order(best.checkpoint)))
+        best = _unnamed(best, part, network, others)
         return replace(placed(best, part), checkpoint=with_notes(best, part))
     if dialect.refuse:
         raise ReszooError(where, got=f"weights of {dialect.title}", hint=dialect.refuse)
     result = placed(with_constants(best), part)
     result = replace(result, dialect=_apply_config(checkpoint, dialect), checkpoint=with_notes(result, part))
-    # A norm behind the last block may be one of the network that its library's networks do not have.
-    ends_with_norm = any(name.endswith(".running_mean") for name in result.foreign.head)
-    if names is None and dialect.layout == "torch" and (ends_with_norm or not _is_network(result)):
+    if names is not None or dialect.layout != "torch":
+        return result
+    if not _is_network(result):
         return _by_order(best, part) or result
+    if any(name.endswith(".running_mean") for name in result.foreign.head):
+        # A norm behind the last block may be one of the network that its library's networks do not have.
+        other = _by_order(best, part)
+        return other if other is not None and "final_norm/gamma" in other.tensors else result
     return result
 
 
@@ -115,6 +119,32 @@ def _by_order(named: Translated, whole: Checkpoint) -> Translated | None:
         raise
     except ReszooError:
         return None
+
+
+def _unnamed(best: Translated, part: Checkpoint, network: Network, others: tuple[str, ...]) -> Translated:
+    """Returns a network of unknown names: of all tensors, or of a module with most kernels that reads images.
+
+    Raises:
+        ReszooError: neither is a residual network.
+    """
+    try:
+        return from_order(replace(best, checkpoint=in_order(best.checkpoint)))
+    except NoSpecError:
+        raise
+    except ReszooError:
+        for inner in inner_networks(part, network):
+            try:
+                result = from_order(_translate(part, dialects()["torchvision"], inner, others))
+            except ReszooError:
+                continue
+            # The first layer of a module behind the stem reads more channels.
+            if result.tensors["stem_conv/kernel"].tensor.shape[2] <= _COLORS:
+                return result
+        raise
+
+
+_COLORS = 4
+"""Most channels of images: RGB and one more."""
 
 
 def _check_file(checkpoint: Checkpoint) -> None:

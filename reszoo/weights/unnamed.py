@@ -104,7 +104,9 @@ def _read_order(checkpoint: Checkpoint) -> dict[str, str]:
     if depthwise := [conv for conv in convs[1:] if conv.width_in == 1 < conv.width and conv.kernel > 1]:
         got = f"a network with a convolution of every channel by itself ({depthwise[0].name})"
         raise NoSpecError(where, got=got, expected="a residual network", hint="the zoo has no such network")
-    options = [*readings(layers)]
+    # A head of other layers than one linear one, such as fastai's, is behind the last convolution and its norms.
+    end = max((number for number, layer in enumerate(layers, 1) if layer.kind == "conv"), default=0)
+    options = next(filter(None, ([*readings(layers[:cut])] for cut in range(len(layers), end - 1, -1))), [])
     if not options:
         kinds = [layer.kind for layer in layers]
         count = ", ".join(f"{kinds.count(kind)} {word}" for kind, word in _KINDS.items())
