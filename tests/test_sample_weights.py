@@ -1,5 +1,7 @@
 """Weights of examples: every door reads them, they stay with their examples, and the loss follows them."""
 
+from dataclasses import replace
+
 import keras
 import numpy as np
 import pytest
@@ -95,6 +97,15 @@ def test_weights_that_cannot_be_used_are_refused(name, tmp_path):
         source.write_text("\n".join([f"word,{lines[0]}", *(f"w,{line}" for line in lines[1:])]), encoding="utf-8")
     with refused(messages):
         reszoo.open_data(source, **settings)
+
+
+@pytest.mark.parametrize("part", ["training", "validation"])
+def test_a_part_whose_weights_are_all_zero_cannot_be_trained_on(part):
+    whole = reszoo.open_data((ROWS, KIND, WEIGHTS), validation=(ROWS, KIND, WEIGHTS))
+    empty = replace(whole.validation, weights=np.zeros(len(whole.validation), "float32"))
+    with refused([f"{part} examples whose weights are all 0"]):
+        replace(whole, **{"train" if part == "training" else part: empty}).check_trainable()
+    whole.check_trainable()
 
 
 def test_weights_are_part_of_the_identity():

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -17,8 +18,10 @@ from reszoo.data.sources import Scaling
 from reszoo.data.splits import split
 from reszoo.training import optimizers
 from reszoo.training.batches import Batches
+from reszoo.training.checkpointing import reserve, state_bytes
 from reszoo.training.metadata import read_metadata
 from reszoo.training.recipes import Augmentation, LearningRate
+from reszoo.training.run import _writing
 
 TINY = {"depths": 1, "width_multiplier": 0.25}
 PLAIN_SCALE = Scaling(1.0, (0.0,), (1.0,))
@@ -474,3 +477,27 @@ def test_train_command_on_an_image_folder(tmp_path, folder):
     assert "button.gif" in done.stdout and "best validation accuracy" in done.stdout
     assert json.loads((tmp_path / "run" / "run.json").read_text())["recipe"]["optimizer"]["momentum"] == 0.8
     assert (tmp_path / "run" / "curves.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize("changes", [{}, {"depths": 3, "widths": 64}])
+def test_room_for_a_state_is_made_sure_of_before_it_is_written(tmp_path, changes):
+    """HDF5 may end the process on a full disk."""
+    model = reszoo.create("residual_mlp18", input_shape=(4,), classes=2, **{"depths": 1, "widths": 8, **changes})
+    model.compile(keras.optimizers.AdamW(), "sparse_categorical_crossentropy")
+    model.optimizer.build(model.trainable_variables)
+    model.save_weights(tmp_path / "state.weights.h5")
+    assert (tmp_path / "state.weights.h5").stat().st_size <= state_bytes(model)
+    reserve(tmp_path, state_bytes(model))
+    with pytest.raises(OSError):
+        reserve(tmp_path, 1 << 60)
+    assert [path.name for path in tmp_path.iterdir()] == ["state.weights.h5"]
+
+
+def test_logs_that_cannot_be_written_are_named(tmp_path):
+    summary = pytest.importorskip("tensorflow").summary
+    (tmp_path / "file").touch()
+    checkpoint = SimpleNamespace(folder=tmp_path, saved_epochs=2)
+    with refused([str(tmp_path), "could not be written", "resume after epoch 2"]), _writing(checkpoint):
+        summary.create_file_writer(str(tmp_path / "file" / "logs")).flush()
+    with pytest.raises(ZeroDivisionError), _writing(checkpoint):
+        _ = 1 / 0

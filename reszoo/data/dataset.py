@@ -103,6 +103,10 @@ class Data:
                 got = f"{len(self.train)} training and {len(self.validation)} validation examples: no {name} example"
                 hint = "a source for it: validation=..., or more examples of every class"
                 raise ReszooError(where, got=got, expected=f"at least one for {name}", hint=hint)
+            weights = getattr(part, "weights", None)
+            if weights is not None and not weights.any():
+                got = f"{name} examples whose weights are all 0"
+                raise ReszooError(where, got=got, expected="a weight above 0 in training and in validation")
         present = [name for name, pair in self.counts().items() if any(pair)]
         if self.task == "classification" and len(present) < 2:
             raise ReszooError(where, got=f"one class, {present[0]}", expected="examples of at least two classes")

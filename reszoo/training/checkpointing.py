@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import math
 import os
 import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +136,7 @@ class Checkpoint(keras.callbacks.Callback):
         temporary = self.folder / f".{name}"
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir()
+        reserve(temporary, state_bytes(self.model))
         self.model.save_weights(temporary / "model.weights.h5")
         (temporary / "history.json").write_text(strict_json(self.history), encoding="utf-8")
         for file in temporary.iterdir():
@@ -142,6 +146,26 @@ class Checkpoint(keras.callbacks.Callback):
         for old in self.folder.glob(f"{STATE}-*"):
             if old.name != name:
                 shutil.rmtree(old, ignore_errors=True)
+
+
+def state_bytes(model: KerasModel) -> int:
+    """Returns an upper limit of the size of a model's state in HDF5: values, and a few kilobytes for each variable."""
+    variables = [*model.variables, *model.optimizer.variables]
+    widths = (8 if "64" in str(each.dtype) else 4 for each in variables)
+    values = sum(width * math.prod(each.shape) for each, width in zip(variables, widths, strict=True))
+    return values + 4096 * (len(variables) + 16)
+
+
+def reserve(folder: Path, size: int) -> None:
+    """Raises an OSError if a folder has no room for so many bytes.
+
+    HDF5 must not find out by itself: on a full disk it writes hundreds of tracebacks, and may end the process.
+    """
+    with tempfile.TemporaryFile(dir=folder) as file:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, size)
+        elif shutil.disk_usage(folder).free < size:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _without_penalty(row: dict[str, float], model: KerasModel) -> dict[str, float]:

@@ -229,9 +229,14 @@ def _writing(checkpoint: Checkpoint) -> Iterator[None]:
     """Turns errors of the disk into one that says how to continue."""
     try:
         yield
-    except OSError as error:
+    except Exception as error:
+        # The logs are written by TensorFlow, whose errors are its own; the one of a file names it.
+        logs = type(error).__module__.startswith("tensorflow.") and str(checkpoint.folder) in str(error)
+        if not (isinstance(error, OSError) or logs):
+            raise
         hint = f"free disk space and rerun to resume after epoch {checkpoint.saved_epochs}"
-        got = f"a file that could not be written ({error})"
+        line = str(error).splitlines()[0]
+        got = f"a file that could not be written ({line.partition('}} ')[2] or line})"
         raise ReszooError(str(checkpoint.folder), got=got, hint=hint) from None
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from reszoo.types import Array, KerasModel
 BATCH, DRAWS = 64, 10_000
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Ensemble:
     """The average of the probabilities of several networks, beside the best one of them, on the same examples."""
 
@@ -29,8 +29,8 @@ class Ensemble:
     """Accuracy of the first trial alone."""
     interval: tuple[float, float]
     """95 % of the paired bootstrap of the difference."""
-    data: Data = field(repr=False)
-    model: KerasModel = field(repr=False)
+    data: Data
+    model: KerasModel
     """One ordinary Keras model, whose output is the average."""
 
     @property
@@ -42,6 +42,9 @@ class Ensemble:
     def costs(self) -> dict[str, float]:
         """Parameters and multiply-accumulates of all networks together."""
         return {name: sum(trial.costs[name] for trial in self.trials) for name in ("params", "macs")}
+
+    def __repr__(self) -> str:
+        return f"Ensemble({len(self.trials)} networks: accuracy {self.accuracy:.4f}, the best alone {self.single:.4f})"
 
     def __str__(self) -> str:
         numbers = ", ".join(str(trial.number) for trial in self.trials)
