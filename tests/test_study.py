@@ -650,7 +650,7 @@ def test_error_of_the_study_leaves_the_trial_to_be_resumed(tmp_path):
         raise OSError(28, "No space left on device")
 
     SimulatedWorker.at[("0003", 2)] = full
-    with refused([str(tmp_path / "s"), "No space left", "run the same again"]):
+    with refused([str(tmp_path / "s"), "No space left", "then rerun"]):
         search(tmp_path / "s")
     SimulatedWorker.at.clear()
     assert results(search(tmp_path / "s")) == results(search(tmp_path / "whole"))
@@ -659,7 +659,7 @@ def test_error_of_the_study_leaves_the_trial_to_be_resumed(tmp_path):
 def test_database_that_another_process_holds_is_one_sentence(tmp_path, monkeypatch):
     """Locked before a search, while a study is read, and in the middle of a trial; afterwards nothing is lost."""
     monkeypatch.setattr("reszoo.tuning.storage.LOCK_SECONDS", 0.2)
-    file, words = tmp_path / "s" / "study.db", [str(tmp_path / "s"), "database is locked", "wait for a lock"]
+    file, words = tmp_path / "s" / "study.db", [str(tmp_path / "s"), "database is locked", "wait for the lock"]
     study, holder = search(tmp_path / "s", trials=3), sqlite3.connect(file, isolation_level=None)
     for kind, call in (
         ("IMMEDIATE", lambda: search(tmp_path / "s", trials=4)),
