@@ -13,7 +13,7 @@ from typing import Any
 import keras
 
 from reszoo.diagnosis.causes import Cause
-from reszoo.diagnosis.examination import read_causes
+from reszoo.diagnosis.examine import read_causes
 from reszoo.diagnosis.flatten import flatten, functional
 from reszoo.diagnosis.program import Program, read_program
 from reszoo.diagnosis.units import units_of

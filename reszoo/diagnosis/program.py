@@ -17,6 +17,7 @@ from reszoo.diagnosis.examples import check_counts, example_weights, inputs_of, 
 from reszoo.diagnosis.flatten import flatten, functional, own_method
 from reszoo.diagnosis.graph import Graph, Step
 from reszoo.diagnosis.objective import (
+    BINARY,
     DISTANCES,
     Objective,
     compiled_losses,
@@ -118,8 +119,10 @@ class Output:
             return "probabilities" if (y >= 0).all() and np.allclose(sums, 1, atol=1e-3) else "values"
         if bits:
             return "binary"
-        distance = self.loss_name in DISTANCES and (self.activation not in _BOUNDED or not _numbered_on(y))
-        return "classes" if whole and not distance else "values"
+        distance = self.loss_name in DISTANCES and self.activation not in _BOUNDED
+        # Whole numbers with gaps, such as years and prices, are no classes of one unit.
+        gaps = self.loss_name in (*DISTANCES, *BINARY) and not _numbered_on(y)
+        return "classes" if whole and not distance and not gaps else "values"
 
 
 _BOUNDED = ("softmax", "sigmoid")

@@ -241,15 +241,18 @@ def sweep(trainee: Trainee, *, seconds: float = SECONDS) -> Trial:
         best = min(runs, key=lambda factor: runs[factor].end)
         if isfinite(runs[1.0].end) and constant - runs[1.0].end > (constant - runs[best].end) / 2 > 0:
             break
+        nothing = not constant - runs[best].end > NOTHING * abs(constant)
         if best == min(runs) or not isfinite(runs[best].end):
             run(min(runs) / 10)
         elif best == max(runs):
             # Where even a hundred times the rate learns nothing, in larger strides.
-            nothing = constant - runs[best].end <= NOTHING * abs(constant)
             run(best * (30 if nothing and best >= 100 else 10))
         elif (above := min(factor for factor in runs if factor > best)) > 20 * best:
             # The large stride went too far.
             run((best * above) ** 0.5)
+        elif nothing:
+            # A rate that kills every unit ends as a constant: lower ones may get there more slowly.
+            run(min(runs) / 10)
         else:
             break
     ordered = tuple(runs[factor] for factor in sorted(runs))

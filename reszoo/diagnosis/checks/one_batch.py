@@ -51,6 +51,24 @@ def one_batch(program: Program, trial: Trial, trainee: Trainee) -> OneBatch | No
     return max(runs, key=lambda run: run.gain)
 
 
+def batch_rate_causes(program: Program, run: OneBatch, trial: Trial, trainee: Trainee) -> Iterator[Cause]:
+    """Yields a rate that is too high: at it a few examples are not fit, which are at a lower one in the same steps."""
+    if run.gain < FITS or run.rate >= trial.rate:
+        return
+    own = _fit(trainee, np.array(run.rows), trial.rate)
+    if own is None or own.gain >= FAILS:
+        return
+    yield Cause(
+        "learning_rate",
+        f"{len(run.rows)} examples alone are not fit in {own.steps} steps at the rate {trial.rate:g}: the loss falls "
+        f"{own.gain:.0%} below that of the best constant prediction; at {run.rate:.3g} {run.gain:.0%} in {run.steps}",
+        "the learning rate is too high",
+        f"optimizer=keras.optimizers.{type(program.optimizer).__name__}({run.rate:.3g})",
+        certain=False,
+        evidence={"gain": own.gain, "gain at the lower rate": run.gain, "lower rate": run.rate},
+    )
+
+
 def one_batch_causes(
     program: Program,
     run: OneBatch,
