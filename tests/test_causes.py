@@ -463,6 +463,7 @@ def test_a_rate_at_which_a_few_examples_are_not_fit_is_too_high():
     assert cause.kind == "learning_rate" and cause.evidence["gain"] < 0.15 and "SGD(0.1)" in cause.remedy
 
 
+@pytest.mark.slow
 def test_fewer_layers_show_that_depth_is_at_fault():
     def shallow(depth):
         model, x, y = classified(*[12] * depth, dense(3, "softmax"))()

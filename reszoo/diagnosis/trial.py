@@ -159,6 +159,16 @@ class Trainee:
                 break
         return losses
 
+    def advance(self, first: int, last: int, *, time_left: Callable[[], bool]) -> tuple[int, bool]:
+        """Trains from one step to another while there is time; returns the step reached, and whether that is finite."""
+        reached = first
+        while reached < last and time_left():
+            losses = self.train(min(10, last - reached), first=reached)
+            reached += len(losses)
+            if not isfinite(losses[-1]):
+                return reached, False
+        return reached, True
+
     def step(self, rows: Array) -> float:
         """Returns the loss of a training step on some examples."""
         elapsed = stopwatch()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import keras
 import numpy as np
@@ -18,13 +19,7 @@ def output_causes(program: Program) -> Iterator[Cause]:
     for output in program.outputs:
         where = f"output {output.name}: " if len(program.outputs) > 1 else ""
         for cause in (*_activation(output), *_loss(output), *true_value_causes(output)):
-            yield cause if not where else _named(cause, where)
-
-
-def _named(cause: Cause, where: str) -> Cause:
-    return Cause(
-        cause.kind, where + cause.seen, cause.why, cause.remedy, certain=cause.certain, evidence=cause.evidence
-    )
+            yield replace(cause, seen=where + cause.seen)
 
 
 def _activation(output: Output) -> Iterator[Cause]:

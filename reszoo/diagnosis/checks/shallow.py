@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from math import isfinite
 from typing import Any
 
 import keras
@@ -21,7 +20,7 @@ KEPT = 4
 """One layer of so many stays."""
 STEPS, FEWEST = 150, 40
 """Steps of both networks, and the fewest that say anything."""
-SECONDS = 4.0
+SECONDS = 8.0
 SHARE = 1 / 3
 """Share of the gain of the network with fewer layers below which depth is at fault."""
 
@@ -91,10 +90,6 @@ def _keeps_shape(program: Program, step: Step) -> bool:
 def _run(trainee: Trainee, rate: float, steps: int, seconds: float) -> tuple[int, float]:
     """Returns how many steps there was time for, and the loss afterwards; infinity if training diverged."""
     trainee.start(rate=rate)
-    elapsed, done = stopwatch(), 0
-    while done < steps and elapsed() <= seconds:
-        losses = trainee.train(min(10, steps - done), first=done)
-        done += len(losses)
-        if not isfinite(losses[-1]):
-            return done, float("inf")
-    return done, trainee.loss()
+    elapsed = stopwatch()
+    done, finite = trainee.advance(0, steps, time_left=lambda: elapsed() <= seconds)
+    return done, trainee.loss() if finite else float("inf")
