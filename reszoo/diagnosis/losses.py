@@ -8,7 +8,8 @@ from keras import ops
 from reszoo.diagnosis.autodiff import without_gradient
 from reszoo.diagnosis.graph import Slot
 from reszoo.diagnosis.objective import CATEGORICAL, penalty, reduces_by_mean
-from reszoo.diagnosis.program import Output, Program
+from reszoo.diagnosis.output import Output
+from reszoo.diagnosis.program import Program
 from reszoo.types import Array, Tensor
 
 BATCH = 32

@@ -16,7 +16,8 @@ from reszoo.diagnosis.copies import optimizer_of
 from reszoo.diagnosis.flatten import flatten
 from reszoo.diagnosis.losses import constant_loss
 from reszoo.diagnosis.objective import compiled_loss_weights, compiled_losses
-from reszoo.diagnosis.program import Output, Program
+from reszoo.diagnosis.output import Output
+from reszoo.diagnosis.program import Program
 from reszoo.types import Array, KerasModel, Tensor
 
 STEPS = 40

@@ -11,7 +11,8 @@ import numpy as np
 from reszoo.diagnosis.causes import Cause
 from reszoo.diagnosis.checks.true_values import CLASSES, dense, same_shape, true_value_causes
 from reszoo.diagnosis.objective import BINARY, CATEGORICAL, DISTANCES, SPARSE
-from reszoo.diagnosis.program import Output, Program
+from reszoo.diagnosis.output import Output
+from reszoo.diagnosis.program import Program
 
 
 def output_causes(program: Program) -> Iterator[Cause]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from reszoo.diagnosis.causes import Cause
 from reszoo.diagnosis.objective import BINARY, CATEGORICAL, DISTANCES, SPARSE
-from reszoo.diagnosis.program import Output
+from reszoo.diagnosis.output import Output
 
 CLASSES = ("one-hot", "binary", "classes")
 """Forms of true values that are classes, each example of one."""
