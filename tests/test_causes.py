@@ -13,7 +13,7 @@ from keras import layers
 import reszoo
 from reszoo.diagnosis.causes import KINDS, Cause, ranked
 from reszoo.diagnosis.checks.data import relation_causes
-from reszoo.diagnosis.checks.one_batch import batch_rate_causes
+from reszoo.diagnosis.checks.one_batch import batch_rate_causes, one_batch
 from reszoo.diagnosis.checks.shallow import shallow_causes
 from reszoo.diagnosis.copies import copy_of
 from reszoo.diagnosis.doctor import _losses_of_batches
@@ -461,6 +461,16 @@ def test_a_rate_at_which_a_few_examples_are_not_fit_is_too_high():
     ] == []
     (cause,) = batch_rate_causes(program, OneBatch(tuple(range(16)), 0.1, 60, 0.9), trial, trainee)
     assert cause.kind == "learning_rate" and cause.evidence["gain"] < 0.15 and "SGD(0.1)" in cause.remedy
+
+
+def test_a_few_examples_are_tried_at_the_own_rate_where_the_trial_has_no_better_one():
+    model, x, y = classified(32, dense(3, "softmax"), optimizer=lambda: keras.optimizers.Adam(0.03))()
+    program = read_program(model, x, y, loss=None, batch_size=None, epochs=None)
+    trainee = Trainee(program, copy_of(model, weights=True), rate=0.03, loss=SPARSE, seed=0)
+    start, constant = trainee.scores()
+    runs = (Run(1e-7, (start,), constant), Run(0.03, (start,), 2 * constant))
+    run = one_batch(program, Trial(0.03, runs, start, constant, 40, 32, trainee.rows(40)), trainee)
+    assert run.rate == 0.03 and run.gain >= 0.5
 
 
 @pytest.mark.slow

@@ -37,13 +37,13 @@ UNITS = 64
 def one_batch(program: Program, trial: Trial, trainee: Trainee) -> OneBatch | None:
     """Returns a training on 16 different examples from the same weights; None if there is no need or no time for it.
 
-    The rate is the best one of the trial; where that fails, a tenth of it is tried as well.
+    The rate is the best one of the trial; where that fails, the program's own and a tenth of the best are tried too.
     """
     rows = _rows(program)
     if trial.gain(trial.best) >= LITTLE or rows is None:
         return None
     runs = []
-    for rate in (trial.advised.rate, trial.advised.rate / 10):
+    for rate in dict.fromkeys((trial.advised.rate, trial.rate, trial.advised.rate / 10)):
         run = _fit(trainee, rows, rate)
         if run is None or run.gain >= FITS:
             return run
