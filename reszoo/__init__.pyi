@@ -12,10 +12,10 @@ from .deployment.artifact import Artifact as Artifact
 from .deployment.bench import Bench as Bench, bench as bench
 from .deployment.deploy import deploy as deploy
 from .deployment.fold import fold_norms as fold_norms
-from .diagnosis.callback import GradientFlow as GradientFlow
 from .diagnosis.causes import Cause as Cause
 from .diagnosis.diagnose import Diagnosis as Diagnosis, diagnose as diagnose
 from .diagnosis.doctor import Doctor as Doctor
+from .diagnosis.gradient_flow import GradientFlow as GradientFlow
 from .diagnosis.prune import Pruned as Pruned, prune_depth as prune_depth
 from .errors import NotFiniteError as NotFiniteError, ReszooError as ReszooError
 from .experiments.compare import compare as compare

@@ -1,6 +1,7 @@
 """Causes: what is wrong with a program is named, sound programs stay calm, and the model is left as it was."""
 
 import json
+from dataclasses import replace
 from itertools import cycle
 
 import keras
@@ -12,12 +13,17 @@ from keras import layers
 import reszoo
 from reszoo.diagnosis.causes import KINDS, Cause, ranked
 from reszoo.diagnosis.checks.data import relation_causes
+from reszoo.diagnosis.checks.one_batch import batch_rate_causes, one_batch
+from reszoo.diagnosis.checks.shallow import shallow_causes
 from reszoo.diagnosis.copies import copy_of
 from reszoo.diagnosis.doctor import _losses_of_batches
-from reszoo.diagnosis.examination import read_causes
+from reszoo.diagnosis.examine import read_causes
 from reszoo.diagnosis.examples import gather_examples, inputs_of
 from reszoo.diagnosis.losses import losses_of
+from reszoo.diagnosis.measures.signal import Correlation
 from reszoo.diagnosis.program import read_program
+from reszoo.diagnosis.trial import OneBatch, Run, Trainee, Trial, sweep
+from reszoo.diagnosis.trial_causes import refuted
 
 SPARSE, ONE_HOT, BINARY = "sparse_categorical_crossentropy", "categorical_crossentropy", "binary_crossentropy"
 
@@ -149,6 +155,19 @@ READ = {
         classified(8, dense(3, "softmax"), loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True)),
         {"loss"},
     ),
+    "several labels, softmax and squared error": (labelled("softmax", loss="mse"), {"output_activation"}),
+    "values for a binary loss": (
+        lambda: (network(8, dense(1), loss=BINARY), data()[0], 3 * data()[0][:, :1]),
+        {"loss"},
+    ),
+    "years for a binary loss": (
+        lambda: (network(8, dense(1), loss=BINARY), data()[0], np.round(9 * data()[0][:, :1]) + 2000),
+        {"loss"},
+    ),
+    "values below 0 for poisson": (
+        lambda: (network(8, dense(1), loss="poisson"), data()[0], data()[0][:, :1]),
+        {"loss"},
+    ),
     "squared error for classes": (classified(8, dense(3, "softmax"), loss="mse", one_hot=True), {"loss"}),
     "binary loss for one of many": (classified(8, dense(3, "softmax"), loss=BINARY, one_hot=True), {"loss"}),
     "classes from 1": (classified(8, dense(3, "softmax"), shift=1), {"labels"}),
@@ -244,6 +263,13 @@ def constant_pixels():
     return network(8, dense(3, "softmax"), loss=SPARSE, inputs=40), x, y
 
 
+def padded():
+    """One-hot rows for positions, the last of which are padding: rows of zeros."""
+    model, x, y = tagger(layers.Softmax())()
+    model.compile("adam", ONE_HOT)
+    return model, x, rows(y, 2) * (np.arange(5) < 3)[:, None]
+
+
 def two_outputs():
     x, y = data()
     given = keras.Input((6,))
@@ -289,6 +315,7 @@ CALM = {
     "pretrained layer": pretrained,
     "constant pixels": constant_pixels,
     "bag of words": words,
+    "padded positions": padded,
     "two outputs": two_outputs,
 }  # fmt: skip
 
@@ -363,6 +390,16 @@ def slow():
     return classified(16, dense(3, "softmax"), optimizer=keras.optimizers.Adam(1e-7))()
 
 
+def killing():
+    """At this rate the first step kills every unit: the loss is then that of a constant, and less than before."""
+    keras.utils.set_random_seed(0)
+    x = np.arange(0, 5, 0.1, dtype="float32").reshape(-1, 1)
+    small = keras.initializers.RandomUniform(-0.05, 0.05)
+    hidden = dense(30, "relu", kernel_initializer=small)
+    model = network(50, hidden, dense(1), loss="mse", optimizer=lambda: keras.optimizers.SGD(0.1), inputs=1)
+    return model, x, 5 * x**2
+
+
 def stale():
     x, y = data()
     norms = [part for _ in range(2) for part in (dense(16), layers.BatchNormalization(momentum=0.999), layers.ReLU())]
@@ -376,6 +413,7 @@ MEASURED = {
     "flat": (flat, {"saturation", "initialization"}, {}),
     "deep": (deep, {"depth"}, {}),
     "rate too high": (fast, {"learning_rate"}, {"trial": True}),
+    "rate that kills": (killing, {"learning_rate"}, {"trial": True}),
     "rate too low": (slow, {"learning_rate"}, {"trial": True}),
     "rate too low, and no multiple of it learns": (
         classified(16, dense(3, "softmax"), optimizer=lambda: keras.optimizers.SGD(1e-7)),
@@ -411,6 +449,70 @@ def test_a_sound_program_stays_calm_with_a_trial():
     assert diagnosis.trial.own.end < diagnosis.trial.constant
     plain = json.loads(json.dumps(diagnosis.to_dict(), allow_nan=False))
     assert plain["causes"] == [] and plain["loss"] == pytest.approx(model.evaluate(x, y, verbose=0), abs=1e-5)
+
+
+def test_a_rate_at_which_a_few_examples_are_not_fit_is_too_high():
+    model, x, y = classified(16, dense(3, "softmax"), optimizer=lambda: keras.optimizers.SGD(300.0))()
+    program = read_program(model, x, y, loss=None, batch_size=None, epochs=None)
+    trainee = Trainee(program, copy_of(model, weights=True), rate=300.0, loss=SPARSE, seed=0)
+    trial = sweep(trainee)
+    assert [
+        *batch_rate_causes(program, OneBatch(tuple(range(16)), 0.1, 60, 0.9), replace(trial, rate=0.1), trainee)
+    ] == []
+    (cause,) = batch_rate_causes(program, OneBatch(tuple(range(16)), 0.1, 60, 0.9), trial, trainee)
+    assert cause.kind == "learning_rate" and cause.evidence["gain"] < 0.15 and "SGD(0.1)" in cause.remedy
+
+
+def test_a_few_examples_are_tried_at_the_own_rate_where_the_trial_has_no_better_one():
+    model, x, y = classified(32, dense(3, "softmax"), optimizer=lambda: keras.optimizers.Adam(0.03))()
+    program = read_program(model, x, y, loss=None, batch_size=None, epochs=None)
+    trainee = Trainee(program, copy_of(model, weights=True), rate=0.03, loss=SPARSE, seed=0)
+    start, constant = trainee.scores()
+    runs = (Run(1e-7, (start,), constant), Run(0.03, (start,), 2 * constant))
+    run = one_batch(program, Trial(0.03, runs, start, constant, 40, 32, trainee.rows(40)), trainee)
+    assert run.rate == 0.03 and run.gain >= 0.5
+
+
+@pytest.mark.slow
+def test_fewer_layers_show_that_depth_is_at_fault():
+    def shallow(depth):
+        model, x, y = classified(*[12] * depth, dense(3, "softmax"))()
+        program = read_program(model, x, y, loss=None, batch_size=None, epochs=None)
+        trainee = Trainee(program, copy_of(model, weights=True), rate=0.01, loss=SPARSE, seed=0)
+        run = Run(0.01, (1.1,), 1.1)
+        trial = Trial(0.01, (run,), 1.1, trainee.scores()[1], 40, 32, trainee.rows(40))
+        return [*shallow_causes(program, trial, trainee, loss=SPARSE, seed=0)]
+
+    (cause,) = shallow(40)
+    assert cause.kind == "depth" and cause.evidence["gain"] < cause.evidence["gain with a quarter of the layers"] / 3
+    assert shallow(6) == []
+
+
+def test_a_pair_of_identities_needs_no_relation_to_either():
+    random = np.random.default_rng(0)
+    ids = random.integers(0, 30, (400, 2))
+    left, right = random.normal(size=(2, 30, 4))
+    y = ((left[ids[:, 0]] * right[ids[:, 1]]).sum(axis=1) > 0).astype(int)
+
+    def suspected(inputs):
+        given = keras.Input((inputs.shape[1],), dtype="int32")
+        end = layers.Dense(1, "sigmoid")(layers.Flatten()(layers.Embedding(30, 4)(given)))
+        model = keras.Model(given, end)
+        model.compile("adam", BINARY)
+        program = read_program(model, inputs, y, loss=None, batch_size=None, epochs=None)
+        return [cause.kind for cause in relation_causes(program, seed=0)]
+
+    assert suspected(ids) == [] and suspected(random.integers(0, 30, (400, 9))) == ["labels"]
+
+
+def test_what_the_trial_refutes_is_not_called_broken():
+    lost = Correlation(
+        model="m", level="broken", verdict="alike", control={}, cosines=(), distinct=(), tokens=(), same_class=(),
+        depth_scale=0.0, noise=(),
+    )  # fmt: skip
+    assert refuted(lost).level == "unknown" and "trial" in refuted(lost).verdict
+    fine = replace(lost, level="healthy")
+    assert refuted(fine) is fine
 
 
 def test_units_that_are_dead_by_chance_are_no_cause():

@@ -13,7 +13,8 @@ from keras import tree
 from reszoo.diagnosis.advice import Advice, advice_for
 from reszoo.diagnosis.anatomy import Anatomy
 from reszoo.diagnosis.causes import Cause, ranked
-from reszoo.diagnosis.examination import EXAMPLES, examine
+from reszoo.diagnosis.examination import EXAMPLES
+from reszoo.diagnosis.examine import examine
 from reszoo.diagnosis.examples import gather_examples
 from reszoo.diagnosis.measurements import anatomy_of, description
 from reszoo.diagnosis.measures.result import TONES, Level, Result, control_text, plain

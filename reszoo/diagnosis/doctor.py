@@ -13,7 +13,7 @@ from typing import Any
 import keras
 
 from reszoo.diagnosis.causes import Cause
-from reszoo.diagnosis.examination import read_causes
+from reszoo.diagnosis.examine import read_causes
 from reszoo.diagnosis.flatten import flatten, functional
 from reszoo.diagnosis.program import Program, read_program
 from reszoo.diagnosis.units import units_of
@@ -159,7 +159,7 @@ class Doctor(keras.callbacks.Callback):
         model = self.model
         assert self._program is not None
         graph = self._program.graph if self._read is model else flatten(functional(model, self._x))
-        units = [*units_of(graph, self._x, [])]
+        units = [*units_of(graph, self._x, [], duplicates=False)]
         return sum(layer.dead for layer in units) / max(sum(layer.count for layer in units), 1)
 
     def _add(self, cause: Cause, step: int | None = None) -> None:

@@ -7,8 +7,9 @@ from keras import ops
 
 from reszoo.diagnosis.autodiff import without_gradient
 from reszoo.diagnosis.graph import Slot
-from reszoo.diagnosis.objective import penalty, reduces_by_mean
-from reszoo.diagnosis.program import Output, Program
+from reszoo.diagnosis.objective import CATEGORICAL, penalty, reduces_by_mean
+from reszoo.diagnosis.output import Output
+from reszoo.diagnosis.program import Program
 from reszoo.types import Array, Tensor
 
 BATCH = 32
@@ -75,7 +76,10 @@ def constant_loss(output: Output, y: Array, weights: Array | None = None) -> flo
     else:
         if y64.ndim == len(output.shape):
             y64 = y64[..., None]
-        middles = (np.average(y64, axis=0, weights=one_each), np.median(y64, axis=0))
+        middles = [np.average(y64, axis=0, weights=one_each), np.median(y64, axis=0)]
+        if output.loss_name in CATEGORICAL:
+            # Where all rows are zeros, as for padding, any probabilities do.
+            middles = [np.where(one.any(axis=-1, keepdims=True), one, 1 / one.shape[-1]) for one in middles]
         candidates = [np.broadcast_to(one, y64.shape) for one in middles]
     if output.takes_logits:
         candidates = [np.log(np.clip(one, 1e-7, None)) for one in candidates]

@@ -11,7 +11,8 @@ from keras import tree
 
 from reszoo.diagnosis.copies import copy_of
 from reszoo.diagnosis.objective import DISTANCES
-from reszoo.diagnosis.program import Output, Program
+from reszoo.diagnosis.output import Output
+from reszoo.diagnosis.program import Program
 from reszoo.types import KerasLayer, KerasModel
 
 GROUPS = (

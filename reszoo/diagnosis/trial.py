@@ -16,7 +16,8 @@ from reszoo.diagnosis.copies import optimizer_of
 from reszoo.diagnosis.flatten import flatten
 from reszoo.diagnosis.losses import constant_loss
 from reszoo.diagnosis.objective import compiled_loss_weights, compiled_losses
-from reszoo.diagnosis.program import Output, Program
+from reszoo.diagnosis.output import Output
+from reszoo.diagnosis.program import Program
 from reszoo.types import Array, KerasModel, Tensor
 
 STEPS = 40
@@ -159,6 +160,16 @@ class Trainee:
                 break
         return losses
 
+    def advance(self, first: int, last: int, *, time_left: Callable[[], bool]) -> tuple[int, bool]:
+        """Trains from one step to another while there is time; returns the step reached, and whether that is finite."""
+        reached = first
+        while reached < last and time_left():
+            losses = self.train(min(10, last - reached), first=reached)
+            reached += len(losses)
+            if not isfinite(losses[-1]):
+                return reached, False
+        return reached, True
+
     def step(self, rows: Array) -> float:
         """Returns the loss of a training step on some examples."""
         elapsed = stopwatch()
@@ -241,15 +252,18 @@ def sweep(trainee: Trainee, *, seconds: float = SECONDS) -> Trial:
         best = min(runs, key=lambda factor: runs[factor].end)
         if isfinite(runs[1.0].end) and constant - runs[1.0].end > (constant - runs[best].end) / 2 > 0:
             break
+        nothing = not constant - runs[best].end > NOTHING * abs(constant)
         if best == min(runs) or not isfinite(runs[best].end):
             run(min(runs) / 10)
         elif best == max(runs):
             # Where even a hundred times the rate learns nothing, in larger strides.
-            nothing = constant - runs[best].end <= NOTHING * abs(constant)
             run(best * (30 if nothing and best >= 100 else 10))
         elif (above := min(factor for factor in runs if factor > best)) > 20 * best:
             # The large stride went too far.
             run((best * above) ** 0.5)
+        elif nothing:
+            # A rate that kills every unit ends as a constant: lower ones may get there more slowly.
+            run(min(runs) / 10)
         else:
             break
     ordered = tuple(runs[factor] for factor in sorted(runs))

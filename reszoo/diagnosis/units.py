@@ -38,13 +38,16 @@ class Units:
     """Of sigmoid and tanh: share of values at which the slope is below 5 % of the greatest one."""
 
 
-def units_of(graph: Graph, x: Tensor, weights: Iterable[tuple[KerasVariable, Tensor]]) -> Iterator[Units]:
+def units_of(
+    graph: Graph, x: Tensor, weights: Iterable[tuple[KerasVariable, Tensor]], *, duplicates: bool = True
+) -> Iterator[Units]:
     """Yields the units of every activation, except the one at the end of the model, which is part of the loss.
 
     Args:
         graph: the graph of the model.
         x: a batch of inputs.
         weights: variables and the values they have in this run.
+        duplicates: whether equal units are counted, which takes about as long as the rest.
     """
     units: dict[str, Units] = {}
     change = {}
@@ -54,7 +57,7 @@ def units_of(graph: Graph, x: Tensor, weights: Iterable[tuple[KerasVariable, Ten
 
         def count(value: Tensor, values: Values, step: Step = step, kind: _Kind = kind) -> Tensor:
             output = np.asarray(ops.convert_to_numpy(ops.cast(value, "float32")))
-            units[step.name] = _units(step, output, _derivative(step, kind, values, output))
+            units[step.name] = _units(step, output, _derivative(step, kind, values, output), duplicates)
             return value
 
         change[step.outputs[0]] = count
@@ -140,7 +143,7 @@ def _without_activation(layer: KerasLayer) -> Iterator[None]:
         layer.activation = activation
 
 
-def _units(step: Step, output: Array, slope: Array) -> Units:
+def _units(step: Step, output: Array, slope: Array, duplicates: bool) -> Units:
     axis = channel_axis(step)
     rows = np.moveaxis(output, axis, 0)
     rows = rows.reshape(len(rows), -1)
@@ -152,7 +155,7 @@ def _units(step: Step, output: Array, slope: Array) -> Units:
         count=len(rows),
         dead=int((shut & zero).sum()),
         saturated=int((shut & ~zero).sum()),
-        duplicated=_duplicates(rows[~shut]),
+        duplicated=_duplicates(rows[~shut]) if duplicates else 0,
         activation=activation_name(step),
         flat=float((np.abs(slope) < FLAT * steepest).mean()) if steepest and slope.size else 0.0,
     )

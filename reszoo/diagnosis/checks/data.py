@@ -139,6 +139,9 @@ def relation_causes(program: Program, *, seed: int) -> Iterator[Cause]:
         features, target = features_of(program, rows), _target(output.y[rows], output.form)
         if features is None or target is None or len(rows) < FEWEST or (target == target[:1]).all():
             continue
+        if _pairs(program):
+            # Whether a user likes a film lies in neither alone.
+            continue
         (linear, kernel), (linear_chance, kernel_chance) = _probes(features, target, seed)
         score, chance = max(linear, kernel), max(linear_chance, kernel_chance)
         if score <= chance:
@@ -162,6 +165,13 @@ def relation_causes(program: Program, *, seed: int) -> Iterator[Cause]:
                 certain=False,
                 evidence={"linear probe": linear, "kernel probe": kernel, "permuted labels, greatest": kernel_chance},
             )
+
+
+def _pairs(program: Program) -> bool:
+    """Returns whether the inputs are two or three identities, such as a user and a film, and nothing else."""
+    parts = [np.asarray(part) for part in tree.flatten(program.x)]
+    whole = all(part.dtype.kind in "iu" for part in parts) and any(hasattr(one, "embeddings") for one in program.layers)
+    return whole and 2 <= sum(int(np.prod(part.shape[1:])) for part in parts) <= 3
 
 
 HIDDEN = "x = keras.layers.Dense(64, activation='relu', kernel_initializer='he_normal')(x)  # before the last layer"

@@ -11,7 +11,8 @@ from keras import tree
 from reszoo.data.examples import copies
 from reszoo.diagnosis.causes import Cause
 from reszoo.diagnosis.examples import class_numbers
-from reszoo.diagnosis.program import Output, Program
+from reszoo.diagnosis.output import Output
+from reszoo.diagnosis.program import Program
 from reszoo.types import Array
 
 ROWS = 5000

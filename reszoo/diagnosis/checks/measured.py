@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from math import isfinite
 
 import keras
@@ -72,10 +72,15 @@ def depth_causes(program: Program, results: Sequence[Result], others: frozenset[
     evidence = {"blocks": float(len(profile.blocks))}
     if isfinite(profile.ratio):
         evidence |= {"gradient, first block over last": profile.ratio, "with shortcuts from zero": 1.0}
-    change = "start the branches at zero" if program.adds else "x = keras.layers.Add()([x, branch(x)])"
-    yield Cause(
+    yield depth_cause(f"{len(profile.blocks)} blocks: {seen}", evidence, adds=program.adds)
+
+
+def depth_cause(seen: str, evidence: Mapping[str, float], *, adds: bool = False) -> Cause:
+    """Returns depth as a cause, with shortcuts as its remedy."""
+    change = "start the branches at zero" if adds else "x = keras.layers.Add()([x, branch(x)])"
+    return Cause(
         "depth",
-        f"{len(profile.blocks)} blocks: {seen}",
+        seen,
         "the first layers learn nothing from it",
         f"{change}  # a shortcut around every two layers, whose last gamma or kernel starts at 0; or fewer layers",
         certain=False,

@@ -37,18 +37,36 @@ UNITS = 64
 def one_batch(program: Program, trial: Trial, trainee: Trainee) -> OneBatch | None:
     """Returns a training on 16 different examples from the same weights; None if there is no need or no time for it.
 
-    The rate is the best one of the trial; where that fails, a tenth of it is tried as well.
+    The rate is the best one of the trial; where that fails, the program's own and a tenth of the best are tried too.
     """
     rows = _rows(program)
     if trial.gain(trial.best) >= LITTLE or rows is None:
         return None
     runs = []
-    for rate in (trial.advised.rate, trial.advised.rate / 10):
+    for rate in dict.fromkeys((trial.advised.rate, trial.rate, trial.advised.rate / 10)):
         run = _fit(trainee, rows, rate)
         if run is None or run.gain >= FITS:
             return run
         runs.append(run)
     return max(runs, key=lambda run: run.gain)
+
+
+def batch_rate_causes(program: Program, run: OneBatch, trial: Trial, trainee: Trainee) -> Iterator[Cause]:
+    """Yields a rate that is too high: at it a few examples are not fit, which are at a lower one in the same steps."""
+    if run.gain < FITS or run.rate >= trial.rate:
+        return
+    own = _fit(trainee, np.array(run.rows), trial.rate)
+    if own is None or own.gain >= FAILS:
+        return
+    yield Cause(
+        "learning_rate",
+        f"{len(run.rows)} examples alone are not fit in {own.steps} steps at the rate {trial.rate:g}: the loss falls "
+        f"{own.gain:.0%} below that of the best constant prediction; at {run.rate:.3g} {run.gain:.0%} in {run.steps}",
+        "the learning rate is too high",
+        f"optimizer=keras.optimizers.{type(program.optimizer).__name__}({run.rate:.3g})",
+        certain=False,
+        evidence={"gain": own.gain, "gain at the lower rate": run.gain, "lower rate": run.rate},
+    )
 
 
 def one_batch_causes(

@@ -9,7 +9,8 @@ import numpy as np
 from reszoo.diagnosis.causes import Cause
 from reszoo.diagnosis.examples import class_numbers
 from reszoo.diagnosis.losses import constant_loss
-from reszoo.diagnosis.program import Output, Program
+from reszoo.diagnosis.output import Output
+from reszoo.diagnosis.program import Program
 
 OUT_OF_PROPORTION = 10.0
 """Factor between the weighted sizes of two classes from which on the smaller one hardly counts."""

@@ -126,11 +126,9 @@ def _follow(trainee: Trainee, trial: Trial, updates: int | None) -> list[Mark]:
     marks: list[Mark] = []
     reached, elapsed = 0, stopwatch()
     for mark in sorted({min(updates or longest, longest), longest}):
-        while reached < mark and elapsed() <= SECONDS:
-            losses = trainee.train(min(20, mark - reached), first=reached)
-            reached += len(losses)
-            if not isfinite(losses[-1]):
-                return marks
+        reached, finite = trainee.advance(reached, mark, time_left=lambda: elapsed() <= SECONDS)
+        if not finite:
+            return marks
         marks.append(Mark(reached, trainee.loss()))
         if reached < mark:
             break
