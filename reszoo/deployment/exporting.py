@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -30,7 +31,10 @@ def export(entry: Format, model: KerasModel, path: Path, order: Order) -> tuple[
 
     try:
         if keras.backend.backend() == entry.backend:
-            return entry.writer.export(model, path, order)
+            with warnings.catch_warnings():
+                # Of what converters use and NumPy will change.
+                warnings.simplefilter("ignore", FutureWarning)
+                return entry.writer.export(model, path, order)
         return _export_elsewhere(entry, model, path, order)
     except ReszooError:
         raise
