@@ -1,6 +1,7 @@
 """Networks as data: entries against their second sources, golden plans, laws between networks, invalid input."""
 
 from pathlib import Path
+from typing import get_args
 from xml.etree.ElementTree import fromstring
 
 import pytest
@@ -9,6 +10,7 @@ from conftest import refused
 import reszoo
 from reszoo.arch import zoo
 from reszoo.arch.cost import cost_by_part
+from reszoo.arch.parts import ORDERS, OrderName
 from reszoo.config import configs
 from reszoo.errors import ReszooError
 
@@ -309,3 +311,7 @@ def test_widths_within_the_stem():
     assert tiered.replace(stem="deep").stem.widths == (32, 32, 64)
     with refused(["first_widths: got [24]", "2 widths for a stem of depth 3"]):
         reszoo.spec("resnet50d", stem={"first_widths": [24]})
+
+
+def test_every_order_has_a_word():
+    assert {*get_args(OrderName)} == {*ORDERS}

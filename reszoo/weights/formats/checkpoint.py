@@ -49,15 +49,15 @@ class Tensor:
         return replace(self, shape=shape, read=lambda: self.read().reshape(shape))
 
 
-def constant(shape: tuple[int, ...], value: float) -> Tensor:
+def constant(shape: tuple[int, ...], value: float, dtype: str = "float32") -> Tensor:
     """Returns an array of one number."""
 
     def read() -> Any:
         import numpy as np
 
-        return np.full(shape, value, "float32")
+        return np.full(shape, value, dtype)
 
-    return Tensor(shape, "float32", read)
+    return Tensor(shape, dtype, read)
 
 
 def stored_array(path: Path, shape: tuple[int, ...], dtype: str, offset: int) -> Callable[[], Any]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from reszoo.weights.formats.checkpoint import Tensor
+from reszoo.weights.formats.checkpoint import constant
 from reszoo.weights.formats.onnx_builder import Builder, Node, UnreadableGraphError
 
 
@@ -32,7 +30,7 @@ def expanded(builder: Builder, node: Node) -> None:
 def sizes(builder: Builder, node: Node) -> None:
     """Notes a shape, or the number of examples if it is the first size alone."""
     if (node.attributes.get("start", 0), node.attributes.get("end")) == (0, 1):
-        builder.arrays[node.outputs[0]] = _kept((1,))
+        builder.arrays[node.outputs[0]] = constant((1,), 0, "int64")
     else:
         builder.sizes.add(node.outputs[0])
 
@@ -42,13 +40,4 @@ def one_size(builder: Builder, node: Node) -> None:
     places = builder.numbers(node, 1, "")
     if node.inputs[0] not in builder.sizes or len(places) != 1 or places[0] not in (0, 1):
         raise UnreadableGraphError(f"the operation Gather ({node.name or node.outputs[0]})")
-    builder.arrays[node.outputs[0]] = _kept(builder.shape(node.inputs[1]))
-
-
-def _kept(shape: tuple[int, ...]) -> Tensor:
-    def read() -> Any:
-        import numpy as np
-
-        return np.zeros(shape, "int64")
-
-    return Tensor(shape, "int64", read)
+    builder.arrays[node.outputs[0]] = constant(builder.shape(node.inputs[1]), 0, "int64")
